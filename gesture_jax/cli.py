@@ -1,0 +1,47 @@
+"""What every command line shares: one clear sentence and exit code 2 for bad input."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+from ml_collections import config_flags  # noqa: F401  (registers its flag parsers before app.run)
+
+from gesture_jax.errors import InputError
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Parses the flags and calls `main(argv)`.
+
+    Bad flags and `InputError`s print one line on stderr and exit with code 2, without a traceback;
+    every other exception is a defect of ours and keeps its traceback.
+    """
+    try:
+        app.run(_one_sentence(main), flags_parser=_parse_flags)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        remaining = flags.FLAGS(argv)
+        if len(remaining) > 1:
+            raise flags.Error(f"unexpected argument {remaining[1]!r}; options are --name=value")
+        return remaining
+    except (flags.Error, InputError, AttributeError, KeyError, TypeError) as error:
+        _fail(error)
+
+
+def _one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
+    def guarded(argv: Sequence[str]) -> None:
+        try:
+            main(argv)
+        except InputError as error:
+            _fail(error)
+
+    return guarded
+
+
+def _fail(error: Exception) -> None:
+    sentence = " ".join(str(error).split())
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)

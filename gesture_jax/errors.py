@@ -1,0 +1,8 @@
+"""What a user can get wrong, told in one sentence."""
+
+
+class InputError(ValueError):
+    """Bad input: the message names the file or value, what is wrong and what would be right.
+
+    The command lines print it as one line and exit with code 2; library users can catch it.
+    """

@@ -1,0 +1,198 @@
+"""Portrait and motion to frames: a trained stage 1 at work."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from gesture_jax import checkpoints, torch_weights
+from gesture_jax.array_types import Frames
+from gesture_jax.data import clips, media
+from gesture_jax.models.deviation import DeviationModel, SourceFeatures
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A portrait, encoded once for any number of frames.
+
+    Attributes:
+      image: [r, r, 3] uint8, cropped and scaled to the model's resolution.
+      features: what the renderer reads of it.
+    """
+
+    image: np.ndarray
+    features: SourceFeatures
+
+
+class Animator:
+    """Moves a portrait by motion features, and reads motion features from frames.
+
+    Work is done in batches of one fixed size, so that each network is compiled once.
+    """
+
+    def __init__(self, model: DeviationModel, variables: Mapping[str, Any], *, batch_size: int = 4):
+        """Most users want `load`, `from_torch` or `from_state_dict`.
+
+        Args:
+          model: the network.
+          variables: its `params` and `batch_stats`.
+          batch_size: frames rendered or read at once.
+        """
+        self.model = model
+        self._variables = variables
+        self._batch_size = batch_size
+        self._encode_source = jax.jit(lambda v, x: model.apply(v, x, method="encode_source"))
+        self._extract = jax.jit(lambda v, x: model.apply(v, x, method="extract"))
+        self._render = jax.jit(_render_batch, static_argnums=0)
+
+    @classmethod
+    def load(cls, workdir: str | os.PathLike) -> "Animator":
+        """From the workdir of a stage-1 training or of `gesture_jax.convert`.
+
+        Raises:
+          InputError: where there is no stage-1 checkpoint.
+        """
+        config = checkpoints.read_config(workdir, stage="stage1")
+        model = DeviationModel(**config.model)
+        variables, _ = checkpoints.load_variables(workdir, abstract_variables(model))
+        return cls(model, variables)
+
+    @classmethod
+    def from_torch(cls, path: str | os.PathLike) -> "Animator":
+        """From the PyTorch checkpoint of the paper's release, read without PyTorch.
+
+        Raises:
+          InputError: where the file is not such a checkpoint.
+        """
+        return cls.from_state_dict(torch_weights.read_checkpoint(path))
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, np.ndarray]) -> "Animator":
+        """From the 651 arrays of the reference's state dict.
+
+        Raises:
+          InputError: naming the arrays that are missing, left over or misshapen.
+        """
+        return cls(DeviationModel(), torch_weights.deviation_variables(state_dict))
+
+    @property
+    def resolution(self) -> int:
+        """Height and width of the frames in pixels."""
+        return self.model.resolution
+
+    def encode_source(self, image: np.ndarray) -> Source:
+        """Encodes a portrait.
+
+        Args:
+          image: [h, w], [h, w, 1..4]; uint8, uint16 or float in [0, 1]; any size, cropped to its
+            central square.
+        """
+        square = media.square(media.to_rgb(image), size=self.resolution)
+        features = self._encode_source(self._variables, _to_float(square[None]))
+        return Source(square, features)
+
+    def extract_motion(self, frames: Iterable[np.ndarray]) -> np.ndarray:
+        """Motion features of frames.
+
+        Args:
+          frames: [t, h, w, 3], or an iterator of [h, w, 3]; read in batches, never all at once.
+
+        Returns:
+          [t, 9 g^2 + 3] float32 (2307 at the paper's size).
+        """
+        squares = (media.square(media.to_rgb(frame), size=self.resolution) for frame in frames)
+        motions = [
+            np.asarray(self._extract(self._variables, _to_float(batch)))[:count]
+            for batch, count in _batched(squares, self._batch_size)
+        ]
+        return np.concatenate(motions) if motions else np.zeros((0, self.model.motion_dim), "f4")
+
+    def render(self, source: Source, motion: np.ndarray) -> np.ndarray:
+        """The portrait in every pose of a motion sequence.
+
+        Args:
+          source: from `encode_source`.
+          motion: [t, 9 g^2 + 3].
+
+        Returns:
+          [t, r, r, 3] float32 in [0, 1].
+        """
+        shape = (0, self.resolution, self.resolution, 3)
+        return np.concatenate([np.zeros(shape, "f4"), *self._render_batches(source, motion)])
+
+    def render_frames(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Like `render`, one [r, r, 3] uint8 frame after the other, in constant memory."""
+        for batch in self._render_batches(source, motion):
+            yield from np.rint(batch * 255.0).astype(np.uint8)
+
+    def _render_batches(self, source: Source, motion) -> Iterator[np.ndarray]:
+        for batch, count in _batched(motion, self._batch_size):
+            image = self._render(self.model, self._variables, source.features, batch)
+            yield np.asarray(image)[:count]
+
+
+def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: str) -> None:
+    """Writes the motion features of every clip of a dataset.
+
+    Args:
+      stage1_workdir: of the trained stage 1.
+      data_path: a dataset of `gesture_jax.prepare`.
+      out_dir: where `clips.MotionSource` will read; must not exist.
+
+    Raises:
+      InputError: where checkpoint or dataset are missing.
+    """
+    animator = Animator.load(stage1_workdir)
+    sources = {split: clips.ClipSource(data_path, split) for split in ("train", "test")}
+
+    def motions(source: clips.ClipSource):
+        for record in tqdm(source, total=len(source), desc="extract", unit="clip"):
+            frames = clips.decode_frames(record)
+            yield {
+                "clip_id": record["clip_id"],
+                "speaker": record["speaker"],
+                "motion": animator.extract_motion(frames),
+                "speech": record["speech"],
+            }
+
+    clips.write_motions(
+        out_dir,
+        {split: lambda source=source: motions(source) for split, source in sources.items()},
+        metadata={
+            "stage1_workdir": str(pathlib.Path(stage1_workdir).absolute()),
+            "data_path": str(pathlib.Path(data_path).absolute()),
+        },
+    )
+
+
+def abstract_variables(model: DeviationModel) -> dict[str, Any]:
+    """Shapes of the model's variables, nothing computed."""
+    image = jnp.zeros((1, model.resolution, model.resolution, 3))
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), image, image))
+
+
+def _render_batch(model, variables, features, motion):
+    repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
+    return model.apply(variables, repeated, motion, method="render")
+
+
+def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Batches of `size`, the last one filled up by repetition, with the count of true items."""
+    batch: list[np.ndarray] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield np.stack(batch), size
+            batch = []
+    if batch:
+        yield np.stack(batch + batch[-1:] * (size - len(batch))), len(batch)
+
+
+def _to_float(frames: Frames) -> np.ndarray:
+    return frames.astype(np.float32) / 255.0

@@ -1,0 +1,196 @@
+"""Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
+
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gesture_jax import checkpoints
+from gesture_jax.animator import Animator, extract_motions
+from gesture_jax.data import clips, media, pipeline
+from gesture_jax.diffusion.process import GaussianProcess, motion_loss
+from gesture_jax.diffusion.samplers import DDIM
+from gesture_jax.errors import InputError
+from gesture_jax.metrics import motion as motion_metrics
+from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
+from gesture_jax.models.motion_space import MotionSpace, gather_statistics, standardise_speech
+
+
+class Stage2:
+    """See `train_lib.Task`. Batches are `motion` [b, 80, d], `prior` [b, p, d], `speech` [b, 80, a]."""
+
+    def __init__(self, config: ConfigDict, workdir: str):
+        """Finds the motion features, or extracts them where the preset says so.
+
+        Raises:
+          InputError: where stage 1 or its motion features are missing.
+        """
+        del workdir
+        self._config = config
+        path = ensure_motions(config)
+        self._train = clips.MotionSource(path, "train")
+        self._test = clips.MotionSource(path, "test")
+        self.space, self.model = build(config, self._train.motion_dim, self._train.speech_dim)
+        self.process = GaussianProcess(**config.process)
+        self.frozen = {}
+
+    def train_batches(self) -> Iterator[dict[str, np.ndarray]]:
+        """Endless random windows."""
+        return iter(
+            self._windows(
+                self._train,
+                stride=self._config.data.window_stride,
+                seed=self._config.seed,
+                train=True,
+                batch_size=self._config.batch_size // jax.process_count(),
+                shard=(jax.process_index(), jax.process_count()),
+            )
+        )
+
+    def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
+        """Windows that do not overlap."""
+        window, batch_size = self._config.model.window, self._config.batch_size
+        return self._windows(
+            self._test, stride=window, seed=0, train=False, batch_size=batch_size
+        )
+
+    def _windows(self, source: clips.MotionSource, **options):
+        model = self._config.model
+        return pipeline.motion_windows(
+            source, window=model.window, num_prior=model.num_prior, **options
+        )
+
+    def init(self, key: jax.Array):
+        """Parameters, and the training set's statistics."""
+        model = self.model
+        noisy = jnp.zeros((1, model.window, model.motion_dim))
+        prior = jnp.zeros((1, model.num_prior, model.motion_dim))
+        speech = jnp.zeros((1, model.window, model.speech_dim))
+        time = jnp.zeros((1,), jnp.int32)
+        variables = model.init(key, noisy, time, prior, speech, drop=None, train=False)
+        return variables["params"], {"statistics": self._statistics()}
+
+    def _statistics(self):
+        if not hasattr(self, "_cached_statistics"):
+            self._cached_statistics = gather_statistics(
+                (self.space.from_feature(record["motion"]) for record in self._train),
+                (record["speech"] for record in self._train),
+            )
+        return self._cached_statistics
+
+    def _standardise(self, model_state, batch):
+        statistics = model_state["statistics"]
+        motion = self.space.encode(batch["motion"], statistics)
+        prior = self.space.encode(batch["prior"], statistics)
+        return motion, prior, standardise_speech(batch["speech"], statistics)
+
+    def loss(self, params, model_state, frozen, batch, key):
+        """Position, velocity and acceleration of the denoised window."""
+        del frozen
+        weights = self._config.loss
+        key_time, key_noise, key_drop, key_dropout = jax.random.split(key, 4)
+        motion, prior, speech = self._standardise(model_state, batch)
+        count = len(motion)
+        time = jax.random.randint(key_time, (count,), 0, self.process.num_steps)
+        noise = jax.random.normal(key_noise, motion.shape)
+        denoised = self.model.apply(
+            {"params": params},
+            self.process.add_noise(motion, noise, time),
+            time,
+            prior,
+            speech,
+            drop=jax.random.bernoulli(key_drop, weights.speech_dropout, (count,)),
+            train=True,
+            rngs={"dropout": key_dropout},
+        )
+        loss, metrics = motion_loss(
+            denoised,
+            motion,
+            position=weights.position,
+            velocity=weights.velocity,
+            acceleration=weights.acceleration,
+        )
+        return loss, (metrics, model_state)
+
+    def evaluate(self, variables, frozen, batch, key):
+        """`speed_error` of motion sampled from the window's speech, and of the controls.
+
+        Shuffled: the same model on the speech of the next example; still: no motion, 1 by
+        definition.
+        """
+        del frozen
+        real, prior, speech = self._standardise(variables, batch)
+        matched = self._sample(variables, key, prior, speech)
+        shuffled = self._sample(variables, key, prior, jnp.roll(speech, 1, axis=0))
+        still = jnp.broadcast_to(prior[:, -1:], real.shape)
+        return {
+            "speed_error": motion_metrics.speed_error(matched, real),
+            "speed_error_shuffled_speech": motion_metrics.speed_error(shuffled, real),
+            "speed_error_still": motion_metrics.speed_error(still, real),
+        }
+
+    def _sample(self, variables, key, prior, speech):
+        sampler = self._config.sampler
+        return sample_motion(
+            self.model,
+            variables["params"],
+            key,
+            prior,
+            speech,
+            process=self.process,
+            sampler=DDIM(num_steps=sampler.num_steps, eta=sampler.eta),
+            guidance=sampler.guidance,
+        )
+
+    def draw_samples(self, variables, batch, key) -> np.ndarray:
+        """The first test clip, every eighth frame: as it moved, and as generated; both rendered."""
+        animator = Animator.load(self._config.stage1_workdir)
+        portrait = clips.decode_frames(
+            clips.ClipSource(self._train.metadata["data_path"], "test")[0], [0]
+        )[0]
+        source = animator.encode_source(portrait)
+        _, prior, speech = self._standardise(variables, batch)
+        sampled = jax.jit(self._sample)(variables, key, prior[:1], speech[:1])
+        generated = self.space.decode(sampled[0], variables["statistics"])
+        rows = [animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)]
+        return media.contact_sheet(rows)
+
+
+def build(
+    config: ConfigDict, feature_dim: int, speech_dim: int
+) -> tuple[MotionSpace, MotionDenoiser]:
+    """The motion space and the network of a stage-2 config.
+
+    Args:
+      config: of `configs/stage2.py`.
+      feature_dim: length of stage 1's motion feature.
+      speech_dim: length of a frame's speech features.
+    """
+    space = MotionSpace(config.motion_space, feature_dim)
+    return space, MotionDenoiser(motion_dim=space.dim, speech_dim=speech_dim, **config.model)
+
+
+def ensure_motions(config: ConfigDict) -> str:
+    """The folder of the motion features; extracts missing ones where the preset says so.
+
+    Raises:
+      InputError: where stage 1 is missing, or the features are and the preset extracts none.
+    """
+    if not config.stage1_workdir:
+        raise InputError("stage 2 needs a trained stage 1: pass --config.stage1_workdir=DIR")
+    stage1_config = checkpoints.read_config(config.stage1_workdir, stage="stage1")
+    path = config.data.path or str(pathlib.Path(config.stage1_workdir).absolute() / "motions")
+    if not clips.is_dataset(path):
+        data_path = stage1_config.data.path
+        if not config.data.extract_missing:
+            raise InputError(
+                f"{path}: no motion features here; extract them with `python -m "
+                f"gesture_jax.extract --stage1={config.stage1_workdir} --data={data_path}`"
+            )
+        extract_motions(config.stage1_workdir, data_path, path)
+    config.data.path = path
+    config.stage1_workdir = str(pathlib.Path(config.stage1_workdir).absolute())
+    return path

@@ -1,0 +1,25 @@
+"""Trains a stage: `python -m gesture_jax.train --config=configs/stage1.py:demo --workdir=DIR`.
+
+Resumes by itself from the newest checkpoint in DIR.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from gesture_jax import cli
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "configs/stage1.py:PRESET or configs/stage2.py:PRESET", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: made, or resumed from.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(_) -> None:
+    from gesture_jax import train_lib
+
+    train_lib.train(_CONFIG.value, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    cli.run(main)

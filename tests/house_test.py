@@ -1,0 +1,72 @@
+"""The plan of the house: imports go down, never up; importing touches no device."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_PACKAGE = _ROOT / "gesture_jax"
+
+# Floor by floor, as in design.md; a package stands for all its modules.
+_FLOORS = [
+    {"errors", "array_types"},
+    {"ops", "diffusion", "sharding", "optim", "writer"},
+    {"models"},
+    {"data", "metrics", "checkpoints", "pretrained", "torch_weights"},
+    {"stage1", "stage2", "animator", "generator"},
+    {"train_lib"},
+    {
+        "cli", "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",
+    },
+]  # fmt: skip
+# The package's front page loads its classes by name on first use.
+_FRONT_PAGE = {"__init__"}
+
+
+def _floor(module: str) -> int:
+    for number, rooms in enumerate(_FLOORS):
+        if module in rooms:
+            return number
+    raise AssertionError(f"{module} stands on no floor: give it one in {__file__}")
+
+
+def _imported_rooms(path: pathlib.Path) -> set[str]:
+    """The rooms of gesture_jax that a file imports, at its top or inside a function."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            first, *rest = node.module.split(".")
+            if first == "gesture_jax":
+                rooms |= {rest[0]} if rest else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                first, *rest = alias.name.split(".")
+                if first == "gesture_jax" and rest:
+                    rooms.add(rest[0])
+    return rooms
+
+
+@pytest.mark.parametrize("path", sorted(_PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_go_down(path):
+    room = path.relative_to(_PACKAGE).parts[0].removesuffix(".py")
+    if room in _FRONT_PAGE:
+        return
+    for imported in _imported_rooms(path):
+        assert imported == room or _floor(imported) <= _floor(room), f"{room} imports {imported}"
+
+
+def test_only_checkpoints_knows_orbax():
+    users = {path.name for path in _PACKAGE.rglob("*.py") if "orbax" in path.read_text().lower()}
+    assert users <= {"checkpoints.py"}
+
+
+def test_importing_touches_no_device_and_no_heavy_library():
+    program = (
+        "import sys, gesture_jax; "
+        "heavy = {'jax', 'tensorflow', 'torch', 'librosa'} & set(sys.modules); "
+        "assert not heavy, heavy; assert 'Animator' in gesture_jax.__all__"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=_ROOT)

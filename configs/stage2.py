@@ -54,6 +54,9 @@ def _paper() -> ConfigDict:
             },
             # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
             "motion_space": "angles",
+            # Lengths of stage 1's motion feature and of a frame's speech features: read off the data.
+            "feature_dim": 0,
+            "speech_dim": 0,
             "model": {
                 "window": 80,
                 "num_prior": 5,

@@ -1,5 +1,6 @@
 """Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
 
+import functools
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +17,12 @@ from gesture_jax.diffusion.samplers import DDIM
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
-from gesture_jax.models.motion_space import MotionSpace, gather_statistics, standardise_speech
+from gesture_jax.models.motion_space import (
+    MotionSpace,
+    Statistics,
+    gather_statistics,
+    standardise_speech,
+)
 
 
 class Stage2:
@@ -33,7 +39,8 @@ class Stage2:
         path = ensure_motions(config)
         self._train = clips.MotionSource(path, "train")
         self._test = clips.MotionSource(path, "test")
-        self.space, self.model = build(config, self._train.motion_dim, self._train.speech_dim)
+        config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
+        self.space, self.model = build(config)
         self.process = GaussianProcess(**config.process)
         self.frozen = {}
 
@@ -65,21 +72,14 @@ class Stage2:
 
     def init(self, key: jax.Array):
         """Parameters, and the training set's statistics."""
-        model = self.model
-        noisy = jnp.zeros((1, model.window, model.motion_dim))
-        prior = jnp.zeros((1, model.num_prior, model.motion_dim))
-        speech = jnp.zeros((1, model.window, model.speech_dim))
-        time = jnp.zeros((1,), jnp.int32)
-        variables = model.init(key, noisy, time, prior, speech, drop=None, train=False)
-        return variables["params"], {"statistics": self._statistics()}
+        return init_params(self.model, key), {"statistics": self._statistics}
 
-    def _statistics(self):
-        if not hasattr(self, "_cached_statistics"):
-            self._cached_statistics = gather_statistics(
-                (self.space.from_feature(record["motion"]) for record in self._train),
-                (record["speech"] for record in self._train),
-            )
-        return self._cached_statistics
+    @functools.cached_property
+    def _statistics(self) -> Statistics:
+        return gather_statistics(
+            (self.space.from_feature(record["motion"]) for record in self._train),
+            (record["speech"] for record in self._train),
+        )
 
     def _standardise(self, model_state, batch):
         statistics = model_state["statistics"]
@@ -159,18 +159,31 @@ class Stage2:
         return media.contact_sheet(rows)
 
 
-def build(
-    config: ConfigDict, feature_dim: int, speech_dim: int
-) -> tuple[MotionSpace, MotionDenoiser]:
-    """The motion space and the network of a stage-2 config.
+def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
+    """The motion space and the network of a stage-2 config whose sizes are known."""
+    space = MotionSpace(config.motion_space, config.feature_dim)
+    return space, MotionDenoiser(motion_dim=space.dim, speech_dim=config.speech_dim, **config.model)
 
-    Args:
-      config: of `configs/stage2.py`.
-      feature_dim: length of stage 1's motion feature.
-      speech_dim: length of a frame's speech features.
-    """
-    space = MotionSpace(config.motion_space, feature_dim)
-    return space, MotionDenoiser(motion_dim=space.dim, speech_dim=speech_dim, **config.model)
+
+def init_params(model: MotionDenoiser, key: jax.Array):
+    """The network's parameters at the start of training."""
+    noisy = jnp.zeros((1, model.window, model.motion_dim))
+    prior = jnp.zeros((1, model.num_prior, model.motion_dim))
+    speech = jnp.zeros((1, model.window, model.speech_dim))
+    time = jnp.zeros((1,), jnp.int32)
+    return model.init(key, noisy, time, prior, speech, drop=None, train=False)["params"]
+
+
+def abstract_variables(config: ConfigDict) -> dict:
+    """Shapes of what a stage-2 checkpoint holds, nothing computed."""
+    space, model = build(config)
+    params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    motion = jax.ShapeDtypeStruct((space.dim,), jnp.float32)
+    speech = jax.ShapeDtypeStruct((config.speech_dim,), jnp.float32)
+    statistics = Statistics(
+        motion_mean=motion, motion_std=motion, speech_mean=speech, speech_std=speech
+    )
+    return {"params": params, "statistics": statistics}
 
 
 def ensure_motions(config: ConfigDict) -> str:

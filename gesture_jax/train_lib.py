@@ -92,9 +92,9 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
       InputError: for missing data, a config that does not fit the checkpoint, and the like.
       FloatingPointError: when the loss is not finite.
     """
-    _check_resumable(config, workdir)
     mesh = sharding.make_mesh(batch_size=config.batch_size)
-    task = TASKS[config.stage](config, workdir)
+    task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
+    _check_resumable(config, workdir)
     checkpoints.write_config(workdir, config)
     batches = task.train_batches()
     optimizer = optim.make_optimizer(config.optim, num_steps=config.num_steps)

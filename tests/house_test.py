@@ -17,7 +17,7 @@ _FLOORS = [
     {"models"},
     {"data", "metrics", "checkpoints", "pretrained", "torch_weights"},
     {"stage1", "stage2", "animator", "generator"},
-    {"train_lib"},
+    {"train_lib", "jobs"},
     {
         "cli", "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",
     },

@@ -1,0 +1,28 @@
+"""Moves a portrait like a driving video, with stage 1 alone.
+
+    python -m gesture_jax.animate --image=P --driving=V --out=V.mp4 --stage1=WORKDIR
+"""
+
+from absl import flags
+
+from gesture_jax import cli
+
+_IMAGE = flags.DEFINE_string("image", None, "The portrait: any size, cropped to its central square.")
+_DRIVING = flags.DEFINE_string("driving", None, "The video whose motion is taken.")
+_OUT = flags.DEFINE_string("out", None, "The mp4 to write; it keeps the driving video's sound.")
+_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained or converted stage 1.")
+_CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the driving video.", lower_bound=0)
+flags.mark_flags_as_required(["image", "driving", "out", "stage1"])
+
+
+def main(_) -> None:
+    from gesture_jax import jobs
+
+    jobs.animate(
+        _IMAGE.value, _DRIVING.value, _OUT.value, stage1=_STAGE1.value, crop_px=_CROP_PX.value
+    )
+    print(f"video: {_OUT.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

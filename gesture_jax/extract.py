@@ -1,0 +1,24 @@
+"""Motion features of a dataset: `python -m gesture_jax.extract --stage1=WORKDIR --data=DATASET`."""
+
+import pathlib
+
+from absl import flags
+
+from gesture_jax import cli
+
+_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained or converted stage 1.")
+_DATA = flags.DEFINE_string("data", None, "Dataset of gesture_jax.prepare.")
+_OUT = flags.DEFINE_string("out", None, "Folder to write; STAGE1/motions where not given.")
+flags.mark_flags_as_required(["stage1", "data"])
+
+
+def main(_) -> None:
+    from gesture_jax import animator
+
+    out = _OUT.value or str(pathlib.Path(_STAGE1.value) / "motions")
+    animator.extract_motions(_STAGE1.value, _DATA.value, out)
+    print(f"motion features: {out}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from gesture_jax import checkpoints, torch_weights
 from gesture_jax.array_types import Frames
-from gesture_jax.data import clips, media
+from gesture_jax.data import clips, images
 from gesture_jax.models.deviation import DeviationModel, SourceFeatures
 
 
@@ -22,7 +22,7 @@ class Source:
     """A portrait, encoded once for any number of frames.
 
     Attributes:
-      image: [r, r, 3] uint8, cropped and scaled to the model's resolution.
+      image: [r, r, 3], uint8 or float32, cropped and scaled to the model's resolution.
       features: what the renderer reads of it.
     """
 
@@ -93,7 +93,7 @@ class Animator:
           image: [h, w], [h, w, 1..4]; uint8, uint16 or float in [0, 1]; any size, cropped to its
             central square.
         """
-        square = media.square(media.to_rgb(image), size=self.resolution)
+        square = images.square(images.to_rgb(image), size=self.resolution)
         features = self._encode_source(self._variables, _to_float(square[None]))
         return Source(square, features)
 
@@ -106,7 +106,7 @@ class Animator:
         Returns:
           [t, 9 g^2 + 3] float32 (2307 at the paper's size).
         """
-        squares = (media.square(media.to_rgb(frame), size=self.resolution) for frame in frames)
+        squares = (images.square(images.to_rgb(frame), size=self.resolution) for frame in frames)
         motions = [
             np.asarray(self._extract(self._variables, _to_float(batch)))[:count]
             for batch, count in _batched(squares, self._batch_size)
@@ -195,4 +195,4 @@ def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarra
 
 
 def _to_float(frames: Frames) -> np.ndarray:
-    return frames.astype(np.float32) / 255.0
+    return frames.astype(np.float32) / 255.0 if frames.dtype == np.uint8 else frames

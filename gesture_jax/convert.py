@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from gesture_jax import cli
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch checkpoint (.pt, .pth) or .safetensors.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch checkpoint (.pt, .pth).")
 _OUT = flags.DEFINE_string("out", None, "Workdir to write.")
 flags.mark_flags_as_required(["checkpoint", "out"])
 

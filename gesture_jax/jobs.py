@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gesture_jax.animator import Animator, Source
-from gesture_jax.data import media
+from gesture_jax.data import images, media
 from gesture_jax.errors import InputError
 from gesture_jax.generator import METADATA, GestureGenerator, count_frames
 
@@ -75,7 +75,7 @@ def write_request(generator: GestureGenerator, request: Request) -> None:
     Raises:
       InputError: for a picture or sound that cannot be read.
     """
-    source = generator.animator.encode_source(media.load_image(request.image))
+    source = generator.animator.encode_source(images.load_image(request.image))
     audio = media.read_audio(request.audio)
     num_frames = count_frames(audio, name=request.audio)
     motions: list[np.ndarray] = []
@@ -91,7 +91,7 @@ def write_request(generator: GestureGenerator, request: Request) -> None:
     progress = tqdm(frames(), total=num_frames, desc="generate", unit="frame")
     media.write_video(request.out, progress, audio=audio, metadata=METADATA)
     if request.sheet:
-        media.write_image(request.sheet, sheet.draw())
+        images.write_image(request.sheet, sheet.draw())
     if request.motion:
         _write_motion(request.motion, np.concatenate(motions), source)
 
@@ -104,7 +104,7 @@ def animate(
     Raises:
       InputError: for files that cannot be read, or a workdir without stage 1.
     """
-    portrait = media.load_image(image)
+    portrait = images.load_image(image)
     animator = Animator.load(stage1)
     source = animator.encode_source(portrait)
     driving_frames = media.iterate_video(driving, size=animator.resolution, crop_px=crop_px)
@@ -130,7 +130,7 @@ class _Sheet:
 
     def draw(self) -> np.ndarray:
         half = -(-len(self._frames) // 2)
-        return media.contact_sheet([self._frames[:half], self._frames[half:]])
+        return images.contact_sheet([self._frames[:half], self._frames[half:]])
 
 
 def _write_motion(path: str, motion: np.ndarray, source: Source) -> None:

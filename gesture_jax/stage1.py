@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax.data import clips, media, pipeline
+from gesture_jax.data import clips, images, pipeline
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.deviation import DeviationModel
@@ -119,7 +119,7 @@ class Stage1:
         """Rows of source, driving, redrawn."""
         del key
         image = np.asarray(jax.jit(self._redraw)(variables, batch))
-        return media.contact_sheet([batch["source"], batch["driving"], image])
+        return images.contact_sheet([batch["source"], batch["driving"], image])
 
     def _redraw(self, variables, batch):
         return self.model.apply(variables, batch["source"], batch["driving"])["image"]

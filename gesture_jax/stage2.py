@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gesture_jax import checkpoints
 from gesture_jax.animator import Animator, extract_motions
-from gesture_jax.data import clips, media, pipeline
+from gesture_jax.data import clips, images, pipeline
 from gesture_jax.diffusion.process import GaussianProcess, motion_loss
 from gesture_jax.diffusion.samplers import DDIM
 from gesture_jax.errors import InputError
@@ -72,7 +72,7 @@ class Stage2:
 
     def init(self, key: jax.Array):
         """Parameters, and the training set's statistics."""
-        return init_params(self.model, key), {"statistics": self._statistics}
+        return self.model.init_variables(key)["params"], {"statistics": self._statistics}
 
     @functools.cached_property
     def _statistics(self) -> Statistics:
@@ -156,7 +156,7 @@ class Stage2:
         sampled = jax.jit(self._sample)(variables, key, prior[:1], speech[:1])
         generated = self.space.decode(sampled[0], variables["statistics"])
         rows = [animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)]
-        return media.contact_sheet(rows)
+        return images.contact_sheet(rows)
 
 
 def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
@@ -165,19 +165,10 @@ def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
     return space, MotionDenoiser(motion_dim=space.dim, speech_dim=config.speech_dim, **config.model)
 
 
-def init_params(model: MotionDenoiser, key: jax.Array):
-    """The network's parameters at the start of training."""
-    noisy = jnp.zeros((1, model.window, model.motion_dim))
-    prior = jnp.zeros((1, model.num_prior, model.motion_dim))
-    speech = jnp.zeros((1, model.window, model.speech_dim))
-    time = jnp.zeros((1,), jnp.int32)
-    return model.init(key, noisy, time, prior, speech, drop=None, train=False)["params"]
-
-
 def abstract_variables(config: ConfigDict) -> dict:
     """Shapes of what a stage-2 checkpoint holds, nothing computed."""
     space, model = build(config)
-    params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    params = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
     motion = jax.ShapeDtypeStruct((space.dim,), jnp.float32)
     speech = jax.ShapeDtypeStruct((config.speech_dim,), jnp.float32)
     statistics = Statistics(

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gesture_jax import checkpoints, optim, sharding, stage1, stage2
-from gesture_jax.data import media
+from gesture_jax.data import images
 from gesture_jax.errors import InputError
 from gesture_jax.writer import MetricsWriter
 
@@ -197,7 +197,7 @@ class _Evaluator:
         progress.write(f"step {step}: " + _sentence(means), file=sys.stderr)
         sheet = self._task.draw_samples(state.variables, first_batch, self._key)
         self._samples.mkdir(parents=True, exist_ok=True)
-        media.write_image(self._samples / f"step_{step:07d}.png", sheet)
+        images.write_image(self._samples / f"step_{step:07d}.png", sheet)
         writer.write_image(step, "samples", sheet)
 
 

@@ -15,7 +15,7 @@ _FLOORS = [
     {"errors", "array_types"},
     {"ops", "diffusion", "sharding", "optim", "writer"},
     {"models"},
-    {"data", "metrics", "checkpoints", "pretrained", "torch_weights"},
+    {"data", "metrics", "checkpoints", "pretrained", "torch_names", "torch_weights"},
     {"stage1", "stage2", "animator", "generator"},
     {"train_lib", "jobs"},
     {

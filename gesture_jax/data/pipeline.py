@@ -1,0 +1,220 @@
+"""From data sets to batches: Grain pipelines, deterministic by seed and resumable.
+
+A training stream is shuffled as a whole and then dealt to the hosts, element k to host k mod n, so
+that n hosts together see the same stream as one. Its iterator's state goes into checkpoints.
+A test pass goes through everything once, in order; its last batch is filled up by repetition, and
+`mask` [b] float32 is 0 there.
+"""
+
+from collections.abc import Callable
+
+import grain
+import numpy as np
+from absl import logging
+
+from gesture_jax.data import clips
+from gesture_jax.errors import InputError
+
+Example = dict[str, np.ndarray]
+_MAX_CACHE_BYTES = 2 << 30
+# A few batches ahead hide the host's work; Grain's default of 500 would fill the memory.
+_READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+
+
+def frame_pairs(
+    source: clips.ClipSource,
+    *,
+    batch_size: int,
+    seed: int,
+    train: bool,
+    shard: tuple[int, int] = (0, 1),
+    cache: bool = False,
+    frames_per_clip: int = 8,
+) -> grain.IterDataset:
+    """Pairs of frames of one clip, for stage 1.
+
+    Training: endless; the driving frame runs over all frames of the data set in random order, so
+    that long clips weigh more, and the source is any frame of its clip. Test: the source is a
+    clip's frame 0, the driving frames are spread evenly over the rest of it.
+
+    Args:
+      source: the clips.
+      batch_size: examples a batch of this host.
+      seed: of order and pairing.
+      train: whether to train or to test.
+      shard: this host's number, and how many there are.
+      cache: keeps the frames decoded in memory if they take less than 2 GB.
+      frames_per_clip: driving frames of each clip in the test pass.
+
+    Returns:
+      Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; and `mask` in a test pass.
+    """
+    frames = _Frames(source, cache=cache)
+
+    def train_pair(index: int, generator: np.random.Generator) -> Example:
+        clip, driving = frames.locate(index)
+        other = int(generator.integers(source.num_frames(clip)))
+        return _pair(frames.read(clip, [other, driving]))
+
+    def test_pair(index: int) -> Example:
+        clip, number = divmod(index, frames_per_clip)
+        last = source.num_frames(clip) - 1
+        driving = round(last * (number + 1) / frames_per_clip)
+        return _pair(frames.read(clip, [0, driving]))
+
+    if train:
+        stream = _train_stream(len(frames), seed).random_map(train_pair)
+    else:
+        stream = _test_stream(len(source) * frames_per_clip, batch_size, shard, test_pair)
+    return _batches(stream, batch_size, shard).map(_to_float).to_iter_dataset(_READ_OPTIONS)
+
+
+def motion_windows(
+    source: clips.MotionSource,
+    *,
+    window: int = 80,
+    stride: int = 10,
+    num_prior: int = 5,
+    batch_size: int,
+    seed: int,
+    train: bool,
+    shard: tuple[int, int] = (0, 1),
+) -> grain.IterDataset:
+    """Windows of motion and speech and the frames before them, for stage 2.
+
+    Windows start at frames 0, stride, 2 stride, ... of each clip and lie within it. Where a prior
+    frame would lie before the clip's first frame, that first frame stands in: no motion.
+
+    Args:
+      source: the motions.
+      window: length in frames.
+      stride: from a window to the next, in frames.
+      num_prior: p, how many frames before the window are given.
+      batch_size: examples a batch of this host.
+      seed: of the order.
+      train: endless and shuffled, or one pass in order.
+      shard: this host's number, and how many there are.
+
+    Returns:
+      Batches of `motion` [b, window, d], `prior` [b, p, d], which ends right before the window, and
+      `speech` [b, window, a], float32; and `mask` in a test pass.
+
+    Raises:
+      InputError: where every clip is shorter than the window.
+    """
+    starts = [
+        (clip, start)
+        for clip in range(len(source))
+        for start in range(0, source.num_frames(clip) - window + 1, stride)
+    ]
+    if not starts:
+        longest = max(source.num_frames(clip) for clip in range(len(source)))
+        raise InputError(
+            f"{source.path}: no {source.split} clip has the {window} frames of a window "
+            f"(the longest has {longest}); prepare longer clips or use a shorter window"
+        )
+    read = _Motions(source).read
+
+    def cut(index: int) -> Example:
+        clip, start = starts[index]
+        record = read(clip)
+        before = np.maximum(np.arange(start - num_prior, start), 0)
+        span = slice(start, start + window)
+        return {
+            "motion": record["motion"][span],
+            "prior": record["motion"][before],
+            "speech": record["speech"][span],
+        }
+
+    if train:
+        stream = _train_stream(len(starts), seed).map(cut)
+    else:
+        stream = _test_stream(len(starts), batch_size, shard, cut)
+    return _batches(stream, batch_size, shard).to_iter_dataset(_READ_OPTIONS)
+
+
+def _train_stream(count: int, seed: int) -> grain.MapDataset:
+    return grain.MapDataset.range(count).seed(seed % 2**32).shuffle().repeat()
+
+
+def _test_stream(
+    count: int, batch_size: int, shard: tuple[int, int], example: Callable[[int], Example]
+) -> grain.MapDataset:
+    """Examples in order, filled up so that every host gets the same number of full batches."""
+    together = batch_size * shard[1]
+    padded = -(-count // together) * together
+
+    def masked(index: int) -> Example:
+        mask = np.float32(index < count)
+        return {**example(index % count), "mask": mask}
+
+    return grain.MapDataset.range(padded).map(masked)
+
+
+def _batches(stream: grain.MapDataset, batch_size: int, shard: tuple[int, int]) -> grain.MapDataset:
+    number, count = shard
+    # After the random parts, which follow the position in the common stream.
+    return stream[number::count].batch(batch_size, drop_remainder=True)
+
+
+def _pair(frames: np.ndarray) -> Example:
+    return {"source": frames[0], "driving": frames[1]}
+
+
+def _to_float(batch: Example) -> Example:
+    """uint8 pictures to float32 in [0, 1]; a batch at a time, which is fastest."""
+    return {
+        key: np.divide(value, np.float32(255), dtype=np.float32) if key != "mask" else value
+        for key, value in batch.items()
+    }
+
+
+class _Frames:
+    """All frames of a data set, numbered through; decoded once if they may be kept."""
+
+    def __init__(self, source: clips.ClipSource, *, cache: bool):
+        self._source = source
+        lengths = [source.num_frames(clip) for clip in range(len(source))]
+        self._ends = np.cumsum(lengths)
+        self._decoded: np.ndarray | None = None
+        num_bytes = len(self) * source.size**2 * 3
+        if cache and num_bytes <= _MAX_CACHE_BYTES:
+            self._decoded = np.empty((len(self), source.size, source.size, 3), np.uint8)
+            for record, end, length in zip(source, self._ends, lengths, strict=True):
+                self._decoded[end - length : end] = clips.decode_frames(record)
+        elif cache:
+            logging.info("%s: %.1f GB decoded, not kept in memory", source.path, num_bytes / 1e9)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """Clip and frame within it of the frame of this number."""
+        clip = int(np.searchsorted(self._ends, index, side="right"))
+        return clip, int(index - self._start(clip))
+
+    def read(self, clip: int, indices: list[int]) -> np.ndarray:
+        """[k, h, w, 3] uint8."""
+        if self._decoded is not None:
+            return self._decoded[np.asarray(indices) + self._start(clip)]
+        return clips.decode_frames(self._source[clip], indices)
+
+    def _start(self, clip: int) -> int:
+        return int(self._ends[clip - 1]) if clip else 0
+
+
+class _Motions:
+    """Motions by clip, kept in memory if they take less than 2 GB."""
+
+    def __init__(self, source: clips.MotionSource):
+        self._source = source
+        num_frames = sum(source.num_frames(clip) for clip in range(len(source)))
+        num_bytes = 4 * num_frames * (source.motion_dim + source.speech_dim)
+        self._kept: dict[int, Example] | None = {} if num_bytes <= _MAX_CACHE_BYTES else None
+
+    def read(self, clip: int) -> Example:
+        if self._kept is None:
+            return self._source[clip]
+        if clip not in self._kept:
+            self._kept[clip] = self._source[clip]
+        return self._kept[clip]

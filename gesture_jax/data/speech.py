@@ -1,0 +1,90 @@
+"""What the diffusion hears: 35 features a frame, 25 frames a second, by librosa.
+
+Those of S2G-MDDiffusion (reference 3.4), over the whole recording rather than window by window:
+onset strength (1), MFCC (20), chroma CENS (12), onsets (1) and beats (1) as zeros and ones.
+"""
+
+import librosa
+import numpy as np
+
+from gesture_jax.array_types import Audio
+
+NUM_FEATURES = 35
+_HOP = 512
+_RATE_HZ = 25 * _HOP
+_INPUT_RATE_HZ = 16_000
+_TEMPO_RATE_HZ = 22_050
+_NUM_MFCC = 20
+_NUM_CHROMA = 12
+_TIGHTNESS = 100
+# Below -90 dB there is nothing to hear; chroma and tempo of it would be noise or undefined.
+_SILENCE = 3e-5
+# The lowest of the seven octaves of the chroma is analysed at 1/64 of the rate, 512 samples at once.
+_SHORTEST_SAMPLES = 64 * 512
+
+
+def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarray:
+    """Features of speech, one row a video frame.
+
+    Args:
+      audio: [n] float32, mono, 16 kHz.
+      num_frames: rows wanted, n / 640 rounded by default; sound is padded with silence or cut.
+
+    Returns:
+      [t, 35] float32, finite for any sound, silence included.
+    """
+    if num_frames is None:
+        num_frames = round(len(audio) / _INPUT_RATE_HZ * 25)
+    sound = librosa.resample(
+        np.asarray(audio, np.float32),
+        orig_sr=_INPUT_RATE_HZ,
+        target_sr=_RATE_HZ,
+        res_type="soxr_hq",
+    )
+    sound = librosa.util.fix_length(sound, size=max(num_frames * _HOP, _SHORTEST_SAMPLES))
+    strength = librosa.onset.onset_strength(y=sound, sr=_RATE_HZ, hop_length=_HOP)
+    columns = [
+        strength[:, None],
+        librosa.feature.mfcc(y=sound, sr=_RATE_HZ, n_mfcc=_NUM_MFCC, hop_length=_HOP).T,
+        _chroma(sound),
+        _impulses(_onsets(strength), len(strength)),
+        _impulses(_beats(sound, strength), len(strength)),
+    ]
+    return np.concatenate(columns, axis=1)[:num_frames].astype(np.float32)
+
+
+def _chroma(sound: np.ndarray) -> np.ndarray:
+    count = len(sound) // _HOP + 1
+    if np.abs(sound).max() < _SILENCE:
+        return np.zeros((count, _NUM_CHROMA), np.float32)
+    # A tuning given spares an estimate, which speech does not have.
+    return librosa.feature.chroma_cens(
+        y=sound, sr=_RATE_HZ, hop_length=_HOP, n_chroma=_NUM_CHROMA, tuning=0.0
+    ).T[:count]
+
+
+def _onsets(strength: np.ndarray) -> np.ndarray:
+    if strength.max() <= 0:
+        return np.zeros(0, int)
+    return librosa.onset.onset_detect(onset_envelope=strength, sr=_RATE_HZ, hop_length=_HOP)
+
+
+def _beats(sound: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    if strength.max() <= 0:
+        return np.zeros(0, int)
+    faster = librosa.resample(sound, orig_sr=_RATE_HZ, target_sr=_TEMPO_RATE_HZ, res_type="soxr_hq")
+    tempo = float(np.squeeze(librosa.feature.tempo(y=faster, sr=_TEMPO_RATE_HZ)))
+    _, beats = librosa.beat.beat_track(
+        onset_envelope=strength,
+        sr=_RATE_HZ,
+        hop_length=_HOP,
+        tightness=_TIGHTNESS,
+        start_bpm=tempo if tempo > 0 else 120.0,
+    )
+    return beats
+
+
+def _impulses(frames: np.ndarray, count: int) -> np.ndarray:
+    column = np.zeros((count, 1), np.float32)
+    column[frames[frames < count]] = 1.0
+    return column

@@ -1,0 +1,90 @@
+"""The Gaussian diffusion process and its loss; any array whose first axis is the batch."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gesture_jax.array_types import MotionSequence, Time
+from gesture_jax.errors import InputError
+
+_OFFSET = 0.008
+_LARGEST_BETA = 0.999
+# Where the linear schedule starts and ends for 1000 steps (Ho et al. 2020).
+_LINEAR_BETAS = 1e-4, 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianProcess:
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, t = 0 ... num_steps - 1.
+
+    Attributes:
+      num_steps: of the discrete process.
+      schedule: "cosine" (Nichol & Dhariwal 2021, offset 0.008, betas up to 0.999) or "linear".
+    """
+
+    num_steps: int = 1000
+    schedule: str = "cosine"
+
+    def __post_init__(self):
+        if self.schedule not in ("cosine", "linear"):
+            raise InputError(f"unknown schedule {self.schedule!r}; choose cosine or linear")
+
+    @functools.cached_property
+    def signal_variance(self) -> np.ndarray:
+        """abar_t, [num_steps] float64: the share of the signal in the variance of x_t."""
+        if self.schedule == "linear":
+            scale = 1000 / self.num_steps
+            betas = np.linspace(*_LINEAR_BETAS, self.num_steps) * scale
+        else:
+            time = np.arange(self.num_steps + 1) / self.num_steps
+            signal = np.cos((time + _OFFSET) / (1 + _OFFSET) * np.pi / 2) ** 2
+            betas = 1 - signal[1:] / signal[:-1]
+        return np.cumprod(1 - np.minimum(betas, _LARGEST_BETA))
+
+    def add_noise(self, x0: jax.Array, noise: jax.Array, time: Time) -> jax.Array:
+        """x_t of [b, ...] at times [b]."""
+        variance = _per_example(self.signal_variance, time, x0.ndim)
+        return jnp.sqrt(variance) * x0 + jnp.sqrt(1.0 - variance) * noise
+
+    def noise_from(self, noisy: jax.Array, x0: jax.Array, time: Time) -> jax.Array:
+        """The noise that makes `noisy` of `x0`: the inverse of `add_noise`."""
+        variance = _per_example(self.signal_variance, time, x0.ndim)
+        return (noisy - jnp.sqrt(variance) * x0) / jnp.sqrt(1.0 - variance)
+
+
+def motion_loss(
+    prediction: MotionSequence,
+    target: MotionSequence,
+    *,
+    position: float,
+    velocity: float,
+    acceleration: float,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean squared errors of a sequence and of its first and second differences, weighted.
+
+    Args:
+      prediction: [b, t, d].
+      target: [b, t, d].
+      position: weight of the values.
+      velocity: weight of the first differences along t.
+      acceleration: weight of the second differences.
+
+    Returns:
+      The loss, and its unweighted terms by name.
+    """
+    error = prediction - target
+    terms = {
+        # Differences are linear: that of the errors is the error of the differences.
+        name: jnp.square(jnp.diff(error, n=order, axis=-2)).mean()
+        for order, name in enumerate(("position", "velocity", "acceleration"))
+    }
+    weights = {"position": position, "velocity": velocity, "acceleration": acceleration}
+    return sum(weights[name] * term for name, term in terms.items()), terms
+
+
+def _per_example(table: np.ndarray, time: Time, ndim: int) -> jax.Array:
+    values = jnp.asarray(table, jnp.float32)[time]
+    return values.reshape(-1, *(1,) * (ndim - 1))

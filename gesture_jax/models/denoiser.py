@@ -1,0 +1,312 @@
+"""Stage 2's network: a transformer that denoises a window of motion under speech and prior motion.
+
+At its default sizes, with one prior frame, it is the denoiser of S2G-MDDiffusion (an EDGE decoder),
+array for array; `torch_weights.py` maps them.
+"""
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gesture_jax.array_types import MotionSequence, Prior, SpeechFeatures, Time
+from gesture_jax.diffusion.process import GaussianProcess
+from gesture_jax.diffusion.samplers import DDIM, guided
+
+_EPSILON = 1e-5
+_LONGEST_WAVE = 10_000.0
+_NUM_TIME_TOKENS = 2
+_TIME_WIDENING = 4
+
+
+@flax.struct.dataclass
+class SpeechEncoding:
+    """Speech as the denoiser reads it; it does not depend on the diffusion time.
+
+    Attributes:
+      tokens: [b, t, latent].
+      hidden: [b, latent], a summary of the window.
+    """
+
+    tokens: jax.Array
+    hidden: jax.Array
+
+
+def rotate(x: jax.Array) -> jax.Array:
+    """Rotary position embedding (Su et al. 2021) of [*b, t, latent], over the whole latent axis.
+
+    Neighbours (0, 1), (2, 3), ... turn as pairs, by their position times 10000^(-2 i / latent).
+    """
+    length, latent = x.shape[-2:]
+    frequency = _LONGEST_WAVE ** (-np.arange(0, latent, 2) / latent)
+    angle = np.arange(length)[:, None] * frequency
+    cos, sin = jnp.asarray(np.cos(angle), x.dtype), jnp.asarray(np.sin(angle), x.dtype)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    pairs = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
+    return pairs.reshape(x.shape)
+
+
+def sinusoid(time: Time, latent: int) -> jax.Array:
+    """[b] diffusion times to [b, latent]: sines, then cosines, of falling frequency."""
+    half = latent // 2
+    frequency = np.exp(np.arange(half) * -(np.log(_LONGEST_WAVE) / max(half - 1, 1)))
+    angle = time.astype(jnp.float32)[:, None] * jnp.asarray(frequency, jnp.float32)
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+class Attention(nn.Module):
+    """Attention whose queries and keys, not values, are rotated by their positions."""
+
+    num_heads: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, memory: jax.Array, *, train: bool) -> jax.Array:
+        latent = x.shape[-1]
+        project = lambda name, y: nn.Dense(latent, dtype=self.dtype, name=name)(y)
+        heads = lambda y: y.reshape(*y.shape[:-1], self.num_heads, latent // self.num_heads)
+        attended = nn.dot_product_attention(
+            heads(project("query", rotate(x))),
+            heads(project("key", rotate(memory))),
+            heads(project("value", memory)),
+            dropout_rng=self.make_rng("dropout") if train and self.dropout else None,
+            dropout_rate=self.dropout,
+            broadcast_dropout=False,
+            deterministic=not train,
+            dtype=self.dtype,
+        )
+        return project("out", attended.reshape(x.shape))
+
+
+class _Layer(nn.Module):
+    """Parts that both kinds of layer share."""
+
+    feedforward: int
+    num_heads: int
+    dropout: float
+    dtype: jnp.dtype
+
+    def _norm(self, name: str, x: jax.Array) -> jax.Array:
+        return nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype, name=f"{name}_norm")(x)
+
+    def _drop(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+    def _attend(self, name: str, x: jax.Array, memory: jax.Array, train: bool) -> jax.Array:
+        name = f"{name}_attention"
+        attention = Attention(self.num_heads, self.dropout, self.dtype, name=name)
+        return self._drop(attention(x, memory, train=train), train)
+
+    def _feed_forward(self, x: jax.Array, train: bool) -> jax.Array:
+        y = nn.Dense(self.feedforward, dtype=self.dtype, name="feedforward_in")(x)
+        y = self._drop(nn.gelu(y, approximate=False), train)
+        y = nn.Dense(x.shape[-1], dtype=self.dtype, name="feedforward_out")(y)
+        return self._drop(y, train)
+
+
+class SpeechLayer(_Layer):
+    """Pre-norm self-attention and feed-forward over speech tokens."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        y = self._norm("self", x)
+        x = x + self._attend("self", y, y, train)
+        return x + self._feed_forward(self._norm("feedforward", x), train)
+
+
+class MotionLayer(_Layer):
+    """Self-attention, attention to speech and time, feed-forward; each modulated (FiLM)."""
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, memory: jax.Array, condition: jax.Array, *, train: bool
+    ) -> jax.Array:
+        y = self._norm("self", x)
+        x = x + self._film("self", condition, self._attend("self", y, y, train))
+        y = self._norm("speech", x)
+        x = x + self._film("speech", condition, self._attend("speech", y, memory, train))
+        y = self._feed_forward(self._norm("feedforward", x), train)
+        return x + self._film("feedforward", condition, y)
+
+    def _film(self, name: str, condition: jax.Array, y: jax.Array) -> jax.Array:
+        modulate = nn.Dense(2 * y.shape[-1], dtype=self.dtype, name=f"{name}_film")
+        scale, shift = jnp.split(modulate(_mish(condition))[:, None], 2, axis=-1)
+        return (scale + 1.0) * y + shift
+
+
+class MotionDenoiser(nn.Module):
+    """Predicts the clean motion of a window from a noisy one.
+
+    Attributes:
+      motion_dim: d, length of a motion vector.
+      speech_dim: a, speech features a frame.
+      num_prior: p, frames before the window that are given; 1 is S2G-MDDiffusion's.
+      window: t, frames.
+      latent: width of all tokens.
+      feedforward: inner width of the feed-forward parts.
+      num_layers: of the decoder.
+      num_heads: of every attention.
+      num_speech_layers: of the speech encoder.
+      dropout: in training.
+      dtype: of the computation; parameters and the result are float32.
+    """
+
+    motion_dim: int
+    speech_dim: int = 35
+    num_prior: int = 5
+    window: int = 80
+    latent: int = 512
+    feedforward: int = 1024
+    num_layers: int = 8
+    num_heads: int = 8
+    num_speech_layers: int = 2
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        dense = lambda width: nn.Dense(width, dtype=self.dtype)
+        norm = lambda: nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype)
+        layer = dict(
+            feedforward=self.feedforward,
+            num_heads=self.num_heads,
+            dropout=self.dropout,
+            dtype=self.dtype,
+        )
+        self.speech_in = dense(self.latent)
+        self.speech_layer = [SpeechLayer(**layer) for _ in range(self.num_speech_layers)]
+        self.hidden_norm = norm()
+        self.hidden_in, self.hidden_out = dense(self.latent), dense(self.latent)
+        normal = nn.initializers.normal(1.0)
+        self.null_tokens = self.param("null_tokens", normal, (1, self.window, self.latent))
+        self.null_hidden = self.param("null_hidden", normal, (1, self.latent))
+        self.time_in = dense(_TIME_WIDENING * self.latent)
+        self.time_hidden = dense(self.latent)
+        self.time_tokens = dense(_NUM_TIME_TOKENS * self.latent)
+        self.memory_norm = norm()
+        self.motion_in = dense(self.latent)
+        self.layer = [MotionLayer(**layer) for _ in range(self.num_layers)]
+        self.motion_out = dense(self.motion_dim)
+
+    def __call__(
+        self,
+        noisy: MotionSequence,
+        time: Time,
+        prior: Prior,
+        speech: SpeechFeatures,
+        *,
+        drop: jax.Array | None = None,
+        train: bool = False,
+    ) -> MotionSequence:
+        """The clean window.
+
+        Args:
+          noisy: [b, t, d], x_t.
+          time: [b] diffusion times.
+          prior: [b, p, d], the frames right before the window.
+          speech: [b, t, a].
+          drop: [b] bool; where true, the speech is replaced by the learned null.
+          train: whether dropout acts; then an rng "dropout" is needed.
+
+        Returns:
+          [b, t, d] float32.
+        """
+        encoding = self.encode_speech(speech, drop=drop, train=train)
+        return self.denoise(noisy, time, prior, encoding, train=train)
+
+    def encode_speech(
+        self, speech: SpeechFeatures, *, drop: jax.Array | None = None, train: bool = False
+    ) -> SpeechEncoding:
+        """What does not change with the diffusion time: computed once for all of its steps."""
+        tokens = self.speech_in(speech)
+        for layer in self.speech_layer:
+            tokens = layer(tokens, train=train)
+        if drop is not None:
+            tokens = jnp.where(drop[:, None, None], self.null_tokens.astype(tokens.dtype), tokens)
+        hidden = self.hidden_in(self.hidden_norm(tokens.mean(axis=-2)))
+        hidden = self.hidden_out(nn.silu(hidden))
+        if drop is not None:
+            hidden = jnp.where(drop[:, None], self.null_hidden.astype(hidden.dtype), hidden)
+        return SpeechEncoding(tokens, hidden)
+
+    def null_speech(self, batch_size: int) -> SpeechEncoding:
+        """The encoding of no speech at all."""
+        tokens = jnp.repeat(self.null_tokens, batch_size, axis=0)
+        return SpeechEncoding(tokens, jnp.repeat(self.null_hidden, batch_size, axis=0))
+
+    def denoise(
+        self,
+        noisy: MotionSequence,
+        time: Time,
+        prior: Prior,
+        speech: SpeechEncoding,
+        *,
+        train: bool = False,
+    ) -> MotionSequence:
+        """As `__call__`, with the speech encoded."""
+        wave = _mish(self.time_in(sinusoid(time, self.latent)))
+        time_tokens = self.time_tokens(wave).reshape(-1, _NUM_TIME_TOKENS, self.latent)
+        memory = self.memory_norm(jnp.concatenate([speech.tokens, time_tokens], axis=-2))
+        condition = self.time_hidden(wave) + speech.hidden
+        # Every frame sees all prior frames, the most recent one last.
+        prior = prior.reshape(len(prior), 1, -1)
+        prior = jnp.broadcast_to(prior, (*noisy.shape[:2], prior.shape[-1]))
+        x = self.motion_in(jnp.concatenate([noisy, prior], axis=-1))
+        for layer in self.layer:
+            x = layer(x, memory, condition, train=train)
+        return self.motion_out(x).astype(jnp.float32)
+
+    def init_variables(self, key: jax.Array) -> dict:
+        """Variables at the start of training."""
+        return self.init(
+            key,
+            jnp.zeros((1, self.window, self.motion_dim)),
+            jnp.zeros((1,), jnp.int32),
+            jnp.zeros((1, self.num_prior, self.motion_dim)),
+            jnp.zeros((1, self.window, self.speech_dim)),
+        )
+
+
+def sample_motion(
+    model: MotionDenoiser,
+    params,
+    key: jax.Array,
+    prior: Prior,
+    speech: SpeechFeatures,
+    *,
+    process: GaussianProcess,
+    sampler: DDIM,
+    guidance: float | jax.Array,
+) -> MotionSequence:
+    """Draws windows of motion.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      key: of the noise.
+      prior: [b, p, d].
+      speech: [b, t, a].
+      process: that the network was trained on.
+      sampler: which steps are taken.
+      guidance: weight of the speech.
+
+    Returns:
+      [b, t, d].
+    """
+    count = len(prior)
+    apply = lambda *args, method: model.apply({"params": params}, *args, method=method)
+    encoding = apply(speech, method="encode_speech")
+    null = apply(count, method="null_speech")
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), encoding, null)
+    priors = jnp.concatenate([prior, prior])
+
+    def denoise_both(noisy, time):
+        return apply(noisy, time, priors, both, method="denoise")
+
+    shape = (count, model.window, model.motion_dim)
+    return sampler.sample(key, guided(denoise_both, guidance), shape, process)
+
+
+def _mish(x: jax.Array) -> jax.Array:
+    return x * jnp.tanh(nn.softplus(x))

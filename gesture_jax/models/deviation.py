@@ -1,0 +1,282 @@
+"""Stage 1: the deviation model, which moves a portrait like a driving frame.
+
+    source frame  --SourceEncoder-->  volume, skips ------------------.
+    driving frame --DeviationExtractor--> motion feature --WarpingCalculator--> warped volume
+                                                                       '--DeviationDecoder--> frame
+
+Names are the paper's; the structure, at the default sizes, is that of its released network, array
+for array (`torch_weights.py` maps them). The motion feature is a g x g grid of rotations, flattened
+row by row, then one translation: 2307 numbers at the default size.
+"""
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gesture_jax.array_types import FeatureMap, Image, Motion
+from gesture_jax.models.blocks import (
+    Bottleneck,
+    ConvBlock,
+    Gate,
+    PReLU,
+    ResBlock,
+    ResizeBlock,
+    batch_norm,
+    conv,
+    group_norm,
+    num_groups,
+)
+from gesture_jax.ops import rotation
+from gesture_jax.ops.warp import deviation_warp
+
+_ZEROS = {"kernel_init": nn.initializers.zeros}
+
+
+@flax.struct.dataclass
+class SourceFeatures:
+    """What the renderer needs of a source frame; computed once for any number of frames.
+
+    Attributes:
+      volume: [b, h, w, d], the latent volume V whose channels are its depth.
+      skips: the decoder's inputs of static detail, the coarsest first.
+    """
+
+    volume: jax.Array
+    skips: tuple[jax.Array, ...]
+
+
+class SourceEncoder(nn.Module):
+    """[first, down_blocks, res_ms, Res_Feat, re_up] Image to volume and skips."""
+
+    width: int
+    max_width: int
+    num_downs: int
+    num_blocks: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, image: Image) -> SourceFeatures:
+        dtype = self.dtype
+        x = ConvBlock(self.width, 4, kernel_size=7, dtype=dtype, name="first")(image)
+        maps = [x]
+        for level in range(self.num_downs):
+            width = min(self.max_width, self.width * 2 ** (level + 1))
+            x = ConvBlock(width, 8, resize="down", dtype=dtype, name=f"down{level}")(x)
+            maps.append(x)
+        for index in range(self.num_blocks):
+            x = ResBlock(self.max_width, dtype=dtype, name=f"res{index}")(x)
+        return SourceFeatures(self._volume(x), self._skips(maps))
+
+    def _volume(self, x: FeatureMap) -> FeatureMap:
+        """A U-Net over two octaves, which sees far enough to normalise the pose."""
+        wide, wider = self.max_width * 3 // 2, self.max_width * 2
+        block = lambda *args, **options: ResizeBlock(*args, dtype=self.dtype, **options)
+        skip0 = block(wide, 8, resize="down", name="volume_down0")(x)
+        skip1 = block(wider, 16, resize="down", name="volume_down1")(skip0)
+        x = block(wider, 16, name="volume_mid")(skip1)
+        x = jnp.concatenate([x, skip1], axis=-1)
+        x = block(wider, 16, resize="up", name="volume_up1")(x)
+        x = jnp.concatenate([x, skip0], axis=-1)
+        x = block(wide, 8, resize="up", name="volume_up0")(x)
+        norm = group_norm(num_groups(12, wide), name="volume_norm", dtype=self.dtype)
+        return conv(self.max_width, 3, name="volume_out", dtype=self.dtype)(nn.relu(norm(x)))
+
+    def _skips(self, maps: list[FeatureMap]) -> tuple[FeatureMap, ...]:
+        """One map for every decoder level but the last: e0 and the coarsest go unused."""
+        skips = []
+        for level, source in enumerate(maps[-2:0:-1]):
+            width = up_width(self.width, self.max_width, self.num_downs, level)
+            skips.append(ResizeBlock(width, 4, dtype=self.dtype, name=f"skip{level}")(source))
+        return tuple(skips)
+
+
+class DeviationExtractor(nn.Module):
+    """[Pose_Base] Driving frame to angles a cell and one translation: the latent pose encoder."""
+
+    width: int
+    blocks: tuple[int, ...]
+    num_bins: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, driving: Image, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Returns angles [b, g, g, 3] (pitch, yaw, roll) in radians, and translation [b, 3]."""
+        x = conv(self.width, 7, strides=2, name="stem_conv", dtype=self.dtype)(driving)
+        x = nn.relu(batch_norm(train=train, name="stem_norm", dtype=self.dtype)(x))
+        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        for stage, count in enumerate(self.blocks):
+            width = self.width * 4 * 2**stage
+            x = conv(width, 1, name=f"stage{stage}_conv", dtype=self.dtype)(x)
+            norm = batch_norm(train=train, name=f"stage{stage}_norm", dtype=self.dtype)
+            x = nn.relu(norm(x))
+            for index in range(count):
+                strides = 2 if stage and not index else 1
+                name = f"stage{stage}_block{index}"
+                x = Bottleneck(width, strides, dtype=self.dtype, name=name)(x, train=train)
+        return self._angles(x), self._translation(x)
+
+    def _angles(self, x: FeatureMap) -> jax.Array:
+        x = x.astype(jnp.float32)
+        logits = [conv(self.num_bins, 1, name=f"{axis}_head")(x) for axis in _AXES]
+        return jnp.stack([rotation.angles_from_logits(one) for one in logits], axis=-1)
+
+    def _translation(self, x: FeatureMap) -> jax.Array:
+        mean = x.astype(jnp.float32).mean(axis=(-3, -2), keepdims=True)
+        head = conv(3, 1, name="translation_head", **_ZEROS)  # Training starts without a shift.
+        return jnp.tanh(head(mean)[..., 0, 0, :])
+
+
+_AXES = ("pitch", "yaw", "roll")
+
+
+class WarpingCalculator(nn.Module):
+    """[P_UP2 and the grid arithmetic] Motion feature to a field of matrices, and the warp by it."""
+
+    width: int
+    dtype: jnp.dtype
+
+    def __call__(self, volume: FeatureMap, motion: Motion) -> FeatureMap:
+        """Warps [b, h, w, d] by [b, 9 g^2 + 3], h = w = 2 g."""
+        _, translation = rotation.split_feature(motion)
+        return deviation_warp(volume, self.field(motion), translation)
+
+    @nn.compact
+    def field(self, motion: Motion) -> jax.Array:
+        """The deviation of every cell of the volume: [b, 2g, 2g, 3, 3], entries in (-1, 1)."""
+        matrices, _ = rotation.split_feature(motion)
+        block = lambda factor, *args, **options: ResizeBlock(
+            self.width * factor, *args, dtype=self.dtype, **options
+        )
+        x = matrices.reshape(*matrices.shape[:3], 9)
+        skip_a = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
+        skip_b = block(2, 4, resize="down", name="down0")(skip_a)
+        skip_c = block(4, 8, resize="down", name="down1")(skip_b)
+        x = block(8, 8, name="mid")(skip_c)
+        for index in range(3):
+            x = block(8, 16, name=f"mid_res{index}")(x)
+        x = jnp.concatenate([x, skip_c], axis=-1)
+        x = jnp.concatenate([block(6, 16, resize="up", name="up1")(x), skip_b], axis=-1)
+        x = jnp.concatenate([block(4, 8, resize="up", name="up0")(x), skip_a], axis=-1)
+        x = block(2, 8, resize="up", name="up_out")(x)
+        x = block(1, 4, name="out_res")(x)
+        # Training starts from no deviation.
+        x = jnp.tanh(conv(9, 3, name="out_conv", **_ZEROS)(x.astype(jnp.float32)))
+        return x.reshape(*x.shape[:3], 3, 3)
+
+
+class DeviationDecoder(nn.Module):
+    """[GM_2D] Warped volume and source skips to a frame."""
+
+    width: int
+    max_width: int
+    num_downs: int
+    num_blocks: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, warped: FeatureMap, skips: tuple[FeatureMap, ...]) -> Image:
+        dtype = self.dtype
+        x = conv(self.max_width, 1, name="in_conv", dtype=dtype)(warped)
+        for index in range(self.num_blocks):
+            x = ResBlock(self.max_width, dtype=dtype, name=f"res{index}")(x)
+        for level in range(self.num_downs):
+            width = up_width(self.width, self.max_width, self.num_downs, level)
+            x = ConvBlock(width, 8, resize="up", dtype=dtype, name=f"up{level}")(x)
+            groups = min(8, max(1, width // 32))
+            x = ResBlock(width, groups, dtype=dtype, name=f"up_res{level}")(x)
+            if level < len(skips):
+                x = Gate(dtype=dtype, name=f"gate{level}")(x, skips[level])
+                x = PReLU(name=f"act{level}")(x)
+        x = nn.leaky_relu(x, 0.2).astype(jnp.float32)
+        return jax.nn.sigmoid(conv(3, 3, name="out_conv")(x))
+
+
+class DeviationModel(nn.Module):
+    """The base model: what stage 1 trains and every later stage renders with.
+
+    Attributes:
+      resolution: height and width of the frames, a multiple of 2^(num_downs + 3).
+      width: channels after the first layer; doubled a level up to `max_width`.
+      max_width: channels, that is depth, of the volume.
+      num_downs: levels from the frame down to the volume; at least 2.
+      num_bins: of each angle, 3 degrees wide.
+      extractor_width: channels of the extractor's stem.
+      extractor_blocks: bottlenecks a stage, one stage a level.
+      field_width: channels of the warping calculator.
+      num_source_blocks: residual blocks of the source encoder.
+      num_decoder_blocks: residual blocks of the decoder.
+      dtype: of the computation; parameters, heads, fields and frames are float32.
+    """
+
+    resolution: int = 256
+    width: int = 64
+    max_width: int = 512
+    num_downs: int = 3
+    num_bins: int = 66
+    extractor_width: int = 64
+    extractor_blocks: tuple[int, ...] = (3, 4, 6)
+    field_width: int = 64
+    num_source_blocks: int = 4
+    num_decoder_blocks: int = 8
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.source_encoder = SourceEncoder(
+            self.width, self.max_width, self.num_downs, self.num_source_blocks, self.dtype
+        )
+        self.extractor = DeviationExtractor(
+            self.extractor_width, self.extractor_blocks, self.num_bins, self.dtype
+        )
+        self.warping = WarpingCalculator(self.field_width, self.dtype)
+        self.decoder = DeviationDecoder(
+            self.width, self.max_width, self.num_downs, self.num_decoder_blocks, self.dtype
+        )
+
+    @property
+    def motion_grid(self) -> int:
+        """g: cells a side of the motion feature, half of the volume's."""
+        return self.resolution >> (self.num_downs + 1)
+
+    @property
+    def motion_dim(self) -> int:
+        """Length of the motion feature, 9 g^2 + 3."""
+        return 9 * self.motion_grid**2 + 3
+
+    def __call__(self, source: Image, driving: Image, *, train: bool = False) -> dict:
+        """Redraws `driving` from `source`; images [b, r, r, 3].
+
+        Returns:
+          `image` [b, r, r, 3], `motion` [b, 9 g^2 + 3], `volume` and `warped` [b, 2g, 2g, d].
+        """
+        features = self.encode_source(source)
+        motion = self.extract(driving, train=train)
+        warped = self.warp(features.volume, motion)
+        image = self.decoder(warped, features.skips)
+        return {"image": image, "motion": motion, "volume": features.volume, "warped": warped}
+
+    def encode_source(self, image: Image) -> SourceFeatures:
+        """[b, r, r, 3] in [0, 1] to what the renderer needs of it."""
+        return self.source_encoder(image)
+
+    def extract(self, driving: Image, *, train: bool = False) -> Motion:
+        """[b, r, r, 3] in [0, 1] to motion features [b, 9 g^2 + 3], entries in [-1, 1]."""
+        angles, translation = self.extractor(driving, train=train)
+        return rotation.join_feature(rotation.matrix_from_angles(angles), translation)
+
+    def field(self, motion: Motion) -> jax.Array:
+        """[b, 9 g^2 + 3] to the field of deviations [b, 2g, 2g, 3, 3]."""
+        return self.warping.field(motion)
+
+    def warp(self, volume: FeatureMap, motion: Motion) -> FeatureMap:
+        """Warps a volume [b, 2g, 2g, d] by motion features [b, 9 g^2 + 3]."""
+        return self.warping(volume, motion)
+
+    def render(self, source: SourceFeatures, motion: Motion) -> Image:
+        """Source features and motion features [b, 9 g^2 + 3] to frames [b, r, r, 3]."""
+        return self.decoder(self.warp(source.volume, motion), source.skips)
+
+
+def up_width(width: int, max_width: int, num_downs: int, level: int) -> int:
+    """Channels of the decoder after its upsampling number `level`."""
+    return min(max_width, width * 2 ** (num_downs - level))

@@ -1,1 +1,0 @@
-from jax.lax import conv_general_dilated  # noqa: F401

@@ -1,0 +1,72 @@
+"""The deviation warp: a volume sampled where a field of 3x3 matrices and one translation say."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from gesture_jax.array_types import FeatureMap
+
+
+def deviation_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> FeatureMap:
+    """Samples V at (I + M) g + t, trilinearly, zero outside.
+
+    The channels of V are the depth axis of the volume. g is the grid point, (x, y, z) along width,
+    height and depth, each from -1 to 1 inclusive; yet a position p in [-1, 1] reads index
+    ((p + 1) N - 1) / 2. So a zero field is not quite the identity: that is the reference's
+    arithmetic (reference 2.6), kept for its weights.
+
+    Args:
+      volume: [b, h, w, d].
+      field: [b, h, w, 3, 3], the deviation M of each cell, the same at all depths.
+      translation: [b, 3], t.
+
+    Returns:
+      [b, h, w, d], of the volume's dtype.
+    """
+    # Example by example, so that an example's samples are read from its own volume only: a gather
+    # over the whole batch would make a sharded program fetch all volumes to every device.
+    return jax.vmap(_warp_one)(volume, field, translation)
+
+
+def _warp_one(volume: jax.Array, field: jax.Array, translation: jax.Array) -> jax.Array:
+    height, width, depth = volume.shape
+    positions = _positions((height, width, depth), field, translation)
+    low, fraction = zip(
+        *(_cell(p, n) for p, n in zip(positions, (width, height, depth), strict=True)), strict=True
+    )
+    # One cell of zeros all around stands for everything outside.
+    padded = jnp.pad(volume, 1)
+    flat = padded.ravel()
+    warped = 0.0
+    for corner in itertools.product((0, 1), repeat=3):
+        x, y, z = (index + c for index, c in zip(low, corner, strict=True))
+        weight = 1.0
+        for part, c in zip(fraction, corner, strict=True):
+            weight = weight * (part if c else 1.0 - part)
+        value = flat.at[(y * (width + 2) + x) * (depth + 2) + z].get(mode="promise_in_bounds")
+        warped = warped + weight * value
+    return warped.astype(volume.dtype)
+
+
+def _positions(shape, field: jax.Array, translation: jax.Array) -> list[jax.Array]:
+    """x, y and z in [-1, 1] of every sample, each [h, w, d].
+
+    Along the depth of a cell they lie on a straight line, so a base and a step a cell are enough.
+    """
+    height, width, depth = shape
+    x = jnp.linspace(-1.0, 1.0, width)[None, :]
+    y = jnp.linspace(-1.0, 1.0, height)[:, None]
+    z = jnp.linspace(-1.0, 1.0, depth)
+    matrix = field.astype(jnp.float32) + jnp.eye(3)
+    base = matrix[..., 0] * x[..., None] + matrix[..., 1] * y[..., None] + translation
+    step = matrix[..., 2]
+    return [base[..., axis, None] + step[..., axis, None] * z for axis in range(3)]
+
+
+def _cell(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Index of the lower neighbour in the padded axis, and how far beyond it the position lies."""
+    index = ((position + 1.0) * size - 1.0) / 2.0
+    index = jnp.clip(index, -1.0, size)
+    low = jnp.minimum(jnp.floor(index), size - 1)
+    return low.astype(jnp.int32) + 1, index - low

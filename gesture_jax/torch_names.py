@@ -1,0 +1,211 @@
+"""Which array of a PyTorch state dict goes where in our trees: one table a reference network."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Target(NamedTuple):
+    """A place in our variables, and how an array is laid out for it."""
+
+    collection: str
+    path: tuple[str, ...]
+    layout: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+# From the name of a PyTorch array to its places with us; no place where we have no use for it.
+Table = dict[str, tuple[Target, ...]]
+
+
+def deviation_table() -> Table:
+    """The 651 arrays of the paper's released stage-1 network, for the default `DeviationModel`."""
+    return {
+        **_extractor_table(),
+        **_source_table(),
+        **_warping_table(),
+        **_decoder_table(),
+    }
+
+
+def denoiser_table(num_layers: int = 8, num_speech_layers: int = 2) -> Table:
+    """The 238 arrays of S2G-MDDiffusion's denoiser, for `MotionDenoiser` with one prior frame."""
+    table = {
+        "null_cond_embed": (Target("params", ("null_tokens",)),),
+        "null_cond_hidden": (Target("params", ("null_hidden",)),),
+        **_linear("time_mlp.1", "time_in"),
+        **_linear("to_time_cond.0", "time_hidden"),
+        **_linear("to_time_tokens.0", "time_tokens"),
+        **_norm("norm_cond", "memory_norm"),
+        **_linear("input_projection", "motion_in"),
+        **_linear("cond_projection", "speech_in"),
+        **_norm("non_attn_cond_projection.0", "hidden_norm"),
+        **_linear("non_attn_cond_projection.1", "hidden_in"),
+        **_linear("non_attn_cond_projection.3", "hidden_out"),
+        **_linear("final_layer", "motion_out"),
+    }
+    for index in range(num_speech_layers):
+        theirs, ours = f"cond_encoder.{index}", f"speech_layer_{index}"
+        table |= _attention(f"{theirs}.self_attn", f"{ours}/self_attention")
+        table |= _feedforward(theirs, ours, norms=("self_norm", "feedforward_norm"))
+    for index in range(num_layers):
+        theirs, ours = f"seqTransDecoder.stack.{index}", f"layer_{index}"
+        table |= _attention(f"{theirs}.self_attn", f"{ours}/self_attention")
+        table |= _attention(f"{theirs}.multihead_attn", f"{ours}/speech_attention")
+        norms = ("self_norm", "speech_norm", "feedforward_norm")
+        table |= _feedforward(theirs, ours, norms=norms)
+        for number, name in enumerate(("self", "speech", "feedforward"), start=1):
+            table |= _linear(f"{theirs}.film{number}.block.1", f"{ours}/{name}_film")
+    return table
+
+
+def _extractor_table() -> Table:
+    table = _conv("pose_base.conv1", "extractor/stem_conv")
+    table |= _batch_norm("pose_base.norm1", "extractor/stem_norm")
+    blocks = [
+        [f"block1.b1_{i}" for i in range(3)],
+        ["block2", *(f"block3.b3_{i}" for i in range(3))],
+        ["block4", *(f"block5.b5_{i}" for i in range(5))],
+    ]
+    for stage, names in enumerate(blocks):
+        table |= _conv(f"pose_base.conv{stage + 2}", f"extractor/stage{stage}_conv")
+        table |= _batch_norm(f"pose_base.norm{stage + 2}", f"extractor/stage{stage}_norm")
+        for index, name in enumerate(names):
+            ours = f"extractor/stage{stage}_block{index}"
+            strided = stage > 0 and index == 0
+            table |= _bottleneck(f"pose_base.{name}", ours, strided=strided)
+    # The reference's head called roll yields yaw, and the other way round.
+    for theirs, ours in {"pitch": "pitch", "roll": "yaw", "yaw": "roll"}.items():
+        table |= _conv(f"pose_base.fc_{theirs}_down8", f"extractor/{ours}_head")
+    return table | _conv("pose_base.fc_t_down8.0", "extractor/translation_head")
+
+
+def _source_table() -> Table:
+    table = _conv_block("generator.first", "source_encoder/first")
+    for level in range(3):
+        table |= _conv_block(f"generator.down_blocks.{level}", f"source_encoder/down{level}")
+    for index in range(4):
+        table |= _res_block(f"generator.res_ms.{index}", f"source_encoder/res{index}")
+    names = {"down_0": "down0", "down_1": "down1", "mid_0": "mid", "up_1": "up1", "up_0": "up0"}
+    for theirs, ours in names.items():
+        table |= _res_block(
+            f"generator.Res_Feat.{theirs}",
+            f"source_encoder/volume_{ours}",
+            shortcut=theirs != "mid_0",
+        )
+    table |= _norm("generator.Res_Feat.out_o.0", "source_encoder/volume_norm")
+    table |= _conv("generator.Res_Feat.out_o.2", "source_encoder/volume_out")
+    for level in range(2):
+        theirs, ours = f"generator.decoder.re_up{level}", f"source_encoder/skip{level}"
+        table |= _res_block(theirs, ours, shortcut=True)
+    return table
+
+
+def _warping_table() -> Table:
+    table = _conv("generator.pose_up.conv_0", "warping/in_conv")
+    names = {
+        "down_0": "down0", "down_1": "down1", "mid_0": "mid", "up_1": "up1", "up_0": "up0",
+        "up_out": "up_out", "out_0": "out_res",
+    }  # fmt: skip
+    for theirs, ours in names.items():
+        table |= _res_block(f"generator.pose_up.{theirs}", f"warping/{ours}", shortcut=True)
+    for index in range(3):
+        table |= _res_block(f"generator.pose_up.res_mid.{index}", f"warping/mid_res{index}")
+    return table | _conv("generator.pose_up.out_1.0", "warping/out_conv")
+
+
+def _decoder_table() -> Table:
+    table = _conv("generator.decoder.conv_in", "decoder/in_conv")
+    for index in range(8):
+        table |= _res_block(f"generator.decoder.res_ms.{index}", f"decoder/res{index}")
+    for level in range(3):
+        table |= _conv_block(f"generator.decoder.up{level}.0", f"decoder/up{level}")
+        table |= _res_block(f"generator.decoder.up{level}.1", f"decoder/up_res{level}")
+    for level in range(2):
+        table |= _conv(f"generator.decoder.mask_up{level}", f"decoder/gate{level}/conv")
+        slope = Target("params", ("decoder", f"act{level}", "slope"))
+        table[f"generator.decoder.re_ac{level}.weight"] = (slope,)
+    return table | _conv("generator.decoder.conv_img", "decoder/out_conv")
+
+
+def _bottleneck(theirs: str, ours: str, *, strided: bool) -> Table:
+    table: Table = {}
+    for number in (1, 2, 3):
+        table |= _conv(f"{theirs}.conv{number}", f"{ours}/conv{number}")
+        table |= _batch_norm(f"{theirs}.norm{number}", f"{ours}/norm{number}")
+    if strided:
+        table |= _conv(f"{theirs}.skip", f"{ours}/shortcut")
+        table |= _batch_norm(f"{theirs}.norm4", f"{ours}/shortcut_norm")
+    return table
+
+
+def _conv_block(theirs: str, ours: str) -> Table:
+    return _conv(f"{theirs}.conv", f"{ours}/conv") | _norm(f"{theirs}.norm", f"{ours}/norm")
+
+
+def _res_block(theirs: str, ours: str, *, shortcut: bool = False) -> Table:
+    table: Table = {}
+    for number in (1, 2):
+        table |= _norm(f"{theirs}.norm{number}", f"{ours}/norm{number}")
+        table |= _conv(f"{theirs}.conv{number}", f"{ours}/conv{number}")
+    return table | (_conv(f"{theirs}.conv3", f"{ours}/shortcut") if shortcut else {})
+
+
+def _feedforward(theirs: str, ours: str, *, norms: tuple[str, ...]) -> Table:
+    table = _linear(f"{theirs}.linear1", f"{ours}/feedforward_in")
+    table |= _linear(f"{theirs}.linear2", f"{ours}/feedforward_out")
+    for number, name in enumerate(norms, start=1):
+        table |= _norm(f"{theirs}.norm{number}", f"{ours}/{name}")
+    return table
+
+
+def _attention(theirs: str, ours: str) -> Table:
+    """PyTorch keeps the projections of queries, keys and values in one array."""
+    places = [(index, f"{ours}/{name}") for index, name in enumerate(("query", "key", "value"))]
+    return {
+        **{
+            f"{theirs}.in_proj_{leaf}": tuple(
+                _target(place, name, functools.partial(_third, index=index))
+                for index, place in places
+            )
+            for leaf, name in (("weight", "kernel"), ("bias", "bias"))
+        },
+        **_linear(f"{theirs}.out_proj", f"{ours}/out"),
+    }
+
+
+def _third(array: np.ndarray, *, index: int) -> np.ndarray:
+    return np.split(array, 3)[index].T
+
+
+def _conv(theirs: str, ours: str) -> Table:
+    # From (out, in, rows, columns) to (rows, columns, in, out).
+    kernel = _target(ours, "kernel", lambda array: array.transpose(2, 3, 1, 0))
+    return {f"{theirs}.weight": (kernel,), f"{theirs}.bias": (_target(ours, "bias"),)}
+
+
+def _linear(theirs: str, ours: str) -> Table:
+    kernel = _target(ours, "kernel", np.transpose)
+    return {f"{theirs}.weight": (kernel,), f"{theirs}.bias": (_target(ours, "bias"),)}
+
+
+def _norm(theirs: str, ours: str) -> Table:
+    return {
+        f"{theirs}.weight": (_target(ours, "scale"),),
+        f"{theirs}.bias": (_target(ours, "bias"),),
+    }
+
+
+def _batch_norm(theirs: str, ours: str) -> Table:
+    path = tuple(ours.split("/"))
+    return {
+        **_norm(theirs, ours),
+        f"{theirs}.running_mean": (Target("batch_stats", (*path, "mean")),),
+        f"{theirs}.running_var": (Target("batch_stats", (*path, "var")),),
+        f"{theirs}.num_batches_tracked": (),
+    }
+
+
+def _target(path: str, leaf: str, layout: Callable = np.asarray) -> Target:
+    return Target("params", (*path.split("/"), leaf), layout)

@@ -1,0 +1,125 @@
+"""Who the procedural speaker is: looks, voice and style, all drawn from one number."""
+
+import dataclasses
+
+import numpy as np
+
+Colour = tuple[int, int, int]
+
+_SKINS = [(255, 219, 190), (241, 194, 155), (224, 172, 128), (190, 132, 92), (141, 92, 62), (96, 62, 44)]
+_HAIRS = [(38, 30, 28), (72, 46, 32), (120, 74, 40), (186, 138, 76), (150, 66, 40), (168, 166, 164)]
+_CLOTHES = [
+    (52, 92, 148), (168, 62, 66), (58, 124, 104), (226, 166, 62), (104, 82, 148), (62, 68, 82),
+    (214, 122, 94), (88, 148, 178),
+]  # fmt: skip
+_WALLS = [
+    (222, 230, 236), (236, 226, 212), (206, 222, 212), (228, 214, 226), (92, 110, 132), (124, 104, 96)
+]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """How somebody sounds.
+
+    Attributes:
+      pitch_hz: mean fundamental frequency.
+      tract: length of the vocal tract relative to a man's; divides the formants.
+      syllable_sec: mean length of an unstressed syllable.
+      stress_every: syllables from one stress to the next, on average.
+    """
+
+    pitch_hz: float
+    tract: float
+    syllable_sec: float
+    stress_every: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How somebody gestures; lengths in units of the frame's side.
+
+    Attributes:
+      dominant: 0 for the viewer's left hand, 1 for the right.
+      reach: size of the strokes, 1 is average.
+      two_handed: how often the other hand joins in.
+      eagerness: how many of the stresses get a stroke.
+      rest_x: of the hands from the middle, at rest.
+      rest_y: of the hands from the top, at rest.
+      nod: how deep the head nods on a stress.
+      sway: how far the body moves about.
+    """
+
+    dominant: int
+    reach: float
+    two_handed: float
+    eagerness: float
+    rest_x: float
+    rest_y: float
+    nod: float
+    sway: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Looks, in units of the frame's side, and colours."""
+
+    skin: Colour
+    hair: Colour
+    hair_style: str
+    clothes: Colour
+    accent: Colour
+    garment: str
+    wall: Colour
+    scene: str
+    glasses: bool
+    beard: bool
+    head: float
+    shoulder: float
+    upper_arm: float
+    forearm: float
+    voice: Voice
+    style: Style
+
+
+def make_identity(number: int) -> Identity:
+    """The person of this number; neighbours differ in the traits that are seen first."""
+    rng = np.random.default_rng([20177, number])
+    pick = lambda options: options[int(rng.integers(len(options)))]
+    shift = int(np.random.default_rng(20177).integers(1000))
+    turn = lambda options, step: options[(number * step + shift) % len(options)]
+    high = bool(rng.integers(2))
+    style = Style(
+        dominant=int(rng.random() < 0.75),
+        reach=float(rng.uniform(0.85, 1.2)),
+        two_handed=float(rng.uniform(0.35, 0.85)),
+        eagerness=float(rng.uniform(0.85, 1.0)),
+        rest_x=float(rng.uniform(0.05, 0.12)),
+        rest_y=float(rng.uniform(0.84, 0.90)),
+        nod=float(rng.uniform(0.010, 0.022)),
+        sway=float(rng.uniform(0.004, 0.010)),
+    )
+    voice = Voice(
+        pitch_hz=float(rng.uniform(175, 235) if high else rng.uniform(95, 140)),
+        tract=float(rng.uniform(0.84, 0.90) if high else rng.uniform(0.96, 1.04)),
+        syllable_sec=float(rng.uniform(0.15, 0.19)),
+        stress_every=float(rng.uniform(3.0, 4.2)),
+    )
+    clothes = turn(_CLOTHES, 3)
+    return Identity(
+        skin=turn(_SKINS, 5),
+        hair=pick(_HAIRS),
+        hair_style=turn(["short", "bob", "curly", "bun", "side", "long"], 1),
+        clothes=clothes,
+        accent=pick([c for c in _CLOTHES if c != clothes]),
+        garment=turn(["sweater", "collar", "blazer", "tee"], 1),
+        wall=turn(_WALLS, 5),
+        scene=turn(["window", "shelf", "picture", "plant"], 1),
+        glasses=bool(rng.random() < 0.35),
+        beard=not high and bool(rng.random() < 0.5),
+        head=float(rng.uniform(0.094, 0.106)),
+        shoulder=float(rng.uniform(0.150, 0.176)),
+        upper_arm=float(rng.uniform(0.215, 0.235)),
+        forearm=float(rng.uniform(0.195, 0.215)),
+        voice=voice,
+        style=style,
+    )

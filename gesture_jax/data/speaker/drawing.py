@@ -316,11 +316,12 @@ def _draw_hand(canvas: _Canvas, who: Identity, pose: Pose, side: int) -> None:
     knuckles = np.stack([chain[0] for chain in others])
     palm = 0.5 * (wrist + knuckles.mean(axis=0))
     dark = _shade(who.skin, 0.66)
-    radii = np.asarray(_FINGER) * (who.head / 0.1)
-    parts = [(np.stack([wrist, palm, knuckles.mean(axis=0)]), np.array([0.024, 0.027, 0.024]))]
-    parts += [(np.stack([palm, knuckle]), np.array([0.020, 0.012])) for knuckle in knuckles]
+    scale = who.hand
+    radii = np.asarray(_FINGER) * scale
+    parts = [(np.stack([wrist, palm, knuckles.mean(axis=0)]), scale * np.array([0.022, 0.025, 0.022]))]
+    parts += [(np.stack([palm, knuckle]), scale * np.array([0.018, 0.011])) for knuckle in knuckles]
     parts += [(chain, radii) for chain in others]
-    parts += [(np.concatenate([palm[None], thumb]), np.array([0.014, *radii * 1.1]))]
+    parts += [(np.concatenate([palm[None], thumb]), np.array([0.013 * scale, *radii * 1.1]))]
     for points, widths in parts:
         canvas.chain(points, widths, dark, grow=_OUTLINE)
     for points, widths in parts[:-1]:

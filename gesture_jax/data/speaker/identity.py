@@ -74,6 +74,7 @@ class Identity:
     glasses: bool
     beard: bool
     head: float
+    hand: float
     shoulder: float
     upper_arm: float
     forearm: float
@@ -116,7 +117,8 @@ def make_identity(number: int) -> Identity:
         scene=turn(["window", "shelf", "picture", "plant"], 1),
         glasses=bool(rng.random() < 0.35),
         beard=not high and bool(rng.random() < 0.5),
-        head=float(rng.uniform(0.094, 0.106)),
+        head=float(rng.uniform(0.100, 0.112)),
+        hand=float(rng.uniform(1.10, 1.25)),
         shoulder=float(rng.uniform(0.150, 0.176)),
         upper_arm=float(rng.uniform(0.215, 0.235)),
         forearm=float(rng.uniform(0.195, 0.215)),

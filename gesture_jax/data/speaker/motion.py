@@ -132,20 +132,27 @@ def head_centre(who: Identity, pose: Pose) -> np.ndarray:
 
 
 def arm(who: Identity, pose: Pose, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shoulder, elbow and wrist; the elbow points outwards and down (two-bone inverse kinematics)."""
+    """Shoulder, elbow and wrist, [2] each: two-bone inverse kinematics in space, seen from the front.
+
+    A raised hand comes forward, towards the viewer, which shortens the forearm that is seen; the
+    elbow hangs down and a little outwards.
+    """
     outwards = 2 * side - 1
-    raised = 0.06 * max(0.0, 0.75 - pose.wrists[side, 1])  # Shoulders rise with the hands.
-    shoulder = np.array([_MIDDLE + outwards * who.shoulder, _SHOULDER_Y - raised]) + pose.body
-    wrist = pose.wrists[side]
+    raised = max(0.0, 0.86 - pose.wrists[side, 1])
+    shoulder = np.array([_MIDDLE + outwards * who.shoulder, _SHOULDER_Y - 0.05 * raised, 0.0])
+    shoulder[:2] += pose.body
+    wrist = np.array([*pose.wrists[side], 0.08 + min(0.75 * raised, 0.20)])
     reach = wrist - shoulder
-    longest = 0.985 * (who.upper_arm + who.forearm)
-    distance = np.clip(np.linalg.norm(reach), 0.06, longest)
-    wrist = shoulder + reach / max(np.linalg.norm(reach), 1e-9) * distance
-    cosine = (who.upper_arm**2 + distance**2 - who.forearm**2) / (2 * who.upper_arm * distance)
-    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
-    direction = np.arctan2(reach[1], reach[0]) - outwards * angle
-    elbow = shoulder + who.upper_arm * np.array([np.cos(direction), np.sin(direction)])
-    return shoulder, elbow, wrist
+    distance = np.clip(np.linalg.norm(reach), 0.06, 0.985 * (who.upper_arm + who.forearm))
+    along = reach / max(np.linalg.norm(reach), 1e-9)
+    wrist = shoulder + along * distance
+    # From the shoulder to the foot of the elbow's perpendicular on the line to the wrist.
+    foot = (who.upper_arm**2 + distance**2 - who.forearm**2) / (2 * distance)
+    height = np.sqrt(max(who.upper_arm**2 - foot**2, 0.0))
+    hang = np.array([0.38 * outwards, 1.0, -0.35])
+    hang -= along * (hang @ along)
+    elbow = shoulder + foot * along + height * hang / max(np.linalg.norm(hang), 1e-9)
+    return shoulder[:2], elbow[:2], wrist[:2]
 
 
 def fingers(who: Identity, pose: Pose, side: int) -> list[np.ndarray]:
@@ -154,7 +161,7 @@ def fingers(who: Identity, pose: Pose, side: int) -> list[np.ndarray]:
     inwards = 1 - 2 * side
     heading = np.arctan2(*(wrist - elbow)[::-1]) + inwards * pose.bend[side]
     spread, index_curl, curl = pose.hands[side]
-    scale = who.head / 0.1
+    scale = who.hand
     point = lambda origin, angle, length: origin + length * scale * np.array(
         [np.cos(angle), np.sin(angle)]
     )
@@ -188,7 +195,7 @@ def _hands(who: Identity, speech: Speech, rng: np.random.Generator, time: np.nda
         following = strokes[index + 1][0] if index + 1 < len(strokes) else np.inf
         both = rng.random() < who.style.two_handed
         shape = str(rng.choice(list(_HAND_SHAPES)[1:], p=(0.45, 0.25, 0.15, 0.15)))
-        aim = rng.uniform(0.09, 0.21), rng.uniform(0.60, 0.74), rng.uniform(0.07, 0.13)
+        aim = rng.uniform(0.08, 0.25), rng.uniform(0.54, 0.70), rng.uniform(0.07, 0.13)
         for side in (who.style.dominant, 1 - who.style.dominant):
             if side != who.style.dominant and not both:
                 continue

@@ -1,13 +1,15 @@
 """Moves a portrait like a driving video, with stage 1 alone.
 
-    python -m gesture_jax.animate --image=P --driving=V --out=V.mp4 --stage1=WORKDIR
+python -m gesture_jax.animate --image=P --driving=V --out=V.mp4 --stage1=WORKDIR
 """
 
 from absl import flags
 
 from gesture_jax import cli
 
-_IMAGE = flags.DEFINE_string("image", None, "The portrait: any size, cropped to its central square.")
+_IMAGE = flags.DEFINE_string(
+    "image", None, "The portrait: any size, cropped to its central square."
+)
 _DRIVING = flags.DEFINE_string("driving", None, "The video whose motion is taken.")
 _OUT = flags.DEFINE_string("out", None, "The mp4 to write; it keeps the driving video's sound.")
 _STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained or converted stage 1.")

@@ -1,4 +1,4 @@
-"""Checkpoints: what is in a workdir, how it is saved, resumed and read. The only file that knows Orbax.
+"""Checkpoints: what is in a workdir, how it is saved, resumed, read. The only file that knows Orbax.
 
 A workdir holds `config.json` and `checkpoints/STEP/{state,data}`: the train state and the position
 in the data, always of the same step. Inference reads `ema_params` and `model_state` alone.
@@ -42,9 +42,7 @@ class Checkpointer:
     def save(self, step: int, state: Any, data: Any) -> None:
         """Starts to save `state` and the Grain iterator `data`; waits only for the save before."""
         self.wait()
-        self._pending = self._orbax.save_checkpointables_async(
-            step, {_STATE: state, _DATA: data}
-        )
+        self._pending = self._orbax.save_checkpointables_async(step, {_STATE: state, _DATA: data})
 
     def restore(self, abstract_state: Any, data: Any) -> Any:
         """The newest state on the shardings of `abstract_state`; moves `data` to its position."""
@@ -85,13 +83,20 @@ def read_config(workdir: str | os.PathLike, *, stage: str) -> ConfigDict:
             f"of `python -m gesture_jax.train --config=configs/{stage}.py`"
         )
     try:
-        config = ConfigDict(json.loads(path.read_text()))
+        config = ConfigDict(_lists_to_tuples(json.loads(path.read_text())))
         found = config.stage
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a config of gesture_jax ({error})") from None
     if found != stage:
         raise InputError(f"{workdir}: this is a checkpoint of {found}, but {stage} is wanted")
     return config
+
+
+def _lists_to_tuples(value: Any) -> Any:
+    """JSON knows no tuples, but a Flax module's attributes have to be hashable."""
+    if isinstance(value, dict):
+        return {key: _lists_to_tuples(item) for key, item in value.items()}
+    return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
 
 
 def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> None:
@@ -118,9 +123,7 @@ def load_variables(
     Raises:
       InputError: where there is no checkpoint or it does not fit `abstract_variables`.
     """
-    steps = sorted(
-        int(path.name) for path in _directory(workdir).glob("*") if path.name.isdigit()
-    )
+    steps = sorted(int(path.name) for path in _directory(workdir).glob("*") if path.name.isdigit())
     if not steps:
         raise InputError(f"{workdir}: no checkpoint was saved here yet; train for longer first")
     path = _directory(workdir) / str(steps[-1])

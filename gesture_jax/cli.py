@@ -1,9 +1,10 @@
 """What every command line shares: one clear sentence and exit code 2 for bad input."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags  # noqa: F401  (registers its flag parsers before app.run)
 
 from gesture_jax.errors import InputError
@@ -15,10 +16,18 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     Bad flags and `InputError`s print one line on stderr and exit with code 2, without a traceback;
     every other exception is a defect of ours and keeps its traceback.
     """
+    logging.set_verbosity(logging.WARNING)
+    _keep_compiled_programs()
     try:
         app.run(_one_sentence(main), flags_parser=_parse_flags)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _keep_compiled_programs() -> None:
+    """Programs are compiled once a machine; the user's own settings of JAX win."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "gesture_jax", "xla"))
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

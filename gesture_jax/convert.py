@@ -1,6 +1,6 @@
 """The paper's released stage 1, from PyTorch to a workdir that `animate` and `extract` use.
 
-    python -m gesture_jax.convert --checkpoint=model.pt --out=WORKDIR
+python -m gesture_jax.convert --checkpoint=model.pt --out=WORKDIR
 """
 
 from absl import flags

@@ -10,7 +10,9 @@ from absl import flags
 
 from gesture_jax import cli
 
-_IMAGE = flags.DEFINE_string("image", None, "The portrait: any size, cropped to its central square.")
+_IMAGE = flags.DEFINE_string(
+    "image", None, "The portrait: any size, cropped to its central square."
+)
 _AUDIO = flags.DEFINE_string("audio", None, "The speech: any audio or video file.")
 _OUT = flags.DEFINE_string("out", None, "The mp4 to write.")
 _MANIFEST = flags.DEFINE_string("manifest", None, "JSON lines of image, audio, out, seed.")

@@ -47,17 +47,25 @@ def read_requests(*, manifest: str | None, **request) -> list[Request]:
     if manifest is None:
         missing = [name for name in ("image", "audio", "out") if request[name] is None]
         if missing:
-            raise InputError(f"--{missing[0]} is missing; give --image, --audio and --out, or --manifest")
+            raise InputError(
+                f"--{missing[0]} is missing; give --image, --audio and --out, or --manifest"
+            )
         return [Request(**request)]
     if any(request[name] for name in ("image", "audio", "out", "sheet", "motion")):
-        raise InputError(f"{manifest}: with --manifest, its lines name all files; drop the other flags")
+        raise InputError(
+            f"{manifest}: with --manifest, its lines name all files; drop the other flags"
+        )
     try:
         lines = pathlib.Path(manifest).read_text().splitlines()
     except (OSError, UnicodeDecodeError):
-        raise InputError(f"{manifest}: cannot be read; a text file of JSON lines is wanted") from None
+        raise InputError(
+            f"{manifest}: cannot be read; a text file of JSON lines is wanted"
+        ) from None
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not numbered:
-        raise InputError(f"{manifest}: is empty; a JSON object with image, audio, out is wanted a line")
+        raise InputError(
+            f"{manifest}: is empty; a JSON object with image, audio, out is wanted a line"
+        )
     return [_parse_line(f"{manifest}:{number}", line, request["seed"]) for number, line in numbered]
 
 
@@ -108,7 +116,9 @@ def animate(
     animator = Animator.load(stage1)
     source = animator.encode_source(portrait)
     driving_frames = media.iterate_video(driving, size=animator.resolution, crop_px=crop_px)
-    motions = (motion for frame in driving_frames for motion in animator.extract_motion(frame[None]))
+    motions = (
+        motion for frame in driving_frames for motion in animator.extract_motion(frame[None])
+    )
     frames = tqdm(animator.render_frames(source, motions), desc="animate", unit="frame")
     audio = media.read_audio(driving) if media.has_audio(driving) else None
     media.write_video(out, frames, audio=audio, metadata=METADATA)

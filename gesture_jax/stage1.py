@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax.data import clips, images, pipeline
+from gesture_jax.data import clips, images, pipeline, procedural
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.deviation import DeviationModel
@@ -139,7 +139,7 @@ def ensure_dataset(config: ConfigDict, workdir: str) -> str:
                 f"--videos=DIR --size={config.model.resolution} --out=DATASET` "
                 "and pass --config.data.path=DATASET"
             )
-        clips.write_procedural(
+        procedural.write_procedural(
             path,
             num_clips=config.data.procedural_clips,
             num_identities=config.data.procedural_identities,

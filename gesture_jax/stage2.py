@@ -60,9 +60,7 @@ class Stage2:
     def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
         """Windows that do not overlap."""
         window, batch_size = self._config.model.window, self._config.batch_size
-        return self._windows(
-            self._test, stride=window, seed=0, train=False, batch_size=batch_size
-        )
+        return self._windows(self._test, stride=window, seed=0, train=False, batch_size=batch_size)
 
     def _windows(self, source: clips.MotionSource, **options):
         model = self._config.model
@@ -155,7 +153,9 @@ class Stage2:
         _, prior, speech = self._standardise(variables, batch)
         sampled = jax.jit(self._sample)(variables, key, prior[:1], speech[:1])
         generated = self.space.decode(sampled[0], variables["statistics"])
-        rows = [animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)]
+        rows = [
+            animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)
+        ]
         return images.contact_sheet(rows)
 
 

@@ -6,6 +6,7 @@ Frames are JPEG bytes, one a frame, 25 a second; sound is 16 kHz mono.
 import dataclasses
 import io
 import os
+import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from gesture_jax.array_types import Frames
-from gesture_jax.data import records
+from gesture_jax.data import images, media, records
 from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ
 from gesture_jax.data.records import Record, is_dataset
 
@@ -121,6 +122,9 @@ def write_clips(
 ) -> bool:
     """Writes a data set of clips; they are consumed one by one, never held.
 
+    Beside it lie `example.png` and `example.wav`, the first frame and the sound of the first test
+    clip: something to try `gesture_jax.generate` on.
+
     Args:
       out_dir: the data set's folder.
       clips_by_split: for "train" and "test" a function that gives the clips in order, as `Clip` or
@@ -136,23 +140,29 @@ def write_clips(
       InputError: where `out_dir` holds something else, or a split turns out to be empty.
     """
     splits: dict[str, Any] = {}
+    examples: dict[str, Record] = {}
 
     def encoded(split: str) -> Iterator[Record]:
         for clip in clips_by_split[split]():
             record = encode_clip(clip) if isinstance(clip, Clip) else clip
+            examples.setdefault(split, {key: record[key] for key in ("frames", "audio")})
             yield _note(splits[split], record, ("speech", "joints"))
 
-    return records.write_dataset(
-        out_dir,
-        Clips,
-        _start_splits(splits, clips_by_split, encoded),
-        meta=lambda: {
+    def finish(folder: pathlib.Path) -> Mapping[str, Any]:
+        _write_example(folder, examples["test"])
+        return {
             "size": size,
             "fps": FPS,
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "joint_names": list(joint_names),
             **_summary(splits),
-        },
+        }
+
+    return records.write_dataset(
+        out_dir,
+        Clips,
+        _start_splits(splits, clips_by_split, encoded),
+        finish=finish,
         arguments=arguments,
     )
 
@@ -189,7 +199,7 @@ def write_motions(
         out_dir,
         Motions,
         _start_splits(splits, motions_by_split, encoded),
-        meta=lambda: {"fps": FPS, **metadata, **_summary(splits)},
+        finish=lambda folder: {"fps": FPS, **metadata, **_summary(splits)},
         arguments=metadata,
     )
 
@@ -249,6 +259,11 @@ class MotionSource(records.RecordSource):
         count = record["num_frames"]
         tables = {key: record[key].reshape(count, -1) for key in ("motion", "speech")}
         return {**_decode_texts(record), **tables}
+
+
+def _write_example(folder: pathlib.Path, record: Record) -> None:
+    images.write_image(folder / "example.png", decode_frames(record, [0])[0])
+    media.write_audio(folder / "example.wav", record["audio"] / 32767, SAMPLE_RATE_HZ)
 
 
 def _encode_frame(frame: np.ndarray) -> bytes:

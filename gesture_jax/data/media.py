@@ -104,6 +104,24 @@ def has_audio(path: str | os.PathLike) -> bool:
         return bool(container.streams.audio)
 
 
+def measure_sec(path: str | os.PathLike) -> float:
+    """How long the picture of a video with sound lasts, by its packets; nothing is decoded.
+
+    Raises:
+      InputError: where the file is missing, cannot be read, or lacks picture or sound.
+    """
+    with _open(path, "video") as container:
+        if not container.streams.video:
+            raise InputError(f"{path}: has no video stream; give a video")
+        if not container.streams.audio:
+            raise InputError(f"{path}: has no audio stream; give a video with speech in it")
+        stream, end = container.streams.video[0], 0.0
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        return end - _start_sec(container)
+
+
 def write_video(
     path: str | os.PathLike,
     frames: Iterable[np.ndarray],
@@ -130,12 +148,12 @@ def write_video(
     """
     if pathlib.Path(path).suffix.lower() != ".mp4":
         raise InputError(f"{path}: the video's name has to end in .mp4")
-    with write_beside(path) as beside:
-        with av.open(
-            str(beside), "w", format="mp4", options={"movflags": "faststart"}
-        ) as container:
-            container.metadata.update(metadata or {})
-            _Encoder(container, audio, sample_rate_hz, fps, crf).encode(frames)
+    with (
+        write_beside(path) as beside,
+        av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container,
+    ):
+        container.metadata.update(metadata or {})
+        _Encoder(container, audio, sample_rate_hz, fps, crf).encode(frames)
 
 
 def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate_hz: int) -> None:

@@ -3,7 +3,7 @@
 A data set is a folder with `dataset.json`, our facts about it, beside what TFDS wrote:
 
     DATASET/dataset.json
-    DATASET/clips/1.0.0/{dataset_info.json, features.json, clips-train.array_record-00000-of-00001, ...}
+    DATASET/clips/1.0.0/{dataset_info.json, features.json, clips-train.array_record-00000-of-00001}
 
 so that `tfds.builder_from_directory("DATASET/clips/1.0.0")` opens it as well.
 """
@@ -174,7 +174,7 @@ def write_dataset(
     builder_class: type[RecordsBuilder],
     examples: Mapping[str, Callable[[], Iterable[Record]]],
     *,
-    meta: Callable[[], Mapping[str, Any]],
+    finish: Callable[[pathlib.Path], Mapping[str, Any]],
     arguments: Mapping[str, Any],
 ) -> bool:
     """Writes a data set beside `out_dir`, and renames it when it is complete.
@@ -183,7 +183,8 @@ def write_dataset(
       out_dir: its folder, made here; may exist if empty.
       builder_class: says what is in a record.
       examples: for each split a function that gives its records, in order.
-      meta: called at the end; JSON-ready facts for `dataset.json`.
+      finish: called at the end with the folder, to which it may add files; gives JSON-ready facts
+        for `dataset.json`.
       arguments: JSON-ready; what the contents follow from.
 
     Returns:
@@ -208,7 +209,7 @@ def write_dataset(
         if empty:
             raise InputError(f"{out_dir}: nothing to write for the {empty[0]} split")
         header = {"kind": kind, "format_version": FORMAT_VERSION, "arguments": arguments}
-        content = json.dumps({**header, **meta()}, indent=1)
+        content = json.dumps({**header, **finish(pathlib.Path(beside))}, indent=1)
         (pathlib.Path(beside) / _META_FILE).write_text(content + "\n")
         os.chmod(beside, 0o755)  # mkdtemp's are private.
         if _is_done(out_dir, kind, arguments):  # Another process was faster.

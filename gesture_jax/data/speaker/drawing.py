@@ -48,7 +48,10 @@ class _Canvas:
         u = np.linspace(0, 1, 8, endpoint=False)[:, None, None]
         a, b, c, d = (np.roll(p, shift, axis=0) for shift in (1, 0, -1, -2))
         curve = 0.5 * (
-            2 * b + (c - a) * u + (2 * a - 5 * b + 4 * c - d) * u**2 + (3 * b - a - 3 * c + d) * u**3
+            2 * b
+            + (c - a) * u
+            + (2 * a - 5 * b + 4 * c - d) * u**2
+            + (3 * b - a - 3 * c + d) * u**3
         )
         self.polygon(curve.transpose(1, 0, 2).reshape(-1, 2), colour)
 
@@ -166,7 +169,8 @@ def _draw_torso(canvas: _Canvas, who: Identity, pose: Pose) -> None:
     if who.garment == "collar":
         for s in (-1, 1):
             canvas.polygon(
-                base + [(s * 0.046, -0.005), (s * 0.004, 0.052), (s * 0.05, 0.07)], _shade(who.accent, 1.5)
+                base + [(s * 0.046, -0.005), (s * 0.004, 0.052), (s * 0.05, 0.07)],
+                _shade(who.accent, 1.5),
             )
 
 
@@ -195,7 +199,15 @@ def _draw_hair_behind(canvas: _Canvas, who: Identity, pose: Pose) -> None:
     dark = _shade(who.hair, 0.8)
     if who.hair_style in ("bob", "long"):
         length = 1.5 if who.hair_style == "bob" else 2.3
-        points = [(-1.02, -0.6), (0, -1.35), (1.02, -0.6), (1.12, 0.5), (0.95, length), (-0.95, length), (-1.12, 0.5)]
+        points = [
+            (-1.02, -0.6),
+            (0, -1.35),
+            (1.02, -0.6),
+            (1.12, 0.5),
+            (0.95, length),
+            (-0.95, length),
+            (-1.12, 0.5),
+        ]
         canvas.blob(head + h * np.asarray(points) @ _turn(tilt * 0.6).T, dark)
     elif who.hair_style == "bun":
         canvas.ellipse(head + (_turn(tilt) @ (0, -1.55)) * h, (0.48 * h, 0.42 * h), dark)
@@ -215,12 +227,18 @@ def _draw_head(canvas: _Canvas, who: Identity, pose: Pose) -> None:
     canvas.blob(contour(1.03), _shade(who.skin, 0.8))
     canvas.blob(contour(1.0), who.skin)
     for s in (-1, 1):
-        canvas.ellipse(place(0.52 * s, 0.38), (0.17 * h, 0.11 * h), _blend(who.skin, (226, 112, 96), 0.18))
+        canvas.ellipse(
+            place(0.52 * s, 0.38), (0.17 * h, 0.11 * h), _blend(who.skin, (226, 112, 96), 0.18)
+        )
     if who.beard:
         _draw_beard(canvas, who, place)
     _draw_mouth(canvas, who, pose, place)
     _draw_eyes(canvas, who, pose, place)
-    canvas.curve([place(0.03, -0.05, 1.3), place(0.10, 0.26, 1.6), place(-0.03, 0.30, 1.6)], 0.045 * h, shadow)
+    canvas.curve(
+        [place(0.03, -0.05, 1.3), place(0.10, 0.26, 1.6), place(-0.03, 0.30, 1.6)],
+        0.045 * h,
+        shadow,
+    )
     _draw_hair(canvas, who, place)
 
 
@@ -242,7 +260,9 @@ def _draw_mouth(canvas: _Canvas, who: Identity, pose: Pose, place) -> None:
     tilt = pose.tilt
     canvas.ellipse(centre, (half * h, (0.065 + opened) * h), lip, tilt=tilt)
     if pose.mouth_open > 0.06:
-        canvas.ellipse(centre, (0.82 * half * h, opened * 0.95 * h + 0.004), (84, 26, 34), tilt=tilt)
+        canvas.ellipse(
+            centre, (0.82 * half * h, opened * 0.95 * h + 0.004), (84, 26, 34), tilt=tilt
+        )
         teeth = centre - np.array([0, 0.62 * opened * h])
         canvas.ellipse(teeth, (0.58 * half * h, 0.26 * opened * h), _WHITE, tilt=tilt)
     else:
@@ -259,10 +279,15 @@ def _draw_eyes(canvas: _Canvas, who: Identity, pose: Pose, place) -> None:
             pupil = eye + 0.25 * np.array([pose.turn, pose.nod])
             canvas.ellipse(pupil, (0.085 * h, 0.095 * pose.eyes * h), _DARK)
             canvas.ellipse(pupil - 0.03 * h, (0.025 * h, 0.025 * h), _WHITE)
-        lid = [place(x * s, -0.08 - y * pose.eyes) for x, y in ((0.22, 0.03), (0.38, 0.12), (0.56, 0.04))]
+        lid = [
+            place(x * s, -0.08 - y * pose.eyes)
+            for x, y in ((0.22, 0.03), (0.38, 0.12), (0.56, 0.04))
+        ]
         canvas.curve(lid, 0.035 * h, _DARK)
         up = -0.34 - 0.12 * pose.brows
-        brow = [place(x * s, y) for x, y in ((0.20, up + 0.03), (0.40, up - 0.05), (0.60, up + 0.04))]
+        brow = [
+            place(x * s, y) for x, y in ((0.20, up + 0.03), (0.40, up - 0.05), (0.60, up + 0.04))
+        ]
         canvas.curve(brow, 0.07 * h, _shade(who.hair, 0.75))
         if who.glasses:
             ring = np.linspace(0, 2 * np.pi, 24)
@@ -306,7 +331,9 @@ def _draw_arm(canvas: _Canvas, who: Identity, pose: Pose, side: int) -> None:
     along = (wrist - elbow) / max(np.linalg.norm(wrist - elbow), 1e-9)
     across = inside * np.array([-along[1], along[0]])
     cuff = [wrist - 0.004 * along + s * 0.030 * across for s in (-1, 1)]
-    cuff_colour = _shade(who.accent, 1.4) if who.garment in ("collar", "blazer") else _shade(who.clothes, 0.8)
+    cuff_colour = (
+        _shade(who.accent, 1.4) if who.garment in ("collar", "blazer") else _shade(who.clothes, 0.8)
+    )
     canvas.curve(cuff, 0.014, cuff_colour)
 
 
@@ -318,7 +345,9 @@ def _draw_hand(canvas: _Canvas, who: Identity, pose: Pose, side: int) -> None:
     dark = _shade(who.skin, 0.66)
     scale = who.hand
     radii = np.asarray(_FINGER) * scale
-    parts = [(np.stack([wrist, palm, knuckles.mean(axis=0)]), scale * np.array([0.022, 0.025, 0.022]))]
+    parts = [
+        (np.stack([wrist, palm, knuckles.mean(axis=0)]), scale * np.array([0.022, 0.025, 0.022]))
+    ]
     parts += [(np.stack([palm, knuckle]), scale * np.array([0.018, 0.011])) for knuckle in knuckles]
     parts += [(chain, radii) for chain in others]
     parts += [(np.concatenate([palm[None], thumb]), np.array([0.013 * scale, *radii * 1.1]))]

@@ -162,8 +162,8 @@ def fingers(who: Identity, pose: Pose, side: int) -> list[np.ndarray]:
     heading = np.arctan2(*(wrist - elbow)[::-1]) + inwards * pose.bend[side]
     spread, index_curl, curl = pose.hands[side]
     scale = who.hand
-    point = lambda origin, angle, length: origin + length * scale * np.array(
-        [np.cos(angle), np.sin(angle)]
+    point = lambda origin, angle, length: (
+        origin + length * scale * np.array([np.cos(angle), np.sin(angle)])
     )
     chains = []
     for number, offset in enumerate((-1.5, -0.5, 0.5, 1.5)):

@@ -94,11 +94,15 @@ def _plan(voice: Voice, rng: np.random.Generator, duration: float) -> list[Sylla
         while now < min(phrase_end, duration - 0.1):
             stressed = to_stress <= 0
             length = voice.syllable_sec * rng.uniform(0.8, 1.2) * (1.45 if stressed else 1.0)
-            vowel = str(rng.choice(list(_VOWELS), p=(0.55, 0.2, 0.05, 0.15, 0.05) if stressed else None))
+            vowel = str(
+                rng.choice(list(_VOWELS), p=(0.55, 0.2, 0.05, 0.15, 0.05) if stressed else None)
+            )
             consonant = str(rng.choice(_CONSONANTS))
             gain = _STRESS_GAIN * rng.uniform(0.8, 1.25) if stressed else rng.uniform(0.6, 0.95)
             syllables.append(Syllable(now, length, vowel, consonant, stressed, float(gain)))
-            to_stress = round(voice.stress_every + rng.uniform(-1.2, 1.2)) if stressed else to_stress
+            to_stress = (
+                round(voice.stress_every + rng.uniform(-1.2, 1.2)) if stressed else to_stress
+            )
             to_stress -= 1
             now += length
         now += rng.uniform(0.4, 0.95)
@@ -131,7 +135,10 @@ def _tracks(
     knots, targets = [], []
     for syllable in syllables:
         end = syllable.start + syllable.length
-        knots += [syllable.start + _GLIDE_SEC, max(end - _GLIDE_SEC, syllable.start + 2 * _GLIDE_SEC)]
+        knots += [
+            syllable.start + _GLIDE_SEC,
+            max(end - _GLIDE_SEC, syllable.start + 2 * _GLIDE_SEC),
+        ]
         targets += [_VOWELS[syllable.vowel][0]] * 2
     formants = [np.interp(time, knots, column) / voice.tract for column in np.transpose(targets)]
     return envelope, np.stack(formants)
@@ -153,7 +160,9 @@ def _pitch(
         pitch[span] = fall + (rise if syllable.stressed else 0.0)
     waver = np.interp(time, np.arange(0, time[-1] + 0.2, 0.1), _steps(rng, time[-1] + 0.2, 0.1))
     width = round(0.03 * SAMPLE_RATE_HZ)
-    smooth = np.convolve(np.pad(pitch, width, mode="edge"), np.ones(width) / width, "same")[width:-width]
+    smooth = np.convolve(np.pad(pitch, width, mode="edge"), np.ones(width) / width, "same")[
+        width:-width
+    ]
     return voice.pitch_hz * (smooth + 0.02 * waver)
 
 

@@ -1,6 +1,5 @@
 """Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
 
-import functools
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -43,6 +42,10 @@ class Stage2:
         self.space, self.model = build(config)
         self.process = GaussianProcess(**config.process)
         self.frozen = {}
+        self._statistics = gather_statistics(
+            (self.space.from_feature(record["motion"]) for record in self._train),
+            (record["speech"] for record in self._train),
+        )
 
     def train_batches(self) -> Iterator[dict[str, np.ndarray]]:
         """Endless random windows."""
@@ -71,13 +74,6 @@ class Stage2:
     def init(self, key: jax.Array):
         """Parameters, and the training set's statistics."""
         return self.model.init_variables(key)["params"], {"statistics": self._statistics}
-
-    @functools.cached_property
-    def _statistics(self) -> Statistics:
-        return gather_statistics(
-            (self.space.from_feature(record["motion"]) for record in self._train),
-            (record["speech"] for record in self._train),
-        )
 
     def _standardise(self, model_state, batch):
         statistics = model_state["statistics"]

@@ -1,0 +1,92 @@
+"""The denoiser's conditions, and one sampling with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gesture_jax.diffusion.process import GaussianProcess
+from gesture_jax.diffusion.samplers import DDIM
+from gesture_jax.models.denoiser import MotionDenoiser, rotate, sample_motion
+
+_MODEL = MotionDenoiser(
+    motion_dim=6, speech_dim=4, num_prior=3, window=10, latent=16, feedforward=16, num_layers=2,
+    num_heads=2, num_speech_layers=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def params():
+    return _MODEL.init_variables(jax.random.key(0))["params"]
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    random = np.random.default_rng(0)
+    draw = lambda *shape: random.standard_normal(shape).astype(np.float32)
+    return {"noisy": draw(2, 10, 6), "prior": draw(2, 3, 6), "speech": draw(2, 10, 4)}
+
+
+def _denoise(params, inputs, **options):
+    time = jnp.array([5, 900])
+    arguments = inputs["noisy"], time, inputs["prior"], inputs["speech"]
+    return _MODEL.apply({"params": params}, *arguments, **options)
+
+
+@pytest.mark.parametrize("name", ["noisy", "prior", "speech"])
+def test_every_input_matters(params, inputs, name):
+    changed = {**inputs, name: inputs[name] + 1.0}
+    assert np.abs(_denoise(params, changed) - _denoise(params, inputs)).max() > 1e-3
+
+
+def test_dropped_speech_does_not_matter_but_the_prior_still_does(params, inputs):
+    drop = jnp.array([True, False])
+    before = _denoise(params, inputs, drop=drop)
+    other_speech = {**inputs, "speech": inputs["speech"] + 1.0}
+    after = _denoise(params, other_speech, drop=drop)
+    np.testing.assert_array_equal(before[0], after[0])
+    assert np.abs(before[1] - after[1]).max() > 1e-3
+    other_prior = {**inputs, "prior": inputs["prior"] + 1.0}
+    assert np.abs(_denoise(params, other_prior, drop=drop)[0] - before[0]).max() > 1e-3
+
+
+def test_dropout_acts_in_training_only(params, inputs):
+    run = lambda key: _denoise(params, inputs, train=True, rngs={"dropout": jax.random.key(key)})
+    assert np.abs(run(0) - run(1)).max() > 1e-3
+    np.testing.assert_array_equal(run(0), run(0))
+
+
+def test_rotation_of_queries_and_keys_sees_distances_only():
+    random = np.random.default_rng(0)
+    query, key = random.standard_normal((2, 8)).astype(np.float32)
+    repeat = lambda x: jnp.repeat(x[None], 12, axis=0)
+    scores = rotate(repeat(query)) @ rotate(repeat(key)).T
+    for distance in range(-11, 12):
+        diagonal = np.diagonal(scores, distance)
+        np.testing.assert_allclose(diagonal, diagonal[0], atol=1e-4)
+
+
+def test_sampling_is_a_function_of_the_key(params, inputs):
+    @jax.jit
+    def draw(key, guidance):
+        return sample_motion(
+            _MODEL, params, key, inputs["prior"], inputs["speech"],
+            process=GaussianProcess(), sampler=DDIM(num_steps=4), guidance=guidance,
+        )  # fmt: skip
+
+    first = draw(jax.random.key(0), 2.0)
+    assert first.shape == (2, 10, 6)
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(first, draw(jax.random.key(0), 2.0))
+    assert np.abs(first - draw(jax.random.key(1), 2.0)).max() > 1e-3
+    assert np.abs(first - draw(jax.random.key(0), 1.0)).max() > 1e-4
+
+
+def test_guidance_of_zero_ignores_the_speech(params, inputs):
+    def draw(speech):
+        return sample_motion(
+            _MODEL, params, jax.random.key(0), inputs["prior"], speech,
+            process=GaussianProcess(), sampler=DDIM(num_steps=4), guidance=0.0,
+        )  # fmt: skip
+
+    np.testing.assert_allclose(draw(inputs["speech"]), draw(inputs["speech"] + 1), atol=1e-5)

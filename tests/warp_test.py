@@ -1,0 +1,83 @@
+"""The deviation warp against scipy's interpolation, and sharded without communication."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from gesture_jax import sharding
+from gesture_jax.ops.warp import deviation_warp
+
+_SHAPE = 2, 6, 5, 7  # Three different sides, so that no two axes can be mixed up.
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).standard_normal(_SHAPE).astype(np.float32)
+
+
+def _index(position, size):
+    """Where a position in [-1, 1] lies between the centres of `size` cells."""
+    return ((position + 1) * size - 1) / 2
+
+
+def test_equals_scipy(volume):
+    random = np.random.default_rng(1)
+    field = random.uniform(-0.5, 0.5, (*_SHAPE[:3], 3, 3)).astype(np.float32)
+    translation = random.uniform(-0.3, 0.3, (2, 3)).astype(np.float32)
+    warped = jax.jit(deviation_warp)(volume, field, translation)
+    z, y, x = (np.linspace(-1, 1, n) for n in (_SHAPE[3], _SHAPE[1], _SHAPE[2]))
+    rows, columns, depths = np.meshgrid(y, x, z, indexing="ij")
+    grid = np.stack([columns, rows, depths], axis=-1)
+    for example in range(2):
+        matrix = field[example][:, :, None] + np.eye(3)
+        position = (matrix @ grid[..., None])[..., 0] + translation[example]
+        coordinates = [
+            _index(position[..., axis], size)
+            for axis, size in ((1, _SHAPE[1]), (0, _SHAPE[2]), (2, _SHAPE[3]))
+        ]
+        expected = map_coordinates(
+            np.pad(volume[example], 1),
+            [c.clip(-1, n) + 1 for c, n in zip(coordinates, _SHAPE[1:], strict=True)],
+            order=1,
+        )
+        np.testing.assert_allclose(warped[example], expected, atol=2e-5)
+
+
+def test_shift_by_one_cell_moves_columns():
+    volume = np.zeros((1, 1, 4, 1), np.float32)
+    volume[0, 0, :, 0] = [1, 2, 3, 4]
+    # A matrix that collapses the grid onto its middle leaves the translation alone.
+    field = np.broadcast_to(-np.eye(3, dtype=np.float32), (1, 1, 4, 3, 3))
+    for x, expected in ((-0.75, 1), (-0.25, 2), (0.0, 2.5), (0.75, 4), (1.25, 0), (3.0, 0)):
+        warped = deviation_warp(volume, field, np.array([[x, 0, 0]], np.float32))
+        np.testing.assert_allclose(warped, expected, atol=1e-6)
+
+
+def test_gradients_are_those_of_finite_differences(volume):
+    random = np.random.default_rng(2)
+    field = random.uniform(-0.2, 0.2, (*_SHAPE[:3], 3, 3)).astype(np.float32)
+    translation = random.uniform(-0.1, 0.1, (2, 3)).astype(np.float32)
+    direction = random.standard_normal(field.shape).astype(np.float32)
+    target = random.standard_normal(_SHAPE).astype(np.float32)
+
+    def loss(step):
+        return (deviation_warp(volume, field + step * direction, translation) * target).sum()
+
+    slope = jax.grad(loss)(0.0)
+    step = 1e-4
+    difference = float(loss(step) - loss(-step)) / (2 * step)
+    assert float(slope) == pytest.approx(difference, rel=0.05)
+
+
+def test_sharded_warp_reads_no_other_device(volume):
+    mesh = sharding.make_mesh(batch_size=8)
+    batch = sharding.batch_sharding(mesh)
+    put = lambda *shape: jax.device_put(jnp.zeros(shape), batch)
+    arguments = put(8, *_SHAPE[1:]), put(8, *_SHAPE[1:3], 3, 3), put(8, 3)
+    compiled = jax.jit(jax.grad(lambda *a: deviation_warp(*a).sum(), argnums=(0, 1, 2)))
+    text = compiled.lower(*arguments).compile().as_text()
+    assert mesh.size == 8
+    for collective in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert collective not in text

@@ -1,0 +1,58 @@
+"""The 35 speech features on sounds whose features are known."""
+
+import numpy as np
+import pytest
+
+from gesture_jax.data.speech import NUM_FEATURES, speech_features
+
+_RATE = 16_000
+
+
+def _clicks(times_sec, duration_sec):
+    audio = np.zeros(round(duration_sec * _RATE), np.float32)
+    for time in times_sec:
+        start = round(time * _RATE)
+        audio[start : start + 200] = np.hanning(200) * np.sin(np.arange(200))
+    return audio
+
+
+@pytest.mark.parametrize("samples", [1, 640, 16_000, 16_001, 40_000])
+def test_one_row_a_video_frame(samples):
+    audio = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
+    features = speech_features(audio)
+    assert features.shape == (round(samples / 640), NUM_FEATURES)
+    assert features.dtype == np.float32
+    assert speech_features(audio, num_frames=7).shape == (7, NUM_FEATURES)
+
+
+def test_silence_is_finite_and_has_no_onsets():
+    features = speech_features(np.zeros(32_000, np.float32))
+    assert np.isfinite(features).all()
+    assert (features[:, 33:] == 0).all()
+
+
+def test_onsets_are_where_clicks_are():
+    times = [0.4, 0.8, 1.2, 1.6, 2.0, 2.4]
+    features = speech_features(_clicks(times, 3.0))
+    onsets = np.flatnonzero(features[:, 33])
+    distance = np.abs(onsets[:, None] / 25 - times)
+    assert distance.min(axis=0).max() < 0.081  # Every click has an onset,
+    assert distance.min(axis=1).max() < 0.081  # every onset a click.
+    assert features[onsets, 0].min() > 3 * features[:, 0].mean()
+
+
+def test_beats_follow_a_steady_pulse():
+    beats = np.flatnonzero(speech_features(_clicks(np.arange(0.5, 9.5, 0.5), 10.0))[:, 34])
+    assert np.median(np.diff(beats)) == pytest.approx(12.5, abs=1.0)
+
+
+def test_chroma_names_the_tone():
+    time = np.arange(3 * _RATE) / _RATE
+    chroma = speech_features((0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32))[:, 21:33]
+    assert np.argmax(chroma.mean(axis=0)) == 9  # A, counted from C.
+
+
+def test_padding_adds_silence_only():
+    audio = _clicks([0.5, 1.0], 2.0)
+    long = speech_features(audio, num_frames=100)
+    assert (long[60:, 33] == 0).all()

@@ -60,6 +60,8 @@ def _paper() -> ConfigDict:
                 "extractor_width": 64,
                 "extractor_blocks": (3, 4, 6),
                 "field_width": 64,
+                # "volume": the reference's warp; "flow": one displacement a cell.
+                "warp_kind": "volume",
                 "num_source_blocks": 4,
                 "num_decoder_blocks": 8,
             },

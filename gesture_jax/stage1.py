@@ -96,7 +96,8 @@ class Stage1:
         """Warped source volume against the driving frame's own.
 
         Both encodings are constants here, so that the term trains the field alone and cannot be met
-        by encodings that say nothing.
+        by encodings that say nothing. Relative to the size of the driving volume, whose scale is
+        free.
         """
         variables = jax.lax.stop_gradient({"params": params, **model_state})
         own = self.model.apply(variables, driving, method="encode_source").volume
@@ -104,7 +105,8 @@ class Stage1:
         warped = self.model.apply(
             {"params": params, **model_state}, volume, outputs["motion"], method="warp"
         )
-        return jnp.abs(warped - jax.lax.stop_gradient(own)).mean()
+        own = jax.lax.stop_gradient(own)
+        return jnp.abs(warped - own).mean() / jnp.maximum(jnp.abs(own).mean(), 1e-6)
 
     def evaluate(self, variables, frozen, batch, key):
         """PSNR in dB of the redrawn frame, and of the source frame copied, one value an example."""

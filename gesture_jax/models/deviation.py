@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from gesture_jax.array_types import FeatureMap, Image, Motion
+from gesture_jax.errors import InputError
 from gesture_jax.models.blocks import (
     Bottleneck,
     ConvBlock,
@@ -28,8 +29,9 @@ from gesture_jax.models.blocks import (
     num_groups,
 )
 from gesture_jax.ops import rotation
-from gesture_jax.ops.warp import deviation_warp
+from gesture_jax.ops.warp import deviation_warp, flow_warp
 
+_WARPS = {"volume": deviation_warp, "flow": flow_warp}
 _ZEROS = {"kernel_init": nn.initializers.zeros}
 
 
@@ -134,12 +136,13 @@ class WarpingCalculator(nn.Module):
     """[P_UP2 and the grid arithmetic] Motion feature to a field of matrices, and the warp by it."""
 
     width: int
+    warp_kind: str
     dtype: jnp.dtype
 
     def __call__(self, volume: FeatureMap, motion: Motion) -> FeatureMap:
         """Warps [b, h, w, d] by [b, 9 g^2 + 3], h = w = 2 g."""
         _, translation = rotation.split_feature(motion)
-        return deviation_warp(volume, self.field(motion), translation)
+        return _WARPS[self.warp_kind](volume, self.field(motion), translation)
 
     @nn.compact
     def field(self, motion: Motion) -> jax.Array:
@@ -204,6 +207,8 @@ class DeviationModel(nn.Module):
       extractor_width: channels of the extractor's stem.
       extractor_blocks: bottlenecks a stage, one stage a level.
       field_width: channels of the warping calculator.
+      warp_kind: "volume", the reference's warp in three dimensions, or "flow", one displacement a
+        cell; see `ops/warp.py`.
       num_source_blocks: residual blocks of the source encoder.
       num_decoder_blocks: residual blocks of the decoder.
       dtype: of the computation; parameters, heads, fields and frames are float32.
@@ -217,9 +222,26 @@ class DeviationModel(nn.Module):
     extractor_width: int = 64
     extractor_blocks: tuple[int, ...] = (3, 4, 6)
     field_width: int = 64
+    warp_kind: str = "volume"
     num_source_blocks: int = 4
     num_decoder_blocks: int = 8
     dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        """Raises InputError for sizes that do not fit together."""
+        super().__post_init__()
+        if self.warp_kind not in _WARPS:
+            raise InputError(f"unknown warp_kind {self.warp_kind!r}; choose {' or '.join(_WARPS)}")
+        if self.num_downs < 2 or self.resolution % 2 ** (self.num_downs + 3):
+            raise InputError(
+                f"resolution {self.resolution} with num_downs {self.num_downs}: num_downs has to be "
+                f"at least 2, and the resolution a multiple of 2^(num_downs + 3)"
+            )
+        if self.width << self.num_downs < self.max_width:
+            raise InputError(
+                f"max_width {self.max_width} is more than width {self.width} doubled "
+                f"{self.num_downs} times; choose at most {self.width << self.num_downs}"
+            )
 
     def setup(self):
         self.source_encoder = SourceEncoder(
@@ -228,7 +250,7 @@ class DeviationModel(nn.Module):
         self.extractor = DeviationExtractor(
             self.extractor_width, self.extractor_blocks, self.num_bins, self.dtype
         )
-        self.warping = WarpingCalculator(self.field_width, self.dtype)
+        self.warping = WarpingCalculator(self.field_width, self.warp_kind, self.dtype)
         self.decoder = DeviationDecoder(
             self.width, self.max_width, self.num_downs, self.num_decoder_blocks, self.dtype
         )

@@ -1,4 +1,8 @@
-"""The deviation warp: a volume sampled where a field of 3x3 matrices and one translation say."""
+"""The warps: a volume sampled where a field of 3x3 matrices and one translation say.
+
+`deviation_warp` is the reference's, in three dimensions. `flow_warp` reads the same field as a plain
+displacement of each cell: the exact identity where it is zero, and easier to learn by far.
+"""
 
 import itertools
 
@@ -27,6 +31,40 @@ def deviation_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array)
     # Example by example, so that an example's samples are read from its own volume only: a gather
     # over the whole batch would make a sharded program fetch all volumes to every device.
     return jax.vmap(_warp_one)(volume, field, translation)
+
+
+def flow_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> FeatureMap:
+    """Samples V, all channels alike, at (x, y) + M[:2, 2] + t[:2], bilinearly; the border goes on.
+
+    Args:
+      volume: [b, h, w, d].
+      field: [b, h, w, 3, 3]; the last column of M is the displacement, in units where the frame
+        reaches from -1 to 1.
+      translation: [b, 3], t.
+
+    Returns:
+      [b, h, w, d], of the volume's dtype.
+    """
+    return jax.vmap(_flow_one)(volume, field, translation)
+
+
+def _flow_one(volume: jax.Array, field: jax.Array, translation: jax.Array) -> jax.Array:
+    height, width, _ = volume.shape
+    shift = field[..., 2].astype(jnp.float32) + translation
+    x_low, x_high, x_part = _between(jnp.linspace(-1.0, 1.0, width)[None] + shift[..., 0], width)
+    y_low, y_high, y_part = _between(jnp.linspace(-1.0, 1.0, height)[:, None] + shift[..., 1], height)
+    read = lambda y, x: volume.at[y, x].get(mode="promise_in_bounds")
+    upper = read(y_low, x_low) * (1.0 - x_part) + read(y_low, x_high) * x_part
+    lower = read(y_high, x_low) * (1.0 - x_part) + read(y_high, x_high) * x_part
+    return (upper * (1.0 - y_part) + lower * y_part).astype(volume.dtype)
+
+
+def _between(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Both neighbours of a position in [-1, 1] among `size` cells from border to border, and how far
+    from the first to the second it lies."""
+    index = jnp.clip((position + 1.0) / 2.0 * (size - 1), 0.0, size - 1)
+    low = jnp.minimum(jnp.floor(index), size - 2).astype(jnp.int32)
+    return low, low + 1, (index - low)[..., None]
 
 
 def _warp_one(volume: jax.Array, field: jax.Array, translation: jax.Array) -> jax.Array:

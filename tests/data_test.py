@@ -1,0 +1,294 @@
+"""Data sets on disk and batches of them."""
+
+import collections
+
+import grain
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from gesture_jax.data import clips, media, pipeline, procedural, videos
+from gesture_jax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "procedural"
+    options = dict(num_clips=4, num_identities=2, clip_sec=1.2, size=32, seed=3)
+    assert procedural.write_procedural(path, **options)
+    return path
+
+
+@pytest.fixture(scope="module")
+def motions(tmp_path_factory):
+    """Motion whose values tell clip and frame: 1000 clip + frame."""
+    path = tmp_path_factory.mktemp("data") / "motions"
+
+    def records(first, lengths):
+        for clip, length in enumerate(lengths, start=first):
+            value = 1000.0 * clip + np.arange(length, dtype=np.float32)[:, None]
+            yield {
+                "clip_id": f"a#{clip}",
+                "speaker": "a",
+                "motion": np.repeat(value, 3, axis=1),
+                "speech": np.repeat(value, 2, axis=1),
+            }
+
+    splits = {"train": lambda: records(0, (25, 31)), "test": lambda: records(2, (20, 11))}
+    assert clips.write_motions(path, splits, metadata={"origin": "counted"})
+    return path
+
+
+def test_clips_come_back(dataset):
+    train, test = (clips.ClipSource(dataset, split) for split in ("train", "test"))
+    assert len(train) == len(test) == 2 and train.size == 32
+    assert "left_wrist" in train.joint_names
+    record = train[1]
+    assert record["speaker"] == "procedural1" and train.num_frames(1) == 30
+    frames = clips.decode_frames(record)
+    assert frames.shape == (30, 32, 32, 3) and record["audio"].shape == (30 * 640,)
+    assert record["speech"].shape == (30, 35)
+    assert record["joints"].shape == (30, len(train.joint_names), 2)
+    np.testing.assert_array_equal(clips.decode_frames(record, [7, 2]), frames[[7, 2]])
+    ids = [record["clip_id"] for source in (train, test) for record in source]
+    assert len(set(ids)) == 4
+
+
+def test_jpeg_hides_nothing(dataset):
+    from gesture_jax.data import speaker
+
+    record = clips.ClipSource(dataset, "train")[0]
+    seed = int(record["clip_id"].split("#")[1])
+    drawn = speaker.perform(identity=0, seed=seed, duration_sec=1.2, size=32)
+    error = drawn.frames.astype(float) - clips.decode_frames(record)
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 36
+    np.testing.assert_allclose(record["audio"], drawn.audio, atol=1e-4)
+
+
+def test_tfds_opens_it_too(dataset):
+    builder = tfds.builder_from_directory(dataset / "clips" / "1.0.0")
+    assert builder.info.splits["train"].num_examples == 2
+
+
+def test_there_is_something_to_try(dataset):
+    from gesture_jax.data import images
+
+    record = clips.ClipSource(dataset, "test")[0]
+    picture = images.load_image(dataset / "example.png")
+    np.testing.assert_array_equal(picture, clips.decode_frames(record, [0])[0])
+    assert len(media.read_audio(dataset / "example.wav")) == len(record["audio"])
+
+
+def test_written_once_and_never_over_something_else(dataset, tmp_path):
+    options = dict(num_clips=4, num_identities=2, clip_sec=1.2, size=32)
+    assert not procedural.write_procedural(dataset, seed=3, **options)
+    with pytest.raises(InputError, match="seed 3, not 4"):
+        procedural.write_procedural(dataset, seed=4, **options)
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not a data set"):
+        procedural.write_procedural(tmp_path, seed=3, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    def broken():
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        clips.write_motions(tmp_path / "motions", {"train": broken}, metadata={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_kind_is_checked(dataset, motions, tmp_path):
+    with pytest.raises(InputError, match="holds 'motions'"):
+        clips.ClipSource(motions, "train")
+    with pytest.raises(InputError, match="extract"):
+        clips.MotionSource(tmp_path, "train")
+
+
+def _pairs(dataset, **options):
+    source = clips.ClipSource(dataset, "train")
+    options = dict(batch_size=6, seed=0, train=True) | options
+    return pipeline.frame_pairs(source, **options)
+
+
+def _take(dataset, count, **options):
+    iterator = iter(_pairs(dataset, **options))
+    return [next(iterator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_pairs_are_frames_of_one_clip(dataset, cache):
+    source = clips.ClipSource(dataset, "train")
+    owner = {
+        frame.tobytes(): clip
+        for clip in range(2)
+        for frame in clips.decode_frames(source[clip])
+    }
+    counts = collections.Counter()
+    for batch in _take(dataset, 10, cache=cache):
+        assert batch["source"].dtype == np.float32 and batch["source"].max() <= 1.0
+        for one, other in zip(batch["source"], batch["driving"], strict=True):
+            first, second = (np.rint(x * 255).astype(np.uint8).tobytes() for x in (one, other))
+            assert owner[first] == owner[second]
+            counts[second] += 1
+    assert len(counts) == len(owner)  # 60 draws, 60 frames: an epoch shows each one once.
+
+
+def test_batches_are_a_function_of_the_seed(dataset):
+    for one, other in zip(_take(dataset, 3), _take(dataset, 3, cache=True), strict=True):
+        np.testing.assert_array_equal(one["driving"], other["driving"])
+        np.testing.assert_array_equal(one["source"], other["source"])
+    assert (_take(dataset, 1)[0]["driving"] != _take(dataset, 1, seed=1)[0]["driving"]).any()
+
+
+def test_hosts_share_one_stream(dataset):
+    whole = _take(dataset, 2)
+    halves = [_take(dataset, 2, batch_size=3, shard=(host, 2)) for host in (0, 1)]
+    for step in range(2):
+        dealt = np.empty_like(whole[step]["driving"])
+        dealt[0::2], dealt[1::2] = halves[0][step]["driving"], halves[1][step]["driving"]
+        np.testing.assert_array_equal(dealt, whole[step]["driving"])
+
+
+def test_the_position_is_saved_and_restored(dataset):
+    iterator = iter(_pairs(dataset))
+    next(iterator)
+    state = iterator.get_state()
+    expected = next(iterator)
+    again = iter(_pairs(dataset))
+    assert isinstance(again, grain.DatasetIterator)
+    again.set_state(state)
+    np.testing.assert_array_equal(next(again)["source"], expected["source"])
+
+
+def test_a_test_pass_sees_everything_once(dataset):
+    source = clips.ClipSource(dataset, "test")
+    options = dict(batch_size=4, seed=0, train=False, frames_per_clip=3)
+    batches = list(pipeline.frame_pairs(source, **options))
+    assert [batch["mask"].sum() for batch in batches] == [4, 2]
+    assert all(len(batch["source"]) == 4 for batch in batches)
+    first = clips.decode_frames(source[0], [0])[0]
+    np.testing.assert_allclose(batches[0]["source"][0], first / 255, atol=1e-6)
+
+
+def _windows(motions, split="train", **options):
+    source = clips.MotionSource(motions, split)
+    options = dict(window=10, stride=5, num_prior=3, batch_size=2, seed=0) | options
+    return pipeline.motion_windows(source, **options)
+
+
+def test_windows_and_their_past(motions):
+    starts = set()
+    iterator = iter(_windows(motions, train=True))
+    for batch in (next(iterator) for _ in range(9)):  # 4 + 5 windows, twice.
+        np.testing.assert_array_equal(batch["motion"][..., 0], batch["speech"][..., 0])
+        for motion, prior in zip(batch["motion"], batch["prior"], strict=True):
+            start = motion[0, 0]
+            np.testing.assert_array_equal(motion[:, 0], start + np.arange(10))
+            frame = start % 1000
+            expected = start - frame + np.maximum(np.arange(frame - 3, frame), 0)
+            np.testing.assert_array_equal(prior[:, 0], expected)
+            starts.add(float(start))
+    assert starts == {0, 5, 10, 15, 1000, 1005, 1010, 1015, 1020}
+
+
+def test_test_windows_do_not_shuffle(motions):
+    batches = list(_windows(motions, "test", stride=10, train=False))
+    np.testing.assert_array_equal(
+        np.concatenate([b["motion"][:, 0, 0] for b in batches]), [2000, 2010, 3000, 2000]
+    )
+    np.testing.assert_array_equal(np.concatenate([b["mask"] for b in batches]), [1, 1, 1, 0])
+
+
+def test_windows_longer_than_all_clips_are_refused(motions):
+    with pytest.raises(InputError, match="40 frames of a window"):
+        _windows(motions, window=40, train=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Videos by both naming rules, among files that cannot be used."""
+    root = tmp_path_factory.mktemp("videos")
+    (root / "ben").mkdir()
+    audio = np.random.default_rng(0).standard_normal(16_000 * 3).astype(np.float32) * 0.1
+    frames = np.random.default_rng(1).integers(0, 256, (75, 48, 64, 3), dtype=np.uint8)
+    media.write_video(root / "ann#1.mp4", frames, audio=audio)
+    media.write_video(root / "ben" / "talk.mp4", frames[:50], audio=audio)
+    media.write_video(root / "silent.mp4", frames)
+    media.write_video(root / "short.mp4", frames[:5], audio=audio[:3200])
+    (root / "words.mp4").write_text("these are words")
+    (root / "notes.txt").write_text("not a video")
+    return root
+
+
+def test_a_folder_of_videos(folder, tmp_path):
+    options = dict(size=32, crop_px=4, max_sec=2.0, test_fraction=0.2)
+    left_out = videos.write_videos(folder, tmp_path / "data", **options)
+    assert left_out.keys() == {"silent.mp4", "short.mp4", "words.mp4"}
+    assert "audio" in left_out["silent.mp4"] and "0.20 s" in left_out["short.mp4"]
+    train = clips.ClipSource(tmp_path / "data", "train")
+    test = clips.ClipSource(tmp_path / "data", "test")
+    lengths = {r["clip_id"]: r["num_frames"] for r in train.metadata and _facts(train)}
+    assert lengths == {"ann#1.000": 30, "ann#1.001": 30, "ben#talk": 40}
+    assert {r["clip_id"]: r["num_frames"] for r in _facts(test)} == {
+        "ann#1.000-end": 8, "ann#1.001-end": 7, "ben#talk-end": 10,
+    }  # fmt: skip
+    assert videos.write_videos(folder, tmp_path / "data", **options) is None
+
+
+def _facts(source):
+    facts = source.metadata["splits"][source.split]
+    for clip_id, num_frames in zip(facts["clip_ids"], facts["num_frames"], strict=True):
+        yield {"clip_id": clip_id, "num_frames": num_frames}
+
+
+def test_the_last_clips_of_a_speaker_are_for_testing(folder, tmp_path):
+    options = dict(size=32, max_sec=1.0, test_fraction=0.34)
+    videos.write_videos(folder, tmp_path / "data", **options)
+    test = clips.ClipSource(tmp_path / "data", "test")
+    assert [facts["clip_id"] for facts in _facts(test)] == ["ann#1.002", "ben#talk.001"]
+
+
+def test_pieces_of_a_video_join_up(folder, tmp_path):
+    videos.write_videos(folder, tmp_path / "data", size=48, max_sec=1.0, test_fraction=0.1)
+    train, test = (clips.ClipSource(tmp_path / "data", s) for s in ("train", "test"))
+    pieces = {r["clip_id"]: r for source in (train, test) for r in source}
+    names = [f"ann#1.{k:03d}{end}" for k in range(3) for end in ("", "-end")]
+    joined = np.concatenate([clips.decode_frames(pieces[name]) for name in names])
+    whole = media.read_video(folder / "ann#1.mp4", size=48)
+    assert np.abs(joined.astype(int) - whole).mean() < 12  # Noise, through JPEG.
+    audio = np.concatenate([pieces[name]["audio"] for name in names])
+    heard = media.read_audio(folder / "ann#1.mp4")[: len(audio)]
+    np.testing.assert_allclose(audio, heard, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda root: root / "nowhere", "no such folder"),
+        (lambda root: root, "no videos here"),
+    ],
+)
+def test_folders_without_videos(tmp_path, make, reason):
+    with pytest.raises(InputError, match=reason):
+        videos.write_videos(make(tmp_path), tmp_path / "out", size=32)
+
+
+def test_no_usable_video_names_them_all(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_text("words")
+    with pytest.raises(InputError, match=r"no usable video; a\.mp4: cannot be decoded"):
+        videos.write_videos(tmp_path / "in", tmp_path / "out", size=32)
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_out_of_the_folder_are_left_out(folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    media.write_video(
+        tmp_path / "in" / "a.mp4", np.zeros((30, 32, 32, 3), np.uint8), audio=np.zeros(19_200)
+    )
+    (tmp_path / "in" / "b.mp4").symlink_to(folder / "ann#1.mp4")
+    left_out = videos.write_videos(tmp_path / "in", tmp_path / "out", size=32)
+    assert left_out == {"b.mp4": "a link that leaves the folder"}

@@ -1,0 +1,201 @@
+"""The training loop: sharded, resumable to the bit, and careful with what was saved."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from configs import stage1 as stage1_config
+from configs import stage2 as stage2_config
+from gesture_jax import checkpoints, optim, sharding, train_lib
+from gesture_jax.errors import InputError
+from gesture_jax.writer import MetricsWriter, read_metrics
+
+
+def _config1(**changes):
+    config = stage1_config.get_config("smoke")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def _config2(stage1_workdir, **changes):
+    config = stage2_config.get_config("smoke")
+    config.stage1_workdir = str(stage1_workdir)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def run1(tmp_path_factory):
+    """Four steps of stage 1 in one go."""
+    workdir = tmp_path_factory.mktemp("run") / "stage1"
+    return workdir, train_lib.train(_config1(), str(workdir))
+
+
+@pytest.fixture(scope="module")
+def run2(run1):
+    workdir = run1[0].parent / "stage2"
+    return workdir, train_lib.train(_config2(run1[0]), str(workdir))
+
+
+def _equal(one, other):
+    return all(
+        np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def test_a_workdir_has_all_that_people_look_for(run1):
+    workdir, state = run1
+    assert int(state.step) == 4
+    assert json.loads((workdir / "config.json").read_text())["stage"] == "stage1"
+    assert sorted(path.name for path in (workdir / "samples").iterdir()) == [
+        "step_0000002.png", "step_0000004.png",
+    ]  # fmt: skip
+    assert list((workdir / "tensorboard").iterdir())
+    records = read_metrics(workdir)
+    assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4]
+    assert all(np.isfinite(value) for record in records for value in record.values())
+    tested = [r for r in records if "test/psnr" in r]
+    assert len(tested) == 2 and tested[0]["test/psnr_copy_source"] > 10
+
+
+def test_the_state_is_replicated_over_eight_devices(run1):
+    leaf = jax.tree.leaves(run1[1].params)[0]
+    assert len(leaf.sharding.device_set) == 8 and leaf.is_fully_replicated
+
+
+def test_training_changes_parameters_statistics_and_average(run1):
+    _, state = run1
+    assert not _equal(state.params, state.ema_params)
+    fresh = train_lib.TASKS["stage1"](_config1(), str(run1[0])).init(jax.random.key(0))
+    assert not _equal(state.params, fresh[0])
+    assert not _equal(state.model_state, fresh[1])
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_resuming_is_exact_to_the_bit(run1, run2, tmp_path, stage):
+    straight, state = {1: run1, 2: run2}[stage]
+    shutil.copytree(straight, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")  # As if killed after step 2 or 3.
+    config = checkpoints.read_config(straight, stage=f"stage{stage}")
+    resumed = train_lib.train(config, str(tmp_path / "run"))
+    assert _equal(resumed, state)
+    assert read_metrics(tmp_path / "run") == read_metrics(straight)
+
+
+def test_finished_runs_stay_as_they_are(run1):
+    workdir, state = run1
+    before = (workdir / "metrics.jsonl").read_text()
+    again = train_lib.train(_config1(), str(workdir))
+    assert _equal(again, state)
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_another_config_is_refused_by_its_keys(run1):
+    with pytest.raises(InputError, match=r"model\.width, optim\.learning_rate"):
+        changes = {"model.width": 16, "optim.learning_rate": 1.0}
+        train_lib.train(_config1(**changes), str(run1[0]))
+
+
+def test_weights_for_inference_are_the_averaged_ones(run1):
+    from gesture_jax.animator import Animator
+
+    workdir, state = run1
+    animator = Animator.load(workdir)
+    assert _equal(animator._variables["params"], state.ema_params)
+
+
+def test_eight_devices_learn_what_one_does(run1):
+    """One step's gradient over eight devices is that of the whole batch on one."""
+    config = _config1(**{"data.path": str(run1[0] / "dataset")})
+    task = train_lib.TASKS["stage1"](config, "")
+    batch = next(task.train_batches())
+    params, model_state = task.init(jax.random.key(0))
+
+    @jax.jit
+    def gradient(params, batch):
+        loss = lambda p: task.loss(p, model_state, {}, batch, jax.random.key(0))[0]
+        return jax.value_and_grad(loss)(params)
+
+    mesh = sharding.make_mesh(batch_size=8)
+    put = jax.device_put(params, sharding.replicated(mesh))
+    loss8, grads8 = gradient(put, sharding.shard_batch(batch, mesh))
+    one = jax.devices()[0]
+    loss1, grads1 = gradient(jax.device_put(params, one), jax.device_put(batch, one))
+    assert float(loss8) == pytest.approx(float(loss1), rel=1e-5)
+    assert float(optax.tree.norm(grads8)) == pytest.approx(float(optax.tree.norm(grads1)), rel=1e-3)
+
+
+def test_stage2_measures_itself_against_controls(run2):
+    records = [r for r in read_metrics(run2[0]) if "test/speed_error" in r]
+    assert records[-1]["test/speed_error_still"] == pytest.approx(1.0)
+    assert records[-1]["test/speed_error_shuffled_speech"] > 0
+
+
+def test_the_statistics_travel_in_the_checkpoint(run2):
+    statistics = run2[1].model_state["statistics"]
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves(statistics))
+    assert (np.asarray(statistics["motion_std"]) > 0).all()
+
+
+def test_stages_are_not_mistaken_for_each_other(run1, run2, tmp_path):
+    with pytest.raises(InputError, match="checkpoint of stage2, but stage1 is wanted"):
+        checkpoints.read_config(run2[0], stage="stage1")
+    with pytest.raises(InputError, match="no stage1 checkpoint here"):
+        checkpoints.read_config(tmp_path, stage="stage1")
+    with pytest.raises(InputError, match="pass --config.stage1_workdir"):
+        train_lib.train(_config2(""), str(tmp_path))
+
+
+def test_weights_that_do_not_fit_are_named(run1, tmp_path):
+    from gesture_jax.animator import Animator
+
+    shutil.copytree(run1[0], tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["model"]["extractor_width"] = 16
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="another shape, the first being"):
+        Animator.load(tmp_path / "run")
+
+
+def test_paper_preset_wants_data(tmp_path):
+    with pytest.raises(InputError, match=r"gesture_jax\.prepare"):
+        train_lib.train(stage1_config.get_config("paper"), str(tmp_path))
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_data_of_another_size_is_refused(run1, tmp_path):
+    changes = {"data.path": str(run1[0] / "dataset"), "model.resolution": 64}
+    with pytest.raises(InputError, match="prepare with --size=64"):
+        train_lib.train(_config1(**changes), str(tmp_path))
+
+
+def test_batches_must_divide_over_the_devices():
+    with pytest.raises(InputError, match="8 devices"):
+        sharding.make_mesh(batch_size=12)
+
+
+def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
+    writer = MetricsWriter(tmp_path)
+    for step in (1, 2, 3):
+        writer.write_scalars(step, {"loss": float(step)})
+    writer.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # Killed while writing.
+    writer = MetricsWriter(tmp_path, step=2)
+    writer.write_scalars(3, {"loss": 30.0})
+    writer.close()
+    assert [r["loss"] for r in read_metrics(tmp_path)] == [1.0, 2.0, 30.0]
+
+
+def test_the_average_warms_up():
+    average = {"w": np.float32(0.0)}
+    for step in range(200):
+        average = optim.update_ema(average, {"w": np.float32(1.0)}, np.int32(step), decay=0.99)
+    assert 0.8 < float(average["w"]) <= 1.0
+    first = optim.update_ema({"w": 0.0}, {"w": 1.0}, np.int32(0), decay=0.99)
+    assert float(first["w"]) == pytest.approx(0.9)

@@ -3,11 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/installed
+DEMO := runs/demo
 
 .PHONY: demo test lint clean
 
 demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a video with sound
-	$(RUN) -m gesture_jax.demo --out=runs/demo
+	$(RUN) -m gesture_jax.train --config=configs/stage1.py:demo --workdir=$(DEMO)/stage1
+	$(RUN) -m gesture_jax.train --config=configs/stage2.py:demo --workdir=$(DEMO)/stage2 \
+	  --config.stage1_workdir=$(DEMO)/stage1
+	$(RUN) -m gesture_jax.generate --stage1=$(DEMO)/stage1 --stage2=$(DEMO)/stage2 \
+	  --image=$(DEMO)/stage1/dataset/example.png --audio=$(DEMO)/stage1/dataset/example.wav \
+	  --out=$(DEMO)/video.mp4 --sheet=$(DEMO)/sheet.png
+	@echo "Look at $(DEMO)/video.mp4 (with sound), $(DEMO)/sheet.png, and at how training went:"
+	@echo "pictures in $(DEMO)/stage1/samples and $(DEMO)/stage2/samples, numbers in metrics.jsonl."
 
 test: $(STAMP)  ## all tests
 	$(RUN) -m pytest

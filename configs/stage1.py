@@ -4,7 +4,7 @@
 
 | preset | what | hardware | duration |
 |---|---|---|---|
-| paper (default) | 256x256, 210.6 M parameters, the reference network | GPU or TPU | days; not yet run |
+| paper (default) | 256x256, 210.6 M parameters, the reference | GPU or TPU | days; not yet run |
 | demo | 64x64 on the procedural speaker | two CPU cores | about 5 minutes |
 | smoke | 32x32, a few steps; what tests use | one CPU core | seconds |
 """
@@ -43,7 +43,7 @@ def _paper() -> ConfigDict:
                 # A dataset of `gesture_jax.prepare`; with demo and smoke an empty path means
                 # WORKDIR/dataset.
                 "path": "",
-                # What to make where the dataset is missing: clips of the procedural speaker (0: none).
+                # Clips of the procedural speaker to make where the dataset is missing (0: none).
                 "procedural_clips": 0,
                 "procedural_identities": 4,
                 "procedural_clip_sec": 5.0,
@@ -88,24 +88,27 @@ def _paper() -> ConfigDict:
 
 def _demo() -> dict:
     return {
-        "num_steps": 1500,
+        "num_steps": 1300,
         "batch_size": 8,
         "log_every_steps": 20,
-        "eval_every_steps": 500,
-        "checkpoint_every_steps": 500,
+        "eval_every_steps": 650,
+        "checkpoint_every_steps": 650,
         "data": {"procedural_clips": 48, "cache": True},
         "model": {
             "resolution": 64,
-            "width": 16,
-            "max_width": 64,
+            "width": 8,
+            "max_width": 32,
             "num_downs": 2,
             "extractor_width": 16,
             "extractor_blocks": (2, 2),
             "field_width": 16,
+            # At equal time 1.6 dB above "volume" after 500 steps.
+            "warp_kind": "flow",
             "num_source_blocks": 1,
             "num_decoder_blocks": 2,
         },
-        "optim": {"learning_rate": 1e-3, "warmup_steps": 50, "ema_decay": 0.99},
+        "loss": {"warp": 0.1},
+        "optim": {"learning_rate": 1e-3, "b1": 0.9, "warmup_steps": 50, "ema_decay": 0.99},
     }
 
 

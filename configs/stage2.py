@@ -54,7 +54,7 @@ def _paper() -> ConfigDict:
             },
             # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
             "motion_space": "angles",
-            # Lengths of stage 1's motion feature and of a frame's speech features: read off the data.
+            # Lengths of stage 1's motion feature and of a frame's speech: read off the data.
             "feature_dim": 0,
             "speech_dim": 0,
             "model": {
@@ -87,11 +87,11 @@ def _paper() -> ConfigDict:
 
 def _demo() -> dict:
     return {
-        "num_steps": 2000,
+        "num_steps": 1500,
         "batch_size": 32,
         "log_every_steps": 20,
-        "eval_every_steps": 1000,
-        "checkpoint_every_steps": 500,
+        "eval_every_steps": 750,
+        "checkpoint_every_steps": 750,
         "data": {"extract_missing": True},
         "model": {
             "latent": 128,

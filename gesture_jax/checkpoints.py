@@ -1,4 +1,4 @@
-"""Checkpoints: what is in a workdir, how it is saved, resumed, read. The only file that knows Orbax.
+"""Checkpoints: what is in a workdir, how it is saved, resumed, read; only this file knows Orbax.
 
 A workdir holds `config.json` and `checkpoints/STEP/{state,data}`: the train state and the position
 in the data, always of the same step. Inference reads `ema_params` and `model_state` alone.

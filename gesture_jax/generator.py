@@ -171,7 +171,7 @@ class GestureStream:
         self._index = 0
 
     def push(self, chunk: np.ndarray) -> np.ndarray:
-        """Takes speech, [n] float32 at 16 kHz; returns the frames that are ready, [t, r, r, 3] uint8.
+        """Takes speech, [n] float32 at 16 kHz; returns the frames ready, [t, r, r, 3] uint8.
 
         `t` is 0 until a whole window (3.2 s) of speech is there.
         """

@@ -1,7 +1,7 @@
 """Makes a data set: of a folder of videos with sound, or of the procedural speaker.
 
-    python -m gesture_jax.prepare --videos=DIR --out=DATASET
-    python -m gesture_jax.prepare --procedural=100 --out=DATASET
+python -m gesture_jax.prepare --videos=DIR --out=DATASET
+python -m gesture_jax.prepare --procedural=100 --out=DATASET
 """
 
 import sys

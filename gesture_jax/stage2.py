@@ -25,7 +25,7 @@ from gesture_jax.models.motion_space import (
 
 
 class Stage2:
-    """See `train_lib.Task`. Batches are `motion` [b, 80, d], `prior` [b, p, d], `speech` [b, 80, a]."""
+    """See `train_lib.Task`. Batches: `motion` [b, t, d], `prior` [b, p, d], `speech` [b, t, a]."""
 
     def __init__(self, config: ConfigDict, workdir: str):
         """Finds the motion features, or extracts them where the preset says so.

@@ -177,8 +177,8 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in _STORAGES:
             return _StorageType(_STORAGES[name])
         raise InputError(
-            f"{self._path}: its pickle asks for {module}.{name}, which a checkpoint of weights does "
-            "not need; refused, nothing of it was run; save the state dict alone"
+            f"{self._path}: its pickle asks for {module}.{name}, which a checkpoint of weights "
+            "does not need; refused, nothing of it was run; save the state dict alone"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:

@@ -111,7 +111,7 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
 def make_step(
     task: Task, optimizer: optax.GradientTransformation, *, ema_decay: float, mesh: Mesh
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """The compiled `step(state, frozen, batch, base_key) -> (state, metrics)`; donates the state."""
+    """The compiled `step(state, frozen, batch, key) -> (state, metrics)`; it donates the state."""
 
     def step(state: TrainState, frozen, batch, base_key):
         key = jax.random.fold_in(base_key, state.step)

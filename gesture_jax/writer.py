@@ -1,4 +1,4 @@
-"""Where a training run's numbers go: `metrics.jsonl`, one JSON object a logged step, and TensorBoard."""
+"""Where a run's numbers go: `metrics.jsonl`, one JSON object a logged step, and TensorBoard."""
 
 import json
 import os

@@ -122,9 +122,7 @@ def _take(dataset, count, **options):
 def test_pairs_are_frames_of_one_clip(dataset, cache):
     source = clips.ClipSource(dataset, "train")
     owner = {
-        frame.tobytes(): clip
-        for clip in range(2)
-        for frame in clips.decode_frames(source[clip])
+        frame.tobytes(): clip for clip in range(2) for frame in clips.decode_frames(source[clip])
     }
     counts = collections.Counter()
     for batch in _take(dataset, 10, cache=cache):

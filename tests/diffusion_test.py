@@ -83,9 +83,7 @@ def test_more_steps_are_more_exact():
 
     def error(num_steps):
         sampler = DDIM(num_steps=num_steps)
-        samples = sampler.sample(
-            jax.random.key(0), _exact_denoiser(process), (20_000, 2), process
-        )
+        samples = sampler.sample(jax.random.key(0), _exact_denoiser(process), (20_000, 2), process)
         return np.abs(samples.std(axis=0) / _STD - 1).max()
 
     assert error(5) > error(20) > error(100)

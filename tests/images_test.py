@@ -80,7 +80,13 @@ def test_bad_files_are_named(tmp_path, rgb, content, reason):
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((2, 2, 5)), np.zeros((0, 2, 3)), np.zeros(4), np.full((2, 2), 7.0), np.zeros((2, 2), int)],
+    [
+        np.zeros((2, 2, 5)),
+        np.zeros((0, 2, 3)),
+        np.zeros(4),
+        np.full((2, 2), 7.0),
+        np.eye(2, dtype=int),
+    ],
 )
 def test_arrays_that_are_no_pictures(array):
     with pytest.raises(InputError, match="picture"):
@@ -110,6 +116,6 @@ def test_sheet_places_rows(rgb):
 
 
 def test_nothing_is_half_written(tmp_path, rgb):
-    with pytest.raises(InputError, match="end it in .png"):
+    with pytest.raises(InputError, match=r"end it in \.png"):
         images.write_image(tmp_path / "picture.nonsense", rgb)
     assert not list(tmp_path.iterdir())

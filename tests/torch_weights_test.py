@@ -1,87 +1,31 @@
 """Checkpoints of PyTorch, written here by hand, friendly and hostile."""
 
 import collections
-import io
 import os
-import pickle
-import sys
-import types
 import zipfile
 
 import jax
 import numpy as np
 import pytest
 
-from gesture_jax import torch_weights
+from gesture_jax import torch_names, torch_weights
+from gesture_jax.animator import abstract_variables
 from gesture_jax.errors import InputError
 from gesture_jax.models.denoiser import MotionDenoiser
-
-
-class _Tensor:
-    """Pickles the way a torch tensor does."""
-
-    def __init__(self, array, *, strides=None, offset=0):
-        self.array, self.strides, self.offset = np.asarray(array), strides, offset
-
-    def __reduce__(self):
-        item = self.array.itemsize
-        strides = self.strides or tuple(s // item for s in self.array.strides)
-        arguments = _Storage(self.array), self.offset, self.array.shape, strides, False, {}
-        return sys.modules["torch._utils"]._rebuild_tensor_v2, arguments
-
-
-class _Storage:
-    def __init__(self, array):
-        self.array = array
-
-
-class _Pickler(pickle.Pickler):
-    def __init__(self, file):
-        super().__init__(file, protocol=2)
-        self.storages = []
-
-    def persistent_id(self, value):
-        if not isinstance(value, _Storage):
-            return None
-        self.storages.append(np.ascontiguousarray(value.array))
-        torch = sys.modules["torch"]
-        kind = {"f": torch.FloatStorage, "i": torch.LongStorage}[value.array.dtype.kind]
-        return "storage", kind, str(len(self.storages) - 1), "cpu", value.array.size
+from gesture_jax.models.deviation import DeviationModel
+from tests import torch_file
+from tests.torch_file import Tensor
 
 
 @pytest.fixture
-def save(tmp_path, monkeypatch):
-    """Writes what `torch.save` would, with stand-ins for the names that it pickles."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for name in ("FloatStorage", "LongStorage"):
-        setattr(torch, name, type(name, (), {"__module__": "torch", "__qualname__": name}))
-
-    def _rebuild_tensor_v2(*_):
-        raise AssertionError("only named, never called")
-
-    _rebuild_tensor_v2.__module__ = "torch._utils"
-    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", utils)
-
-    def write(content, name="model.pt"):
-        path, file = tmp_path / name, io.BytesIO()
-        pickler = _Pickler(file)
-        pickler.dump(content)
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("model/data.pkl", file.getvalue())
-            for number, storage in enumerate(pickler.storages):
-                archive.writestr(f"model/data/{number}", storage.tobytes())
-        return path
-
-    return write
+def save(tmp_path):
+    return lambda content: torch_file.save(content, tmp_path / "model.pt")
 
 
 def test_tensors_come_back(save):
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
     content = collections.OrderedDict(
-        weight=_Tensor(weight), steps=_Tensor(np.array(7)), turned=_Tensor(weight, strides=(1, 2))
+        weight=Tensor(weight), steps=Tensor(np.array(7)), turned=Tensor(weight, strides=(1, 2))
     )
     arrays = torch_weights.read_checkpoint(save(content))
     np.testing.assert_array_equal(arrays["weight"], weight)
@@ -90,7 +34,7 @@ def test_tensors_come_back(save):
 
 
 def test_nested_state_dict_and_module_prefix(save):
-    content = {"epoch": 3, "state_dict": {"module.a": _Tensor(np.ones(2, np.float32))}}
+    content = {"epoch": 3, "state_dict": {"module.a": Tensor(np.ones(2, np.float32))}}
     assert list(torch_weights.read_checkpoint(save(content))) == ["a"]
 
 
@@ -119,13 +63,13 @@ def test_every_other_name_is_refused(save, tmp_path, name):
 @pytest.mark.parametrize(
     "tensor",
     [
-        _Tensor(np.ones(4, np.float32), offset=2),
-        _Tensor(np.ones(4, np.float32), strides=(5,)),
-        _Tensor(np.ones(4, np.float32), strides=(-1,)),
+        Tensor(np.ones(4, np.float32), offset=2),
+        Tensor(np.ones(4, np.float32), strides=(5,)),
+        Tensor(np.ones(4, np.float32), strides=(-1,)),
     ],
 )
 def test_tensors_beyond_their_storage_are_refused(save, tensor):
-    with pytest.raises(InputError, match="beyond its data|damaged"):
+    with pytest.raises(InputError, match=r"beyond its data|damaged"):
         torch_weights.read_checkpoint(save({"a": tensor}))
 
 
@@ -140,8 +84,6 @@ def test_other_files_are_refused(tmp_path, content):
 
 
 def test_missing_left_over_and_misshapen_are_all_named():
-    from gesture_jax import torch_names
-
     table = list(torch_names.denoiser_table(8, 2))
     wrong = {name: np.zeros(1, np.float32) for name in table[1:]} | {"stranger": np.zeros(1)}
     model = MotionDenoiser(motion_dim=200, speech_dim=1059, num_prior=1)
@@ -155,8 +97,6 @@ def test_missing_left_over_and_misshapen_are_all_named():
 
 def test_the_table_of_the_deviation_model_reaches_every_parameter():
     from gesture_jax import torch_names
-    from gesture_jax.animator import abstract_variables
-    from gesture_jax.models.deviation import DeviationModel
 
     reached = {
         (target.collection, *target.path)

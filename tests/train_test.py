@@ -147,7 +147,7 @@ def test_stages_are_not_mistaken_for_each_other(run1, run2, tmp_path):
         checkpoints.read_config(run2[0], stage="stage1")
     with pytest.raises(InputError, match="no stage1 checkpoint here"):
         checkpoints.read_config(tmp_path, stage="stage1")
-    with pytest.raises(InputError, match="pass --config.stage1_workdir"):
+    with pytest.raises(InputError, match=r"pass --config\.stage1_workdir"):
         train_lib.train(_config2(""), str(tmp_path))
 
 

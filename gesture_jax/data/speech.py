@@ -19,7 +19,7 @@ _NUM_CHROMA = 12
 _TIGHTNESS = 100
 # Below -90 dB there is nothing to hear; chroma and tempo of it would be noise or undefined.
 _SILENCE = 3e-5
-# The lowest of the seven octaves of the chroma is analysed at 1/64 of the rate, 512 samples at once.
+# The lowest of the chroma's seven octaves is analysed at 1/64 of the rate, 512 samples at once.
 _SHORTEST_SAMPLES = 64 * 512
 
 

@@ -234,8 +234,8 @@ class DeviationModel(nn.Module):
             raise InputError(f"unknown warp_kind {self.warp_kind!r}; choose {' or '.join(_WARPS)}")
         if self.num_downs < 2 or self.resolution % 2 ** (self.num_downs + 3):
             raise InputError(
-                f"resolution {self.resolution} with num_downs {self.num_downs}: num_downs has to be "
-                f"at least 2, and the resolution a multiple of 2^(num_downs + 3)"
+                f"resolution {self.resolution} with num_downs {self.num_downs}: num_downs has to "
+                "be at least 2, and the resolution a multiple of 2^(num_downs + 3)"
             )
         if self.width << self.num_downs < self.max_width:
             raise InputError(

@@ -1,7 +1,7 @@
 """The warps: a volume sampled where a field of 3x3 matrices and one translation say.
 
-`deviation_warp` is the reference's, in three dimensions. `flow_warp` reads the same field as a plain
-displacement of each cell: the exact identity where it is zero, and easier to learn by far.
+`deviation_warp` is the reference's, in three dimensions. `flow_warp` reads the same field as a
+plain displacement of each cell: the exact identity where it is zero, and easier to learn by far.
 """
 
 import itertools
@@ -51,8 +51,9 @@ def flow_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> F
 def _flow_one(volume: jax.Array, field: jax.Array, translation: jax.Array) -> jax.Array:
     height, width, _ = volume.shape
     shift = field[..., 2].astype(jnp.float32) + translation
-    x_low, x_high, x_part = _between(jnp.linspace(-1.0, 1.0, width)[None] + shift[..., 0], width)
-    y_low, y_high, y_part = _between(jnp.linspace(-1.0, 1.0, height)[:, None] + shift[..., 1], height)
+    x, y = jnp.linspace(-1.0, 1.0, width), jnp.linspace(-1.0, 1.0, height)
+    x_low, x_high, x_part = _between(x[None, :] + shift[..., 0], width)
+    y_low, y_high, y_part = _between(y[:, None] + shift[..., 1], height)
     read = lambda y, x: volume.at[y, x].get(mode="promise_in_bounds")
     upper = read(y_low, x_low) * (1.0 - x_part) + read(y_low, x_high) * x_part
     lower = read(y_high, x_low) * (1.0 - x_part) + read(y_high, x_high) * x_part
@@ -60,8 +61,7 @@ def _flow_one(volume: jax.Array, field: jax.Array, translation: jax.Array) -> ja
 
 
 def _between(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Both neighbours of a position in [-1, 1] among `size` cells from border to border, and how far
-    from the first to the second it lies."""
+    """Neighbours of a position in [-1, 1] among `size` cells, and how far between them it lies."""
     index = jnp.clip((position + 1.0) / 2.0 * (size - 1), 0.0, size - 1)
     low = jnp.minimum(jnp.floor(index), size - 2).astype(jnp.int32)
     return low, low + 1, (index - low)[..., None]

@@ -132,7 +132,7 @@ def head_centre(who: Identity, pose: Pose) -> np.ndarray:
 
 
 def arm(who: Identity, pose: Pose, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shoulder, elbow and wrist, [2] each: two-bone inverse kinematics in space, seen from the front.
+    """Shoulder, elbow and wrist, [2] each: two-bone inverse kinematics in space, from the front.
 
     A raised hand comes forward, towards the viewer, which shortens the forearm that is seen; the
     elbow hangs down and a little outwards.

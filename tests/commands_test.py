@@ -1,0 +1,228 @@
+"""Every command line, as the README gives it, from end to end; and what it says to bad input."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import av
+import flax
+import numpy as np
+import pytest
+
+from gesture_jax import torch_names
+from gesture_jax.animator import abstract_variables
+from gesture_jax.data import images, media, speaker
+from gesture_jax.models.deviation import DeviationModel
+from tests import torch_file
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_BLOCKS = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
+
+
+def _run(command, cwd):
+    """One shell command of the README, in this environment."""
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    # A command in an activated environment finds this interpreter as `python`.
+    command = command.replace(
+        "python -m", f"{shlex.quote(sys.executable)} -W error::UserWarning -m"
+    )
+    return subprocess.run(
+        ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+def _readme(language):
+    """The README's blocks of a language, shrunk to what tests can afford."""
+    text = (_ROOT / "README.md").read_text()
+    blocks = [block for kind, block in _BLOCKS.findall(text) if kind == language]
+    return [block.replace(":demo", ":smoke").replace("--size=64", "--size=32") for block in blocks]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What the README takes for given: videos, a portrait, speech, a driving video."""
+    root = tmp_path_factory.mktemp("readme")
+    (root / "configs").symlink_to(_ROOT / "configs")
+    (root / "videos").mkdir()
+    for identity in range(2):
+        done = speaker.perform(identity=identity, seed=5, duration_sec=17.0, size=64)
+        media.write_video(root / "videos" / f"p{identity}#1.mp4", done.frames, audio=done.audio)
+    images.write_image(root / "portrait.png", speaker.portrait(identity=0, size=100))
+    media.write_audio(root / "speech.wav", done.audio[:100_000], 16_000)  # 6.25 s: two windows.
+    media.write_video(root / "driving.mp4", done.frames[:6], audio=done.audio[:3_840])
+    return root
+
+
+@pytest.fixture(scope="module")
+def readme_runs(folder):
+    """Runs all commands of the README but those of the released weights, in their order."""
+    for block in _readme("bash"):
+        if "make demo" in block or "gesture_jax.convert" in block:
+            continue
+        for command in block.strip().splitlines():
+            done = _run(command, folder)
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return folder
+
+
+def test_the_readme_promises_files(readme_runs):
+    names = ["talk.mp4", "talk.png", "talks/1.mp4", "moved.mp4", "data/drawn/example.wav"]
+    assert not [name for name in names if not (readme_runs / name).is_file()]
+
+
+def test_the_video_is_as_long_as_the_speech_and_carries_it(readme_runs):
+    speech = media.read_audio(readme_runs / "speech.wav")
+    with av.open(str(readme_runs / "talk.mp4")) as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert sound.codec_context.name == "aac" and video.codec_context.name == "h264"
+        assert abs(video.frames / 25 - len(speech) / 16_000) <= 1 / 25
+        assert "gesture_jax" in container.metadata["comment"]
+    heard = media.read_audio(readme_runs / "talk.mp4")[: len(speech)]
+    assert np.corrcoef(heard, speech)[0, 1] > 0.98
+
+
+def test_the_animated_video_keeps_length_and_sound(readme_runs):
+    assert len(media.read_video(readme_runs / "moved.mp4", size=32)) == 6
+    assert media.has_audio(readme_runs / "moved.mp4")
+
+
+def test_the_same_seed_gives_the_same_video(readme_runs):
+    command = (
+        "python -m gesture_jax.generate --image=portrait.png --audio=speech.wav --out={out}.mp4 "
+        "--stage1=runs/stage1 --stage2=runs/stage2 --seed={seed} --motion={out}.npz"
+    )
+    for out, seed in (("again", 0), ("other", 3)):
+        done = _run(command.format(out=out, seed=seed), readme_runs)
+        assert done.returncode == 0, done.stderr
+    read = lambda name: (readme_runs / name).read_bytes()
+    assert read("again.mp4") == read("talk.mp4")
+    assert read("other.mp4") != read("talk.mp4")
+    with np.load(readme_runs / "again.npz") as motion:
+        assert motion["motion"].shape == (156, 9 * 4 * 4 + 3)
+
+
+def test_the_readmes_python_runs(readme_runs):
+    (program,) = _readme("python")
+    program += "\nprint(len(clip.frames), len(frames), frames.dtype)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=readme_runs,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["156", "6", "float32"]
+
+
+def test_training_again_resumes_and_finishes_at_once(readme_runs):
+    train = next(line for b in _readme("bash") for line in b.splitlines() if "stage1.py" in line)
+    before = (readme_runs / "runs/stage1/metrics.jsonl").read_text()
+    assert _run(train, readme_runs).returncode == 0
+    assert (readme_runs / "runs/stage1/metrics.jsonl").read_text() == before
+
+
+@pytest.fixture(scope="module")
+def released(folder):
+    """A checkpoint with the names and shapes of the paper's 651 arrays, and small random values."""
+    wanted = flax.traverse_util.flatten_dict(abstract_variables(DeviationModel()))
+    random = np.random.default_rng(0)
+    content = {}
+    for name, targets in torch_names.deviation_table().items():
+        if not targets:
+            content[name] = torch_file.Tensor(np.zeros((), np.int64))
+            continue
+        shape = wanted[targets[0].collection, *targets[0].path].shape
+        if len(shape) == 4:  # Ours is [h, w, in, out], PyTorch's [out, in, h, w].
+            shape = shape[3], shape[2], *shape[:2]
+        array = random.standard_normal(shape, np.float32) * np.float32(0.02)
+        content[name] = torch_file.Tensor(np.abs(array) if "var" in name else array)
+    return torch_file.save({"state_dict": content}, folder / "model.pt")
+
+
+def test_released_weights_are_converted_and_animate(folder, released):
+    """At the reference's full size."""
+    (block,) = [block for block in _readme("bash") if "gesture_jax.convert" in block]
+    for command in block.strip().splitlines():
+        done = _run(command, folder)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert media.read_video(folder / "released.mp4", size=256).shape == (6, 256, 256, 3)
+    released.unlink()
+    shutil.rmtree(folder / "runs" / "released")
+
+
+@pytest.fixture(scope="module")
+def bad(readme_runs):
+    """Files that are not what they seem."""
+    root = readme_runs
+    (root / "words.mp4").write_text("these are words, not a video\n" * 99)
+    (root / "empty.png").write_bytes(b"")
+    media.write_video(root / "silent.mp4", np.zeros((5, 32, 32, 3), np.uint8))
+    with zipfile.ZipFile(root / "attack.pt", "w") as archive:
+        archive.writestr("model/data.pkl", b"cos\nsystem\n(S'touch attacked'\ntR.")
+    (root / "bad.jsonl").write_text('{"image": "portrait.png", "sound": "speech.wav"}\n')
+    return root
+
+
+_GENERATE = "generate --stage1=runs/stage1 --stage2=runs/stage2 --out=new.mp4 "
+_ANIMATE = "animate --stage1=runs/stage1 --out=new.mp4 "
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (_GENERATE + "--image=nobody.png --audio=speech.wav", "nobody.png: no such file"),
+        (_GENERATE + "--image=portrait.png --audio=nothing.wav", "nothing.wav: no such file"),
+        (_GENERATE + "--image=empty.png --audio=speech.wav", "empty.png: is empty"),
+        (_GENERATE + "--image=portrait.png --audio=silent.mp4", "silent.mp4: has no audio stream"),
+        (_GENERATE + "--image=portrait.png --audio=words.mp4", "words.mp4: cannot be decoded"),
+        (_GENERATE + "--image=portrait.png", "--audio is missing"),
+        (_ANIMATE + "--image=portrait.png --driving=words.mp4", "words.mp4: cannot be decoded"),
+        (_ANIMATE + "--image=portrait.png --driving=speech.wav", "speech.wav: has no video stream"),
+        (
+            "generate --stage1=runs/stage1 --stage2=runs/stage2 --manifest=bad.jsonl",
+            "bad.jsonl:1: not a JSON object with keys among image, audio, out",
+        ),
+        (
+            "animate --image=portrait.png --driving=driving.mp4 --stage1=runs/stage2 --out=new.mp4",
+            "runs/stage2: this is a checkpoint of stage2, but stage1 is wanted",
+        ),
+        (
+            "generate --image=portrait.png --audio=speech.wav --stage1=runs/stage1 "
+            "--stage2=runs/stage1 --out=new.mp4",
+            "runs/stage1: this is a checkpoint of stage1, but stage2 is wanted",
+        ),
+        ("extract --stage1=nowhere --data=data/mine", "nowhere: no stage1 checkpoint here"),
+        ("train --config=configs/stage1.py:huge --workdir=new", "unknown preset 'huge'"),
+        ("train --config=configs/stage9.py:demo --workdir=new", "configs/stage9.py"),
+        (
+            "train --config=configs/stage1.py:smoke --config.optim.lerning_rate=1 --workdir=new",
+            "lerning_rate",
+        ),
+        ("train --config=configs/stage1.py --workdir=new", "new/dataset: no dataset here"),
+        ("prepare --videos=nowhere --out=new", "nowhere: no such folder"),
+        ("prepare --out=new", "give either --videos=DIR or --procedural=NUM_CLIPS"),
+        ("prepare --procedural=8 --sise=64 --out=new", "sise"),
+        ("convert --checkpoint=attack.pt --out=new", "attack.pt: its pickle asks for os.system"),
+        ("convert --checkpoint=portrait.png --out=new", "portrait.png: not a checkpoint"),
+    ],
+)
+def test_bad_input_gets_one_sentence(bad, command, sentence):
+    done = _run(f"python -m gesture_jax.{command}", bad)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    # Progress bars aside, one line.
+    lines = [line for line in re.split(r"[\r\n]", done.stderr) if line.startswith("error: ")]
+    assert len(lines) == 1 and sentence in lines[0]
+    assert not [name for name in ("new", "new.mp4", "attacked") if (bad / name).exists()]
+
+
+def test_config_of_a_run_is_json(readme_runs):
+    config = json.loads((readme_runs / "runs/stage2/config.json").read_text())
+    assert config["stage"] == "stage2" and config["feature_dim"] == 147

@@ -93,7 +93,8 @@ def _demo() -> dict:
         "log_every_steps": 20,
         "eval_every_steps": 650,
         "checkpoint_every_steps": 650,
-        "data": {"procedural_clips": 48, "cache": True},
+        # Two windows of stage 2 each.
+        "data": {"procedural_clips": 36, "procedural_clip_sec": 6.6, "cache": True},
         "model": {
             "resolution": 64,
             "width": 8,

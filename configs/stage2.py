@@ -9,7 +9,7 @@ smoke missing ones are made first.
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 8 layers, 80 frames, 5 prior frames | GPU or TPU | days; not yet run |
-| demo | 4 layers of 128 on the procedural speaker | two CPU cores | about 3 minutes |
+| demo | 4 layers of 128 on the procedural speaker | two CPU cores | about 4 minutes |
 | smoke | 2 small layers; what tests use | one CPU core | seconds |
 """
 
@@ -87,11 +87,11 @@ def _paper() -> ConfigDict:
 
 def _demo() -> dict:
     return {
-        "num_steps": 1500,
-        "batch_size": 32,
+        "num_steps": 800,
+        "batch_size": 16,
         "log_every_steps": 20,
-        "eval_every_steps": 750,
-        "checkpoint_every_steps": 750,
+        "eval_every_steps": 400,
+        "checkpoint_every_steps": 400,
         "data": {"extract_missing": True},
         "model": {
             "latent": 128,

@@ -101,17 +101,18 @@ class Animator:
         """Motion features of frames.
 
         Args:
-          frames: [t, h, w, 3], or an iterator of [h, w, 3]; read in batches, never all at once.
+          frames: [t, h, w, 3], or an iterator of [h, w, 3].
 
         Returns:
           [t, 9 g^2 + 3] float32 (2307 at the paper's size).
         """
+        return np.array([*self.iterate_motion(frames)], "f4").reshape(-1, self.model.motion_dim)
+
+    def iterate_motion(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Like `extract_motion`, one feature after the other, in constant memory."""
         squares = (images.square(images.to_rgb(frame), size=self.resolution) for frame in frames)
-        motions = [
-            np.asarray(self._extract(self._variables, _to_float(batch)))[:count]
-            for batch, count in _batched(squares, self._batch_size)
-        ]
-        return np.concatenate(motions) if motions else np.zeros((0, self.model.motion_dim), "f4")
+        for batch, count in _batched(squares, self._batch_size):
+            yield from np.asarray(self._extract(self._variables, _to_float(batch)))[:count]
 
     def render(self, source: Source, motion: np.ndarray) -> np.ndarray:
         """The portrait in every pose of a motion sequence.

@@ -116,9 +116,7 @@ def animate(
     animator = Animator.load(stage1)
     source = animator.encode_source(portrait)
     driving_frames = media.iterate_video(driving, size=animator.resolution, crop_px=crop_px)
-    motions = (
-        motion for frame in driving_frames for motion in animator.extract_motion(frame[None])
-    )
+    motions = animator.iterate_motion(driving_frames)
     frames = tqdm(animator.render_frames(source, motions), desc="animate", unit="frame")
     audio = media.read_audio(driving) if media.has_audio(driving) else None
     media.write_video(out, frames, audio=audio, metadata=METADATA)

@@ -61,9 +61,9 @@ class Stage2:
         )
 
     def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
-        """Windows that do not overlap."""
-        window, batch_size = self._config.model.window, self._config.batch_size
-        return self._windows(self._test, stride=window, seed=0, train=False, batch_size=batch_size)
+        """Windows that overlap by half."""
+        stride, batch_size = self._config.model.window // 2, self._config.batch_size
+        return self._windows(self._test, stride=stride, seed=0, train=False, batch_size=batch_size)
 
     def _windows(self, source: clips.MotionSource, **options):
         model = self._config.model
@@ -110,10 +110,11 @@ class Stage2:
         return loss, (metrics, model_state)
 
     def evaluate(self, variables, frozen, batch, key):
-        """`speed_error` of motion sampled from the window's speech, and of the controls.
+        """`speed_error` and `speed_correlation` of motion sampled from the window's speech, and of
+        two controls.
 
-        Shuffled: the same model on the speech of the next example; still: no motion, 1 by
-        definition.
+        Shuffled: the same model and noise on the speech of the next example. Still: no motion,
+        whose error is 1 and whose correlation 0 by definition.
         """
         del frozen
         real, prior, speech = self._standardise(variables, batch)
@@ -124,6 +125,8 @@ class Stage2:
             "speed_error": motion_metrics.speed_error(matched, real),
             "speed_error_shuffled_speech": motion_metrics.speed_error(shuffled, real),
             "speed_error_still": motion_metrics.speed_error(still, real),
+            "speed_correlation": motion_metrics.speed_correlation(matched, real),
+            "speed_correlation_shuffled_speech": motion_metrics.speed_correlation(shuffled, real),
         }
 
     def _sample(self, variables, key, prior, speech):

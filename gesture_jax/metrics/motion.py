@@ -42,3 +42,21 @@ def speed_error(generated: MotionSequence, real: MotionSequence) -> jax.Array:
     real_speed = speed(real)
     difference = jnp.abs(speed(generated) - real_speed).mean(axis=-1)
     return difference / jnp.maximum(real_speed.mean(axis=-1), 1e-8)
+
+
+def speed_correlation(generated: MotionSequence, real: MotionSequence) -> jax.Array:
+    """Do both move at the same moments? Pearson's correlation of the two speed curves.
+
+    1 for the same timing, about 0 for motion that follows other speech, 0 for no motion at all.
+
+    Args:
+      generated: [*b, t, d].
+      real: the same.
+
+    Returns:
+      [*b].
+    """
+    curves = [speed(motion) for motion in (generated, real)]
+    one, other = (curve - curve.mean(axis=-1, keepdims=True) for curve in curves)
+    norm = jnp.sqrt(jnp.square(one).sum(axis=-1) * jnp.square(other).sum(axis=-1))
+    return (one * other).sum(axis=-1) / jnp.maximum(norm, 1e-8)

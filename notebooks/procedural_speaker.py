@@ -1,0 +1,43 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # The procedural speaker
+# An endless, seeded source of people who talk with their hands: what demos and tests are made of.
+# Open this file as a notebook with jupytext, or run it as a program.
+
+# %%
+import mediapy
+import numpy as np
+
+from gesture_jax.data import images, speaker
+from gesture_jax.data.speech import speech_features
+
+# %% [markdown]
+# A person is a number, and so is what they say. Frames, sound, joints and the times of the stressed
+# syllables come together.
+
+# %%
+done = speaker.perform(identity=2, seed=7, duration_sec=4.0, size=192)
+print(done.frames.shape, done.audio.shape, done.joints.shape, done.stress_times_sec)
+
+# %%
+people = [speaker.portrait(identity=number, size=128) for number in range(6)]
+mediapy.show_image(images.contact_sheet([people]))
+mediapy.show_video(done.frames, fps=25)
+
+# %% [markdown]
+# What the diffusion hears of it: 35 features a frame. Onset strength, the first, rises where a
+# stressed syllable begins.
+
+# %%
+features = speech_features(done.audio)
+wrist = done.joints[:, speaker.JOINT_NAMES.index("right_wrist")]
+speed = np.linalg.norm(np.diff(wrist, axis=0), axis=1)
+for moment in done.stress_times_sec:
+    frame = min(round(moment * 25), len(speed) - 1)
+    print(f"stress at {moment:.2f} s: onset {features[frame, 0]:.2f}, hand {speed[frame]:.1f} px")

@@ -1,0 +1,133 @@
+"""Portrait and motion to frames, in batches that do not show."""
+
+import jax
+import numpy as np
+import pytest
+
+from gesture_jax import jobs, stage1
+from gesture_jax.animator import Animator
+from gesture_jax.errors import InputError
+from gesture_jax.generator import GestureGenerator, count_frames, to_speech
+from gesture_jax.models.deviation import DeviationModel
+from gesture_jax.ops import image as image_ops
+
+_SMALL = dict(
+    resolution=32, width=8, max_width=16, num_downs=2, extractor_width=8, extractor_blocks=(1, 1),
+    field_width=8, num_source_blocks=1, num_decoder_blocks=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def animator():
+    model = DeviationModel(**_SMALL)
+    image = np.zeros((1, 32, 32, 3), np.float32)
+    return Animator(model, model.init(jax.random.key(0), image, image), batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+
+
+def test_shapes_and_ranges(animator, frames):
+    source = animator.encode_source(frames[0])
+    motion = animator.extract_motion(frames)
+    rendered = animator.render(source, motion)
+    assert motion.shape == (6, 9 * 4**2 + 3) and motion.dtype == np.float32
+    assert rendered.shape == (6, 32, 32, 3) and rendered.dtype == np.float32
+    assert rendered.min() >= 0.0 and rendered.max() <= 1.0
+    assert animator.render(source, motion[:0]).shape == (0, 32, 32, 3)
+    assert animator.extract_motion(frames[:0]).shape == (0, 147)
+
+
+def test_batches_do_not_show(animator, frames):
+    motion = animator.extract_motion(frames)
+    one_by_one = [animator.extract_motion(frame[None])[0] for frame in frames]
+    np.testing.assert_allclose(motion, one_by_one, atol=1e-5)
+    source = animator.encode_source(frames[0])
+    streamed = np.stack(list(animator.render_frames(source, iter(motion))))
+    expected = np.rint(255 * animator.render(source, motion))
+    assert np.abs(streamed - expected).max() <= 1
+
+
+def test_uint8_and_float_pictures_are_the_same(animator, frames):
+    one = animator.encode_source(frames[0])
+    other = animator.encode_source(frames[0].astype(np.float32) / 255)
+    np.testing.assert_allclose(one.features.volume, other.features.volume, atol=1e-5)
+
+
+def test_any_size_and_mode(animator):
+    for shape in ((50, 90), (90, 50, 1), (40, 40, 4), (33, 32, 3)):
+        source = animator.encode_source(np.full(shape, 128, np.uint8))
+        assert source.image.shape == (32, 32, 3)
+
+
+def test_an_untrained_field_does_not_deviate(animator, frames):
+    """Near identity: what has not been learned yet moves nothing."""
+    variables = animator._variables
+    field = animator.model.apply(variables, animator.extract_motion(frames), method="field")
+    assert np.abs(field).max() == 0
+
+
+def test_a_flow_of_zero_is_the_identity(frames):
+    model = DeviationModel(**_SMALL, warp_kind="flow")
+    image = frames[:1].astype(np.float32) / 255
+    variables = model.init(jax.random.key(0), image, image)
+    outputs = model.apply(variables, image, image)
+    np.testing.assert_allclose(outputs["warped"], outputs["volume"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"resolution": 40}, "multiple of"),
+        ({"max_width": 64}, "choose at most 32"),
+        ({"warp_kind": "spline"}, "choose volume or flow"),
+    ],
+)
+def test_sizes_that_do_not_fit_together(change, sentence):
+    with pytest.raises(InputError, match=sentence):
+        DeviationModel(**(_SMALL | change))
+
+
+def test_speech_of_any_rate_and_channels():
+    stereo = np.zeros((44_100, 2), np.float32)
+    assert abs(len(to_speech(stereo, 44_100)) - 16_000) <= 1
+    assert count_frames(np.zeros(16_000 * 3)) == 75
+    with pytest.raises(InputError, match="less than one frame"):
+        to_speech(np.zeros(100), 16_000)
+
+
+def test_pixel_loss_sees_all_scales():
+    blank = np.zeros((1, 16, 16, 3), np.float32)
+    assert float(stage1.pyramid_l1(blank + 0.5, blank, num_levels=3)) == pytest.approx(0.5)
+    checks = blank + (np.indices((16, 16)).sum(0) % 2)[..., None] - 0.5
+    # A checkerboard is grey at half the scale.
+    assert float(stage1.pyramid_l1(checks, blank, num_levels=2)) == pytest.approx(0.25)
+    levels = image_ops.pyramid(checks, num_levels=3)
+    assert [level.shape[1] for level in levels] == [16, 8, 4]
+
+
+def test_requests_are_checked(tmp_path):
+    flags = dict(image=None, audio=None, out=None, seed=4, sheet=None, motion=None)
+    with pytest.raises(InputError, match="--image is missing"):
+        jobs.read_requests(manifest=None, **flags)
+    path = tmp_path / "many.jsonl"
+    path.write_text(
+        '{"image": "a", "audio": "b", "out": "c"}\n\n{"image": "a", "audio": "b", "out": "d", "seed": 9}\n'
+    )
+    requests = jobs.read_requests(manifest=str(path), **flags)
+    assert [(r.out, r.seed) for r in requests] == [("c", 4), ("d", 9)]
+    with pytest.raises(InputError, match="drop the other flags"):
+        jobs.read_requests(manifest=str(path), **(flags | {"out": "x.mp4"}))
+    path.write_text("")
+    with pytest.raises(InputError, match="is empty"):
+        jobs.read_requests(manifest=str(path), **flags)
+
+
+def test_generator_is_exported():
+    import gesture_jax
+
+    assert gesture_jax.GestureGenerator is GestureGenerator
+    with pytest.raises(AttributeError):
+        gesture_jax.Nothing  # noqa: B018

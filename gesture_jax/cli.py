@@ -36,8 +36,13 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         if len(remaining) > 1:
             raise flags.Error(f"unexpected argument {remaining[1]!r}; options are --name=value")
         return remaining
-    except (flags.Error, InputError, AttributeError, KeyError, TypeError) as error:
-        _fail(error)
+    except (flags.Error, TypeError) as error:
+        # What a config file's own code raised arrives as the text of a traceback.
+        _fail(str(error).rpartition("InputError: ")[2])
+    except (AttributeError, KeyError) as error:
+        # ml_collections raises a KeyError's text, in quotes and with its line break escaped.
+        reason = str(error).replace("\\n", " ").replace("\\", "").replace("'", "")
+        _fail(f"no such value in the config: {reason}")
 
 
 def _one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
@@ -45,12 +50,11 @@ def _one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[s
         try:
             main(argv)
         except InputError as error:
-            _fail(error)
+            _fail(str(error))
 
     return guarded
 
 
-def _fail(error: Exception) -> None:
-    sentence = " ".join(str(error).split())
-    print(f"error: {sentence}", file=sys.stderr)
+def _fail(sentence: str) -> None:
+    print("error:", " ".join(sentence.split()), file=sys.stderr)
     sys.exit(2)

@@ -96,8 +96,8 @@ def write_request(generator: GestureGenerator, request: Request) -> None:
                 sheet.see(frame)
                 yield frame
 
-    progress = tqdm(frames(), total=num_frames, desc="generate", unit="frame")
-    media.write_video(request.out, progress, audio=audio, metadata=METADATA)
+    with tqdm(frames(), total=num_frames, desc="generate", unit="frame") as progress:
+        media.write_video(request.out, progress, audio=audio, metadata=METADATA)
     if request.sheet:
         images.write_image(request.sheet, sheet.draw())
     if request.motion:
@@ -117,9 +117,10 @@ def animate(
     source = animator.encode_source(portrait)
     driving_frames = media.iterate_video(driving, size=animator.resolution, crop_px=crop_px)
     motions = animator.iterate_motion(driving_frames)
-    frames = tqdm(animator.render_frames(source, motions), desc="animate", unit="frame")
+    frames = animator.render_frames(source, motions)
     audio = media.read_audio(driving) if media.has_audio(driving) else None
-    media.write_video(out, frames, audio=audio, metadata=METADATA)
+    with tqdm(frames, desc="animate", unit="frame") as progress:
+        media.write_video(out, progress, audio=audio, metadata=METADATA)
 
 
 class _Sheet:

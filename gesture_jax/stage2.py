@@ -42,6 +42,14 @@ class Stage2:
         self.space, self.model = build(config)
         self.process = GaussianProcess(**config.process)
         self.frozen = {}
+        # Here, so that too short clips are told of before training, not after hours of it.
+        self._test_windows = self._windows(
+            self._test,
+            stride=config.model.window // 2,
+            seed=0,
+            train=False,
+            batch_size=config.batch_size,
+        )
         self._statistics = gather_statistics(
             (self.space.from_feature(record["motion"]) for record in self._train),
             (record["speech"] for record in self._train),
@@ -62,8 +70,7 @@ class Stage2:
 
     def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
         """Windows that overlap by half."""
-        stride, batch_size = self._config.model.window // 2, self._config.batch_size
-        return self._windows(self._test, stride=stride, seed=0, train=False, batch_size=batch_size)
+        return self._test_windows
 
     def _windows(self, source: clips.MotionSource, **options):
         model = self._config.model

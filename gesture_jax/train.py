@@ -7,6 +7,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from gesture_jax import cli
+from gesture_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configs/stage1.py:PRESET or configs/stage2.py:PRESET", lock_config=True
@@ -18,7 +19,13 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(_) -> None:
     from gesture_jax import train_lib
 
-    train_lib.train(_CONFIG.value, _WORKDIR.value)
+    config = _CONFIG.value
+    try:
+        config.stage  # noqa: B018  A config file that is not there shows at first use.
+    except OSError:
+        path = flags.FLAGS["config"].config_filename
+        raise InputError(f"{path}: no such config; configs/stage1.py and stage2.py exist") from None
+    train_lib.train(config, _WORKDIR.value)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ steps, keys, shards, checkpoints, logging and evaluation. A run is a function of
 the keys of step n come from `fold_in(seed, n)`, so a resumed run repeats them without storing them.
 """
 
+import contextlib
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -151,26 +152,26 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
     base_key = jax.device_put(jax.random.key(config.seed + 1), sharding.replicated(mesh))
     frozen = jax.device_put(task.frozen, sharding.replicated(mesh))
     evaluator = _Evaluator(task, frozen, base_key, pathlib.Path(workdir))
-    writer = MetricsWriter(workdir, step=first)
-    progress = _progress_bar(config, first)
     pending: tuple[int, Metrics] | None = None
-    for step in range(first + 1, config.num_steps + 1):
-        batch = sharding.shard_batch(next(batches), mesh)
-        state, metrics = step_fn(state, frozen, batch, base_key)
-        progress.update()
-        if pending:  # One step late, so that fetching never makes the device wait.
+    with (
+        contextlib.closing(MetricsWriter(workdir, step=first)) as writer,
+        _progress_bar(config, first) as progress,
+    ):
+        for step in range(first + 1, config.num_steps + 1):
+            batch = sharding.shard_batch(next(batches), mesh)
+            state, metrics = step_fn(state, frozen, batch, base_key)
+            progress.update()
+            if pending:  # One step late, so that fetching never makes the device wait.
+                _log(writer, progress, *pending)
+                pending = None
+            if _due(step, config.log_every_steps, config.num_steps):
+                pending = step, metrics
+            if _due(step, config.eval_every_steps, config.num_steps):
+                evaluator.run(step, state, writer, progress)
+            if _due(step, config.checkpoint_every_steps, config.num_steps):
+                checkpointer.save(step, state, batches)
+        if pending:
             _log(writer, progress, *pending)
-            pending = None
-        if _due(step, config.log_every_steps, config.num_steps):
-            pending = step, metrics
-        if _due(step, config.eval_every_steps, config.num_steps):
-            evaluator.run(step, state, writer, progress)
-        if _due(step, config.checkpoint_every_steps, config.num_steps):
-            checkpointer.save(step, state, batches)
-    if pending:
-        _log(writer, progress, *pending)
-    progress.close()
-    writer.close()
     return state
 
 

@@ -45,6 +45,12 @@ def test_speed_error_is_zero_for_the_same_and_one_for_stillness(motion):
     np.testing.assert_allclose(motion_metrics.speed_error(still, motion), 1, atol=1e-6)
 
 
+def test_correlation_is_one_for_the_same_timing_and_zero_for_stillness(motion):
+    correlate = motion_metrics.speed_correlation
+    np.testing.assert_allclose(correlate(0.1 * motion, motion), 1, atol=1e-4)
+    np.testing.assert_allclose(correlate(np.zeros_like(motion), motion), 0, atol=1e-6)
+
+
 def test_speed_of_an_even_movement_is_its_step():
     even = 0.5 * np.arange(30, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
     np.testing.assert_allclose(motion_metrics.speed(even), 0.5, rtol=1e-5)

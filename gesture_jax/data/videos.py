@@ -22,6 +22,8 @@ VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg
 _SAMPLES_PER_FRAME = media.SAMPLE_RATE_HZ // media.FPS
 # Shorter ones hold no movement to learn from.
 _SHORTEST_FRAMES = media.FPS
+# The end of a clip that is for testing holds a window of stage 2, where the clip is long enough.
+_TEST_END_FRAMES = 4 * media.FPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def write_videos(
       crop_px: border shaved off all four sides first.
       max_sec: longer videos are cut into clips of equal length, at most this.
       test_fraction: of each speaker's clips, the last ones; where a speaker has too few clips for
-        that, of each clip's time, its end.
+        that, of each clip's time, its end, but four seconds if they are not more than half of it.
 
     Returns:
       The files left out and why; None where the same data set is there already.
@@ -175,7 +177,9 @@ def _split(pieces: Sequence[Piece], test_fraction: float) -> dict[str, list[Piec
             splits["test"] += own[-num_test:]
             continue
         for piece in own:
-            border = piece.stop - max(1, round((piece.stop - piece.start) * test_fraction))
+            length = piece.stop - piece.start
+            end_length = max(round(length * test_fraction), _TEST_END_FRAMES)
+            border = piece.stop - min(end_length, length // 2)
             splits["train"].append(dataclasses.replace(piece, stop=border))
             end = f"{piece.clip_id}-end"
             splits["test"].append(dataclasses.replace(piece, clip_id=end, start=border))

@@ -169,6 +169,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
             if _due(step, config.eval_every_steps, config.num_steps):
                 evaluator.run(step, state, writer, progress)
             if _due(step, config.checkpoint_every_steps, config.num_steps):
+                _check_finite(step, metrics)
                 checkpointer.save(step, state, batches)
         if pending:
             _log(writer, progress, *pending)
@@ -203,11 +204,19 @@ class _Evaluator:
 
 
 def _log(writer: MetricsWriter, progress: tqdm, step: int, metrics: Metrics) -> None:
+    _check_finite(step, metrics)
     scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    if not np.isfinite(scalars["loss"]):
-        raise FloatingPointError(f"the loss is {scalars['loss']} at step {step}; nothing was saved")
     writer.write_scalars(step, scalars)
     progress.set_postfix_str(_sentence({"loss": scalars["loss"]}), refresh=False)
+
+
+def _check_finite(step: int, metrics: Metrics) -> None:
+    loss = float(metrics["loss"])
+    if not np.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss} at step {step}; earlier checkpoints are whole. Try a lower "
+            "--config.optim.learning_rate"
+        )
 
 
 def _check_resumable(config: ConfigDict, workdir: str) -> None:

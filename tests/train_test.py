@@ -101,6 +101,13 @@ def test_another_config_is_refused_by_its_keys(run1):
         train_lib.train(_config1(**changes), str(run1[0]))
 
 
+def test_a_broken_state_is_not_saved(run1, tmp_path):
+    changes = {"data.path": str(run1[0] / "dataset"), "optim.learning_rate": 1e30}
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        train_lib.train(_config1(**changes), str(tmp_path))
+    assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").glob("*"))
+
+
 def test_weights_for_inference_are_the_averaged_ones(run1):
     from gesture_jax.animator import Animator
 

@@ -26,9 +26,8 @@ done = speaker.perform(identity=2, seed=7, duration_sec=4.0, size=192)
 print(done.frames.shape, done.audio.shape, done.joints.shape, done.stress_times_sec)
 
 # %%
-people = [speaker.portrait(identity=number, size=128) for number in range(6)]
-mediapy.show_image(images.contact_sheet([people]))
-mediapy.show_video(done.frames, fps=25)
+people = [speaker.portrait(identity=number, size=192) for number in range(6)]
+mediapy.show_image(images.contact_sheet([people, done.frames[10:100:15]]))
 
 # %% [markdown]
 # What the diffusion hears of it: 35 features a frame. Onset strength, the first, rises where a

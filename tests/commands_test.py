@@ -27,11 +27,9 @@ _BLOCKS = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
 
 def _run(command, cwd):
     """One shell command of the README, in this environment."""
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     # A command in an activated environment finds this interpreter as `python`.
-    command = command.replace(
-        "python -m", f"{shlex.quote(sys.executable)} -W error::UserWarning -m"
-    )
+    path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "PATH": path}
     return subprocess.run(
         ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True
     )
@@ -110,15 +108,26 @@ def test_the_same_seed_gives_the_same_video(readme_runs):
 def test_the_readmes_python_runs(readme_runs):
     (program,) = _readme("python")
     program += "\nprint(len(clip.frames), len(frames), frames.dtype)"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=readme_runs,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = _run(f"python -c {shlex.quote(program)}", readme_runs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["156", "6", "float32"]
+
+
+def test_both_stages_are_launched_in_one_go(readme_runs):
+    done = _run(f"{_ROOT}/launch/both_stages.sh smoke data/mine runs/launched", readme_runs)
+    assert done.returncode == 0, done.stderr
+    straight, launched = (readme_runs / "runs" / name for name in ("stage1", "launched/stage1"))
+    read = lambda workdir: (workdir / "metrics.jsonl").read_text()
+    assert read(straight) == read(launched)
+    assert _run(f"{_ROOT}/launch/both_stages.sh smoke", readme_runs).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "notebook", sorted((_ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
+)
+def test_notebooks_run(notebook, tmp_path):
+    done = _run(f"python {shlex.quote(str(notebook))}", tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_training_again_resumes_and_finishes_at_once(readme_runs):

@@ -11,79 +11,69 @@
 
 from ml_collections import ConfigDict
 
-from gesture_jax.errors import InputError
+from gesture_jax import presets
 
 
 def get_config(preset: str = "paper") -> ConfigDict:
     """The config of a preset: "paper", "demo" or "smoke"."""
-    config = _paper()
-    if preset == "demo":
-        config.update(_demo())
-    elif preset == "smoke":
-        config.update(_smoke())
-    elif preset != "paper":
-        raise InputError(f"unknown preset {preset!r} of stage1; choose paper, demo or smoke")
-    config.preset = preset
-    return config
+    return presets.choose(preset, paper=_paper(), demo=_demo(), smoke=_smoke())
 
 
-def _paper() -> ConfigDict:
-    return ConfigDict(
-        {
-            "stage": "stage1",
-            "preset": "paper",
-            "seed": 0,
-            "num_steps": 300_000,
-            "batch_size": 16,
-            "log_every_steps": 100,
-            "eval_every_steps": 5_000,
-            "checkpoint_every_steps": 5_000,
-            "keep_checkpoints": 3,
-            "data": {
-                # A dataset of `gesture_jax.prepare`; with demo and smoke an empty path means
-                # WORKDIR/dataset.
-                "path": "",
-                # Clips of the procedural speaker to make where the dataset is missing (0: none).
-                "procedural_clips": 0,
-                "procedural_identities": 4,
-                "procedural_clip_sec": 5.0,
-                # Keeps decoded frames in memory: for data sets of minutes, not hours.
-                "cache": False,
-                "eval_frames_per_clip": 8,
-            },
-            "model": {
-                "resolution": 256,
-                "width": 64,
-                "max_width": 512,
-                "num_downs": 3,
-                "num_bins": 66,
-                "extractor_width": 64,
-                "extractor_blocks": (3, 4, 6),
-                "field_width": 64,
-                # "volume": the reference's warp; "flow": one displacement a cell.
-                "warp_kind": "volume",
-                "num_source_blocks": 4,
-                "num_decoder_blocks": 8,
-            },
-            "loss": {
-                # Mean absolute difference at scales 1, 1/2, 1/4, 1/8.
-                "pixel": 10.0,
-                "pyramid_levels": 4,
-                # Warped source volume against the driving frame's own encoding.
-                "warp": 10.0,
-            },
-            "optim": {
-                "learning_rate": 2e-4,
-                "b1": 0.5,
-                "b2": 0.999,
-                "weight_decay": 0.0,
-                "warmup_steps": 500,
-                "final_fraction": 0.05,
-                "clip_norm": 10.0,
-                "ema_decay": 0.999,
-            },
-        }
-    )
+def _paper() -> dict:
+    return {
+        "stage": "stage1",
+        "preset": "paper",
+        "seed": 0,
+        "num_steps": 300_000,
+        "batch_size": 16,
+        "log_every_steps": 100,
+        "eval_every_steps": 5_000,
+        "checkpoint_every_steps": 5_000,
+        "keep_checkpoints": 3,
+        "data": {
+            # A dataset of `gesture_jax.prepare`; with demo and smoke an empty path means
+            # WORKDIR/dataset.
+            "path": "",
+            # Clips of the procedural speaker to make where the dataset is missing (0: none).
+            "procedural_clips": 0,
+            "procedural_identities": 4,
+            "procedural_clip_sec": 5.0,
+            # Keeps decoded frames in memory: for data sets of minutes, not hours.
+            "cache": False,
+            "eval_frames_per_clip": 8,
+        },
+        "model": {
+            "resolution": 256,
+            "width": 64,
+            "max_width": 512,
+            "num_downs": 3,
+            "num_bins": 66,
+            "extractor_width": 64,
+            "extractor_blocks": (3, 4, 6),
+            "field_width": 64,
+            # "volume": the reference's warp; "flow": one displacement a cell.
+            "warp_kind": "volume",
+            "num_source_blocks": 4,
+            "num_decoder_blocks": 8,
+        },
+        "loss": {
+            # Mean absolute difference at scales 1, 1/2, 1/4, 1/8.
+            "pixel": 10.0,
+            "pyramid_levels": 4,
+            # Warped source volume against the driving frame's own encoding.
+            "warp": 10.0,
+        },
+        "optim": {
+            "learning_rate": 2e-4,
+            "b1": 0.5,
+            "b2": 0.999,
+            "weight_decay": 0.0,
+            "warmup_steps": 500,
+            "final_fraction": 0.05,
+            "clip_norm": 10.0,
+            "ema_decay": 0.999,
+        },
+    }
 
 
 def _demo() -> dict:

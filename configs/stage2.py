@@ -15,74 +15,64 @@ smoke missing ones are made first.
 
 from ml_collections import ConfigDict
 
-from gesture_jax.errors import InputError
+from gesture_jax import presets
 
 
 def get_config(preset: str = "paper") -> ConfigDict:
     """The config of a preset: "paper", "demo" or "smoke"."""
-    config = _paper()
-    if preset == "demo":
-        config.update(_demo())
-    elif preset == "smoke":
-        config.update(_smoke())
-    elif preset != "paper":
-        raise InputError(f"unknown preset {preset!r} of stage2; choose paper, demo or smoke")
-    config.preset = preset
-    return config
+    return presets.choose(preset, paper=_paper(), demo=_demo(), smoke=_smoke())
 
 
-def _paper() -> ConfigDict:
-    return ConfigDict(
-        {
-            "stage": "stage2",
-            "preset": "paper",
-            "seed": 0,
-            # The trained stage 1, whose motions are learned and whose decoder draws the samples.
-            "stage1_workdir": "",
-            "num_steps": 500_000,
-            "batch_size": 64,
-            "log_every_steps": 100,
-            "eval_every_steps": 5_000,
-            "checkpoint_every_steps": 5_000,
-            "keep_checkpoints": 3,
-            "data": {
-                # Motion features of `gesture_jax.extract`; empty means STAGE1/motions.
-                "path": "",
-                # Extracts missing motions before training.
-                "extract_missing": False,
-                "window_stride": 10,
-            },
-            # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
-            "motion_space": "angles",
-            # Lengths of stage 1's motion feature and of a frame's speech: read off the data.
-            "feature_dim": 0,
-            "speech_dim": 0,
-            "model": {
-                "window": 80,
-                "num_prior": 5,
-                "latent": 512,
-                "feedforward": 1024,
-                "num_layers": 8,
-                "num_heads": 8,
-                "num_speech_layers": 2,
-                "dropout": 0.1,
-            },
-            "process": {"num_steps": 1000, "schedule": "cosine"},
-            "loss": {"position": 1.0, "velocity": 1.0, "acceleration": 1.0, "speech_dropout": 0.25},
-            # Defaults of `gesture_jax.generate`.
-            "sampler": {"num_steps": 50, "eta": 0.0, "guidance": 2.0},
-            "optim": {
-                "learning_rate": 2e-4,
-                "b1": 0.9,
-                "b2": 0.99,
-                "weight_decay": 0.02,
-                "warmup_steps": 1000,
-                "final_fraction": 0.05,
-                "clip_norm": 1.0,
-                "ema_decay": 0.9999,
-            },
-        }
-    )
+def _paper() -> dict:
+    return {
+        "stage": "stage2",
+        "preset": "paper",
+        "seed": 0,
+        # The trained stage 1, whose motions are learned and whose decoder draws the samples.
+        "stage1_workdir": "",
+        "num_steps": 500_000,
+        "batch_size": 64,
+        "log_every_steps": 100,
+        "eval_every_steps": 5_000,
+        "checkpoint_every_steps": 5_000,
+        "keep_checkpoints": 3,
+        "data": {
+            # Motion features of `gesture_jax.extract`; empty means STAGE1/motions.
+            "path": "",
+            # Extracts missing motions before training.
+            "extract_missing": False,
+            "window_stride": 10,
+        },
+        # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
+        "motion_space": "angles",
+        # Lengths of stage 1's motion feature and of a frame's speech: read off the data.
+        "feature_dim": 0,
+        "speech_dim": 0,
+        "model": {
+            "window": 80,
+            "num_prior": 5,
+            "latent": 512,
+            "feedforward": 1024,
+            "num_layers": 8,
+            "num_heads": 8,
+            "num_speech_layers": 2,
+            "dropout": 0.1,
+        },
+        "process": {"num_steps": 1000, "schedule": "cosine"},
+        "loss": {"position": 1.0, "velocity": 1.0, "acceleration": 1.0, "speech_dropout": 0.25},
+        # Defaults of `gesture_jax.generate`.
+        "sampler": {"num_steps": 50, "eta": 0.0, "guidance": 2.0},
+        "optim": {
+            "learning_rate": 2e-4,
+            "b1": 0.9,
+            "b2": 0.99,
+            "weight_decay": 0.02,
+            "warmup_steps": 1000,
+            "final_fraction": 0.05,
+            "clip_norm": 1.0,
+            "ema_decay": 0.9999,
+        },
+    }
 
 
 def _demo() -> dict:

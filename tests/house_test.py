@@ -13,7 +13,7 @@ _PACKAGE = _ROOT / "gesture_jax"
 # Floor by floor, as in design.md; a package stands for all its modules.
 _FLOORS = [
     {"errors", "array_types"},
-    {"ops", "diffusion", "sharding", "optim", "writer"},
+    {"ops", "diffusion", "sharding", "optim", "presets", "writer"},
     {"models"},
     {"data", "metrics", "checkpoints", "pretrained", "torch_names", "torch_weights"},
     {"stage1", "stage2", "animator", "generator"},

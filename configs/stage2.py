@@ -45,7 +45,9 @@ def _paper() -> dict:
         },
         # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
         "motion_space": "angles",
-        # Lengths of stage 1's motion feature and of a frame's speech: read off the data.
+        # Read off the data: steps that stage 1 had been trained for, lengths of its motion feature
+        # and of a frame's speech features.
+        "stage1_step": 0,
         "feature_dim": 0,
         "speech_dim": 0,
         "model": {

@@ -36,15 +36,23 @@ class Animator:
     Work is done in batches of one fixed size, so that each network is compiled once.
     """
 
-    def __init__(self, model: DeviationModel, variables: Mapping[str, Any], *, batch_size: int = 4):
+    def __init__(
+        self,
+        model: DeviationModel,
+        variables: Mapping[str, Any],
+        *,
+        step: int = 0,
+        batch_size: int = 4,
+    ):
         """Most users want `load`, `from_torch` or `from_state_dict`.
 
         Args:
           model: the network.
           variables: its `params` and `batch_stats`.
+          step: how long it was trained, 0 for converted weights.
           batch_size: frames rendered or read at once.
         """
-        self.model = model
+        self.model, self.step = model, step
         self._variables = variables
         self._batch_size = batch_size
         self._encode_source = jax.jit(lambda v, x: model.apply(v, x, method="encode_source"))
@@ -60,8 +68,8 @@ class Animator:
         """
         config = checkpoints.read_config(workdir, stage="stage1")
         model = DeviationModel(**config.model)
-        variables, _ = checkpoints.load_variables(workdir, abstract_variables(model))
-        return cls(model, variables)
+        variables, step = checkpoints.load_variables(workdir, abstract_variables(model))
+        return cls(model, variables, step=step)
 
     @classmethod
     def from_torch(cls, path: str | os.PathLike) -> "Animator":
@@ -167,6 +175,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
         {split: lambda source=source: motions(source) for split, source in sources.items()},
         metadata={
             "stage1_workdir": str(pathlib.Path(stage1_workdir).absolute()),
+            "stage1_step": checkpoints.newest_step(stage1_workdir),
             "data_path": str(pathlib.Path(data_path).absolute()),
         },
     )

@@ -111,6 +111,18 @@ def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> 
     ocp.save_checkpointables(_directory(workdir) / "0", {_STATE: state}, overwrite=True)
 
 
+def newest_step(workdir: str | os.PathLike) -> int:
+    """The step of the newest checkpoint, 0 for converted weights.
+
+    Raises:
+      InputError: where there is no checkpoint.
+    """
+    names = [path.name for path in _directory(workdir).glob("*") if path.name.isdigit()]
+    if not names:
+        raise InputError(f"{workdir}: no checkpoint was saved here yet; train for longer first")
+    return max(map(int, names))
+
+
 def load_variables(
     workdir: str | os.PathLike, abstract_variables: Mapping[str, Any]
 ) -> tuple[dict[str, Any], int]:
@@ -123,10 +135,8 @@ def load_variables(
     Raises:
       InputError: where there is no checkpoint or it does not fit `abstract_variables`.
     """
-    steps = sorted(int(path.name) for path in _directory(workdir).glob("*") if path.name.isdigit())
-    if not steps:
-        raise InputError(f"{workdir}: no checkpoint was saved here yet; train for longer first")
-    path = _directory(workdir) / str(steps[-1])
+    step = newest_step(workdir)
+    path = _directory(workdir) / str(step)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     collections = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
@@ -138,7 +148,7 @@ def load_variables(
     with context:
         _check_shapes(path, abstract)
         state = ocp.load_checkpointables(path, {_STATE: abstract})[_STATE]
-    return {"params": state["ema_params"], **state["model_state"]}, steps[-1]
+    return {"params": state["ema_params"], **state["model_state"]}, step
 
 
 def _check_shapes(path: pathlib.Path, abstract: Any) -> None:

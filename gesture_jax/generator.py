@@ -218,6 +218,11 @@ def load_stage2(workdir: str | os.PathLike, animator: Animator) -> tuple[ConfigD
             f"{workdir}: was trained on motion features of length {config.feature_dim}, but this "
             f"stage 1 makes {animator.model.motion_dim}; give the stage 1 that it was trained on"
         )
+    if config.stage1_step != animator.step:
+        raise InputError(
+            f"{workdir}: was trained on stage 1 at step {config.stage1_step}, but this one is at "
+            f"step {animator.step}; extract the motions and train stage 2 again"
+        )
     variables, _ = checkpoints.load_variables(workdir, stage2.abstract_variables(config))
     return config, variables
 

@@ -39,6 +39,7 @@ class Stage2:
         self._train = clips.MotionSource(path, "train")
         self._test = clips.MotionSource(path, "test")
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
+        config.stage1_step = self._train.metadata["stage1_step"]
         self.space, self.model = build(config)
         self.process = GaussianProcess(**config.process)
         self.frozen = {}
@@ -201,6 +202,13 @@ def ensure_motions(config: ConfigDict) -> str:
                 f"gesture_jax.extract --stage1={config.stage1_workdir} --data={data_path}`"
             )
         extract_motions(config.stage1_workdir, data_path, path)
+    found = clips.MotionSource(path, "train").metadata["stage1_step"]
+    newest = checkpoints.newest_step(config.stage1_workdir)
+    if found != newest:
+        raise InputError(
+            f"{path}: motion features of stage 1 at step {found}, but it is at step {newest} now; "
+            "remove them, and extract them again"
+        )
     config.data.path = path
     config.stage1_workdir = str(pathlib.Path(config.stage1_workdir).absolute())
     return path

@@ -158,6 +158,18 @@ def test_stages_are_not_mistaken_for_each_other(run1, run2, tmp_path):
         train_lib.train(_config2(""), str(tmp_path))
 
 
+def test_motions_of_an_earlier_stage1_are_not_used(run1, run2, tmp_path):
+    """Nor is a stage 2 that was trained on them."""
+    from gesture_jax.generator import GestureGenerator
+
+    shutil.copytree(run1[0], tmp_path / "stage1")
+    shutil.rmtree(tmp_path / "stage1" / "checkpoints" / "4")
+    with pytest.raises(InputError, match="of stage 1 at step 4, but it is at step 2 now"):
+        train_lib.train(_config2(tmp_path / "stage1"), str(tmp_path / "stage2"))
+    with pytest.raises(InputError, match="trained on stage 1 at step 4, but this one is at step 2"):
+        GestureGenerator.load(stage1=tmp_path / "stage1", stage2=run2[0])
+
+
 def test_weights_that_do_not_fit_are_named(run1, tmp_path):
     from gesture_jax.animator import Animator
 

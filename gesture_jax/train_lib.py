@@ -166,10 +166,13 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
                 pending = None
             if _due(step, config.log_every_steps, config.num_steps):
                 pending = step, metrics
-            if _due(step, config.eval_every_steps, config.num_steps):
-                evaluator.run(step, state, writer, progress)
-            if _due(step, config.checkpoint_every_steps, config.num_steps):
+            evaluate = _due(step, config.eval_every_steps, config.num_steps)
+            save = _due(step, config.checkpoint_every_steps, config.num_steps)
+            if evaluate or save:
                 _check_finite(step, metrics)
+            if evaluate:
+                evaluator.run(step, state, writer, progress)
+            if save:
                 checkpointer.save(step, state, batches)
         if pending:
             _log(writer, progress, *pending)

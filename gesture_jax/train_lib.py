@@ -214,10 +214,10 @@ def _log(writer: MetricsWriter, progress: tqdm, step: int, metrics: Metrics) -> 
 
 
 def _check_finite(step: int, metrics: Metrics) -> None:
-    loss = float(metrics["loss"])
-    if not np.isfinite(loss):
+    loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
+    if not np.isfinite(loss + grad_norm):
         raise FloatingPointError(
-            f"the loss is {loss} at step {step}; earlier checkpoints are whole. Try a lower "
+            f"the loss is {loss} at step {step}, its gradient's norm {grad_norm}; earlier checkpoints are whole. Try a lower "
             "--config.optim.learning_rate"
         )
 

@@ -217,8 +217,8 @@ def _check_finite(step: int, metrics: Metrics) -> None:
     loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
     if not np.isfinite(loss + grad_norm):
         raise FloatingPointError(
-            f"the loss is {loss} at step {step}, its gradient's norm {grad_norm}; earlier checkpoints are whole. Try a lower "
-            "--config.optim.learning_rate"
+            f"the loss is {loss} at step {step}, its gradient's norm {grad_norm}; earlier "
+            "checkpoints are whole; try a lower --config.optim.learning_rate"
         )
 
 

@@ -121,13 +121,13 @@ class Stage2:
         """`speed_error` and `speed_correlation` of motion sampled from the window's speech, and of
         two controls.
 
-        Shuffled: the same model and noise on the speech of the next example. Still: no motion,
+        Shuffled: the same model and noise on the speech of another example. Still: no motion,
         whose error is 1 and whose correlation 0 by definition.
         """
         del frozen
         real, prior, speech = self._standardise(variables, batch)
         matched = self._sample(variables, key, prior, speech)
-        shuffled = self._sample(variables, key, prior, jnp.roll(speech, 1, axis=0))
+        shuffled = self._sample(variables, key, prior, jnp.roll(speech, len(speech) // 2, axis=0))
         still = jnp.broadcast_to(prior[:, -1:], real.shape)
         return {
             "speed_error": motion_metrics.speed_error(matched, real),

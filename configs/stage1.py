@@ -84,7 +84,7 @@ def _demo() -> dict:
         "eval_every_steps": 650,
         "checkpoint_every_steps": 650,
         # Two windows of stage 2 each.
-        "data": {"procedural_clips": 36, "procedural_clip_sec": 6.6, "cache": True},
+        "data": {"procedural_clips": 120, "procedural_clip_sec": 6.6, "cache": True},
         "model": {
             "resolution": 64,
             "width": 8,

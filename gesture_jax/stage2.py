@@ -96,7 +96,7 @@ class Stage2:
         key_time, key_noise, key_drop, key_dropout = jax.random.split(key, 4)
         motion, prior, speech = self._standardise(model_state, batch)
         count = len(motion)
-        time = jax.random.randint(key_time, (count,), 0, self.process.num_steps)
+        time = self.process.draw_times(key_time, count, power=weights.time_power)
         noise = jax.random.normal(key_noise, motion.shape)
         denoised = self.model.apply(
             {"params": params},

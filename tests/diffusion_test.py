@@ -37,6 +37,17 @@ def test_noise_comes_back():
     np.testing.assert_allclose(process.noise_from(noisy, x0, time), noise, atol=1e-4)
 
 
+def test_times_are_drawn_as_asked():
+    process = GaussianProcess()
+    for power in (1.0, 3.0):
+        times = np.asarray(process.draw_times(jax.random.key(0), 50_000, power=power))
+        assert times.min() >= 0 and times.max() == 999
+        # P(t < T x) = 1 - (1 - x)^(1 / power).
+        for x in (0.1, 0.5, 0.9):
+            expected = 1 - (1 - x) ** (1 / power)
+            assert np.mean(times < 1000 * x) == pytest.approx(expected, abs=0.01)
+
+
 def test_unknown_schedule_is_refused():
     with pytest.raises(InputError, match="cosine or linear"):
         GaussianProcess(schedule="sigmoid")

@@ -44,6 +44,15 @@ class GaussianProcess:
             betas = 1 - signal[1:] / signal[:-1]
         return np.cumprod(1 - np.minimum(betas, _LARGEST_BETA))
 
+    def draw_times(self, key: jax.Array, count: int, *, power: float = 1.0) -> Time:
+        """Times to train at: [count] int32, T (1 - (1 - u)^power) rounded down, u uniform.
+
+        Power 1 is uniform; more than 1 favours late times, where little is left of the data and
+        the condition has to be listened to.
+        """
+        share = 1.0 - (1.0 - jax.random.uniform(key, (count,))) ** power
+        return jnp.minimum((self.num_steps * share).astype(jnp.int32), self.num_steps - 1)
+
     def add_noise(self, x0: jax.Array, noise: jax.Array, time: Time) -> jax.Array:
         """x_t of [b, ...] at times [b]."""
         variance = _per_example(self.signal_variance, time, x0.ndim)

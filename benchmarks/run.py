@@ -4,6 +4,7 @@ Prints a table and appends one JSON object a figure to `benchmarks/results.jsonl
 not count. Each figure is the median of several runs, with the range beside it.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -32,13 +33,12 @@ _NUM_RUNS = 5
 
 
 def main() -> None:
-    figures = [*_data(), *_warps(), *_stage1("demo"), *_stage2("demo")]
-    figures += [*_stage1("paper"), *_stage2("paper")]
+    parts = _data(), _warps(), _stage1("demo"), _stage2("demo"), _stage1("paper"), _stage2("paper")
     about = _machine()
     with _RESULTS.open("a") as file:
-        for name, unit, values in figures:
+        for name, unit, values in itertools.chain(*parts):
             median, low, high = statistics.median(values), min(values), max(values)
-            print(f"{name:48} {median:10.2f} {unit}   ({low:.2f} to {high:.2f})")
+            print(f"{name:48} {median:10.2f} {unit}   ({low:.2f} to {high:.2f})", flush=True)
             record = {"name": name, "unit": unit, "median": median, "low": low, "high": high}
             file.write(json.dumps({**record, **about}) + "\n")
 

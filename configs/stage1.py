@@ -93,7 +93,7 @@ def _demo() -> dict:
             "extractor_width": 16,
             "extractor_blocks": (2, 2),
             "field_width": 16,
-            # At equal time 1.6 dB above "volume" after 500 steps.
+            # Held-out PSNR 23.2 dB after 500 steps; "volume": 21.6 dB after 690.
             "warp_kind": "flow",
             "num_source_blocks": 1,
             "num_decoder_blocks": 2,

@@ -14,6 +14,7 @@ import jax
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
+from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
 
 _STATE = "state"
@@ -63,11 +64,8 @@ class Checkpointer:
 
 def write_config(workdir: str | os.PathLike, config: ConfigDict) -> None:
     """Writes `config.json`, beside first, then renamed."""
-    workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    beside = workdir / "config.json.tmp"
-    beside.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
-    os.replace(beside, workdir / "config.json")
+    with write_beside(pathlib.Path(workdir) / "config.json") as beside:
+        beside.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
 
 
 def read_config(workdir: str | os.PathLike, *, stage: str) -> ConfigDict:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gesture_jax.animator import Animator, Source
 from gesture_jax.data import images, media
+from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
 from gesture_jax.generator import METADATA, GestureGenerator, count_frames
 
@@ -143,7 +144,5 @@ class _Sheet:
 
 
 def _write_motion(path: str, motion: np.ndarray, source: Source) -> None:
-    beside = pathlib.Path(f"{path}.tmp")
-    with beside.open("wb") as file:
+    with write_beside(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, motion=motion, portrait=source.image, fps=media.FPS)
-    os.replace(beside, path)

@@ -20,6 +20,7 @@ from gesture_jax.errors import InputError
 
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
+SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 _MAX_SIDE_PX = 8192
 # Time stamps that leap further than this are damage; filling the hole would never end.
 _MAX_GAP_SEC = 10.0

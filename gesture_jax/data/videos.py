@@ -19,7 +19,6 @@ from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")
-_SAMPLES_PER_FRAME = media.SAMPLE_RATE_HZ // media.FPS
 # Shorter ones hold no movement to learn from.
 _SHORTEST_FRAMES = media.FPS
 # The end of a clip that is for testing holds a window of stage 2, where the clip is long enough.
@@ -73,7 +72,6 @@ def write_videos(
     Raises:
       InputError: where no video can be used, or `out_dir` holds something else.
     """
-    left_out: dict[str, str] = {}
     root, left_out = pathlib.Path(videos_dir), {}
     names = {path: str(path.relative_to(root)) for path in _find_videos(root, left_out)}
     whole = list(_measure(names, root, left_out))
@@ -210,7 +208,7 @@ def _read(
             clip_id=piece.clip_id,
             speaker=piece.speaker,
             frames=np.stack(kept),
-            audio=_stretch(audio, piece.start * _SAMPLES_PER_FRAME, stop * _SAMPLES_PER_FRAME),
+            audio=_stretch(audio, piece.start, stop),
             speech=features[piece.start : stop],
             joints=np.zeros((len(kept), 0, 2), np.float32),
             stress_times_sec=np.zeros(0, np.float32),
@@ -218,9 +216,9 @@ def _read(
 
 
 def _stretch(audio: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Samples from start to stop, silence where the sound has ended."""
-    inside = audio[start:stop]
-    return np.pad(inside, (0, stop - start - len(inside)))
+    """The sound of frames start to stop, silence where it has ended."""
+    inside = audio[start * media.SAMPLES_PER_FRAME : stop * media.SAMPLES_PER_FRAME]
+    return np.pad(inside, (0, (stop - start) * media.SAMPLES_PER_FRAME - len(inside)))
 
 
 def _reason(error: InputError, path: pathlib.Path) -> str:

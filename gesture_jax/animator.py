@@ -14,6 +14,7 @@ from tqdm import tqdm
 from gesture_jax import checkpoints, torch_weights
 from gesture_jax.array_types import Frames
 from gesture_jax.data import clips, images
+from gesture_jax.data.motions import write_motions
 from gesture_jax.models.deviation import DeviationModel, SourceFeatures
 
 
@@ -152,7 +153,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
     Args:
       stage1_workdir: of the trained stage 1.
       data_path: a dataset of `gesture_jax.prepare`.
-      out_dir: where `clips.MotionSource` will read; must not exist.
+      out_dir: where `motions.MotionSource` will read; must not exist.
 
     Raises:
       InputError: where checkpoint or dataset are missing.
@@ -170,7 +171,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
                 "speech": record["speech"],
             }
 
-    clips.write_motions(
+    write_motions(
         out_dir,
         {split: lambda source=source: motions(source) for split, source in sources.items()},
         metadata={

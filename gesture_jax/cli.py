@@ -1,5 +1,6 @@
 """What every command line shares: one clear sentence and exit code 2 for bad input."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -51,6 +52,10 @@ def _one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[s
             main(argv)
         except InputError as error:
             _fail(str(error))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _fail(f"{error.filename or 'output'}: no space left on the disk; what was done is kept")
 
     return guarded
 

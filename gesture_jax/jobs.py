@@ -12,6 +12,7 @@ from tqdm import tqdm
 from gesture_jax.animator import Animator, Source
 from gesture_jax.data import images, media
 from gesture_jax.data.files import write_beside
+from gesture_jax.data.framing import Crop
 from gesture_jax.errors import InputError
 from gesture_jax.generator import METADATA, GestureGenerator, count_frames
 
@@ -116,7 +117,7 @@ def animate(
     portrait = images.load_image(image)
     animator = Animator.load(stage1)
     source = animator.encode_source(portrait)
-    driving_frames = media.iterate_video(driving, size=animator.resolution, crop_px=crop_px)
+    driving_frames = media.iterate_video(driving, size=animator.resolution, crop=Crop(crop_px))
     motions = animator.iterate_motion(driving_frames)
     frames = animator.render_frames(source, motions)
     audio = media.read_audio(driving) if media.has_audio(driving) else None

@@ -1,9 +1,11 @@
-"""Makes a data set: of a folder of videos with sound, or of the procedural speaker.
+"""Makes a data set: of a folder of videos, of PATS's intervals, or of the procedural speaker.
 
 python -m gesture_jax.prepare --videos=DIR --out=DATASET
+python -m gesture_jax.prepare --pats_intervals=CSV --raw_videos=DIR --out=DATASET
 python -m gesture_jax.prepare --procedural=100 --out=DATASET
 """
 
+import functools
 import sys
 
 from absl import flags
@@ -12,14 +14,26 @@ from gesture_jax import cli
 from gesture_jax.errors import InputError
 
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos: SPEAKER#ID.mp4 or SPEAKER/ID.mp4.")
+_PATS = flags.DEFINE_string("pats_intervals", None, "PATS's cmu_intervals_df.csv.")
+_RAW_VIDEOS = flags.DEFINE_string("raw_videos", None, "PATS's raw videos: SPEAKER/VIDEO_ID.mp4.")
+_SPLIT = flags.DEFINE_string("split", None, 'JSON: {"train": [interval ids], "test": [...]}.')
+_LEFT_EDGES = flags.DEFINE_string("left_edges", None, 'JSON: {"SPEAKER": share of the width}.')
 _PROCEDURAL = flags.DEFINE_integer("procedural", None, "Makes that many drawn clips instead.", 1)
 _OUT = flags.DEFINE_string("out", None, "Folder of the data set to write.")
 _SIZE = flags.DEFINE_integer("size", 256, "Side of the square frames in pixels.", 16, 1024)
+_CROP = flags.DEFINE_string("crop", "center", "center; LEFT,TOP,SIZE in pixels; or auto: [pose].")
 _CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the videos.", lower_bound=0)
+_PERSON = flags.DEFINE_boolean("require_person", None, "Leaves out who is not seen; as [pose] is.")
+_MIN_SEC = flags.DEFINE_float("min_sec", 3.2, "Shorter clips are left out: a window is 3.2 s.", 0.2)
 _MAX_SEC = flags.DEFINE_float("max_sec", 15.0, "Longer videos are cut into clips.", lower_bound=2.0)
 _TEST_FRACTION = flags.DEFINE_float(
     "test_fraction", 0.1, "Of each speaker's clips; with few clips, of each one's end.", 0.01, 0.5
 )
+_FEATURES = flags.DEFINE_enum("features", "baseline", ["baseline", "wavlm", "both"], "Of speech.")
+_WAVLM = flags.DEFINE_string("wavlm", None, "WavLM-Large's weights: .safetensors or .pt.")
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", 0, "Processes; 0 is this one.", 0, 1024)
+_RUNNER = flags.DEFINE_enum("runner", "local", ["local", "beam"], "Who does the work.")
+_BEAM_ARGS = flags.DEFINE_multi_string("beam_arg", [], "A flag for Beam: --runner=DataflowRunner.")
 _NUM_IDENTITIES = flags.DEFINE_integer("num_identities", 4, "How many people are drawn.", 1)
 _CLIP_SEC = flags.DEFINE_float("clip_sec", 5.0, "Length of a drawn clip.", 0.2, 600.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of what drawn people say and do.", 0, 2**31)
@@ -27,52 +41,60 @@ flags.mark_flag_as_required("out")
 
 
 def main(_) -> None:
-    if (_VIDEOS.value is None) == (_PROCEDURAL.value is None):
-        raise InputError("give either --videos=DIR or --procedural=NUM_CLIPS")
-    left_out = (_write_procedural if _VIDEOS.value is None else _write_videos)()
-    if left_out is None:
+    from gesture_jax.data import framing, pats, pose, preparation, procedural, speech, videos
+
+    chosen = [flag for flag in (_VIDEOS, _PATS, _PROCEDURAL) if flag.value is not None]
+    if len(chosen) != 1:
+        raise InputError("give one of --videos=DIR, --pats_intervals=CSV, --procedural=NUM_CLIPS")
+    hearing = speech.Hearing(_FEATURES.value, _WAVLM.value)
+    common = {"test_fraction": _TEST_FRACTION.value, "run": _runner()}
+    if _PROCEDURAL.value is not None:
+        report = procedural.write_procedural(
+            _OUT.value,
+            num_clips=_PROCEDURAL.value,
+            num_identities=_NUM_IDENTITIES.value,
+            clip_sec=_CLIP_SEC.value,
+            size=_SIZE.value,
+            seed=_SEED.value,
+            hearing=hearing,
+            **common,
+        )
+    else:
+        person = pose.is_installed() if _PERSON.value is None else _PERSON.value
+        common["settings"] = videos.Settings(
+            _SIZE.value, _MIN_SEC.value, _MAX_SEC.value, person, hearing
+        )
+        auto = _CROP.value == "auto"
+        common["crop"] = None if auto else framing.parse_crop(_CROP.value, border_px=_CROP_PX.value)
+        if auto or person:
+            pose.check_installed()
+        if _VIDEOS.value is not None:
+            report = videos.write_videos(_VIDEOS.value, _OUT.value, **common)
+        else:
+            if _RAW_VIDEOS.value is None:
+                raise InputError("--raw_videos is missing; give the folder of PATS's raw videos")
+            edges = pats.read_left_edges(_LEFT_EDGES.value) if _LEFT_EDGES.value else {}
+            common |= {"left_edges": edges, "split_file": _SPLIT.value}
+            report = pats.write_pats(_PATS.value, _RAW_VIDEOS.value, _OUT.value, **common)
+    _print(report, preparation)
+
+
+def _runner():
+    from gesture_jax.data import beam, parts
+
+    if _RUNNER.value == "beam":
+        return functools.partial(beam.make_parts, beam_args=_BEAM_ARGS.value)
+    return functools.partial(parts.make_parts, num_workers=_NUM_WORKERS.value)
+
+
+def _print(report, preparation) -> None:
+    if report is None:
         print(f"{_OUT.value}: is there already, made from the same; nothing to do")
-    for name, reason in (left_out or {}).items():
-        print(f"left out {name}: {reason}", file=sys.stderr)
-    print(_table())
-
-
-def _write_procedural() -> dict[str, str] | None:
-    from gesture_jax.data import procedural
-
-    wrote = procedural.write_procedural(
-        _OUT.value,
-        num_clips=_PROCEDURAL.value,
-        num_identities=_NUM_IDENTITIES.value,
-        clip_sec=_CLIP_SEC.value,
-        size=_SIZE.value,
-        seed=_SEED.value,
-        test_fraction=_TEST_FRACTION.value,
-    )
-    return {} if wrote else None
-
-
-def _write_videos() -> dict[str, str] | None:
-    from gesture_jax.data import videos
-
-    return videos.write_videos(
-        _VIDEOS.value,
-        _OUT.value,
-        size=_SIZE.value,
-        crop_px=_CROP_PX.value,
-        max_sec=_MAX_SEC.value,
-        test_fraction=_TEST_FRACTION.value,
-    )
-
-
-def _table() -> str:
-    from gesture_jax.data import clips
-
-    rows = [f"{'split':8}{'clips':>8}{'minutes':>10}"]
-    for split in ("train", "test"):
-        facts = clips.ClipSource(_OUT.value, split).metadata["splits"][split]
-        rows.append(f"{split:8}{facts['num_clips']:8d}{facts['seconds'] / 60:10.2f}")
-    return "\n".join(rows)
+        report = preparation.read_report(_OUT.value)
+    for entry in report["left_out"]["each"]:
+        print(f"left out {entry['name']}: {entry['reason']}, {entry['detail']}", file=sys.stderr)
+    print(preparation.format_report(report))
+    print(f"{_OUT.value}/{preparation.CONTACT_SHEET_FILE} shows it")
 
 
 if __name__ == "__main__":

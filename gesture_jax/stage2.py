@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from gesture_jax import checkpoints
 from gesture_jax.animator import Animator, extract_motions
-from gesture_jax.data import clips, images, pipeline
+from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import GaussianProcess, motion_loss
 from gesture_jax.diffusion.samplers import DDIM
 from gesture_jax.errors import InputError
@@ -36,8 +36,8 @@ class Stage2:
         del workdir
         self._config = config
         path = ensure_motions(config)
-        self._train = clips.MotionSource(path, "train")
-        self._test = clips.MotionSource(path, "test")
+        self._train = motions.MotionSource(path, "train")
+        self._test = motions.MotionSource(path, "test")
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
         config.stage1_step = self._train.metadata["stage1_step"]
         self.space, self.model = build(config)
@@ -73,7 +73,7 @@ class Stage2:
         """Windows that overlap by half."""
         return self._test_windows
 
-    def _windows(self, source: clips.MotionSource, **options):
+    def _windows(self, source: motions.MotionSource, **options):
         model = self._config.model
         return pipeline.motion_windows(
             source, window=model.window, num_prior=model.num_prior, **options
@@ -202,7 +202,7 @@ def ensure_motions(config: ConfigDict) -> str:
                 f"gesture_jax.extract --stage1={config.stage1_workdir} --data={data_path}`"
             )
         extract_motions(config.stage1_workdir, data_path, path)
-    found = clips.MotionSource(path, "train").metadata["stage1_step"]
+    found = motions.MotionSource(path, "train").metadata["stage1_step"]
     newest = checkpoints.newest_step(config.stage1_workdir)
     if found != newest:
         raise InputError(

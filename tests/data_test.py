@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from gesture_jax.data import clips, media, pipeline, procedural, videos
+from gesture_jax.data import clips, media, motions, pipeline, procedural
 from gesture_jax.errors import InputError
 
 
@@ -20,7 +20,7 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def motions(tmp_path_factory):
+def counted(tmp_path_factory):
     """Motion whose values tell clip and frame: 1000 clip + frame."""
     path = tmp_path_factory.mktemp("data") / "motions"
 
@@ -35,7 +35,7 @@ def motions(tmp_path_factory):
             }
 
     splits = {"train": lambda: records(0, (25, 31)), "test": lambda: records(2, (20, 11))}
-    assert clips.write_motions(path, splits, metadata={"origin": "counted"})
+    assert motions.write_motions(path, splits, metadata={"origin": "counted"})
     return path
 
 
@@ -66,8 +66,9 @@ def test_jpeg_hides_nothing(dataset):
 
 
 def test_tfds_opens_it_too(dataset):
-    builder = tfds.builder_from_directory(dataset / "clips" / "1.0.0")
-    assert builder.info.splits["train"].num_examples == 2
+    for kind, count in (("clips", 2), ("frames", 60)):
+        builder = tfds.builder_from_directory(dataset / kind / "2.0.0")
+        assert builder.info.splits["train"].num_examples == count
 
 
 def test_there_is_something_to_try(dataset):
@@ -96,15 +97,15 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
         yield
 
     with pytest.raises(KeyboardInterrupt):
-        clips.write_motions(tmp_path / "motions", {"train": broken}, metadata={})
+        motions.write_motions(tmp_path / "motions", {"train": broken}, metadata={})
     assert not list(tmp_path.iterdir())
 
 
-def test_the_kind_is_checked(dataset, motions, tmp_path):
+def test_the_kind_is_checked(dataset, counted, tmp_path):
     with pytest.raises(InputError, match="holds 'motions'"):
-        clips.ClipSource(motions, "train")
+        clips.ClipSource(counted, "train")
     with pytest.raises(InputError, match="extract"):
-        clips.MotionSource(tmp_path, "train")
+        motions.MotionSource(tmp_path, "train")
 
 
 def _pairs(dataset, **options):
@@ -171,15 +172,15 @@ def test_a_test_pass_sees_everything_once(dataset):
     np.testing.assert_allclose(batches[0]["source"][0], first / 255, atol=1e-6)
 
 
-def _windows(motions, split="train", **options):
-    source = clips.MotionSource(motions, split)
+def _windows(counted, split="train", **options):
+    source = motions.MotionSource(counted, split)
     options = dict(window=10, stride=5, num_prior=3, batch_size=2, seed=0) | options
     return pipeline.motion_windows(source, **options)
 
 
-def test_windows_and_their_past(motions):
+def test_windows_and_their_past(counted):
     starts = set()
-    iterator = iter(_windows(motions, train=True))
+    iterator = iter(_windows(counted, train=True))
     for batch in (next(iterator) for _ in range(9)):  # 4 + 5 windows, twice.
         np.testing.assert_array_equal(batch["motion"][..., 0], batch["speech"][..., 0])
         for motion, prior in zip(batch["motion"], batch["prior"], strict=True):
@@ -192,101 +193,14 @@ def test_windows_and_their_past(motions):
     assert starts == {0, 5, 10, 15, 1000, 1005, 1010, 1015, 1020}
 
 
-def test_test_windows_do_not_shuffle(motions):
-    batches = list(_windows(motions, "test", stride=10, train=False))
+def test_test_windows_do_not_shuffle(counted):
+    batches = list(_windows(counted, "test", stride=10, train=False))
     np.testing.assert_array_equal(
         np.concatenate([b["motion"][:, 0, 0] for b in batches]), [2000, 2010, 3000, 2000]
     )
     np.testing.assert_array_equal(np.concatenate([b["mask"] for b in batches]), [1, 1, 1, 0])
 
 
-def test_windows_longer_than_all_clips_are_refused(motions):
+def test_windows_longer_than_all_clips_are_refused(counted):
     with pytest.raises(InputError, match="40 frames of a window"):
-        _windows(motions, window=40, train=True)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Videos by both naming rules, among files that cannot be used."""
-    root = tmp_path_factory.mktemp("videos")
-    (root / "ben").mkdir()
-    audio = np.random.default_rng(0).standard_normal(16_000 * 3).astype(np.float32) * 0.1
-    frames = np.random.default_rng(1).integers(0, 256, (75, 48, 64, 3), dtype=np.uint8)
-    media.write_video(root / "ann#1.mp4", frames, audio=audio)
-    media.write_video(root / "ben" / "talk.mp4", frames[:50], audio=audio)
-    media.write_video(root / "silent.mp4", frames)
-    media.write_video(root / "short.mp4", frames[:5], audio=audio[:3200])
-    (root / "words.mp4").write_text("these are words")
-    (root / "notes.txt").write_text("not a video")
-    return root
-
-
-def test_a_folder_of_videos(folder, tmp_path):
-    options = dict(size=32, crop_px=4, max_sec=2.0, test_fraction=0.2)
-    left_out = videos.write_videos(folder, tmp_path / "data", **options)
-    assert left_out.keys() == {"silent.mp4", "short.mp4", "words.mp4"}
-    assert "audio" in left_out["silent.mp4"] and "0.20 s" in left_out["short.mp4"]
-    train = clips.ClipSource(tmp_path / "data", "train")
-    test = clips.ClipSource(tmp_path / "data", "test")
-    lengths = {r["clip_id"]: r["num_frames"] for r in train.metadata and _facts(train)}
-    assert lengths == {"ann#1.000": 19, "ann#1.001": 19, "ben#talk": 25}
-    assert {r["clip_id"]: r["num_frames"] for r in _facts(test)} == {
-        "ann#1.000-end": 19, "ann#1.001-end": 18, "ben#talk-end": 25,
-    }  # fmt: skip
-    assert videos.write_videos(folder, tmp_path / "data", **options) is None
-
-
-def _facts(source):
-    facts = source.metadata["splits"][source.split]
-    for clip_id, num_frames in zip(facts["clip_ids"], facts["num_frames"], strict=True):
-        yield {"clip_id": clip_id, "num_frames": num_frames}
-
-
-def test_the_last_clips_of_a_speaker_are_for_testing(folder, tmp_path):
-    options = dict(size=32, max_sec=1.0, test_fraction=0.34)
-    videos.write_videos(folder, tmp_path / "data", **options)
-    test = clips.ClipSource(tmp_path / "data", "test")
-    assert [facts["clip_id"] for facts in _facts(test)] == ["ann#1.002", "ben#talk.001"]
-
-
-def test_pieces_of_a_video_join_up(folder, tmp_path):
-    videos.write_videos(folder, tmp_path / "data", size=48, max_sec=1.0, test_fraction=0.1)
-    train, test = (clips.ClipSource(tmp_path / "data", s) for s in ("train", "test"))
-    pieces = {r["clip_id"]: r for source in (train, test) for r in source}
-    names = [f"ann#1.{k:03d}{end}" for k in range(3) for end in ("", "-end")]
-    joined = np.concatenate([clips.decode_frames(pieces[name]) for name in names])
-    whole = media.read_video(folder / "ann#1.mp4", size=48)
-    assert np.abs(joined.astype(int) - whole).mean() < 12  # Noise, through JPEG.
-    audio = np.concatenate([pieces[name]["audio"] for name in names])
-    heard = media.read_audio(folder / "ann#1.mp4")[: len(audio)]
-    np.testing.assert_allclose(audio, heard, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda root: root / "nowhere", "no such folder"),
-        (lambda root: root, "no videos here"),
-    ],
-)
-def test_folders_without_videos(tmp_path, make, reason):
-    with pytest.raises(InputError, match=reason):
-        videos.write_videos(make(tmp_path), tmp_path / "out", size=32)
-
-
-def test_no_usable_video_names_them_all(tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.mp4").write_text("words")
-    with pytest.raises(InputError, match=r"no usable video; a\.mp4: cannot be decoded"):
-        videos.write_videos(tmp_path / "in", tmp_path / "out", size=32)
-    assert not (tmp_path / "out").exists()
-
-
-def test_links_out_of_the_folder_are_left_out(folder, tmp_path):
-    (tmp_path / "in").mkdir()
-    media.write_video(
-        tmp_path / "in" / "a.mp4", np.zeros((30, 32, 32, 3), np.uint8), audio=np.zeros(19_200)
-    )
-    (tmp_path / "in" / "b.mp4").symlink_to(folder / "ann#1.mp4")
-    left_out = videos.write_videos(tmp_path / "in", tmp_path / "out", size=32)
-    assert left_out == {"b.mp4": "a link that leaves the folder"}
+        _windows(counted, window=40, train=True)

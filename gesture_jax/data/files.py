@@ -1,6 +1,8 @@
-"""Files that are complete or not there."""
+"""Files that are complete or not there, and known by what is in them."""
 
 import contextlib
+import functools
+import hashlib
 import os
 import pathlib
 import tempfile
@@ -29,3 +31,17 @@ def write_beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         beside = pathlib.Path(name) / path.name
         yield beside
         os.replace(beside, path)
+
+
+@functools.cache
+def hash_file(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's content, in hexadecimal; computed once a process.
+
+    Raises:
+      InputError: where it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file") from error

@@ -15,6 +15,7 @@ import scipy.io.wavfile
 
 from gesture_jax.array_types import Audio, Frames
 from gesture_jax.data.files import write_beside
+from gesture_jax.data.framing import Crop
 from gesture_jax.data.images import square, to_uint8
 from gesture_jax.errors import InputError
 
@@ -24,6 +25,12 @@ SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 _MAX_SIDE_PX = 8192
 # Time stamps that leap further than this are damage; filling the hole would never end.
 _MAX_GAP_SEC = 10.0
+# Nothing longer is decoded: whoever has such a file cuts it first.
+_MAX_SEC = 6 * 3600.0
+# Sound that is less than this off its time stamp is on time.
+_GAP_SEC = 0.01
+# Decoders need some frames or blocks before the wanted one.
+_PREROLL_SEC = 0.2
 _ENCODER = "libx264"
 _AUDIO_BITRATE = 128_000
 
@@ -34,15 +41,21 @@ def read_video(path: str | os.PathLike, **options) -> Frames:
 
 
 def iterate_video(
-    path: str | os.PathLike, *, size: int, crop_px: int = 0, max_sec: float | None = None
+    path: str | os.PathLike,
+    *,
+    size: int,
+    crop: Crop = Crop(),  # noqa: B008
+    start_sec: float = 0.0,
+    stop_sec: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Frames at exactly 25 a second, whatever the file has, in constant memory.
 
     Args:
       path: a video file.
-      size: side of the frames in pixels; the central square is scaled to it.
-      crop_px: border shaved off all four sides first.
-      max_sec: where to stop.
+      size: side of the frames in pixels.
+      crop: the square that is scaled to it.
+      start_sec: where to begin, found by seeking.
+      stop_sec: where to stop; None is the end.
 
     Yields:
       [size, size, 3] uint8, upright.
@@ -50,49 +63,74 @@ def iterate_video(
     Raises:
       InputError: where the file is missing, not a video, or too damaged to give one frame.
     """
-    last = None if max_sec is None else round(max_sec * FPS)
-    frames = _at_constant_rate(_decode(path), path)
-    count = 0
+    for picture in iterate_pictures(path, start_sec=start_sec, stop_sec=stop_sec):
+        try:
+            left, top, side = crop.find_box(picture.shape[1], picture.shape[0])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        yield square(picture[top : top + side, left : left + side], size=size)
+
+
+def iterate_pictures(
+    path: str | os.PathLike,
+    *,
+    start_sec: float = 0.0,
+    stop_sec: float | None = None,
+    most_px: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Like `iterate_video`, but whole pictures, [h, w, 3] uint8, upright.
+
+    Args:
+      path: a video file.
+      start_sec: where to begin, found by seeking.
+      stop_sec: where to stop; None is the end.
+      most_px: pictures with a longer side are scaled down to this, quickly.
+    """
+    last = None if stop_sec is None else round((stop_sec - start_sec) * FPS)
+    frames = _at_constant_rate(_decode(path, start_sec), path)
+    previous, picture = None, None
     for frame in itertools.islice(frames, last):
-        yield _square(frame, path, size=size, crop_px=crop_px)
-        count += 1
-    if not count:
-        raise InputError(f"{path}: not one frame can be decoded; give a video that plays")
+        if frame is not previous:  # Repeated ones are not converted again.
+            previous, picture = frame, _to_picture(frame, most_px)
+        yield picture
+    if picture is None:
+        where = f" after {start_sec:.1f} s" if start_sec else ""
+        raise InputError(f"{path}: not one frame can be decoded{where}; give a video that plays")
 
 
-def read_audio(path: str | os.PathLike, *, max_sec: float | None = None) -> Audio:
+def read_audio(
+    path: str | os.PathLike, *, start_sec: float = 0.0, stop_sec: float | None = None
+) -> Audio:
     """The sound of an audio or video file.
 
     Args:
       path: anything that PyAV reads; any rate, any number of channels.
-      max_sec: where to stop.
+      start_sec: where to begin, found by seeking.
+      stop_sec: where to stop; None is the end.
 
     Returns:
-      [n] float32, mono, in [-1, 1], 16 kHz; sample 0 is the start of the container.
+      [n] float32, mono, in [-1, 1], 16 kHz; sample 0 is at `start_sec` of the container. What
+      damage has made unreadable is silent, so that the rest keeps its time.
 
     Raises:
       InputError: where the file is missing, cannot be decoded, or has no sound.
     """
-    most = None if max_sec is None else round(max_sec * SAMPLE_RATE_HZ)
+    most = None if stop_sec is None else round((stop_sec - start_sec) * SAMPLE_RATE_HZ)
     with _open(path, "sound") as container:
         if not container.streams.audio:
             raise InputError(f"{path}: has no audio stream; give a file with speech in it")
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
-        chunks: list[np.ndarray] = []
-        count = 0
-        for frame in itertools.chain(_frames(container, stream), [None]):
-            if frame is not None and not chunks:
-                chunks.append(np.zeros(_samples_before(container, frame), np.float32))
-                count = len(chunks[0])
-            for part in _resample(resampler, frame):
-                chunks.append(part)
-                count += len(part)
-            if most is not None and count >= most:
+        track = _Track()
+        _seek(container, stream, start_sec)
+        for frame in _frames(container, stream):
+            track.add(frame, _time_of(container, frame, start_sec))
+            if most is not None and track.count >= most:
                 break
-    if not count:
+            if track.count > _MAX_SEC * SAMPLE_RATE_HZ:
+                raise InputError(f"{path}: more than {_MAX_SEC / 3600:.0f} h of sound; cut it")
+    if not track.count:
         raise InputError(f"{path}: no sound can be decoded; give a file with speech in it")
-    return np.clip(np.concatenate(chunks), -1.0, 1.0)[:most]
+    return track.finish()[:most]
 
 
 def has_audio(path: str | os.PathLike) -> bool:
@@ -105,22 +143,14 @@ def has_audio(path: str | os.PathLike) -> bool:
         return bool(container.streams.audio)
 
 
-def measure_sec(path: str | os.PathLike) -> float:
-    """How long the picture of a video with sound lasts, by its packets; nothing is decoded.
+def measure_px(path: str | os.PathLike) -> tuple[int, int]:
+    """Width and height of a video's upright picture, by its first frame.
 
     Raises:
-      InputError: where the file is missing, cannot be read, or lacks picture or sound.
+      InputError: where it cannot be read.
     """
-    with _open(path, "video") as container:
-        if not container.streams.video:
-            raise InputError(f"{path}: has no video stream; give a video")
-        if not container.streams.audio:
-            raise InputError(f"{path}: has no audio stream; give a video with speech in it")
-        stream, end = container.streams.video[0], 0.0
-        for packet in container.demux(stream):
-            if packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        return end - _start_sec(container)
+    height, width = next(iterate_pictures(path)).shape[:2]
+    return width, height
 
 
 def write_video(
@@ -231,8 +261,8 @@ def _open(path: str | os.PathLike, what: str) -> Iterator:
         raise InputError(f"{path}: cannot be decoded as {what}; not media, or damaged") from error
 
 
-def _decode(path: str | os.PathLike) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Frames and their times in seconds."""
+def _decode(path: str | os.PathLike, start_sec: float) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Frames and their times in seconds after `start_sec`; the first may lie before it."""
     with _open(path, "video") as container:
         if not container.streams.video:
             raise InputError(f"{path}: has no video stream; give a video")
@@ -242,36 +272,85 @@ def _decode(path: str | os.PathLike) -> Iterator[tuple[float, av.VideoFrame]]:
         stream.thread_type = "AUTO"
         step = 1.0 / float(stream.average_rate or FPS)
         time = -step
+        _seek(container, stream, start_sec)
         for frame in _frames(container, stream):
+            found = _time_of(container, frame, start_sec)
             # A frame without a time stamp follows the one before.
-            time = time + step if frame.time is None else frame.time - _start_sec(container)
+            time = time + step if found is None else found
             yield time, frame
 
 
+def _seek(container, stream, start_sec: float) -> None:
+    """Goes to the last key frame before a time, or stays where the file cannot be searched."""
+    if start_sec > 0:
+        target = _start_sec(container) + start_sec - _PREROLL_SEC
+        with contextlib.suppress(av.FFmpegError):
+            container.seek(max(int(target / stream.time_base), 0), stream=stream)
+
+
 def _frames(container, stream) -> Iterator:
-    """Decoded frames up to the end, or to where damage ends them."""
-    try:
-        yield from container.decode(stream)
-    except av.error.InvalidDataError:
-        return
+    """Decoded frames up to the end; packets that are damaged are passed over."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+        except av.FFmpegError:
+            return  # The container itself ends in damage.
+        try:
+            yield from packet.decode()
+        except av.error.EOFError:
+            return
+        except av.FFmpegError:
+            continue
 
 
 def _start_sec(container) -> float:
     return (container.start_time or 0) / av.time_base
 
 
-def _samples_before(container, frame: av.AudioFrame) -> int:
-    """Silence between the start of the container and that of its sound."""
-    if frame.time is None:
-        return 0
-    delay_sec = min(max(frame.time - _start_sec(container), 0.0), _MAX_GAP_SEC)
-    return round(delay_sec * SAMPLE_RATE_HZ)
+def _time_of(container, frame, start_sec: float) -> float | None:
+    """Seconds from `start_sec` to a decoded frame; None where it has no time stamp."""
+    return None if frame.time is None else frame.time - _start_sec(container) - start_sec
 
 
-def _resample(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[np.ndarray]:
-    if frame is not None:
-        frame.pts = None  # Gaps in the time stamps are the decoder's, not ours to fill.
-    return [part.to_ndarray()[0] for part in resampler.resample(frame)]
+class _Track:
+    """Sound put together by its time stamps."""
+
+    def __init__(self):
+        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+        self._chunks: list[np.ndarray] = []
+        self._fed = 0.0  # Samples at 16 kHz that went in; what came out lags a little behind.
+        self._skip = 0
+        self.count = 0
+
+    def add(self, frame: av.AudioFrame, time_sec: float | None) -> None:
+        """Appends a frame; silence before it where its time says that something is missing."""
+        if time_sec is not None:
+            gap = time_sec * SAMPLE_RATE_HZ - self._fed
+            if not self._fed and gap < 0:  # Begins before the wanted time.
+                self._skip = round(-gap)
+                self._fed += gap
+            elif _GAP_SEC * SAMPLE_RATE_HZ < gap < _MAX_GAP_SEC * SAMPLE_RATE_HZ:
+                self._append(np.zeros(round(gap), np.float32))
+                self._fed += gap
+        frame.pts = None
+        for part in self._resampler.resample(frame):
+            self._append(part.to_ndarray()[0])
+        self._fed += frame.samples * SAMPLE_RATE_HZ / frame.sample_rate
+
+    def finish(self) -> Audio:
+        """[n] float32."""
+        for part in self._resampler.resample(None):
+            self._append(part.to_ndarray()[0])
+        return np.clip(np.concatenate(self._chunks), -1.0, 1.0)
+
+    def _append(self, samples: np.ndarray) -> None:
+        skipped = min(self._skip, len(samples))
+        self._skip -= skipped
+        self._chunks.append(samples[skipped:])
+        self.count += len(samples) - skipped
 
 
 def _at_constant_rate(
@@ -281,9 +360,9 @@ def _at_constant_rate(
     shown, previous, step = 0, None, 1
     for time, frame in frames:
         due = round(time * FPS)
-        if due - shown > _MAX_GAP_SEC * FPS:
+        if due - shown > _MAX_GAP_SEC * FPS or due > _MAX_SEC * FPS:
             raise InputError(
-                f"{path}: time stamps leap by {due / FPS - shown / FPS:.0f} s; damaged"
+                f"{path}: time stamps leap from {shown / FPS:.0f} s to {due / FPS:.0f} s; damaged"
             )
         if previous is not None:
             for _ in range(shown, due):
@@ -291,22 +370,21 @@ def _at_constant_rate(
             step = max(due - shown, 1)
             shown = max(shown, due)
         previous = frame
-    if previous is not None:
+    if previous is not None and due >= 0:
         # How long the last one is shown is not known: as long as the one before it.
         yield from itertools.repeat(previous, step)
 
 
-def _square(frame: av.VideoFrame, path, *, size: int, crop_px: int) -> np.ndarray:
-    picture = frame.to_ndarray(format="rgb24")
+def _to_picture(frame: av.VideoFrame, most_px: int | None) -> np.ndarray:
+    scale = 1.0 if most_px is None else min(1.0, most_px / max(frame.width, frame.height))
+    if scale < 1.0:
+        width, height = (max(round(side * scale), 1) for side in (frame.width, frame.height))
+        small = frame.reformat(width=width, height=height, format="rgb24")
+        picture = small.to_ndarray(format="rgb24")
+    else:
+        picture = frame.to_ndarray(format="rgb24")
     # Counter-clockwise degrees by which the picture has to be turned for display.
-    picture = np.rot90(picture, round(getattr(frame, "rotation", 0) / 90))
-    height, width = picture.shape[:2]
-    if min(height, width) <= 2 * crop_px:
-        raise InputError(
-            f"{path}: {width}x{height} pixels, nothing left inside {crop_px} px of border"
-        )
-    picture = picture[crop_px : height - crop_px, crop_px : width - crop_px]
-    return square(picture, size=size)
+    return np.rot90(picture, round(getattr(frame, "rotation", 0) / 90))
 
 
 def _even(picture: np.ndarray) -> np.ndarray:

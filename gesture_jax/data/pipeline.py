@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from absl import logging
 
-from gesture_jax.data import clips
+from gesture_jax.data import clips, motions
 from gesture_jax.errors import InputError
 
 Example = dict[str, np.ndarray]
@@ -70,7 +70,7 @@ def frame_pairs(
 
 
 def motion_windows(
-    source: clips.MotionSource,
+    source: motions.MotionSource,
     *,
     window: int = 80,
     stride: int = 10,
@@ -197,7 +197,7 @@ class _Frames:
         """[k, h, w, 3] uint8."""
         if self._decoded is not None:
             return self._decoded[np.asarray(indices) + self._start(clip)]
-        return clips.decode_frames(self._source[clip], indices)
+        return self._source.read_frames(clip, indices)
 
     def _start(self, clip: int) -> int:
         return int(self._ends[clip - 1]) if clip else 0
@@ -206,7 +206,7 @@ class _Frames:
 class _Motions:
     """Motions by clip, kept in memory if they take less than 2 GB."""
 
-    def __init__(self, source: clips.MotionSource):
+    def __init__(self, source: motions.MotionSource):
         self._source = source
         num_frames = sum(source.num_frames(clip) for clip in range(len(source)))
         num_bytes = 4 * num_frames * (source.motion_dim + source.speech_dim)

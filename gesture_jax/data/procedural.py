@@ -1,16 +1,60 @@
-"""A data set of the procedural speaker: what `prepare --procedural=N` and the presets make."""
+"""The procedural speaker as takes: what `prepare --procedural=N` and the presets make."""
 
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from tqdm import tqdm
-
-from gesture_jax.data import clips, speaker, speech
+from gesture_jax.data import preparation, speaker, speech
 from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
 
 # Seeds of one data set never meet those of the next.
 _MOST_CLIPS = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class ProceduralTake:
+    """One clip of a made-up person; see `parts.Take`.
+
+    Attributes:
+      identity: who.
+      seed: of what is said and done.
+      duration_sec: how long.
+      size: side of the frames in pixels.
+      split: "train" or "test".
+      hearing: what is computed of the sound.
+    """
+
+    identity: int
+    seed: int
+    duration_sec: float
+    size: int
+    split: str
+    hearing: speech.Hearing
+
+    @property
+    def name(self) -> str:
+        return f"procedural{self.identity}#{self.seed}"
+
+    def follows_from(self) -> Mapping[str, Any]:
+        """See `parts.Take`."""
+        return {**dataclasses.asdict(self), "hearing": self.hearing.describe()}
+
+    def perform(self) -> Iterator[Clip]:
+        """See `parts.Take`."""
+        done = speaker.perform(
+            identity=self.identity, seed=self.seed, duration_sec=self.duration_sec, size=self.size
+        )
+        yield Clip(
+            clip_id=self.name,
+            speaker=f"procedural{self.identity}",
+            frames=done.frames,
+            audio=done.audio,
+            speech=self.hearing.listen(done.audio, num_frames=len(done.frames)),
+            joints=done.joints,
+            stress_times_sec=done.stress_times_sec,
+        )
 
 
 def write_procedural(
@@ -22,7 +66,9 @@ def write_procedural(
     size: int,
     seed: int,
     test_fraction: float = 0.1,
-) -> bool:
+    hearing: speech.Hearing = speech.Hearing(),  # noqa: B008
+    run: preparation.Runner | None = None,
+) -> preparation.Report | None:
     """Writes clips of made-up people, in turn; the last of each person's are the test split.
 
     Args:
@@ -33,9 +79,11 @@ def write_procedural(
       size: side of the frames in pixels.
       seed: of what is said and done; people are the same for every seed.
       test_fraction: of each person's clips; at least one, at most all but one.
+      hearing: what is computed of the sound.
+      run: does the takes; by default this process.
 
     Returns:
-      False where the same data set is there already: nothing was done.
+      What was made; None where the same data set is there already.
 
     Raises:
       InputError: for numbers that make no data set, or where `out_dir` holds something else.
@@ -48,40 +96,31 @@ def write_procedural(
     turns = num_clips // num_identities
     test_turns = min(max(1, round(turns * test_fraction)), turns - 1)
     first_test = (turns - test_turns) * num_identities
-    numbers = {"train": range(first_test), "test": range(first_test, num_clips)}
-    progress = tqdm(total=num_clips, desc="procedural speaker", unit="clip")
-
-    def perform(split: str) -> Iterator[Clip]:
-        for number in numbers[split]:
-            identity = number % num_identities
-            yield _clip(identity, seed * _MOST_CLIPS + number, clip_sec, size)
-            progress.update()
-
-    with progress:
-        return clips.write_clips(
-            out_dir,
-            {split: lambda split=split: perform(split) for split in numbers},
+    takes = [
+        ProceduralTake(
+            identity=number % num_identities,
+            seed=seed * _MOST_CLIPS + number,
+            duration_sec=clip_sec,
             size=size,
-            arguments={
-                "procedural": num_clips,
-                "num_identities": num_identities,
-                "clip_sec": clip_sec,
-                "size": size,
-                "seed": seed,
-                "test_fraction": test_fraction,
-            },
-            joint_names=speaker.JOINT_NAMES,
+            split="train" if number < first_test else "test",
+            hearing=hearing,
         )
-
-
-def _clip(identity: int, seed: int, clip_sec: float, size: int) -> Clip:
-    done = speaker.perform(identity=identity, seed=seed, duration_sec=clip_sec, size=size)
-    return Clip(
-        clip_id=f"procedural{identity}#{seed}",
-        speaker=f"procedural{identity}",
-        frames=done.frames,
-        audio=done.audio,
-        speech=speech.speech_features(done.audio, num_frames=len(done.frames)),
-        joints=done.joints,
-        stress_times_sec=done.stress_times_sec,
+        for number in range(num_clips)
+    ]
+    return preparation.prepare(
+        takes,
+        out_dir,
+        size=size,
+        hearing=hearing,
+        joint_names=speaker.JOINT_NAMES,
+        arguments={
+            "procedural": num_clips,
+            "num_identities": num_identities,
+            "clip_sec": clip_sec,
+            "size": size,
+            "seed": seed,
+            "test_fraction": test_fraction,
+            **hearing.describe(),
+        },
+        run=run,
     )

@@ -3,12 +3,15 @@
 A data set is a folder with `dataset.json`, our facts about it, beside what TFDS wrote:
 
     DATASET/dataset.json
-    DATASET/clips/1.0.0/{dataset_info.json, features.json, clips-train.array_record-00000-of-00001}
+    DATASET/clips/2.0.0/{dataset_info.json, features.json, clips-train.array_record-00000-of-00001}
+    DATASET/frames/2.0.0/...
 
-so that `tfds.builder_from_directory("DATASET/clips/1.0.0")` opens it as well.
+so that `tfds.builder_from_directory("DATASET/clips/2.0.0")` opens it as well.
 """
 
 import contextlib
+import dataclasses
+import functools
 import io
 import json
 import os
@@ -21,11 +24,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.example_parser import ExampleParserNp
 
 from gesture_jax.errors import InputError
 
 Record = dict[str, Any]
-FORMAT_VERSION = "1.0.0"
+FORMAT_VERSION = "2.0.0"  # 1.0.0 had the frames inside the clips.
 _META_FILE = "dataset.json"
 _MAX_SHARD_BYTES = 256 << 20
 
@@ -40,12 +44,12 @@ def number() -> tfds.features.FeatureConnector:
     return tfds.features.Scalar(np.int64)
 
 
-def images() -> tfds.features.FeatureConnector:
-    """Encoded images, one `bytes` each: a reader can decode two of them and leave the rest.
+def encoded_image() -> tfds.features.FeatureConnector:
+    """The bytes of a JPEG.
 
-    (A TFDS `Sequence(Image())` writes the same bytes but needs TensorFlow to read them.)
+    (A TFDS `Image()` writes the same, but decodes it for every reader.)
     """
-    return tfds.features.Tensor(shape=(None,), dtype=np.object_)
+    return tfds.features.Tensor(shape=(), dtype=np.object_)
 
 
 def numbers(dtype: Any) -> tfds.features.FeatureConnector:
@@ -58,45 +62,56 @@ def numbers(dtype: Any) -> tfds.features.FeatureConnector:
 
 
 class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A TFDS builder whose examples come from functions, in their order and in constant memory.
+    """A TFDS builder whose records come from functions, in their order and in constant memory.
 
     TFDS's own writer sorts all examples in memory and, from 1 GB on, spills them by a function that
-    needs TensorFlow. This one streams each split to shards of 256 MB as its examples come.
+    needs TensorFlow. This one streams each split to shards of 256 MB as its records come.
 
-    A subclass sets `FEATURES`.
+    A subclass sets `FEATURES`. Records come as `serialize` makes them, so that those of one data
+    set can be copied into another one as they are.
     """
 
     VERSION = tfds.core.Version(FORMAT_VERSION)
     FEATURES: Mapping[str, tfds.features.FeatureConnector]
 
     def __init__(
-        self, *, examples: Mapping[str, Callable[[], Iterable[Record]]] | None = None, **kwargs: Any
+        self, *, records: Mapping[str, Callable[[], Iterable[bytes]]] | None = None, **kwargs: Any
     ):
-        self._examples = examples or {}
+        self._records = records or {}
         super().__init__(**kwargs)
+
+    @classmethod
+    def serialize(cls, record: Record) -> bytes:
+        """One record as TFDS stores it."""
+        features, serializer, _ = _codec(cls)
+        return serializer.serialize_example(features.encode_example(record))
+
+    @classmethod
+    def parse(cls, content: bytes) -> Record:
+        """The inverse of `serialize`."""
+        features, _, parser = _codec(cls)
+        return features.decode_example_np(parser.parse_example(content))
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(dict(self.FEATURES))
         return self.dataset_info_from_configs(features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
-        return {split: self._generate_examples(split) for split in self._examples}
+        return {split: self._generate_examples(split) for split in self._records}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, Record]]:
-        yield from enumerate(self._examples[split]())
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, bytes]]:
+        yield from enumerate(self._records[split]())
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
         generators = self._split_generators(dl_manager)
         infos = [self._write_split(split, examples) for split, examples in generators.items()]
         self.info.set_splits(tfds.core.SplitDict(infos))
 
-    def _write_split(self, split: str, examples: Iterable[tuple[int, Record]]) -> Any:
-        features = self.info.features
-        serializer = tfds.core.ExampleSerializer(features.get_serialized_info())
+    def _write_split(self, split: str, examples: Iterable[tuple[int, bytes]]) -> Any:
         shards = _ShardWriter(self.data_path, split)
         with contextlib.closing(shards):
-            for _, example in examples:
-                shards.write(serializer.serialize_example(features.encode_example(example)))
+            for _, content in examples:
+                shards.write(content)
         template = self._get_filename_template(split_name=split)
         for index, path in enumerate(shards.paths):  # Their names tell how many there are.
             os.replace(
@@ -108,6 +123,22 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             num_bytes=shards.num_bytes,
             filename_template=template,
         )
+
+
+@functools.cache
+def _codec(builder_class: type[RecordsBuilder]) -> tuple[Any, Any, Any]:
+    """Features, serializer and parser of a kind of record."""
+    features = tfds.features.FeaturesDict(dict(builder_class.FEATURES))
+    specs = features.get_serialized_info()
+    return features, tfds.core.ExampleSerializer(specs), ExampleParserNp(specs)
+
+
+def open_writer(path: str | os.PathLike) -> ArrayRecordWriter:
+    """A file of records.
+
+    One record a group, as readers fetch single ones, in random order. Not compressed: JPEG is.
+    """
+    return ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
 
 
 class _ShardWriter:
@@ -124,8 +155,7 @@ class _ShardWriter:
             self.close()
             self.paths.append(self._folder / f"{self._split}-{len(self.paths)}.unnamed")
             self.lengths.append(0)
-            # One record a group: readers fetch single clips, in random order.
-            self._writer = ArrayRecordWriter(os.fspath(self.paths[-1]), "group_size:1")
+            self._writer = open_writer(self.paths[-1])
             self._shard_bytes = 0
         self._writer.write(example)
         self._shard_bytes += len(example)
@@ -136,6 +166,51 @@ class _ShardWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+@dataclasses.dataclass
+class SplitNotes:
+    """What the metadata tells of the records of a split."""
+
+    clip_ids: list[str] = dataclasses.field(default_factory=list)
+    num_frames: list[int] = dataclasses.field(default_factory=list)
+    speakers: set[str] = dataclasses.field(default_factory=set)
+    dims: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def add(self, clip_id: str, speaker: str, num_frames: int, dims: Mapping[str, int]) -> None:
+        """Takes a record down; `dims` are the widths of its tables, the same for all records.
+
+        Raises:
+          ValueError: where they are not.
+        """
+        if self.dims not in ({}, dims):
+            raise ValueError(f"{clip_id}: tables of widths {dims}, others {self.dims}")
+        self.dims = dict(dims)
+        self.clip_ids.append(clip_id)
+        self.num_frames.append(int(num_frames))
+        self.speakers.add(speaker)
+
+
+def summarise(notes: Mapping[str, SplitNotes], *, fps: int) -> dict[str, Any]:
+    """The notes of all splits as metadata."""
+    return {
+        "dims": next(iter(notes.values())).dims,
+        "speakers": sorted(set().union(*(split.speakers for split in notes.values()))),
+        "splits": {
+            name: {
+                "num_clips": len(split.clip_ids),
+                "seconds": sum(split.num_frames) / fps,
+                "clip_ids": split.clip_ids,
+                "num_frames": split.num_frames,
+            }
+            for name, split in notes.items()
+        },
+    }
+
+
+def decode_texts(record: Record) -> Record:
+    """Who is on a record: `clip_id` and `speaker` as strings."""
+    return {key: record[key].decode() for key in ("clip_id", "speaker")}
 
 
 def is_dataset(path: str | os.PathLike) -> bool:
@@ -171,8 +246,7 @@ def read_meta(path: str | os.PathLike, *, kind: str, remedy: str) -> dict[str, A
 
 def write_dataset(
     out_dir: str | os.PathLike,
-    builder_class: type[RecordsBuilder],
-    examples: Mapping[str, Callable[[], Iterable[Record]]],
+    records: Mapping[type[RecordsBuilder], Mapping[str, Callable[[], Iterable[bytes]]]],
     *,
     finish: Callable[[pathlib.Path], Mapping[str, Any]],
     arguments: Mapping[str, Any],
@@ -181,8 +255,8 @@ def write_dataset(
 
     Args:
       out_dir: its folder, made here; may exist if empty.
-      builder_class: says what is in a record.
-      examples: for each split a function that gives its records, in order.
+      records: for each kind of record and each split a function that gives the records, serialised,
+        in order; called kind by kind. The first kind is the data set's.
       finish: called at the end with the folder, to which it may add files; gives JSON-ready facts
         for `dataset.json`.
       arguments: JSON-ready; what the contents follow from.
@@ -194,9 +268,9 @@ def write_dataset(
       InputError: where `out_dir` holds something else, or a split turns out to be empty.
     """
     out_dir = pathlib.Path(out_dir).absolute()
-    kind = builder_class.name
+    kind = next(iter(records)).name
     arguments = json.loads(json.dumps(arguments))
-    if _is_done(out_dir, kind, arguments):
+    if is_done(out_dir, kind=kind, arguments=arguments):
         return False
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -204,15 +278,16 @@ def write_dataset(
     except OSError as error:
         raise InputError(f"{out_dir}: cannot be written ({error.strerror})") from error
     try:
-        lengths = _build(beside, builder_class, examples)
-        empty = [split for split, length in lengths.items() if not length]
-        if empty:
-            raise InputError(f"{out_dir}: nothing to write for the {empty[0]} split")
+        for builder_class, by_split in records.items():
+            lengths = _build(beside, builder_class, by_split)
+            empty = [split for split, length in lengths.items() if not length]
+            if empty:
+                raise InputError(f"{out_dir}: nothing to write for the {empty[0]} split")
         header = {"kind": kind, "format_version": FORMAT_VERSION, "arguments": arguments}
         content = json.dumps({**header, **finish(pathlib.Path(beside))}, indent=1)
         (pathlib.Path(beside) / _META_FILE).write_text(content + "\n")
         os.chmod(beside, 0o755)  # mkdtemp's are private.
-        if _is_done(out_dir, kind, arguments):  # Another process was faster.
+        if is_done(out_dir, kind=kind, arguments=arguments):  # Another process was faster.
             return False
         os.replace(beside, out_dir)
     finally:
@@ -220,8 +295,13 @@ def write_dataset(
     return True
 
 
-def _is_done(out_dir: pathlib.Path, kind: str, arguments: Mapping[str, Any]) -> bool:
-    """True if the wanted data set is there, False if the place is free."""
+def is_done(out_dir: str | os.PathLike, *, kind: str, arguments: Mapping[str, Any]) -> bool:
+    """True if the wanted data set is there, False if the place is free.
+
+    Raises:
+      InputError: where `out_dir` holds something else.
+    """
+    out_dir, arguments = pathlib.Path(out_dir), json.loads(json.dumps(arguments))
     remedy = "choose another folder, or remove this one"
     if is_dataset(out_dir):
         there = read_meta(out_dir, kind=kind, remedy=remedy).get("arguments", {})
@@ -241,9 +321,9 @@ def _is_done(out_dir: pathlib.Path, kind: str, arguments: Mapping[str, Any]) -> 
 def _build(
     folder: str,
     builder_class: type[RecordsBuilder],
-    examples: Mapping[str, Callable[[], Iterable[Record]]],
+    records: Mapping[str, Callable[[], Iterable[bytes]]],
 ) -> dict[str, int]:
-    builder = builder_class(examples=examples, data_dir=folder, file_format="array_record")
+    builder = builder_class(records=records, data_dir=folder, file_format="array_record")
     # TFDS announces a download on stdout and leaves its folder behind.
     with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_dir=downloads)
@@ -274,11 +354,7 @@ class RecordSource:
             there = ", ".join(self.metadata["splits"])
             raise InputError(f"{path}: has no split {split!r}, only {there}")
         self._facts = self.metadata["splits"][split]
-        try:
-            builder = tfds.builder_from_directory(self.path / self.KIND / FORMAT_VERSION)
-            self._records = builder.as_data_source(split)
-        except (OSError, ValueError, tfds.core.DatasetNotFoundError) as error:
-            raise InputError(f"{path}: is damaged ({error}); {self.REMEDY}") from error
+        self._records = self._open(self.KIND)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -286,7 +362,7 @@ class RecordSource:
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):  # Also ends a `for` loop.
             raise IndexError(f"record {index} of {len(self)}")
-        return self._decode(self._records[index])
+        return self._decode(self._records[index], index)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, {self.split!r})"
@@ -295,5 +371,13 @@ class RecordSource:
         """Length of a record in frames, without reading it."""
         return self._facts["num_frames"][index]
 
-    def _decode(self, record: Record) -> Record:
+    def _open(self, kind: str) -> Any:
+        """TFDS's source of this split of a kind of record."""
+        try:
+            builder = tfds.builder_from_directory(self.path / kind / FORMAT_VERSION)
+            return builder.as_data_source(self.split)
+        except (OSError, ValueError, tfds.core.DatasetNotFoundError) as error:
+            raise InputError(f"{self.path}: is damaged ({error}); {self.REMEDY}") from error
+
+    def _decode(self, record: Record, index: int) -> Record:
         raise NotImplementedError

@@ -1,13 +1,21 @@
-"""What the diffusion hears: 35 features a frame, 25 frames a second, by librosa.
+"""What the diffusion hears: features of speech, 25 frames a second, over the whole recording.
 
-Those of S2G-MDDiffusion (reference 3.4), over the whole recording rather than window by window:
-onset strength (1), MFCC (20), chroma CENS (12), onsets (1) and beats (1) as zeros and ones.
+The baseline's are the 35 of S2G-MDDiffusion (reference 3.4), by librosa: onset strength (1), MFCC
+(20), chroma CENS (12), onsets (1) and beats (1) as zeros and ones. The other kind is WavLM-Large's
+last layer, in `wavlm_features.py`.
 """
+
+import dataclasses
+import functools
 
 import librosa
 import numpy as np
 
 from gesture_jax.array_types import Audio
+from gesture_jax.data.files import hash_file
+from gesture_jax.errors import InputError
+
+KINDS = ("baseline", "wavlm", "both")
 
 NUM_FEATURES = 35
 _HOP = 512
@@ -21,6 +29,60 @@ _TIGHTNESS = 100
 _SILENCE = 3e-5
 # The lowest of the chroma's seven octaves is analysed at 1/64 of the rate, 512 samples at once.
 _SHORTEST_SAMPLES = 64 * 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Hearing:
+    """Which features are computed, the same way in preparation and inference.
+
+    Attributes:
+      kind: "baseline"; "wavlm"; or "both", WavLM's first, as in S2G-MDDiffusion.
+      wavlm: the file of WavLM's weights, where they are wanted.
+    """
+
+    kind: str = "baseline"
+    wavlm: str | None = None
+
+    def __post_init__(self):
+        """Raises InputError for an unknown kind, or weights missing or without use."""
+        if self.kind not in KINDS:
+            raise InputError(f"features {self.kind!r} are not known; choose {', '.join(KINDS)}")
+        if (self.wavlm is None) != (self.kind == "baseline"):
+            raise InputError(
+                f"features {self.kind!r}: WavLM's weights go with wavlm and both, and with them "
+                "only; give --wavlm=FILE, the .safetensors or .pt of WavLM-Large"
+                if self.wavlm is None
+                else f"--wavlm={self.wavlm}: features {self.kind!r} do without WavLM"
+            )
+
+    def describe(self) -> dict[str, str]:
+        """What the features follow from; JSON-ready."""
+        weights = {} if self.wavlm is None else {"wavlm_sha256": hash_file(self.wavlm)}
+        return {"features": self.kind, **weights}
+
+    def listen(self, audio: Audio, *, num_frames: int) -> np.ndarray:
+        """Features of a whole recording.
+
+        Args:
+          audio: [n] float32, mono, 16 kHz.
+          num_frames: rows wanted; sound is padded with silence or cut.
+
+        Returns:
+          [t, a] float32; a is 35, 1024 or 1059.
+        """
+        tables = []
+        if self.wavlm is not None:
+            tables.append(_load_wavlm(self.wavlm)(audio, num_frames=num_frames))
+        if self.kind != "wavlm":
+            tables.append(speech_features(audio, num_frames=num_frames))
+        return np.concatenate(tables, axis=1)
+
+
+@functools.cache
+def _load_wavlm(path: str):
+    from gesture_jax.data.wavlm_features import WavLMFeatures  # Not without need: it loads JAX.
+
+    return WavLMFeatures.load(path)
 
 
 def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarray:

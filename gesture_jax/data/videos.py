@@ -1,7 +1,7 @@
-"""A data set from any folder of videos with sound: what `prepare --videos=DIR` makes.
+"""Videos as takes: any folder of videos with sound, for `prepare --videos=DIR`.
 
 Who speaks is read off the names: `SPEAKER#ID.mp4`, or `SPEAKER/CLIP.mp4`; else each file is a
-speaker of its own. Long videos are cut into clips. Files that cannot be used are left out, by name.
+speaker of its own. The sound is the `.wav` beside the video, or the video's own.
 """
 
 import collections
@@ -10,118 +10,279 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from gesture_jax.data import clips, media, speech
+from gesture_jax.data import framing, images, media, pose, preparation, scenes, speech
 from gesture_jax.data.clips import Clip
+from gesture_jax.data.framing import Crop
+from gesture_jax.data.media import FPS, SAMPLES_PER_FRAME
+from gesture_jax.data.parts import LeftOut, fingerprint
 from gesture_jax.errors import InputError
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")
-# Shorter ones hold no movement to learn from.
-_SHORTEST_FRAMES = media.FPS
-# The end of a clip that is for testing holds a window of stage 2, where the clip is long enough.
-_TEST_END_FRAMES = 4 * media.FPS
+# A person has to be seen in this share of the pictures that are searched.
+_LEAST_SEEN = 0.5
+# A clip is silent where less than this share of its frames is louder than -50 dB.
+_LEAST_HEARD = 0.1
+_SILENCE_RMS = 10 ** (-50 / 20)
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """A stretch of a video: one clip of the data set.
+class Settings:
+    """How videos become clips.
 
     Attributes:
-      path: the video.
-      clip_id: "speaker#id".
-      start: its first frame, of 25 a second.
-      stop: the frame after its last one.
+      size: side of the frames in pixels.
+      min_sec: shorter clips are left out.
+      max_sec: longer scenes are cut into clips of equal length.
+      require_person: leaves out what shows nobody, by the pose model.
+      hearing: what is computed of the sound.
     """
 
+    size: int
+    min_sec: float = 3.2
+    max_sec: float = 15.0
+    require_person: bool = False
+    hearing: speech.Hearing = dataclasses.field(default_factory=speech.Hearing)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoTake:
+    """A video, or an interval of one; see `parts.Take`.
+
+    Attributes:
+      name: for people.
+      path: the video.
+      audio_path: where its sound is; may be the video.
+      clip_id: "speaker#id", of the whole take.
+      settings: how it becomes clips.
+      crop: which square; None is the square around the person in each scene.
+      start_sec: where it begins.
+      stop_sec: where it ends; None is the end.
+      split: "train" or "test"; None leaves it to the rule.
+    """
+
+    name: str
     path: pathlib.Path
+    audio_path: pathlib.Path
     clip_id: str
-    start: int
-    stop: int
+    settings: Settings
+    crop: Crop | None
+    start_sec: float = 0.0
+    stop_sec: float | None = None
+    split: str | None = None
 
     @property
     def speaker(self) -> str:
         return self.clip_id.split("#")[0]
+
+    def follows_from(self) -> Mapping[str, Any]:
+        """See `parts.Take`; files count by name and size."""
+        settings = dataclasses.asdict(dataclasses.replace(self.settings, hearing=None))
+        return {
+            "clip_id": self.clip_id,
+            "files": [[path.name, path.stat().st_size] for path in (self.path, self.audio_path)],
+            "span_sec": [self.start_sec, self.stop_sec],
+            "crop": self.crop and dataclasses.asdict(self.crop),
+            "settings": {**settings, "hearing": self.settings.hearing.describe()},
+        }
+
+    def perform(self) -> Iterator[Clip | LeftOut]:
+        """See `parts.Take`: looks, then decodes again, holding one clip at a time."""
+        span = {"start_sec": self.start_sec, "stop_sec": self.stop_sec}
+        audio = media.read_audio(self.audio_path, **span)
+        searched = self.crop is None or self.settings.require_person
+        find_person = pose.find_person if searched else None
+        look = scenes.look_at(self.path, **span, find_person=find_person)
+        features = self.settings.hearing.listen(audio, num_frames=look.num_frames)
+        pictures = media.iterate_pictures(self.path, **span)
+        position = 0
+        for piece in self._cut(look):
+            sound = _stretch(audio, piece.start, piece.stop)
+            reason = self._refuse(piece, sound)
+            if reason is not None:
+                yield reason
+                continue
+            collections.deque(itertools.islice(pictures, piece.start - position), maxlen=0)
+            position = piece.stop
+            yield Clip(
+                clip_id=piece.clip_id,
+                speaker=self.speaker,
+                frames=self._crop(pictures, piece, look),
+                audio=sound,
+                speech=features[piece.start : piece.stop],
+                joints=np.zeros((len(piece), 0, 2), np.float32),
+                stress_times_sec=np.zeros(0, np.float32),
+            )
+
+    def _cut(self, look: scenes.Look) -> list["_Piece"]:
+        """Scenes to pieces of equal length, at most `max_sec`."""
+        most = round(self.settings.max_sec * FPS)
+        spans = []
+        for start, stop in look.scenes():
+            count = -(-(stop - start) // most)
+            ends = [start + round((stop - start) * k / count) for k in range(count + 1)]
+            spans += [(span, (start, stop)) for span in itertools.pairwise(ends)]
+        numbered = len(spans) > 1
+        return [
+            _Piece(
+                f"{self.clip_id}.{number:03d}" if numbered else self.clip_id,
+                *span,
+                people=[box for frame, box in look.people.items() if span[0] <= frame < span[1]],
+                scene=[box for f, box in look.people.items() if box and scene[0] <= f < scene[1]],
+            )
+            for number, (span, scene) in enumerate(spans)
+        ]
+
+    def _refuse(self, piece: "_Piece", sound: np.ndarray) -> LeftOut | None:
+        """Why a piece is no clip, None if it is one."""
+        seconds = len(piece) / FPS
+        refuse = lambda reason, detail: LeftOut(piece.clip_id, reason, detail, seconds)
+        if seconds < self.settings.min_sec:
+            least = self.settings.min_sec
+            return refuse("too short", f"lasts {seconds:.2f} s, wanted are {least:g} s")
+        heard = share_heard(sound)
+        if heard < _LEAST_HEARD:
+            return refuse("silent", f"{heard:.0%} of it is louder than -50 dB")
+        if piece.people and self.settings.require_person:
+            seen = np.mean([box is not None for box in piece.people])
+            if seen < _LEAST_SEEN:
+                return refuse("no person", f"somebody is seen in {seen:.0%} of its pictures")
+        if self.crop is None and not piece.scene:
+            return refuse("no person", "nobody to frame")
+        return None
+
+    def _crop(self, pictures: Iterator[np.ndarray], piece: "_Piece", look: scenes.Look):
+        """[t, size, size, 3] uint8 of a piece, from the running pictures."""
+        crop = self.crop or framing.frame_people(piece.scene, *look.size_px)
+        kept = []
+        for picture in itertools.islice(pictures, len(piece)):
+            try:
+                left, top, side = crop.find_box(picture.shape[1], picture.shape[0])
+            except InputError as error:
+                raise InputError(f"{self.path}: {error}") from None
+            inside = picture[top : top + side, left : left + side]
+            kept.append(images.square(inside, size=self.settings.size))
+        if len(kept) < len(piece):
+            seconds = (piece.start + len(kept)) / FPS
+            raise InputError(f"{self.path}: damaged; its picture ends after {seconds:.1f} s")
+        return np.stack(kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """Frames `start` to `stop` of a take, and where people are in it and in its scene."""
+
+    clip_id: str
+    start: int
+    stop: int
+    people: list
+    scene: list
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def find_takes(
+    videos_dir: str | os.PathLike, *, settings: Settings, crop: Crop | None
+) -> tuple[list[VideoTake], list[LeftOut]]:
+    """All videos below a folder, in the order of their names; and what is none of our business.
+
+    Args:
+      videos_dir: the folder.
+      settings: how they become clips.
+      crop: which square; None is the square around the person.
+
+    Raises:
+      InputError: where there is no such folder, no video, or two of one name.
+    """
+    folder = pathlib.Path(videos_dir)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one with videos in it")
+    takes, left_out, by_id = [], [], {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in VIDEO_ENDINGS or path.is_dir():
+            continue
+        name, audio_path = str(path.relative_to(folder)), _sound_of(path)
+        if not all(p.resolve().is_relative_to(folder.resolve()) for p in (path, audio_path)):
+            left_out.append(LeftOut(name, "leaves the folder", "a link to somewhere else"))
+            continue
+        if not path.is_file():
+            left_out.append(LeftOut(name, "cannot be read", "a link to nowhere"))
+            continue
+        clip_id = _clip_id(path, folder)
+        twin = by_id.setdefault(clip_id, path)
+        if twin != path:
+            raise InputError(f"{path}: has the same speaker and id as {twin}; rename one of them")
+        takes.append(VideoTake(name, path, audio_path, clip_id, settings, crop))
+    if not takes:
+        endings = " ".join(VIDEO_ENDINGS)
+        raise InputError(f"{folder}: no videos here; files wanted that end in one of {endings}")
+    return takes, left_out
 
 
 def write_videos(
     videos_dir: str | os.PathLike,
     out_dir: str | os.PathLike,
     *,
-    size: int,
-    crop_px: int = 0,
-    max_sec: float = 15.0,
+    settings: Settings,
+    crop: Crop | None = Crop(),  # noqa: B008
     test_fraction: float = 0.1,
-) -> dict[str, str] | None:
-    """Writes all videos below a folder as clips.
+    run: preparation.Runner | None = None,
+) -> preparation.Report | None:
+    """Makes a data set of all videos below a folder.
 
     Args:
       videos_dir: the folder.
       out_dir: the data set's folder.
-      size: side of the frames in pixels; the central square is scaled to it.
-      crop_px: border shaved off all four sides first.
-      max_sec: longer videos are cut into clips of equal length, at most this.
-      test_fraction: of each speaker's clips, the last ones; where a speaker has too few clips for
-        that, of each clip's time, its end, but four seconds if they are not more than half of it.
+      settings: how videos become clips.
+      crop: which square; None is the square around the person.
+      test_fraction: of each speaker's clips; see `splits.split_clips`.
+      run: does the takes; by default this process.
 
     Returns:
-      The files left out and why; None where the same data set is there already.
+      What was made; None where the same data set is there already.
 
     Raises:
       InputError: where no video can be used, or `out_dir` holds something else.
     """
-    root, left_out = pathlib.Path(videos_dir), {}
-    names = {path: str(path.relative_to(root)) for path in _find_videos(root, left_out)}
-    whole = list(_measure(names, root, left_out))
-    splits = _split(_cut(whole, round(max_sec * media.FPS)), test_fraction)
-    progress = tqdm(total=sum(map(len, splits.values())), desc="prepare", unit="clip")
-
-    def read(split: str) -> Iterator[Clip]:
-        for path, pieces in itertools.groupby(splits[split], key=lambda piece: piece.path):
-            pieces = list(pieces)
-            try:
-                yield from _read(path, pieces, size=size, crop_px=crop_px)
-            except InputError as error:
-                left_out[names[path]] = _reason(error, path)
-            progress.update(len(pieces))
-
-    with progress:
-        wrote = clips.write_clips(
-            out_dir,
-            {split: lambda split=split: read(split) for split in splits},
-            size=size,
-            arguments={
-                "videos": {name: path.stat().st_size for path, name in names.items()},
-                "size": size,
-                "crop_px": crop_px,
-                "max_sec": max_sec,
-                "test_fraction": test_fraction,
-            },
-        )
-    return left_out if wrote else None
+    takes, left_out = find_takes(videos_dir, settings=settings, crop=crop)
+    return preparation.prepare(
+        takes,
+        out_dir,
+        size=settings.size,
+        hearing=settings.hearing,
+        arguments=describe(takes, settings=settings, test_fraction=test_fraction),
+        test_fraction=test_fraction,
+        left_out=left_out,
+        run=run,
+    )
 
 
-def _find_videos(folder: pathlib.Path, left_out: dict[str, str]) -> list[pathlib.Path]:
-    """Videos below a folder, in the order of their names."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give one with videos in it")
-    found, by_id = [], {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in VIDEO_ENDINGS or path.is_dir():
-            continue
-        if not path.resolve().is_relative_to(folder.resolve()):
-            left_out[str(path.relative_to(folder))] = "a link that leaves the folder"
-            continue
-        twin = by_id.setdefault(_clip_id(path, folder), path)
-        if twin != path:
-            raise InputError(f"{path}: has the same speaker and id as {twin}; rename one of them")
-        found.append(path)
-    if not found:
-        endings = " ".join(VIDEO_ENDINGS)
-        raise InputError(f"{folder}: no videos here; files wanted that end in one of {endings}")
-    return found
+def describe(
+    takes: Sequence[VideoTake], *, settings: Settings, test_fraction: float
+) -> dict[str, Any]:
+    """What a data set of videos follows from, JSON-ready, short enough to be told in an error."""
+    return {
+        "takes": f"{len(takes)}, fingerprint {fingerprint([t.follows_from() for t in takes])}",
+        **dataclasses.asdict(dataclasses.replace(settings, hearing=None)),
+        **settings.hearing.describe(),
+        "test_fraction": test_fraction,
+    }
+
+
+def share_heard(audio: np.ndarray) -> float:
+    """The share of 40 ms frames of 16 kHz sound that are louder than -50 dB, in [0, 1]."""
+    frames = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
+    loudness = np.sqrt(np.mean(np.square(frames.reshape(-1, SAMPLES_PER_FRAME)), axis=1))
+    return float(np.mean(loudness > _SILENCE_RMS)) if len(loudness) else 0.0
+
+
+def _sound_of(path: pathlib.Path) -> pathlib.Path:
+    beside = path.with_suffix(".wav")
+    return beside if beside.is_file() else path
 
 
 def _clip_id(path: pathlib.Path, folder: pathlib.Path) -> str:
@@ -131,95 +292,7 @@ def _clip_id(path: pathlib.Path, folder: pathlib.Path) -> str:
     return f"{speaker}#{path.stem}"
 
 
-def _measure(
-    names: Mapping[pathlib.Path, str], folder: pathlib.Path, left_out: dict[str, str]
-) -> Iterator[Piece]:
-    """Usable videos, each as one piece; nothing is decoded yet."""
-    failed = {}
-    for path, name in tqdm(names.items(), desc="look", unit="video"):
-        try:
-            length = round(media.measure_sec(path) * media.FPS)
-        except InputError as error:
-            failed[name] = _reason(error, path)
-            continue
-        if length >= _SHORTEST_FRAMES:
-            yield Piece(path, _clip_id(path, folder), 0, length)
-        else:
-            failed[name] = f"lasts {length / media.FPS:.2f} s, less than a second"
-    left_out.update(failed)
-    if len(failed) == len(names):
-        raise InputError(f"{folder}: no usable video; " + "; ".join(map(": ".join, failed.items())))
-
-
-def _cut(whole: Sequence[Piece], most_frames: int) -> list[Piece]:
-    """Videos to pieces of equal length, at most `most_frames`."""
-    pieces = []
-    for video in whole:
-        count = -(-video.stop // most_frames)
-        ends = [round(video.stop * number / count) for number in range(count + 1)]
-        for number, (start, stop) in enumerate(itertools.pairwise(ends)):
-            clip_id = video.clip_id if count == 1 else f"{video.clip_id}.{number:03d}"
-            pieces.append(dataclasses.replace(video, clip_id=clip_id, start=start, stop=stop))
-    return pieces
-
-
-def _split(pieces: Sequence[Piece], test_fraction: float) -> dict[str, list[Piece]]:
-    """The last clips of each speaker are for testing; of a speaker with few, the end of each."""
-    splits: dict[str, list[Piece]] = {"train": [], "test": []}
-    by_speaker = itertools.groupby(sorted(pieces, key=_by_speaker), key=lambda piece: piece.speaker)
-    for _, group in by_speaker:
-        own = list(group)
-        num_test = round(len(own) * test_fraction)
-        if num_test:
-            splits["train"] += own[:-num_test]
-            splits["test"] += own[-num_test:]
-            continue
-        for piece in own:
-            length = piece.stop - piece.start
-            end_length = max(round(length * test_fraction), _TEST_END_FRAMES)
-            border = piece.stop - min(end_length, length // 2)
-            splits["train"].append(dataclasses.replace(piece, stop=border))
-            end = f"{piece.clip_id}-end"
-            splits["test"].append(dataclasses.replace(piece, clip_id=end, start=border))
-    return splits
-
-
-def _by_speaker(piece: Piece) -> tuple:
-    return piece.speaker, piece.path, piece.start
-
-
-def _read(
-    path: pathlib.Path, pieces: Sequence[Piece], *, size: int, crop_px: int
-) -> Iterator[Clip]:
-    """The clips of one video, in order; decodes it once, holding one clip at a time."""
-    audio = media.read_audio(path)
-    features = speech.speech_features(audio, num_frames=pieces[-1].stop)
-    frames = media.iterate_video(path, size=size, crop_px=crop_px)
-    position = 0
-    for piece in pieces:
-        collections.deque(itertools.islice(frames, piece.start - position), maxlen=0)  # Skipped.
-        kept = list(itertools.islice(frames, piece.stop - piece.start))
-        position = piece.stop
-        if not kept:
-            seconds = piece.start / media.FPS
-            raise InputError(f"{path}: damaged; its picture ends before {seconds:.1f} s")
-        stop = piece.start + len(kept)
-        yield Clip(
-            clip_id=piece.clip_id,
-            speaker=piece.speaker,
-            frames=np.stack(kept),
-            audio=_stretch(audio, piece.start, stop),
-            speech=features[piece.start : stop],
-            joints=np.zeros((len(kept), 0, 2), np.float32),
-            stress_times_sec=np.zeros(0, np.float32),
-        )
-
-
 def _stretch(audio: np.ndarray, start: int, stop: int) -> np.ndarray:
     """The sound of frames start to stop, silence where it has ended."""
-    inside = audio[start * media.SAMPLES_PER_FRAME : stop * media.SAMPLES_PER_FRAME]
-    return np.pad(inside, (0, (stop - start) * media.SAMPLES_PER_FRAME - len(inside)))
-
-
-def _reason(error: InputError, path: pathlib.Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
+    inside = audio[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
+    return np.pad(inside, (0, (stop - start) * SAMPLES_PER_FRAME - len(inside)))

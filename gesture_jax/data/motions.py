@@ -1,0 +1,90 @@
+"""Data sets of motion features, extracted from clips by a trained stage 1."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gesture_jax.data import records
+from gesture_jax.data.media import FPS
+from gesture_jax.data.records import Record
+
+
+class MotionRecords(records.RecordsBuilder):
+    """Motion features of clips, as TFDS sees them."""
+
+    name = "motions"
+    FEATURES = {  # noqa: RUF012
+        "clip_id": records.text(),
+        "speaker": records.text(),
+        "num_frames": records.number(),
+        "motion": records.numbers(np.float32),
+        "speech": records.numbers(np.float32),
+    }
+
+
+def write_motions(
+    out_dir: str | os.PathLike,
+    motions_by_split: Mapping[str, Callable[[], Iterable[Record]]],
+    *,
+    metadata: Mapping[str, Any],
+) -> bool:
+    """Writes a data set of motion features, in constant memory.
+
+    Args:
+      out_dir: the data set's folder.
+      motions_by_split: for "train" and "test" a function that gives records with `clip_id`,
+        `speaker`, `motion` [t, d] and `speech` [t, a].
+      metadata: JSON-ready; where the motions come from. `MotionSource.metadata` gives it back.
+
+    Returns:
+      False where the same data set is there already: nothing was done.
+
+    Raises:
+      InputError: where `out_dir` holds something else, or a split turns out to be empty.
+    """
+    notes = {split: records.SplitNotes() for split in motions_by_split}
+
+    def serialized(split: str) -> Iterator[bytes]:
+        for record in motions_by_split[split]():
+            tables = {key: np.asarray(record[key], np.float32) for key in ("motion", "speech")}
+            num_frames = len(tables["motion"])
+            if len(tables["speech"]) != num_frames:
+                raise ValueError(f"{record['clip_id']}: speech and motion differ in length")
+            dims = {key: table.shape[1] for key, table in tables.items()}
+            notes[split].add(record["clip_id"], record["speaker"], num_frames, dims)
+            flat = {key: table.ravel() for key, table in tables.items()}
+            yield MotionRecords.serialize({**record, **flat, "num_frames": num_frames})
+
+    return records.write_dataset(
+        out_dir,
+        {MotionRecords: {split: lambda split=split: serialized(split) for split in notes}},
+        finish=lambda folder: {"fps": FPS, **metadata, **records.summarise(notes, fps=FPS)},
+        arguments=metadata,
+    )
+
+
+class MotionSource(records.RecordSource):
+    """Motion features by number: `clip_id`, `speaker`, `motion` [t, d], `speech` [t, a].
+
+    Attributes:
+      motion_dim: d.
+      speech_dim: a.
+    """
+
+    KIND = MotionRecords.name
+    REMEDY = "make one with `python -m gesture_jax.extract --stage1=WORKDIR --data=DATASET`"
+
+    @property
+    def motion_dim(self) -> int:
+        return self.metadata["dims"]["motion"]
+
+    @property
+    def speech_dim(self) -> int:
+        return self.metadata["dims"]["speech"]
+
+    def _decode(self, record: Record, index: int) -> Record:
+        count = record["num_frames"]
+        tables = {key: record[key].reshape(count, -1) for key in ("motion", "speech")}
+        return {**records.decode_texts(record), **tables}

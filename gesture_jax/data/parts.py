@@ -1,0 +1,253 @@
+"""Takes, done one by one and kept: what makes preparation parallel, and resumable anywhere.
+
+A take is a recording to be turned into clips: a video, an interval of one, a drawn performance. What
+comes of it is a part, a folder that is complete or not there:
+
+    DATASET.parts/NAME-HASH/{facts.json, clips.array_record, frames.array_record}
+
+The hash is that of everything the part follows from, so that a part is never taken for another.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol
+
+from array_record.python.array_record_module import ArrayRecordReader
+from tqdm import tqdm
+
+from gesture_jax.data import clips, records
+from gesture_jax.data.clips import Clip
+from gesture_jax.errors import InputError
+
+_FACTS = "facts.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A recording, or a stretch of one, that is not in the data set.
+
+    Attributes:
+      name: of the recording or clip.
+      reason: in a few words, the same for all of a kind.
+      detail: the figures.
+      seconds: how long it is; 0 where that is not known.
+    """
+
+    name: str
+    reason: str
+    detail: str = ""
+    seconds: float = 0.0
+
+
+class Take(Protocol):
+    """A recording to be turned into clips; pickled on its way to a worker."""
+
+    name: str
+    """For people; unique."""
+    split: str | None
+    """"train" or "test" for all its clips; None leaves it to the rule."""
+
+    def follows_from(self) -> Mapping[str, Any]:
+        """JSON-ready; all that its clips follow from."""
+
+    def perform(self) -> Iterator[Clip | LeftOut]:
+        """Its clips in order, and the stretches that are none.
+
+        Raises:
+          InputError: where it cannot be used, or not to its end.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What came of a take.
+
+    Attributes:
+      name: of the take.
+      split: "train" or "test" for all its clips, or None.
+      clips: for each clip `clip_id`, `speaker`, `num_frames` and `dims`.
+      left_out: what is missing, and why.
+      path: its folder.
+    """
+
+    name: str
+    split: str | None
+    clips: Sequence[Mapping[str, Any]]
+    left_out: Sequence[LeftOut]
+    path: pathlib.Path
+
+    def read_clip(self, index: int) -> bytes:
+        """The record of a clip."""
+        return next(_read(self.path / "clips.array_record", index, index + 1))
+
+    def read_frames(self, start: int, stop: int) -> Iterator[bytes]:
+        """Records of frames, numbered through over the clips."""
+        return _read(self.path / "frames.array_record", start, stop)
+
+
+def make_parts(parts_dir: pathlib.Path, takes: Sequence[Take], *, num_workers: int) -> None:
+    """Does the takes that are not done, in this process or by workers.
+
+    Args:
+      parts_dir: where the parts are.
+      takes: all of them.
+      num_workers: processes; 0 is this one.
+    """
+    missing = [take for take in takes if not _folder(parts_dir, take).exists()]
+    with tqdm(
+        total=len(takes), initial=len(takes) - len(missing), desc="prepare", unit="take"
+    ) as bar:
+        if num_workers == 0:
+            for take in missing:
+                make_part(parts_dir, take)
+                bar.update()
+        else:
+            _make_by_workers(parts_dir, missing, num_workers, bar)
+
+
+def make_part(parts_dir: pathlib.Path, take: Take) -> None:
+    """Does one take, unless it is done."""
+    folder = _folder(parts_dir, take)
+    if folder.exists():
+        return
+    parts_dir.mkdir(parents=True, exist_ok=True)
+    beside = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parts_dir))
+    try:
+        (beside / _FACTS).write_text(json.dumps(_perform(take, beside)))
+        _put(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def read_parts(parts_dir: pathlib.Path, takes: Iterable[Take]) -> list[Part]:
+    """The parts of takes that are done, in the order of the takes."""
+    parts = []
+    for take in takes:
+        folder = _folder(parts_dir, take)
+        facts = json.loads((folder / _FACTS).read_text())
+        left_out = [LeftOut(**entry) for entry in facts["left_out"]]
+        parts.append(Part(take.name, take.split, facts["clips"], left_out, folder))
+    return parts
+
+
+def fingerprint(value: Any) -> str:
+    """A short name for anything JSON-ready."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _make_by_workers(
+    parts_dir: pathlib.Path, takes: Sequence[Take], num_workers: int, bar: tqdm
+) -> None:
+    """Hands takes to processes; one that kills its process costs that take alone."""
+    suspects = list(takes)
+    # Spawned, since threads of the libraries do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=context)
+    try:
+        running = {pool.submit(make_part, parts_dir, take): take for take in takes}
+        for done in concurrent.futures.as_completed(running):
+            done.result()
+            suspects.remove(running[done])
+            bar.update()
+    except BrokenProcessPool:
+        for take in suspects:
+            _make_alone(parts_dir, take, context)
+            bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _make_alone(parts_dir: pathlib.Path, take: Take, context: Any) -> None:
+    try:
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            pool.submit(make_part, parts_dir, take).result()
+    except BrokenProcessPool:
+        make_part(parts_dir, _Deadly(take))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Deadly:
+    """Stands in for a take that kills the process that does it."""
+
+    take: Take
+
+    @property
+    def name(self) -> str:
+        return self.take.name
+
+    @property
+    def split(self) -> str | None:
+        return self.take.split
+
+    def follows_from(self) -> Mapping[str, Any]:
+        return self.take.follows_from()
+
+    def perform(self) -> Iterator[LeftOut]:
+        yield LeftOut(self.name, "kills its process", "out of memory, or the decoder crashed")
+
+
+def _perform(take: Take, folder: pathlib.Path) -> dict[str, Any]:
+    """Writes the records of a take, and gives the facts of its part."""
+    done: list[dict[str, Any]] = []
+    left_out: list[LeftOut] = []
+    clip_writer = records.open_writer(folder / "clips.array_record")
+    frame_writer = records.open_writer(folder / "frames.array_record")
+    try:
+        for item in take.perform():
+            if isinstance(item, LeftOut):
+                left_out.append(item)
+                continue
+            record, frames = clips.encode_clip(item)
+            clip_writer.write(record)
+            for frame in frames:
+                frame_writer.write(frame)
+            done.append(_facts(item))
+    except InputError as error:
+        left_out.append(LeftOut(take.name, "cannot be read", str(error)))
+    finally:
+        clip_writer.close()
+        frame_writer.close()
+    return {"clips": done, "left_out": [dataclasses.asdict(entry) for entry in left_out]}
+
+
+def _facts(clip: Clip) -> dict[str, Any]:
+    return {
+        "clip_id": clip.clip_id,
+        "speaker": clip.speaker,
+        "num_frames": len(clip.frames),
+        "dims": {"speech": clip.speech.shape[1], "joints": 2 * clip.joints.shape[1]},
+    }
+
+
+def _folder(parts_dir: pathlib.Path, take: Take) -> pathlib.Path:
+    name = re.sub(r"[^\w#.-]+", "_", take.name)[-60:]
+    return parts_dir / f"{name}-{fingerprint([records.FORMAT_VERSION, take.follows_from()])}"
+
+
+def _put(beside: pathlib.Path, folder: pathlib.Path) -> None:
+    try:
+        os.replace(beside, folder)
+    except OSError:
+        if not folder.exists():  # Else another worker was faster, with the same.
+            raise
+
+
+def _read(path: pathlib.Path, start: int, stop: int) -> Iterator[bytes]:
+    if stop <= start:
+        return
+    reader = ArrayRecordReader(str(path))
+    try:
+        for index in range(start, stop):
+            yield from reader.read([index])
+    finally:
+        reader.close()

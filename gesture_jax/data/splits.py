@@ -1,0 +1,86 @@
+"""Which clips are for testing."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+
+from gesture_jax.data.media import FPS
+from gesture_jax.data.parts import Part
+
+# The end of a clip that is for testing holds a window of stage 2, where the clip is long enough.
+_TEST_END_FRAMES = 4 * FPS
+SPLITS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """A clip of the data set: a clip of a part, or one end of it.
+
+    Attributes:
+      part: where it is.
+      index: which of the part's clips.
+      clip_id: its name.
+      start: first frame, within the clip.
+      stop: the frame after the last.
+    """
+
+    part: Part
+    index: int
+    clip_id: str
+    start: int
+    stop: int
+
+    @property
+    def speaker(self) -> str:
+        return self.part.clips[self.index]["speaker"]
+
+    @property
+    def is_whole(self) -> bool:
+        return self.stop - self.start == self.part.clips[self.index]["num_frames"]
+
+    @property
+    def first_frame(self) -> int:
+        """Its first frame, numbered through over the part."""
+        before = self.part.clips[: self.index]
+        return sum(clip["num_frames"] for clip in before) + self.start
+
+
+def split_clips(parts: Sequence[Part], *, test_fraction: float) -> dict[str, list[Stretch]]:
+    """Train and test clips, in the order of speakers and takes.
+
+    Takes say themselves where their clips belong. Of the rest, each speaker's last clips are for
+    testing; where a speaker has too few clips for that, each one's end, but four seconds if they
+    are not more than half of it.
+
+    Args:
+      parts: all that was prepared.
+      test_fraction: of each speaker's clips, or of a clip's time.
+    """
+    splits: dict[str, list[Stretch]] = {split: [] for split in SPLITS}
+    undecided: dict[str, list[Stretch]] = collections.defaultdict(list)
+    for part in parts:
+        for index, clip in enumerate(part.clips):
+            whole = Stretch(part, index, clip["clip_id"], 0, clip["num_frames"])
+            (splits[part.split] if part.split else undecided[whole.speaker]).append(whole)
+    for speaker in sorted(undecided):
+        own = undecided[speaker]
+        num_test = round(len(own) * test_fraction)
+        if num_test:
+            splits["train"] += own[:-num_test]
+            splits["test"] += own[-num_test:]
+        else:
+            for whole in own:
+                train, test = _split_in_time(whole, test_fraction)
+                splits["train"].append(train)
+                splits["test"].append(test)
+    return splits
+
+
+def _split_in_time(whole: Stretch, test_fraction: float) -> tuple[Stretch, Stretch]:
+    end_length = max(round(whole.stop * test_fraction), _TEST_END_FRAMES)
+    border = whole.stop - min(end_length, whole.stop // 2)
+    end = f"{whole.clip_id}-end"
+    return (
+        dataclasses.replace(whole, stop=border),
+        dataclasses.replace(whole, clip_id=end, start=border),
+    )

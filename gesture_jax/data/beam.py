@@ -1,6 +1,5 @@
 """Takes by Apache Beam (extra `[beam]`), for corpora beyond one machine."""
 
-import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -33,5 +32,10 @@ def make_parts(parts_dir: pathlib.Path, takes: Sequence[Take], *, beam_args: Seq
             pipeline
             | apache_beam.Create(list(takes))
             | apache_beam.Reshuffle()  # Else the runner may fuse all takes into one bundle.
-            | apache_beam.Map(functools.partial(make_part, parts_dir))
+            | apache_beam.Map(_make_part, parts_dir)
         )
+
+
+def _make_part(take, parts_dir):
+    """Without type hints, since Beam checks a pipeline's by `issubclass`."""
+    make_part(parts_dir, take)

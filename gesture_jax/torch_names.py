@@ -84,7 +84,7 @@ def denoiser_table(num_layers: int = 8, num_speech_layers: int = 2) -> Table:
 
 
 def wavlm_table(num_layers: int = 24, *, conv_bias: bool = False) -> Table:
-    """The arrays of transformers' `WavLMModel`, Large structure, for `WavLM`; 486 of Large."""
+    """The arrays of transformers' `WavLMModel`, Large structure, for `WavLM`; 487 of Large."""
     table: Table = {}
     for index in range(_NUM_WAVLM_CONVS):
         theirs = f"feature_extractor.conv_layers.{index}"

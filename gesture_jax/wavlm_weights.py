@@ -105,7 +105,5 @@ def _infer_config(
         num_heads=num_heads,
         position_kernel=size("encoder.pos_conv_embed.conv.weight_v", 2, usual.position_kernel),
         position_groups=latent // max(group, 1),
-        num_buckets=size(
-            "encoder.layers.0.attention.rel_attn_embed.weight", 0, usual.num_buckets
-        ),
+        num_buckets=size("encoder.layers.0.attention.rel_attn_embed.weight", 0, usual.num_buckets),
     )

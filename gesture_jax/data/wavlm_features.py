@@ -7,6 +7,7 @@ every chunk's frames are frames of the whole, and the interpolation knows no chu
 """
 
 import hashlib
+import itertools
 import math
 import os
 from typing import Any
@@ -27,7 +28,14 @@ class WavLMFeatures:
     """Speech to the last hidden states of a WavLM, 25 rows a second.
 
     Attention reads all of a recording, so chunks can only be close to the whole, not equal: a frame
-    hears at most `chunk_sec`, and at least half of `overlap_sec` on either side of it.
+    hears at most `chunk_sec`, and at least (overlap_sec - fade_sec) / 2 on either side of it, which
+    at the defaults is 2.5 s and clears the 1.3 s of the convolution of positions.
+
+    Measured on a minute of synthetic sound at the defaults, features having a standard deviation
+    of 1, away from seams: with random weights of a narrow network, whose attention is flat, 0.02 to
+    0.03 on average and 0.23 at most, which longer chunks lower and overlap does not; with the same
+    weights and an attention that falls with the distance, 4e-4 and 0.03 (0.06 with 4 s of overlap).
+    On WavLM-Large's own weights it was not measured.
 
     Attributes:
       sha256: of the file of weights, in hexadecimal digits; empty where there is none.
@@ -125,7 +133,7 @@ class WavLMFeatures:
     def _weights(self, starts: list[int]) -> np.ndarray:
         """[chunks, chunk]: one in the middle, falling to zero where the next one takes over."""
         weights = np.ones((len(starts), self._chunk), np.float32)
-        for index, (start, following) in enumerate(zip(starts, starts[1:])):
+        for index, (start, following) in enumerate(itertools.pairwise(starts)):
             middle = (following + start + self._chunk) / 2
             frame = np.arange(following, start + self._chunk)
             rising = np.clip((frame + 0.5 - middle) / self._fade + 0.5, 0.0, 1.0)

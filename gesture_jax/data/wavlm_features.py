@@ -33,9 +33,9 @@ class WavLMFeatures:
 
     Measured on a minute of synthetic sound at the defaults, features having a standard deviation
     of 1, away from seams: with random weights of a narrow network, whose attention is flat, 0.02 to
-    0.03 on average and 0.23 at most, which longer chunks lower and overlap does not; with the same
-    weights and an attention that falls with the distance, 4e-4 and 0.03 (0.06 with 4 s of overlap).
-    On WavLM-Large's own weights it was not measured.
+    0.03 on average and 0.23 at most, which longer chunks lower and overlap does not; with an
+    attention that falls with the distance and a ten times stronger convolution of positions, 4e-4
+    and 0.03 (0.06 with 4 s of overlap). On WavLM-Large's own weights it was not measured.
 
     Attributes:
       sha256: of the file of weights, in hexadecimal digits; empty where there is none.

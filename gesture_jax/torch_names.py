@@ -1,7 +1,8 @@
 """Which array of a PyTorch state dict goes where in our trees: one table a reference network."""
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,28 @@ class Target(NamedTuple):
 
 # From the name of a PyTorch array to its places with us; no place where we have no use for it.
 Table = dict[str, tuple[Target, ...]]
+
+_NUM_WAVLM_CONVS = 7
+# From transformers' names of WavLM to fairseq's, in this order.
+_FAIRSEQ = (
+    (r"(conv_layers\.\d+)\.conv\.", r"\1.0."),
+    (r"(conv_layers\.\d+)\.layer_norm\.", r"\1.2.1."),
+    (r"^feature_projection\.layer_norm", "layer_norm"),
+    (r"^feature_projection\.projection", "post_extract_proj"),
+    (r"^masked_spec_embed", "mask_emb"),
+    (r"pos_conv_embed\.conv", "pos_conv.0"),
+    (r"(\.layers\.\d+)\.layer_norm", r"\1.self_attn_layer_norm"),
+    (r"feed_forward\.intermediate_dense", "fc1"),
+    (r"feed_forward\.output_dense", "fc2"),
+    (r"\.attention\.", ".self_attn."),
+    (r"gru_rel_pos_linear", "grep_linear"),
+    (r"gru_rel_pos_const", "grep_a"),
+    (r"rel_attn_embed", "relative_attention_bias"),
+)
+_WEIGHT_NORM = (
+    (r"\.weight_g$", ".parametrizations.weight.original0"),
+    (r"\.weight_v$", ".parametrizations.weight.original1"),
+)
 
 
 def deviation_table() -> Table:
@@ -58,6 +81,65 @@ def denoiser_table(num_layers: int = 8, num_speech_layers: int = 2) -> Table:
         for number, name in enumerate(("self", "speech", "feedforward"), start=1):
             table |= _linear(f"{theirs}.film{number}.block.1", f"{ours}/{name}_film")
     return table
+
+
+def wavlm_table(num_layers: int = 24, *, conv_bias: bool = False) -> Table:
+    """The arrays of transformers' `WavLMModel`, Large structure, for `WavLM`; 487 of Large."""
+    table: Table = {}
+    for index in range(_NUM_WAVLM_CONVS):
+        theirs = f"feature_extractor.conv_layers.{index}"
+        # From (out, in, samples) to (samples, in, out), which is the axes reversed.
+        convolution = _linear(f"{theirs}.conv", f"conv{index}")
+        if not conv_bias:
+            del convolution[f"{theirs}.conv.bias"]
+        table |= convolution | _norm(f"{theirs}.layer_norm", f"conv{index}_norm")
+    positions = "encoder.pos_conv_embed.conv"
+    table |= {
+        **_norm("feature_projection.layer_norm", "in_norm"),
+        **_linear("feature_projection.projection", "in"),
+        f"{positions}.weight_g": (_target("position_conv", "scale", _squeeze(0, 1)),),
+        f"{positions}.weight_v": (_target("position_conv", "direction", np.transpose),),
+        f"{positions}.bias": (_target("position_conv", "bias"),),
+        "encoder.layers.0.attention.rel_attn_embed.weight": (Target("params", ("position_bias",)),),
+        **_norm("encoder.layer_norm", "out_norm"),
+    }
+    for index in range(num_layers):
+        table |= _wavlm_layer(f"encoder.layers.{index}", f"layer_{index}")
+    return table
+
+
+def wavlm_spelling(names: Collection[str]) -> Callable[[str], str]:
+    """How a file with these names spells the names of `wavlm_table`.
+
+    Microsoft's release has fairseq's names; newer PyTorch has others for a normalised weight.
+    """
+    changes = _WEIGHT_NORM if any(".parametrizations." in name for name in names) else ()
+    if "post_extract_proj.weight" in names:
+        changes = (*_FAIRSEQ, *changes)
+
+    def spell(name: str) -> str:
+        for pattern, replacement in changes:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    return spell
+
+
+def _wavlm_layer(theirs: str, ours: str) -> Table:
+    attention = f"{theirs}.attention"
+    places = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"}
+    table = _linear(f"{attention}.gru_rel_pos_linear", f"{ours}/attention/gates")
+    for name, place in places.items():
+        table |= _linear(f"{attention}.{name}", f"{ours}/attention/{place}")
+    weight = _target(f"{ours}/attention", "gate_weight", _squeeze(0, 2, 3))
+    return {
+        **table,
+        f"{attention}.gru_rel_pos_const": (weight,),
+        **_norm(f"{theirs}.layer_norm", f"{ours}/attention_norm"),
+        **_linear(f"{theirs}.feed_forward.intermediate_dense", f"{ours}/feedforward_in"),
+        **_linear(f"{theirs}.feed_forward.output_dense", f"{ours}/feedforward_out"),
+        **_norm(f"{theirs}.final_layer_norm", f"{ours}/feedforward_norm"),
+    }
 
 
 def _extractor_table() -> Table:
@@ -205,6 +287,10 @@ def _batch_norm(theirs: str, ours: str) -> Table:
         f"{theirs}.running_var": (Target("batch_stats", (*path, "var")),),
         f"{theirs}.num_batches_tracked": (),
     }
+
+
+def _squeeze(*axes: int) -> Callable[[np.ndarray], np.ndarray]:
+    return functools.partial(np.squeeze, axis=axes)
 
 
 def _target(path: str, leaf: str, layout: Callable = np.asarray) -> Target:

@@ -45,7 +45,7 @@ _STORAGES = {
 def read_checkpoint(path: str | os.PathLike) -> StateDict:
     """The state dict of a file that `torch.save` wrote (PyTorch 1.6 or later).
 
-    A dict with a "state_dict" entry is entered; a "module." before all names is dropped.
+    A dict with a "state_dict" or "model" entry is entered; a "module." before all names is dropped.
 
     Raises:
       InputError: where the file is missing, is not such a checkpoint, or its pickle names anything
@@ -78,7 +78,7 @@ def deviation_variables(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     model = DeviationModel()
     image = jax.ShapeDtypeStruct((1, model.resolution, model.resolution, 3), jnp.float32)
     abstract = jax.eval_shape(model.init, jax.random.key(0), image, image)
-    return _place(state_dict, torch_names.deviation_table(), abstract)
+    return place(state_dict, torch_names.deviation_table(), abstract)
 
 
 def denoiser_params(model: MotionDenoiser, state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -89,11 +89,15 @@ def denoiser_params(model: MotionDenoiser, state_dict: Mapping[str, np.ndarray])
     """
     table = torch_names.denoiser_table(model.num_layers, model.num_speech_layers)
     abstract = jax.eval_shape(model.init_variables, jax.random.key(0))
-    return _place(state_dict, table, abstract)["params"]
+    return place(state_dict, table, abstract)["params"]
 
 
-def _place(state_dict: Mapping[str, np.ndarray], table: torch_names.Table, abstract: Any) -> Any:
-    """The tree of `abstract`, filled from the arrays; every one of them must be found and fit."""
+def place(state_dict: Mapping[str, np.ndarray], table: torch_names.Table, abstract: Any) -> Any:
+    """The tree of `abstract`, filled from the arrays; every one of them must be found and fit.
+
+    Raises:
+      InputError: naming the arrays that are missing, left over or misshapen.
+    """
     wanted = flax.traverse_util.flatten_dict(abstract)
     placed: dict[tuple[str, ...], np.ndarray] = {}
     misshapen = []
@@ -203,8 +207,9 @@ def _open_pickle(path: pathlib.Path, archive: zipfile.ZipFile) -> tuple[io.Bytes
 
 
 def _find_state_dict(path: pathlib.Path, root: Any) -> dict[str, _Tensor]:
-    if isinstance(root, dict) and isinstance(root.get("state_dict"), dict):
-        root = root["state_dict"]
+    for entry in ("state_dict", "model"):
+        if isinstance(root, dict) and isinstance(root.get(entry), dict):
+            root = root[entry]
     if not isinstance(root, dict) or not root:
         raise InputError(f"{path}: holds no state dict, but a {type(root).__name__}")
     strangers = [name for name, value in root.items() if not isinstance(value, _Tensor)]

@@ -15,7 +15,10 @@ _FLOORS = [
     {"errors", "array_types"},
     {"ops", "diffusion", "sharding", "optim", "presets", "writer"},
     {"models"},
-    {"data", "metrics", "checkpoints", "pretrained", "torch_names", "torch_weights"},
+    {
+        "data", "metrics", "checkpoints", "pretrained", "torch_names", "torch_weights",
+        "safetensors", "wavlm_weights",
+    },
     {"stage1", "stage2", "animator", "generator"},
     {"train_lib", "jobs"},
     {

@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import torch_weights
+from gesture_jax import torch_weights, wavlm_weights
 from gesture_jax.animator import Animator
 from gesture_jax.diffusion.samplers import guided
 from gesture_jax.models.denoiser import MotionDenoiser
+from gesture_jax.models.wavlm import WavLM
 from gesture_jax.ops import rotation
 
 _BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "parity"
@@ -132,3 +133,17 @@ def test_denoiser_parity(recipe):
         error = np.abs(np.asarray(value) - golden[name]).max()
         print(f"denoiser, {name}: largest error {error:.2e}")
         assert error < 1e-3
+
+
+def test_wavlm_parity(recipe):
+    golden = _golden("golden_wavlm_narrow.npz")
+    seed = int(golden["seed"])
+    state_dict = recipe.build_state_dict("wavlm_narrow.json", seed)
+    config, params = wavlm_weights.wavlm_params(state_dict)
+    waveform = recipe.build_waveform(seed)
+    waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+    hidden = jax.jit(WavLM(config).apply)({"params": params}, waveform[None])[0]
+    error = np.abs(np.asarray(hidden) - golden["last_hidden_state"]).max()
+    print(f"WavLM: largest error {error:.2e}")
+    assert hidden.shape == (159, 64) and len(state_dict) == len(jax.tree.leaves(params)) == 88
+    assert error < 1e-4

@@ -13,6 +13,9 @@ from ml_collections import ConfigDict
 
 from gesture_jax import presets
 
+# Drawn people are endless; nothing needs to be made of few.
+_NO_AUGMENTATION = {"swap": 0.0, "mirror": 0.0, "jitter": 0.0}
+
 
 def get_config(preset: str = "paper") -> ConfigDict:
     """The config of a preset: "paper", "demo" or "smoke"."""
@@ -40,6 +43,11 @@ def _paper() -> dict:
             "procedural_clip_sec": 5.0,
             # Keeps decoded frames in memory: for data sets of minutes, not hours.
             "cache": False,
+            # Processes that decode; 0 is a thread of this one.
+            "num_workers": 2,
+            # TPSMM's: half of the pairs swapped in time, of the others half mirrored, colours by a
+            # tenth.
+            "augment": {"swap": 0.5, "mirror": 0.5, "jitter": 0.1},
             "eval_frames_per_clip": 8,
         },
         "model": {
@@ -84,7 +92,13 @@ def _demo() -> dict:
         "eval_every_steps": 650,
         "checkpoint_every_steps": 650,
         # Two windows of stage 2 each.
-        "data": {"procedural_clips": 120, "procedural_clip_sec": 6.6, "cache": True},
+        "data": {
+            "procedural_clips": 120,
+            "procedural_clip_sec": 6.6,
+            "cache": True,
+            "num_workers": 0,
+            "augment": _NO_AUGMENTATION,
+        },
         "model": {
             "resolution": 64,
             "width": 8,
@@ -115,6 +129,8 @@ def _smoke() -> dict:
             "procedural_identities": 2,
             "procedural_clip_sec": 4.0,
             "cache": True,
+            "num_workers": 0,
+            "augment": _NO_AUGMENTATION,
             "eval_frames_per_clip": 2,
         },
         "model": {

@@ -42,6 +42,10 @@ def _paper() -> dict:
             # Extracts missing motions before training.
             "extract_missing": False,
             "window_stride": 10,
+            # The kind of speech features that the data have to have: "baseline", "wavlm", "both".
+            "features": "baseline",
+            # Processes that read; 0 is a thread of this one.
+            "num_workers": 0,
         },
         # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
         "motion_space": "angles",
@@ -50,6 +54,8 @@ def _paper() -> dict:
         "stage1_step": 0,
         "feature_dim": 0,
         "speech_dim": 0,
+        # Of the file of WavLM's weights, where the features are its.
+        "wavlm_sha256": "",
         "model": {
             "window": 80,
             "num_prior": 5,

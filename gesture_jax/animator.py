@@ -178,6 +178,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
             "stage1_workdir": str(pathlib.Path(stage1_workdir).absolute()),
             "stage1_step": checkpoints.newest_step(stage1_workdir),
             "data_path": str(pathlib.Path(data_path).absolute()),
+            **sources["train"].hearing,
         },
     )
 

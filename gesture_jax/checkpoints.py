@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
 from gesture_jax.data.files import write_beside
+from gesture_jax.data.pipeline import BatchIterator
 from gesture_jax.errors import InputError
 
 _STATE = "state"
@@ -40,14 +42,17 @@ class Checkpointer:
         """The newest saved step, None where nothing was saved."""
         return None if self._orbax.latest is None else self._orbax.latest.step
 
-    def save(self, step: int, state: Any, data: Any) -> None:
-        """Starts to save `state` and the Grain iterator `data`; waits only for the save before."""
+    def save(self, step: int, state: Any, batches: BatchIterator) -> None:
+        """Starts to save state and position in the data; waits only for the save before."""
         self.wait()
-        self._pending = self._orbax.save_checkpointables_async(step, {_STATE: state, _DATA: data})
+        saved = {_STATE: state, _DATA: _as_arrays(batches.get_state())}
+        self._pending = self._orbax.save_checkpointables_async(step, saved)
 
-    def restore(self, abstract_state: Any, data: Any) -> Any:
-        """The newest state on the shardings of `abstract_state`; moves `data` to its position."""
-        loaded = self._orbax.load_checkpointables(None, {_STATE: abstract_state, _DATA: data})
+    def restore(self, abstract_state: Any, batches: BatchIterator) -> Any:
+        """The newest state on the shardings of `abstract_state`; moves `batches` to its place."""
+        abstract = {_STATE: abstract_state, _DATA: _as_arrays(batches.get_state())}
+        loaded = self._orbax.load_checkpointables(None, abstract)
+        batches.set_state(jax.tree.map(int, loaded[_DATA]))
         return loaded[_STATE]
 
     def wait(self) -> None:
@@ -167,6 +172,10 @@ def _check_shapes(path: pathlib.Path, abstract: Any) -> None:
             f"missing or of another shape, the first being {wrong[0]} "
             f"({found.get(wrong[0], 'missing')}, wanted {wanted[wrong[0]]})"
         )
+
+
+def _as_arrays(position: Mapping[str, int]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(number, np.int64) for name, number in position.items()}
 
 
 def _directory(workdir: str | os.PathLike) -> pathlib.Path:

@@ -23,6 +23,7 @@ _STEPS = flags.DEFINE_integer("steps", None, "Denoising steps, the stage's own w
 _GUIDANCE = flags.DEFINE_float("guidance", None, "Weight of the speech; 1 is plain sampling.", 0)
 _SHEET = flags.DEFINE_string("sheet", None, "Also writes a PNG of frames spread over the clip.")
 _MOTION = flags.DEFINE_string("motion", None, "Also writes the motion features, an .npz.")
+_WAVLM = flags.DEFINE_string("wavlm", None, "WavLM's weights, where stage 2 was trained with it.")
 flags.mark_flags_as_required(["stage1", "stage2"])
 
 
@@ -38,7 +39,9 @@ def main(_) -> None:
         motion=_MOTION.value,
         manifest=_MANIFEST.value,
     )
-    model = generator.GestureGenerator.load(stage1=_STAGE1.value, stage2=_STAGE2.value)
+    model = generator.GestureGenerator.load(
+        stage1=_STAGE1.value, stage2=_STAGE2.value, wavlm=_WAVLM.value
+    )
     model.configure(num_steps=_STEPS.value, guidance=_GUIDANCE.value)
     for request in requests:
         jobs.write_request(model, request)

@@ -53,9 +53,15 @@ class Clip:
 class GestureGenerator:
     """Makes a portrait talk with its hands."""
 
-    def __init__(self, animator: Animator, config: ConfigDict, variables: dict[str, Any]):
+    def __init__(
+        self,
+        animator: Animator,
+        config: ConfigDict,
+        variables: dict[str, Any],
+        hearing: speech.Hearing,
+    ):
         """Most users want `load`."""
-        self.animator = animator
+        self.animator, self.hearing = animator, hearing
         self._space, self._model = stage2.build(config)
         self._variables = variables
         self._process = GaussianProcess(**config.process)
@@ -64,14 +70,22 @@ class GestureGenerator:
         self._sample = jax.jit(_sample_window, static_argnums=(0, 1, 2, 3))
 
     @classmethod
-    def load(cls, *, stage1: str | os.PathLike, stage2: str | os.PathLike) -> "GestureGenerator":
+    def load(
+        cls, *, stage1: str | os.PathLike, stage2: str | os.PathLike, wavlm: str | None = None
+    ) -> "GestureGenerator":
         """From the workdirs of both stages.
+
+        Args:
+          stage1: of the trained stage 1.
+          stage2: of the stage 2 that was trained on its motions.
+          wavlm: the file of WavLM's weights, where stage 2 was trained on its features.
 
         Raises:
           InputError: where one is missing, is of the other stage, or they do not fit together.
         """
         animator = Animator.load(stage1)
-        return cls(animator, *load_stage2(stage2, animator))
+        config, variables = load_stage2(stage2, animator)
+        return cls(animator, config, variables, load_hearing(stage2, config, wavlm))
 
     def configure(self, *, num_steps: int | None = None, guidance: float | None = None) -> None:
         """Replaces the sampler's steps or the guidance that the training config set."""
@@ -126,7 +140,7 @@ class GestureGenerator:
         num_windows = -(-num_frames // self.window)
         padded = np.zeros(num_windows * self.window * media.SAMPLES_PER_FRAME, np.float32)
         padded[: len(audio)] = audio[: len(padded)]
-        features = speech.speech_features(padded, num_frames=num_windows * self.window)
+        features = self.hearing.listen(padded, num_frames=num_windows * self.window)
         prior = self.first_prior(source)
         for index in range(num_windows):
             window = slice(index * self.window, (index + 1) * self.window)
@@ -192,7 +206,7 @@ class GestureStream:
         return self._render(padded, num_frames)
 
     def _render(self, audio: np.ndarray, num_frames: int) -> np.ndarray:
-        features = speech.speech_features(audio, num_frames=self._generator.window)
+        features = self._generator.hearing.listen(audio, num_frames=self._generator.window)
         motion, self._prior = self._generator.sample_window(
             self._index, self._prior, features, seed=self._seed
         )
@@ -224,6 +238,26 @@ def load_stage2(workdir: str | os.PathLike, animator: Animator) -> tuple[ConfigD
         )
     variables, _ = checkpoints.load_variables(workdir, stage2.abstract_variables(config))
     return config, variables
+
+
+def load_hearing(
+    workdir: str | os.PathLike, config: ConfigDict, wavlm: str | None
+) -> speech.Hearing:
+    """What a stage 2 was trained to hear.
+
+    Raises:
+      InputError: where WavLM's weights are missing, not wanted, or others than in training.
+    """
+    kind, sha256 = config.data.features, config.wavlm_sha256
+    if (wavlm is None) != (kind == "baseline"):
+        needed = "needs --wavlm=FILE" if wavlm is None else "has no use for --wavlm"
+        raise InputError(f"{workdir}: was trained on speech features {kind!r} and {needed}")
+    hearing = speech.Hearing(kind, wavlm)
+    if hearing.describe().get("wavlm_sha256", "") != sha256:
+        raise InputError(
+            f"{wavlm}: not the WavLM that {workdir} was trained with (SHA-256 {sha256}); give that"
+        )
+    return hearing
 
 
 def to_speech(audio: np.ndarray, sample_rate: int) -> np.ndarray:

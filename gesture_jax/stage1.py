@@ -5,7 +5,7 @@ the renderer learns of it, so it must hold the motion and nothing else that the 
 """
 
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gesture_jax.data import clips, images, pipeline, procedural
+from gesture_jax.data.augment import Augmentation
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.deviation import DeviationModel
@@ -40,7 +41,7 @@ class Stage1:
                 f"{config.model.resolution}; prepare with --size={config.model.resolution}"
             )
 
-    def train_batches(self) -> Iterator[dict[str, np.ndarray]]:
+    def train_batches(self) -> pipeline.BatchIterator:
         """Endless random pairs of frames of one clip."""
         shard = jax.process_index(), jax.process_count()
         return iter(
@@ -51,6 +52,8 @@ class Stage1:
                 train=True,
                 shard=shard,
                 cache=self._config.data.cache,
+                augmentation=Augmentation(**self._config.data.augment),
+                num_workers=self._config.data.num_workers,
             )
         )
 

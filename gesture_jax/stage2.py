@@ -1,7 +1,7 @@
 """Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
 
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,9 @@ class Stage2:
         path = ensure_motions(config)
         self._train = motions.MotionSource(path, "train")
         self._test = motions.MotionSource(path, "test")
+        _check_features(self._train, config.data.features)
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
+        config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
         config.stage1_step = self._train.metadata["stage1_step"]
         self.space, self.model = build(config)
         self.process = GaussianProcess(**config.process)
@@ -56,7 +58,7 @@ class Stage2:
             (record["speech"] for record in self._train),
         )
 
-    def train_batches(self) -> Iterator[dict[str, np.ndarray]]:
+    def train_batches(self) -> pipeline.BatchIterator:
         """Endless random windows."""
         return iter(
             self._windows(
@@ -65,6 +67,7 @@ class Stage2:
                 seed=self._config.seed,
                 train=True,
                 batch_size=self._config.batch_size // jax.process_count(),
+                num_workers=self._config.data.num_workers,
                 shard=(jax.process_index(), jax.process_count()),
             )
         )
@@ -164,6 +167,15 @@ class Stage2:
             animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)
         ]
         return images.contact_sheet(rows)
+
+
+def _check_features(source: motions.MotionSource, wanted: str) -> None:
+    found = source.metadata.get("features", "baseline")
+    if found != wanted:
+        raise InputError(
+            f"{source.path}: holds speech features {found!r}, but {wanted!r} are wanted; pass "
+            f"--config.data.features={found}, or prepare with --features={wanted} and extract again"
+        )
 
 
 def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:

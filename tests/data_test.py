@@ -1,13 +1,15 @@
 """Data sets on disk and batches of them."""
 
 import collections
+import json
+import shutil
 
-import grain
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from gesture_jax.data import clips, media, motions, pipeline, procedural
+from gesture_jax.data.augment import Augmentation
 from gesture_jax.errors import InputError
 
 
@@ -108,6 +110,21 @@ def test_the_kind_is_checked(dataset, counted, tmp_path):
         motions.MotionSource(tmp_path, "train")
 
 
+def test_another_rate_is_refused_by_both_values(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    facts = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps({**facts, "fps": 30}))
+    with pytest.raises(InputError, match="holds 30 frames a second, but 25 are wanted"):
+        clips.ClipSource(copy, "train")
+
+
+def test_lost_shards_are_damage(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    shutil.rmtree(copy / "frames")
+    with pytest.raises(InputError, match="is damaged"):
+        clips.ClipSource(copy, "train")
+
+
 def _pairs(dataset, **options):
     source = clips.ClipSource(dataset, "train")
     options = dict(batch_size=6, seed=0, train=True) | options
@@ -151,15 +168,20 @@ def test_hosts_share_one_stream(dataset):
         np.testing.assert_array_equal(dealt, whole[step]["driving"])
 
 
-def test_the_position_is_saved_and_restored(dataset):
-    iterator = iter(_pairs(dataset))
-    next(iterator)
-    state = iterator.get_state()
-    expected = next(iterator)
-    again = iter(_pairs(dataset))
-    assert isinstance(again, grain.DatasetIterator)
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_the_position_is_restored_in_the_middle_of_an_epoch(dataset, num_workers):
+    """60 frames make ten batches; workers, whatever their number, do not change the stream."""
+    expected = _take(dataset, 7, augmentation=Augmentation())
+    again = iter(_pairs(dataset, num_workers=num_workers, augmentation=Augmentation()))
+    for batch in expected[:2]:
+        np.testing.assert_array_equal(next(again)["source"], batch["source"])
+    state = again.get_state()
+    assert json.loads(json.dumps(state)) == {"position": 2}
+    next(again)
     again.set_state(state)
-    np.testing.assert_array_equal(next(again)["source"], expected["source"])
+    for batch in expected[2:]:
+        np.testing.assert_array_equal(next(again)["source"], batch["source"])
+    again.close()
 
 
 def test_a_test_pass_sees_everything_once(dataset):

@@ -173,6 +173,12 @@ class ClipSource(records.RecordSource):
         """Of the joints; empty where clips have none."""
         return tuple(self.metadata["joint_names"])
 
+    @property
+    def hearing(self) -> dict[str, str]:
+        """What the speech features are: `speech.Hearing.describe`."""
+        keys = ("features", "wavlm_sha256")
+        return {key: self.metadata[key] for key in keys if key in self.metadata}
+
     def read_frames(self, index: int, frames: Sequence[int]) -> Frames:
         """[k, size, size, 3] uint8: frames of a clip, without reading the rest of it."""
         return np.stack([decode_frame(self._read_jpeg(index, frame)) for frame in frames])

@@ -1,24 +1,83 @@
 """From data sets to batches: Grain pipelines, deterministic by seed and resumable.
 
 A training stream is shuffled as a whole and then dealt to the hosts, element k to host k mod n, so
-that n hosts together see the same stream as one. Its iterator's state goes into checkpoints.
+that n hosts together see the same stream as one. The position in it goes into checkpoints, and is
+the same however many worker processes decode.
 A test pass goes through everything once, in order; its last batch is filled up by repetition, and
 `mask` [b] float32 is 0 there.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
 
 import grain
 import numpy as np
-from absl import logging
+from absl import flags, logging
 
 from gesture_jax.data import clips, motions
+from gesture_jax.data.augment import Augmentation
 from gesture_jax.errors import InputError
 
 Example = dict[str, np.ndarray]
 _MAX_CACHE_BYTES = 2 << 30
 # A few batches ahead hide the host's work; Grain's default of 500 would fill the memory.
 _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+
+
+class Batches:
+    """Batches to iterate over, from the start or from a position on.
+
+    What the k-th batch is follows from k alone, so a position is a number.
+    """
+
+    def __init__(self, batches: grain.MapDataset, num_workers: int):
+        """See `frame_pairs` and `motion_windows`."""
+        self._batches, self._num_workers = batches, num_workers
+
+    def __iter__(self) -> BatchIterator:
+        return BatchIterator(self._batches, self._num_workers)
+
+
+class BatchIterator(Iterator):
+    """Batches from a position on; its state is that position, JSON-ready."""
+
+    def __init__(self, batches: grain.MapDataset, num_workers: int):
+        """Most users want `iter` of `Batches`."""
+        self._batches, self._num_workers = batches, num_workers
+        self._position = 0
+        self._running: grain.DatasetIterator | None = None
+
+    def __next__(self) -> Example:
+        if self._running is None:
+            self._running = iter(self._start())
+        batch = next(self._running)
+        self._position += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """The position: how many batches were given."""
+        return {"position": self._position}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Goes on as if `state["position"]` batches had been given."""
+        self.close()
+        self._position = int(state["position"])
+
+    def close(self) -> None:
+        """Ends threads and processes."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+    def _start(self) -> grain.IterDataset:
+        rest = self._batches[self._position :].to_iter_dataset(_READ_OPTIONS)
+        if not self._num_workers:
+            return rest
+        if not flags.FLAGS.is_parsed():  # Grain's workers ask for some, also outside of absl apps.
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2)
+        return rest.mp_prefetch(options)
 
 
 def frame_pairs(
@@ -30,7 +89,9 @@ def frame_pairs(
     shard: tuple[int, int] = (0, 1),
     cache: bool = False,
     frames_per_clip: int = 8,
-) -> grain.IterDataset:
+    augmentation: Augmentation | None = None,
+    num_workers: int = 0,
+) -> Batches:
     """Pairs of frames of one clip, for stage 1.
 
     Training: endless; the driving frame runs over all frames of the data set in random order, so
@@ -45,6 +106,8 @@ def frame_pairs(
       shard: this host's number, and how many there are.
       cache: keeps the frames decoded in memory if they take less than 2 GB.
       frames_per_clip: driving frames of each clip in the test pass.
+      augmentation: of training pairs.
+      num_workers: processes that decode; 0 is a thread of this one.
 
     Returns:
       Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; and `mask` in a test pass.
@@ -54,7 +117,8 @@ def frame_pairs(
     def train_pair(index: int, generator: np.random.Generator) -> Example:
         clip, driving = frames.locate(index)
         other = int(generator.integers(source.num_frames(clip)))
-        return _pair(frames.read(clip, [other, driving]))
+        pair = frames.read(clip, [other, driving])
+        return _pair(pair if augmentation is None else augmentation.apply(pair, generator))
 
     def test_pair(index: int) -> Example:
         clip, number = divmod(index, frames_per_clip)
@@ -66,7 +130,7 @@ def frame_pairs(
         stream = _train_stream(len(frames), seed).random_map(train_pair)
     else:
         stream = _test_stream(len(source) * frames_per_clip, batch_size, shard, test_pair)
-    return _batches(stream, batch_size, shard).map(_to_float).to_iter_dataset(_READ_OPTIONS)
+    return Batches(_batches(stream, batch_size, shard).map(_to_float), num_workers)
 
 
 def motion_windows(
@@ -79,7 +143,8 @@ def motion_windows(
     seed: int,
     train: bool,
     shard: tuple[int, int] = (0, 1),
-) -> grain.IterDataset:
+    num_workers: int = 0,
+) -> Batches:
     """Windows of motion and speech and the frames before them, for stage 2.
 
     Windows start at frames 0, stride, 2 stride, ... of each clip and lie within it. Where a prior
@@ -94,6 +159,7 @@ def motion_windows(
       seed: of the order.
       train: endless and shuffled, or one pass in order.
       shard: this host's number, and how many there are.
+      num_workers: processes that read; 0 is a thread of this one.
 
     Returns:
       Batches of `motion` [b, window, d], `prior` [b, p, d], which ends right before the window, and
@@ -130,7 +196,7 @@ def motion_windows(
         stream = _train_stream(len(starts), seed).map(cut)
     else:
         stream = _test_stream(len(starts), batch_size, shard, cut)
-    return _batches(stream, batch_size, shard).to_iter_dataset(_READ_OPTIONS)
+    return Batches(_batches(stream, batch_size, shard), num_workers)
 
 
 def _train_stream(count: int, seed: int) -> grain.MapDataset:

@@ -26,6 +26,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_parser import ExampleParserNp
 
+from gesture_jax.data.media import FPS
 from gesture_jax.errors import InputError
 
 Record = dict[str, Any]
@@ -353,6 +354,11 @@ class RecordSource:
         if split not in self.metadata["splits"]:
             there = ", ".join(self.metadata["splits"])
             raise InputError(f"{path}: has no split {split!r}, only {there}")
+        if self.metadata["fps"] != FPS:
+            raise InputError(
+                f"{path}: holds {self.metadata['fps']} frames a second, but {FPS} are wanted; "
+                f"{self.REMEDY}"
+            )
         self._facts = self.metadata["splits"][split]
         self._records = self._open(self.KIND)
 

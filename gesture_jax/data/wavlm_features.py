@@ -6,7 +6,6 @@ are aligned. The network runs over chunks that overlap; they start at multiples 
 every chunk's frames are frames of the whole, and the interpolation knows no chunks.
 """
 
-import hashlib
 import itertools
 import math
 import os
@@ -18,6 +17,7 @@ import numpy as np
 
 from gesture_jax import wavlm_weights
 from gesture_jax.array_types import Audio
+from gesture_jax.data.files import hash_file
 from gesture_jax.models.wavlm import WavLM
 
 _RATE_HZ = 16_000
@@ -89,9 +89,7 @@ class WavLMFeatures:
           InputError: where the file is missing, damaged or of another network.
         """
         model, params = wavlm_weights.load(path)
-        with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(model, params, sha256=sha256, **options)
+        return cls(model, params, sha256=hash_file(path), **options)
 
     def __call__(self, audio: Audio, *, num_frames: int) -> np.ndarray:
         """Features of a recording, one row a video frame.

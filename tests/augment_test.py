@@ -1,0 +1,63 @@
+"""Augmentation: both frames alike, and each change what its name says."""
+
+import numpy as np
+import pytest
+
+from gesture_jax.data.augment import Augmentation, colour_matrix
+
+
+@pytest.fixture(scope="module")
+def pair():
+    random = np.random.default_rng(0)
+    return random.integers(40, 216, (2, 8, 10, 3), dtype=np.uint8)
+
+
+def _apply(pair, seed=0, **options):
+    augmentation = Augmentation(**dict(swap=0.0, mirror=0.0, jitter=0.0) | options)
+    return augmentation.apply(pair, np.random.default_rng(seed))
+
+
+def test_nothing_by_default_of_zeros(pair):
+    np.testing.assert_array_equal(_apply(pair), pair)
+
+
+def test_swap_and_mirror(pair):
+    np.testing.assert_array_equal(_apply(pair, swap=1.0, mirror=1.0), pair[::-1])
+    np.testing.assert_array_equal(_apply(pair, mirror=1.0), pair[:, :, ::-1])
+
+
+def test_odds_are_the_published_ones(pair):
+    """Half swapped, a quarter mirrored."""
+    done = [_apply(pair, seed, swap=0.5, mirror=0.5) for seed in range(800)]
+    share = lambda wanted: np.mean([np.array_equal(one, wanted) for one in done])
+    assert share(pair[::-1]) == pytest.approx(0.5, abs=0.05)
+    assert share(pair[:, :, ::-1]) == pytest.approx(0.25, abs=0.05)
+
+
+def test_colours_change_alike_in_both_frames(pair):
+    same = np.stack([pair[0], pair[0]])
+    done = _apply(same, 3, jitter=0.1)
+    np.testing.assert_array_equal(done[0], done[1])
+    assert np.abs(done[0].astype(int) - pair[0]).max() > 3
+
+
+def test_the_same_generator_the_same_result(pair):
+    one, other = (_apply(pair, 5, swap=0.5, mirror=0.5, jitter=0.1) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def _map(colour, **changes):
+    zeros = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+    matrix = colour_matrix(**zeros | changes)
+    return matrix[:, :3] @ colour + matrix[:, 3]
+
+
+def test_colours_by_hand():
+    colour, grey = np.array([200.0, 100.0, 50.0]), np.full(3, 90.0)
+    np.testing.assert_allclose(_map(colour), colour)
+    np.testing.assert_allclose(_map(colour, brightness=0.1), 1.1 * colour)
+    np.testing.assert_allclose(_map(colour, contrast=0.1), 1.1 * (colour - 127.5) + 127.5)
+    luminance = np.dot([0.299, 0.587, 0.114], colour)
+    np.testing.assert_allclose(_map(colour, saturation=-1.0), luminance)
+    np.testing.assert_allclose(_map(colour, hue=1 / 3), [50.0, 200.0, 100.0], atol=1e-9)
+    np.testing.assert_allclose(_map(grey, hue=0.07, saturation=0.4), grey)

@@ -51,6 +51,11 @@ def folder(tmp_path_factory):
     for identity in range(2):
         done = speaker.perform(identity=identity, seed=5, duration_sec=17.0, size=64)
         media.write_video(root / "videos" / f"p{identity}#1.mp4", done.frames, audio=done.audio)
+    (root / "raw" / "oliver").mkdir(parents=True)
+    shutil.copy(root / "videos" / "p1#1.mp4", root / "raw" / "oliver" / "abcdefghijk.mp4")
+    columns = "speaker,interval_id,start_time,end_time,video_link\n"
+    rows = [f"oliver,{n},{4 * n},{4 * n + 4},watch?v=abcdefghijk\n" for n in range(4)]
+    (root / "cmu_intervals_df.csv").write_text(columns + "".join(rows))
     images.write_image(root / "portrait.png", speaker.portrait(identity=0, size=100))
     media.write_audio(root / "speech.wav", done.audio[:100_000], 16_000)  # 6.25 s: two windows.
     media.write_video(root / "driving.mp4", done.frames[:6], audio=done.audio[:3_840])
@@ -216,7 +221,24 @@ _ANIMATE = "animate --stage1=runs/stage1 --out=new.mp4 "
         ),
         ("train --config=configs/stage1.py --workdir=new", "new/dataset: no dataset here"),
         ("prepare --videos=nowhere --out=new", "nowhere: no such folder"),
-        ("prepare --out=new", "give either --videos=DIR or --procedural=NUM_CLIPS"),
+        ("prepare --out=new", "give one of --videos=DIR, --pats_intervals=CSV, --procedural"),
+        ("prepare --videos=videos --crop=left --out=new", "--crop=left: wanted is auto, center"),
+        ("prepare --videos=videos --features=both --out=new", "give --wavlm=FILE"),
+        ("prepare --pats_intervals=pats.csv --out=new", "--raw_videos is missing"),
+        (
+            "prepare --videos=videos --wavlm=words.mp4 --features=wavlm --out=new",
+            "words.mp4: weights of WavLM end in one of .safetensors",
+        ),
+        (
+            "train --config=configs/stage2.py:smoke --config.stage1_workdir=runs/stage1 "
+            "--config.data.features=both --workdir=new",
+            "holds speech features 'baseline', but 'both' are wanted",
+        ),
+        (
+            "generate --image=portrait.png --audio=speech.wav --stage1=runs/stage1 "
+            "--stage2=runs/stage2 --wavlm=words.mp4 --out=new.mp4",
+            "runs/stage2: was trained on speech features 'baseline' and has no use for --wavlm",
+        ),
         ("prepare --procedural=8 --sise=64 --out=new", "sise"),
         ("convert --checkpoint=attack.pt --out=new", "attack.pt: its pickle asks for os.system"),
         ("convert --checkpoint=portrait.png --out=new", "portrait.png: not a checkpoint"),

@@ -252,13 +252,13 @@ def _missing(video: tuple[str, str], rows: Sequence[Interval]) -> LeftOut:
 
 
 def _last_ids(rows: Sequence[Interval], test_fraction: float) -> dict[str, str]:
-    """The split of each clip: the last of each speaker's ids are for testing."""
+    """The split of each clip: the last of each speaker's ids are for testing, one at least."""
     by_speaker = collections.defaultdict(list)
     for row in sorted(rows, key=_order):
         by_speaker[row.speaker].append(row.clip_id)
     split_of = {}
     for ids in by_speaker.values():
-        num_test = round(len(ids) * test_fraction)
+        num_test = min(max(1, round(len(ids) * test_fraction)), len(ids) - 1)
         for place, clip_id in enumerate(ids):
             split_of[clip_id] = "test" if place >= len(ids) - num_test else "train"
     return split_of

@@ -5,19 +5,12 @@ not count. Each figure is the median of several runs, with the range beside it.
 """
 
 import itertools
-import json
-import os
-import pathlib
-import platform
-import statistics
-import subprocess
-import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.report import report, time_ms
 from configs import stage1 as stage1_config
 from configs import stage2 as stage2_config
 from gesture_jax.animator import Animator
@@ -28,37 +21,21 @@ from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
 from gesture_jax.models.deviation import DeviationModel
 from gesture_jax.ops.warp import deviation_warp, flow_warp
 
-_RESULTS = pathlib.Path(__file__).with_name("results.jsonl")
-_NUM_RUNS = 5
-
 
 def main() -> None:
     parts = _data(), _warps(), _stage1("demo"), _stage2("demo"), _stage1("paper"), _stage2("paper")
-    about = _machine()
-    with _RESULTS.open("a") as file:
-        for name, unit, values in itertools.chain(*parts):
-            median, low, high = statistics.median(values), min(values), max(values)
-            print(f"{name:48} {median:10.2f} {unit}   ({low:.2f} to {high:.2f})", flush=True)
-            record = {"name": name, "unit": unit, "median": median, "low": low, "high": high}
-            file.write(json.dumps({**record, **about}) + "\n")
-
-
-def _time(run: Callable[[], object], *, per: int = 1) -> list[float]:
-    """Milliseconds of each run, divided by `per`; the first run, which compiles, is left out."""
-    jax.block_until_ready(run())
-    values = []
-    for _ in range(_NUM_RUNS):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        values.append(1000 * (time.perf_counter() - start) / per)
-    return values
+    report(itertools.chain(*parts))
 
 
 def _data():
     draw = lambda: speaker.perform(identity=0, seed=0, duration_sec=2.0, size=256)
-    yield "procedural speaker, 256 px", "ms/frame", _time(draw, per=50)
+    yield "procedural speaker, 256 px", "ms/frame", time_ms(draw, per=50)
     audio = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
-    yield "speech features", "ms/s of speech", _time(lambda: speech.speech_features(audio), per=10)
+    yield (
+        "speech features",
+        "ms/s of speech",
+        time_ms(lambda: speech.speech_features(audio), per=10),
+    )
 
 
 def _warps():
@@ -72,8 +49,8 @@ def _warps():
         loss = lambda v, f, s, warp=warp: jnp.sum(warp(v, f, s) ** 2)
         backward = jax.jit(jax.grad(loss, argnums=(0, 1)))
         name = f"{warp.__name__}, 8 x 16x16x32"
-        yield name, "ms", _time(lambda f=forward: f(volume, field, shift))
-        yield f"{name}, gradient", "ms", _time(lambda f=backward: f(volume, field, shift))
+        yield name, "ms", time_ms(lambda f=forward: f(volume, field, shift))
+        yield f"{name}, gradient", "ms", time_ms(lambda f=backward: f(volume, field, shift))
 
 
 def _stage1(preset: str):
@@ -84,10 +61,10 @@ def _stage1(preset: str):
     source = animator.encode_source(image)
     motion = animator.extract_motion(image[None]).repeat(4, axis=0)
     encode = lambda: animator.encode_source(image).features
-    yield f"{preset}: encode the portrait", "ms", _time(encode)
+    yield f"{preset}: encode the portrait", "ms", time_ms(encode)
     extract = lambda: animator.extract_motion(np.stack([image] * 4))
-    yield f"{preset}: extract motion", "ms/frame", _time(extract, per=4)
-    yield f"{preset}: render", "ms/frame", _time(lambda: animator.render(source, motion), per=4)
+    yield f"{preset}: extract motion", "ms/frame", time_ms(extract, per=4)
+    yield f"{preset}: render", "ms/frame", time_ms(lambda: animator.render(source, motion), per=4)
 
 
 def _stage2(preset: str):
@@ -101,20 +78,7 @@ def _stage2(preset: str):
     options = dict(process=GaussianProcess(), sampler=sampler, guidance=config.sampler.guidance)
     draw = jax.jit(lambda p, key: sample_motion(model, p, key, prior, heard, **options))
     name = f"{preset}: sample 3.2 s of motion, {sampler.num_steps} guided steps"
-    yield name, "ms", _time(lambda: draw(params, jax.random.key(0)))
-
-
-def _machine() -> dict[str, str]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "device": jax.devices()[0].device_kind,
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "commit": commit.stdout.strip(),
-    }
+    yield name, "ms", time_ms(lambda: draw(params, jax.random.key(0)))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ _TEST_FRACTION = flags.DEFINE_float(
 )
 _FEATURES = flags.DEFINE_enum("features", "baseline", ["baseline", "wavlm", "both"], "Of speech.")
 _WAVLM = flags.DEFINE_string("wavlm", None, "WavLM-Large's weights: .safetensors or .pt.")
-_NUM_WORKERS = flags.DEFINE_integer("num_workers", 0, "Processes; 0 is this one.", 0, 1024)
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", None, "Processes; 0 is this one.", 0, 1024)
 _RUNNER = flags.DEFINE_enum("runner", "local", ["local", "beam"], "Who does the work.")
 _BEAM_ARGS = flags.DEFINE_multi_string("beam_arg", [], "A flag for Beam: --runner=DataflowRunner.")
 _NUM_IDENTITIES = flags.DEFINE_integer("num_identities", 4, "How many people are drawn.", 1)

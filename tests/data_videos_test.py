@@ -1,10 +1,13 @@
 """A folder of videos becomes a data set: names, scenes, silence, splits; resumed, in parallel."""
 
+import contextlib
 import functools
 import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from gesture_jax.data import (
 from gesture_jax.data.framing import Crop
 from gesture_jax.errors import InputError
 
+_ROOT = pathlib.Path(__file__).parents[1]
 _SETTINGS = videos.Settings(size=32, min_sec=1.0, max_sec=2.0)
 
 
@@ -187,6 +191,23 @@ def test_an_interrupted_preparation_goes_on_where_it_was(folder, tmp_path, monke
     _assert_same(tmp_path / "whole", tmp_path / "data")
 
 
+def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
+    """By the command line, which is killed for good a few times on its way."""
+    command = [sys.executable, "-m", "gesture_jax.prepare", f"--videos={folder}", "--size=32"]
+    command += ["--min_sec=0.5", "--max_sec=2.0", "--num_workers=0"]
+    whole = subprocess.run([*command, f"--out={tmp_path / 'whole'}"], cwd=_ROOT, check=True)
+    assert whole.returncode == 0
+    for seconds in (3.0, 4.0, 4.5):
+        running = subprocess.Popen([*command, f"--out={tmp_path / 'data'}"], cwd=_ROOT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(seconds)
+        running.kill()
+        running.wait()
+    subprocess.run([*command, f"--out={tmp_path / 'data'}"], cwd=_ROOT, check=True)
+    assert sorted(os.listdir(tmp_path)) == ["data", "whole"]
+    _assert_same(tmp_path / "whole", tmp_path / "data")
+
+
 def _assert_same(one, other):
     for name in ("dataset.json", "preparation.json"):
         assert json.loads((one / name).read_text()) == json.loads((other / name).read_text())
@@ -246,7 +267,7 @@ def test_without_the_pose_model_it_is_said(tmp_path, monkeypatch):
         pose.check_installed()
 
 
-_CLIPS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "clips"
+_CLIPS = _ROOT.parent / "shared" / "data" / "clips"
 
 
 @pytest.mark.skipif(not pose.is_installed(), reason="the extra [pose] is not installed")

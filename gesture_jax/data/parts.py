@@ -30,6 +30,8 @@ from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
 
 _FACTS = "facts.json"
+# A worker takes seconds to start.
+_MANY_TAKES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,24 +97,27 @@ class Part:
         return _read(self.path / "frames.array_record", start, stop)
 
 
-def make_parts(parts_dir: pathlib.Path, takes: Sequence[Take], *, num_workers: int) -> None:
+def make_parts(
+    parts_dir: pathlib.Path, takes: Sequence[Take], *, num_workers: int | None = None
+) -> None:
     """Does the takes that are not done, in this process or by workers.
 
     Args:
       parts_dir: where the parts are.
       takes: all of them.
-      num_workers: processes; 0 is this one.
+      num_workers: processes; 0 is this one, None as many as there are cores where it pays.
     """
     missing = [take for take in takes if not _folder(parts_dir, take).exists()]
-    with tqdm(
-        total=len(takes), initial=len(takes) - len(missing), desc="prepare", unit="take"
-    ) as bar:
-        if num_workers == 0:
-            for take in missing:
-                make_part(parts_dir, take)
-                bar.update()
-        else:
+    if num_workers is None:
+        num_workers = (os.cpu_count() or 1) if len(missing) >= _MANY_TAKES else 0
+    done = len(takes) - len(missing)
+    with tqdm(total=len(takes), initial=done, desc="prepare", unit="take") as bar:
+        if num_workers:
             _make_by_workers(parts_dir, missing, num_workers, bar)
+            return
+        for take in missing:
+            make_part(parts_dir, take)
+            bar.update()
 
 
 def make_part(parts_dir: pathlib.Path, take: Take) -> None:

@@ -55,7 +55,7 @@ def prepare(
       joint_names: names of the joints, where clips have them.
       test_fraction: for takes that do not say where they belong; see `splits.split_clips`.
       left_out: what did not even become a take.
-      run: does the takes whose parts are missing; by default this process.
+      run: does the takes whose parts are missing; by default `parts.make_parts`.
 
     Returns:
       What `preparation.json` holds; None where the same data set is there already.
@@ -67,7 +67,7 @@ def prepare(
     if records.is_done(out_dir, kind=ClipRecords.name, arguments=arguments):
         return None
     parts_dir = out_dir.with_name(out_dir.name + ".parts")
-    (run or functools.partial(parts.make_parts, num_workers=0))(parts_dir, takes)
+    (run or parts.make_parts)(parts_dir, takes)
     done = parts.read_parts(parts_dir, takes)
     by_split = splits.split_clips(done, test_fraction=test_fraction)
     left_out = [*left_out, *(entry for part in done for entry in part.left_out)]
@@ -93,6 +93,7 @@ def prepare(
         },
         finish=finish,
         arguments=arguments,
+        scratch_dir=parts_dir,
     )
     shutil.rmtree(parts_dir, ignore_errors=True)
     return report

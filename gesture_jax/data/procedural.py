@@ -80,7 +80,7 @@ def write_procedural(
       seed: of what is said and done; people are the same for every seed.
       test_fraction: of each person's clips; at least one, at most all but one.
       hearing: what is computed of the sound.
-      run: does the takes; by default this process.
+      run: does the takes; by default `parts.make_parts`.
 
     Returns:
       What was made; None where the same data set is there already.

@@ -85,7 +85,9 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def serialize(cls, record: Record) -> bytes:
         """One record as TFDS stores it."""
         features, serializer, _ = _codec(cls)
-        return serializer.serialize_example(features.encode_example(record))
+        example = serializer.get_tf_example(features.encode_example(record))
+        # Else the order of its entries differs from process to process.
+        return example.SerializeToString(deterministic=True)
 
     @classmethod
     def parse(cls, content: bytes) -> Record:
@@ -251,6 +253,7 @@ def write_dataset(
     *,
     finish: Callable[[pathlib.Path], Mapping[str, Any]],
     arguments: Mapping[str, Any],
+    scratch_dir: pathlib.Path | None = None,
 ) -> bool:
     """Writes a data set beside `out_dir`, and renames it when it is complete.
 
@@ -261,6 +264,7 @@ def write_dataset(
       finish: called at the end with the folder, to which it may add files; gives JSON-ready facts
         for `dataset.json`.
       arguments: JSON-ready; what the contents follow from.
+      scratch_dir: where it is written first, on the same disk; by default beside `out_dir`.
 
     Returns:
       False where a data set made from the same arguments is there already: nothing was done.
@@ -274,8 +278,9 @@ def write_dataset(
     if is_done(out_dir, kind=kind, arguments=arguments):
         return False
     try:
-        out_dir.parent.mkdir(parents=True, exist_ok=True)
-        beside = tempfile.mkdtemp(prefix=f".{out_dir.name}.incomplete-", dir=out_dir.parent)
+        scratch_dir = scratch_dir or out_dir.parent
+        scratch_dir.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.mkdtemp(prefix=f".{out_dir.name}.incomplete-", dir=scratch_dir)
     except OSError as error:
         raise InputError(f"{out_dir}: cannot be written ({error.strerror})") from error
     try:

@@ -240,7 +240,7 @@ def write_videos(
       settings: how videos become clips.
       crop: which square; None is the square around the person.
       test_fraction: of each speaker's clips; see `splits.split_clips`.
-      run: does the takes; by default this process.
+      run: does the takes; by default `parts.make_parts`.
 
     Returns:
       What was made; None where the same data set is there already.

@@ -1,0 +1,52 @@
+"""Times parts, prints them as a table as they come, and keeps them."""
+
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+
+import jax
+
+RESULTS = pathlib.Path(__file__).with_name("results.jsonl")
+_NUM_RUNS = 5
+# Name, unit and values of a figure.
+Figure = tuple[str, str, list[float]]
+
+
+def report(figures: Iterable[Figure]) -> None:
+    """Prints the median and range of each figure, and appends them to `results.jsonl`."""
+    about = _machine()
+    with RESULTS.open("a") as file:
+        for name, unit, values in figures:
+            median, low, high = statistics.median(values), min(values), max(values)
+            print(f"{name:52} {median:10.2f} {unit}   ({low:.2f} to {high:.2f})", flush=True)
+            record = {"name": name, "unit": unit, "median": median, "low": low, "high": high}
+            file.write(json.dumps({**record, **about}) + "\n")
+
+
+def time_ms(run: Callable[[], object], *, per: int = 1) -> list[float]:
+    """Milliseconds of each run, divided by `per`; the first run, which compiles, is left out."""
+    jax.block_until_ready(run())
+    values = []
+    for _ in range(_NUM_RUNS):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        values.append(1000 * (time.perf_counter() - start) / per)
+    return values
+
+
+def _machine() -> dict[str, str]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "device": jax.devices()[0].device_kind,
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "commit": commit.stdout.strip(),
+    }

@@ -33,6 +33,8 @@ def _paper() -> dict:
         "eval_every_steps": 5_000,
         "checkpoint_every_steps": 5_000,
         "keep_checkpoints": 3,
+        # Whether ST-LPIPS, by VGG-16, is measured on the test split.
+        "st_lpips": True,
         "data": {
             # A dataset of `gesture_jax.prepare`; with demo and smoke an empty path means
             # WORKDIR/dataset.
@@ -68,6 +70,10 @@ def _paper() -> dict:
             # Mean absolute difference at scales 1, 1/2, 1/4, 1/8.
             "pixel": 10.0,
             "pyramid_levels": 4,
+            # VGG features at the same scales, as far down as VGG can see; 0 does without VGG.
+            "perceptual": 10.0,
+            # The user's file of torchvision's VGG-19; empty is VGG-16, which is fetched.
+            "vgg19": "",
             # Warped source volume against the driving frame's own encoding.
             "warp": 10.0,
         },
@@ -112,7 +118,8 @@ def _demo() -> dict:
             "num_source_blocks": 1,
             "num_decoder_blocks": 2,
         },
-        "loss": {"warp": 0.1},
+        "st_lpips": False,
+        "loss": {"warp": 0.1, "perceptual": 0.0},
         "optim": {"learning_rate": 1e-3, "b1": 0.9, "warmup_steps": 50, "ema_decay": 0.99},
     }
 
@@ -133,6 +140,8 @@ def _smoke() -> dict:
             "augment": _NO_AUGMENTATION,
             "eval_frames_per_clip": 2,
         },
+        "st_lpips": False,
+        "loss": {"perceptual": 0.0},
         "model": {
             "resolution": 32,
             "width": 8,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from gesture_jax import checkpoints, torch_weights
+from gesture_jax import checkpoints, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
 from gesture_jax.data import clips, images
 from gesture_jax.data.motions import write_motions
@@ -79,7 +79,7 @@ class Animator:
         Raises:
           InputError: where the file is not such a checkpoint.
         """
-        return cls.from_state_dict(torch_weights.read_checkpoint(path))
+        return cls.from_state_dict(torch_checkpoint.read_checkpoint(path))
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, np.ndarray]) -> "Animator":

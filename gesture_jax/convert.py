@@ -14,9 +14,9 @@ flags.mark_flags_as_required(["checkpoint", "out"])
 
 
 def main(_) -> None:
-    from gesture_jax import checkpoints, torch_weights
+    from gesture_jax import checkpoints, torch_checkpoint, torch_weights
 
-    state_dict = torch_weights.read_checkpoint(_CHECKPOINT.value)
+    state_dict = torch_checkpoint.read_checkpoint(_CHECKPOINT.value)
     variables = torch_weights.deviation_variables(state_dict)
     checkpoints.save_variables(_OUT.value, variables)
     checkpoints.write_config(_OUT.value, ConfigDict({"stage": "stage1", "model": {}}))

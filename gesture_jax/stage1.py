@@ -5,17 +5,20 @@ the renderer learns of it, so it must hold the motion and nothing else that the 
 """
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from gesture_jax import pretrained
 from gesture_jax.data import clips, images, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import image as image_metrics
+from gesture_jax.models import vgg
 from gesture_jax.models.deviation import DeviationModel
 from gesture_jax.ops import image as image_ops
 
@@ -31,7 +34,7 @@ class Stage1:
         """
         self._config = config
         self.model = DeviationModel(**config.model)
-        self.frozen = {}
+        self.frozen = _load_frozen(config)
         path = ensure_dataset(config, workdir)
         self._train = clips.ClipSource(path, "train")
         self._test = clips.ClipSource(path, "test")
@@ -75,8 +78,8 @@ class Stage1:
         return variables["params"], {"batch_stats": variables["batch_stats"]}
 
     def loss(self, params, model_state, frozen, batch, key):
-        """Pixel L1 over a pyramid, and warp consistency."""
-        del frozen, key
+        """Pixel L1 and perceptual distance over a pyramid, and warp consistency."""
+        del key
         outputs, updates = self.model.apply(
             {"params": params, **model_state},
             batch["source"],
@@ -91,7 +94,14 @@ class Stage1:
             ),
             "warp": self._warp_consistency(params, model_state, outputs, batch["driving"]),
         }
-        loss = weights.pixel * metrics["pixel"] + weights.warp * metrics["warp"]
+        if weights.perceptual:
+            metrics["perceptual"] = pyramid_perceptual(
+                frozen["perceptual"],
+                outputs["image"],
+                batch["driving"],
+                num_levels=weights.pyramid_levels,
+            )
+        loss = sum(weights[name] * value for name, value in metrics.items())
         metrics["psnr"] = image_metrics.psnr(outputs["image"], batch["driving"]).mean()
         return loss, (metrics, updates)
 
@@ -112,13 +122,18 @@ class Stage1:
         return jnp.abs(warped - own).mean() / jnp.maximum(jnp.abs(own).mean(), 1e-6)
 
     def evaluate(self, variables, frozen, batch, key):
-        """PSNR in dB of the redrawn frame, and of the source frame copied, one value an example."""
-        del frozen, key
-        image = self._redraw(variables, batch)
-        return {
-            "psnr": image_metrics.psnr(image, batch["driving"]),
-            "psnr_copy_source": image_metrics.psnr(batch["source"], batch["driving"]),
-        }
+        """PSNR in dB and, where VGG is there, ST-LPIPS, one value an example: of the redrawn frame,
+        and of the source frame copied.
+        """
+        del key
+        driving = batch["driving"]
+        pictures = {"": self._redraw(variables, batch), "_copy_source": batch["source"]}
+        values = {}
+        for name, picture in pictures.items():
+            values[f"psnr{name}"] = image_metrics.psnr(picture, driving)
+            if "st_lpips" in frozen:
+                values[f"st_lpips{name}"] = _st_lpips(frozen["st_lpips"], picture, driving)
+        return values
 
     def draw_samples(self, variables, batch, key) -> np.ndarray:
         """Rows of source, driving, redrawn."""
@@ -154,6 +169,55 @@ def ensure_dataset(config: ConfigDict, workdir: str) -> str:
         )
     config.data.path = path
     return path
+
+
+def pyramid_perceptual(
+    variables: Mapping[str, Any], image: jax.Array, target: jax.Array, *, num_levels: int
+) -> jax.Array:
+    """`vgg.perceptual_distance`, averaged over the scales 1, 1/2, 1/4, ... that VGG can see.
+
+    Args:
+      variables: of `pretrained.load_vgg16` or `load_vgg19`.
+      image: [b, h, w, 3].
+      target: [b, h, w, 3]; a constant.
+      num_levels: scales at most.
+    """
+    smallest = _vgg_of(variables).config.min_size
+    pairs = zip(
+        image_ops.pyramid(image, num_levels=num_levels),
+        image_ops.pyramid(jax.lax.stop_gradient(target), num_levels=num_levels),
+        strict=True,
+    )
+    return jnp.stack([
+        vgg.perceptual_distance(_see(variables, ours), _see(variables, theirs))
+        for ours, theirs in pairs
+        if min(ours.shape[1:3]) >= smallest
+    ]).mean()  # fmt: skip
+
+
+def _load_frozen(config: ConfigDict) -> dict[str, Any]:
+    """VGGs, where the loss or the evaluation asks for them."""
+    frozen = {}
+    if config.st_lpips:
+        frozen["st_lpips"] = pretrained.load_vgg16()
+    if config.loss.perceptual:
+        path = config.loss.vgg19
+        frozen["perceptual"] = pretrained.load_vgg19(path) if path else pretrained.load_vgg16()
+    return frozen
+
+
+def _vgg_of(variables: Mapping[str, Any]) -> vgg.VGG:
+    """ST-LPIPS's heads come with VGG-16."""
+    return vgg.VGG(vgg.VGG16 if "heads" in variables else vgg.VGG19)
+
+
+def _see(variables: Mapping[str, Any], image: jax.Array) -> list[jax.Array]:
+    return _vgg_of(variables).apply({"params": variables["params"]}, image)
+
+
+def _st_lpips(variables: Mapping[str, Any], image: jax.Array, target: jax.Array) -> jax.Array:
+    heads = [variables["heads"][name] for name in sorted(variables["heads"])]
+    return vgg.st_lpips(_see(variables, image), _see(variables, target), heads)
 
 
 def pyramid_l1(image: jax.Array, target: jax.Array, *, num_levels: int) -> jax.Array:

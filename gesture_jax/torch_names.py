@@ -83,6 +83,36 @@ def denoiser_table(num_layers: int = 8, num_speech_layers: int = 2) -> Table:
     return table
 
 
+def vgg16_table() -> Table:
+    """The 37 arrays of the shift-tolerant LPIPS on VGG-16, for `VGG` and the `heads` of ST-LPIPS.
+
+    Blur and scaling layer are constants of ours.
+    """
+    table: Table = {f"scaling_layer.{name}": () for name in ("shift", "scale")}
+    layer = 0
+    for block, count in enumerate((2, 2, 3, 3, 3), start=1):
+        if block > 1:
+            table[f"net.slice{block}.{layer + 1}.filt"] = ()
+            layer += 2
+        for number in range(1, count + 1):
+            table |= _conv(f"net.slice{block}.{layer}", f"conv{block}_{number}")
+            layer += 2
+        head = Target("heads", (f"block{block}",), np.ravel)
+        table[f"lin{block - 1}.model.1.weight"] = (head,)
+    return table
+
+
+def vgg19_table() -> Table:
+    """The arrays of torchvision's VGG-19 up to relu5_1, for `VGG`."""
+    table: Table = {}
+    layer = 0
+    for block, (count, used) in enumerate(((2, 2), (2, 2), (4, 4), (4, 4), (4, 1)), start=1):
+        for number in range(1, used + 1):
+            table |= _conv(f"features.{layer + 2 * (number - 1)}", f"conv{block}_{number}")
+        layer += 2 * count + 1
+    return table
+
+
 def wavlm_table(num_layers: int = 24, *, conv_bias: bool = False) -> Table:
     """The arrays of transformers' `WavLMModel`, Large structure, for `WavLM`; 487 of Large."""
     table: Table = {}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax import safetensors, torch_names, torch_weights
+from gesture_jax import safetensors, torch_checkpoint, torch_names, torch_weights
 from gesture_jax.errors import InputError
 from gesture_jax.models.wavlm import WavLM, WavLMConfig
 
@@ -33,7 +33,7 @@ def load(path: str | os.PathLike) -> tuple[WavLM, dict[str, Any]]:
     if path.suffix.lower() not in _ENDINGS:
         raise InputError(f"{path}: weights of WavLM end in one of {', '.join(_ENDINGS)}")
     is_safe = path.suffix.lower() == ".safetensors"
-    state_dict = safetensors.read(path) if is_safe else torch_weights.read_checkpoint(path)
+    state_dict = safetensors.read(path) if is_safe else torch_checkpoint.read_checkpoint(path)
     try:
         config, params = wavlm_params(state_dict)
     except InputError as error:

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import scipy.io.wavfile
 
 from gesture_jax.data import clips, media, preparation, videos
 from gesture_jax.errors import InputError
@@ -172,6 +173,15 @@ def test_nothing_usable_names_the_files(tmp_path):
     with pytest.raises(InputError, match=r"nothing could be used; a\.mp4: cannot be read"):
         videos.write_videos(tmp_path / "in", tmp_path / "out", settings=_SETTINGS)
     assert os.listdir(tmp_path) == ["in"]
+
+
+def test_samples_that_are_no_numbers_are_heard_as_silence(tmp_path):
+    samples = np.full(16_000, 0.25, np.float32)
+    samples[100:200] = np.nan
+    scipy.io.wavfile.write(tmp_path / "a.wav", 16_000, samples)
+    heard = media.read_audio(tmp_path / "a.wav")
+    assert len(heard) == 16_000 and np.isfinite(heard).all()
+    assert heard[:50] == pytest.approx(0.25) and not heard[120:180].any()
 
 
 def test_time_stamps_that_never_end_are_damage(tmp_path):

@@ -13,16 +13,16 @@ _PACKAGE = _ROOT / "gesture_jax"
 # Floor by floor, as in design.md; a package stands for all its modules.
 _FLOORS = [
     {"errors", "array_types"},
-    {"ops", "diffusion", "sharding", "optim", "presets", "writer"},
+    {"ops", "diffusion", "sharding", "optim", "presets", "writer", "cli"},
     {"models"},
     {
-        "data", "metrics", "checkpoints", "pretrained", "torch_names", "torch_weights",
-        "safetensors", "wavlm_weights",
+        "data", "metrics", "checkpoints", "pretrained",
+        "torch_names", "torch_checkpoint", "torch_weights", "safetensors", "wavlm_weights",
     },
     {"stage1", "stage2", "animator", "generator"},
     {"train_lib", "jobs"},
     {
-        "cli", "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",
+        "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",
     },
 ]  # fmt: skip
 # The package's front page loads its classes by name on first use.

@@ -60,6 +60,21 @@ def save(content: Any, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
+def save_older(content: Any, path: pathlib.Path) -> pathlib.Path:
+    """Like `save`, as PyTorch did before 1.6: pickles one after the other, then the storages."""
+    file = io.BytesIO()
+    for part in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}):
+        pickle.dump(part, file, protocol=2)
+    pickler = _Pickler(file)
+    with _torch_by_name():
+        pickler.dump(content)
+    pickle.dump([str(number) for number in range(len(pickler.arrays))], file, protocol=2)
+    for array in pickler.arrays:
+        file.write(array.size.to_bytes(8, "little") + array.tobytes())
+    path.write_bytes(file.getvalue())
+    return path
+
+
 @contextlib.contextmanager
 def _torch_by_name():
     """Stand-ins for the names in the pickle; they are only named, never called."""

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import torch_names, torch_weights
+from gesture_jax import torch_checkpoint, torch_names, torch_weights
 from gesture_jax.animator import abstract_variables
 from gesture_jax.errors import InputError
 from gesture_jax.models.denoiser import MotionDenoiser
@@ -17,9 +17,9 @@ from tests import torch_file
 from tests.torch_file import Tensor
 
 
-@pytest.fixture
-def save(tmp_path):
-    return lambda content: torch_file.save(content, tmp_path / "model.pt")
+@pytest.fixture(params=[torch_file.save, torch_file.save_older], ids=["zip", "older"])
+def save(request, tmp_path):
+    return lambda content: request.param(content, tmp_path / "model.pt")
 
 
 def test_tensors_come_back(save):
@@ -27,7 +27,7 @@ def test_tensors_come_back(save):
     content = collections.OrderedDict(
         weight=Tensor(weight), steps=Tensor(np.array(7)), turned=Tensor(weight, strides=(1, 2))
     )
-    arrays = torch_weights.read_checkpoint(save(content))
+    arrays = torch_checkpoint.read_checkpoint(save(content))
     np.testing.assert_array_equal(arrays["weight"], weight)
     assert arrays["steps"] == 7 and arrays["steps"].dtype == np.int64
     np.testing.assert_array_equal(arrays["turned"], [[0, 2, 4], [1, 3, 5]])
@@ -35,7 +35,7 @@ def test_tensors_come_back(save):
 
 def test_nested_state_dict_and_module_prefix(save):
     content = {"epoch": 3, "state_dict": {"module.a": Tensor(np.ones(2, np.float32))}}
-    assert list(torch_weights.read_checkpoint(save(content))) == ["a"]
+    assert list(torch_checkpoint.read_checkpoint(save(content))) == ["a"]
 
 
 class _Attack:
@@ -46,7 +46,7 @@ class _Attack:
 def test_a_pickle_that_calls_the_system_is_refused_by_name(save, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"(posix|nt)\.system.*refused"):
-        torch_weights.read_checkpoint(save({"a": _Attack()}))
+        torch_checkpoint.read_checkpoint(save({"a": _Attack()}))
     assert not (tmp_path / "attacked").exists()
 
 
@@ -57,7 +57,7 @@ def test_every_other_name_is_refused(save, tmp_path, name):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/data.pkl", f"c{module}\n{attribute}\n.".encode())
     with pytest.raises(InputError, match=attribute):
-        torch_weights.read_checkpoint(path)
+        torch_checkpoint.read_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_every_other_name_is_refused(save, tmp_path, name):
 )
 def test_tensors_beyond_their_storage_are_refused(save, tensor):
     with pytest.raises(InputError, match=r"beyond its data|damaged"):
-        torch_weights.read_checkpoint(save({"a": tensor}))
+        torch_checkpoint.read_checkpoint(save({"a": tensor}))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])
@@ -78,9 +78,18 @@ def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "model.pt"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"model\.pt: "):
-        torch_weights.read_checkpoint(path)
+        torch_checkpoint.read_checkpoint(path)
     with pytest.raises(InputError, match="no such file"):
-        torch_weights.read_checkpoint(tmp_path / "nothing.pt")
+        torch_checkpoint.read_checkpoint(tmp_path / "nothing.pt")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_older_files_that_are_cut_short_are_refused(tmp_path, share):
+    content = {"a": Tensor(np.ones(400, np.float32))}
+    path = torch_file.save_older(content, tmp_path / "model.pt")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InputError, match=r"damaged|cut short|wrong size"):
+        torch_checkpoint.read_checkpoint(path)
 
 
 def test_missing_left_over_and_misshapen_are_all_named():

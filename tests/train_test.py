@@ -63,6 +63,23 @@ def test_a_workdir_has_all_that_people_look_for(run1):
     assert len(tested) == 2 and tested[0]["test/psnr_copy_source"] > 10
 
 
+def test_perceptual_loss_and_measure_of_pictures(tmp_path):
+    """By the real VGG-16; at 32 pixels it sees one scale."""
+    changes = {"loss.perceptual": 10.0, "st_lpips": True, "num_steps": 2}
+    try:
+        train_lib.train(_config1(**changes), str(tmp_path))
+    except InputError as error:
+        if "could not be fetched" not in str(error):
+            raise
+        pytest.skip(str(error))
+    records = read_metrics(tmp_path)
+    first = next(record for record in records if "perceptual" in record)
+    terms = 10 * first["pixel"] + 10 * first["warp"] + 10 * first["perceptual"]
+    assert first["loss"] == pytest.approx(terms, rel=1e-4)
+    tested = next(record for record in records if "test/st_lpips" in record)
+    assert tested["test/st_lpips"] > tested["test/st_lpips_copy_source"] > 0
+
+
 def test_the_state_is_replicated_over_eight_devices(run1):
     leaf = jax.tree.leaves(run1[1].params)[0]
     assert len(leaf.sharding.device_set) == 8 and leaf.is_fully_replicated

@@ -344,7 +344,9 @@ class _Track:
         """[n] float32."""
         for part in self._resampler.resample(None):
             self._append(part.to_ndarray()[0])
-        return np.clip(np.concatenate(self._chunks), -1.0, 1.0)
+        # Files of floats may hold what is no number.
+        samples = np.nan_to_num(np.concatenate(self._chunks), nan=0.0, posinf=1.0, neginf=-1.0)
+        return np.clip(samples, -1.0, 1.0)
 
     def _append(self, samples: np.ndarray) -> None:
         skipped = min(self._skip, len(samples))

@@ -10,6 +10,7 @@ The hash is that of everything the part follows from, so that a part is never ta
 
 import concurrent.futures
 import dataclasses
+import glob
 import hashlib
 import json
 import multiprocessing
@@ -32,6 +33,8 @@ from gesture_jax.errors import InputError
 _FACTS = "facts.json"
 # A worker takes seconds to start.
 _MANY_TAKES = 16
+# Since threads of the libraries do not survive a fork.
+_SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +129,7 @@ def make_part(parts_dir: pathlib.Path, take: Take) -> None:
     if folder.exists():
         return
     parts_dir.mkdir(parents=True, exist_ok=True)
-    beside = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parts_dir))
+    beside = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(parts_dir, take), dir=parts_dir))
     try:
         (beside / _FACTS).write_text(json.dumps(_perform(take, beside)))
         _put(beside, folder)
@@ -154,27 +157,45 @@ def _make_by_workers(
     parts_dir: pathlib.Path, takes: Sequence[Take], num_workers: int, bar: tqdm
 ) -> None:
     """Hands takes to processes; one that kills its process costs that take alone."""
-    suspects = list(takes)
-    # Spawned, since threads of the libraries do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=context)
+    while takes:
+        takes = _run_pool(parts_dir, takes, num_workers, bar)
+        # What a killed process was at lies half done.
+        suspects = [take for take in takes if _remove_half_done(parts_dir, take)] or takes[:1]
+        for take in suspects:
+            _make_alone(parts_dir, take)
+            bar.update()
+        takes = [take for take in takes if take not in suspects]
+
+
+def _run_pool(
+    parts_dir: pathlib.Path, takes: Sequence[Take], num_workers: int, bar: tqdm
+) -> list[Take]:
+    """Gives back what was not done when a process died; nothing, if none did."""
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=_SPAWN)
+    running = {pool.submit(make_part, parts_dir, take): take for take in takes}
+    left = dict(running)
     try:
-        running = {pool.submit(make_part, parts_dir, take): take for take in takes}
         for done in concurrent.futures.as_completed(running):
             done.result()
-            suspects.remove(running[done])
+            del left[done]
             bar.update()
     except BrokenProcessPool:
-        for take in suspects:
-            _make_alone(parts_dir, take, context)
-            bar.update()
+        return list(left.values())
     finally:
         pool.shutdown(cancel_futures=True)
+    return []
 
 
-def _make_alone(parts_dir: pathlib.Path, take: Take, context: Any) -> None:
+def _remove_half_done(parts_dir: pathlib.Path, take: Take) -> bool:
+    half_done = list(parts_dir.glob(f"{glob.escape(_prefix(parts_dir, take))}*"))
+    for folder in half_done:
+        shutil.rmtree(folder, ignore_errors=True)
+    return bool(half_done)
+
+
+def _make_alone(parts_dir: pathlib.Path, take: Take) -> None:
     try:
-        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=_SPAWN) as pool:
             pool.submit(make_part, parts_dir, take).result()
     except BrokenProcessPool:
         make_part(parts_dir, _Deadly(take))
@@ -237,6 +258,11 @@ def _facts(clip: Clip) -> dict[str, Any]:
 def _folder(parts_dir: pathlib.Path, take: Take) -> pathlib.Path:
     name = re.sub(r"[^\w#.-]+", "_", take.name)[-60:]
     return parts_dir / f"{name}-{fingerprint([records.FORMAT_VERSION, take.follows_from()])}"
+
+
+def _prefix(parts_dir: pathlib.Path, take: Take) -> str:
+    """How the name of a half-done part begins."""
+    return f".{_folder(parts_dir, take).name}."
 
 
 def _put(beside: pathlib.Path, folder: pathlib.Path) -> None:

@@ -63,6 +63,8 @@ def _paper() -> dict:
             "field_width": 64,
             # "volume": the reference's warp; "flow": one displacement a cell.
             "warp_kind": "volume",
+            # Whether the field is seen from the source's own motion.
+            "relative": False,
             "num_source_blocks": 4,
             "num_decoder_blocks": 8,
         },

@@ -114,20 +114,28 @@ class Stage1:
         """
         variables = jax.lax.stop_gradient({"params": params, **model_state})
         own = self.model.apply(variables, driving, method="encode_source").volume
-        volume = jax.lax.stop_gradient(outputs["volume"])
+        source = outputs["source"]
+        source = source.replace(volume=jax.lax.stop_gradient(source.volume))
         warped = self.model.apply(
-            {"params": params, **model_state}, volume, outputs["motion"], method="warp"
+            {"params": params, **model_state}, source, outputs["motion"], method="warp"
         )
         own = jax.lax.stop_gradient(own)
         return jnp.abs(warped - own).mean() / jnp.maximum(jnp.abs(own).mean(), 1e-6)
 
     def evaluate(self, variables, frozen, batch, key):
         """PSNR in dB and, where VGG is there, ST-LPIPS, one value an example: of the redrawn frame,
-        and of the source frame copied.
+        of the source frame copied, and of the frame redrawn by the motion of another example.
         """
         del key
         driving = batch["driving"]
-        pictures = {"": self._redraw(variables, batch), "_copy_source": batch["source"]}
+        pictures = {
+            "": self._redraw(variables, batch),
+            "_copy_source": batch["source"],
+            # How much worse it is by the motion of another frame: whether motion is used at all.
+            "_other_motion": self._redraw(
+                variables, {**batch, "driving": jnp.roll(driving, 1, axis=0)}
+            ),
+        }
         values = {}
         for name, picture in pictures.items():
             values[f"psnr{name}"] = image_metrics.psnr(picture, driving)

@@ -74,7 +74,7 @@ def test_a_flow_of_zero_is_the_identity(frames):
     image = frames[:1].astype(np.float32) / 255
     variables = model.init(jax.random.key(0), image, image)
     outputs = model.apply(variables, image, image)
-    np.testing.assert_allclose(outputs["warped"], outputs["volume"], atol=1e-5)
+    np.testing.assert_allclose(outputs["warped"], outputs["source"].volume, atol=1e-5)
 
 
 @pytest.mark.parametrize(

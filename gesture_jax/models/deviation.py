@@ -42,10 +42,12 @@ class SourceFeatures:
     Attributes:
       volume: [b, h, w, d], the latent volume V whose channels are its depth.
       skips: the decoder's inputs of static detail, the coarsest first.
+      motion: [b, 9 g^2 + 3], its own motion feature, where the warp is relative to it.
     """
 
     volume: jax.Array
     skips: tuple[jax.Array, ...]
+    motion: jax.Array | None = None
 
 
 class SourceEncoder(nn.Module):
@@ -139,19 +141,39 @@ class WarpingCalculator(nn.Module):
     warp_kind: str
     dtype: jnp.dtype
 
-    def __call__(self, volume: FeatureMap, motion: Motion) -> FeatureMap:
-        """Warps [b, h, w, d] by [b, 9 g^2 + 3], h = w = 2 g."""
+    def __call__(self, source: SourceFeatures, motion: Motion) -> "Warped":
+        """Warps the volume [b, h, w, d] of a source by [b, 9 g^2 + 3], h = w = 2 g."""
+        field, seen = self._see(motion, source.motion)
         _, translation = rotation.split_feature(motion)
-        return _WARPS[self.warp_kind](volume, self.field(motion), translation)
+        if source.motion is not None:
+            translation = translation - rotation.split_feature(source.motion)[1]
+        volume = _WARPS[self.warp_kind](source.volume, field, translation)
+        skips = source.skips
+        if self.warp_kind == "flow" and source.motion is not None:
+            skips = tuple(flow_warp(x, _enlarge(field, x), translation) for x in skips)
+            # What the field's network has seen helps to draw what the source does not show.
+            return Warped(volume, skips, seen)
+        return Warped(volume, skips)
+
+    def field(self, motion: Motion, own: Motion | None = None) -> jax.Array:
+        """The deviation of every cell of the volume: [b, 2g, 2g, 3, 3], entries in (-1, 1).
+
+        Args:
+          motion: [b, 9 g^2 + 3], of the driving frame.
+          own: that of the source, where the warp is relative to it.
+        """
+        return self._see(motion, own)[0]
 
     @nn.compact
-    def field(self, motion: Motion) -> jax.Array:
-        """The deviation of every cell of the volume: [b, 2g, 2g, 3, 3], entries in (-1, 1)."""
+    def _see(self, motion: Motion, own: Motion | None) -> tuple[jax.Array, FeatureMap]:
+        """The field, and the features [b, 2g, 2g, width] that it is read from."""
         matrices, _ = rotation.split_feature(motion)
         block = lambda factor, *args, **options: ResizeBlock(
             self.width * factor, *args, dtype=self.dtype, **options
         )
         x = matrices.reshape(*matrices.shape[:3], 9)
+        if own is not None:
+            x = jnp.concatenate([x, x - rotation.split_feature(own)[0].reshape(x.shape)], axis=-1)
         skip_a = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
         skip_b = block(2, 4, resize="down", name="down0")(skip_a)
         skip_c = block(4, 8, resize="down", name="down1")(skip_b)
@@ -162,10 +184,31 @@ class WarpingCalculator(nn.Module):
         x = jnp.concatenate([block(6, 16, resize="up", name="up1")(x), skip_b], axis=-1)
         x = jnp.concatenate([block(4, 8, resize="up", name="up0")(x), skip_a], axis=-1)
         x = block(2, 8, resize="up", name="up_out")(x)
-        x = block(1, 4, name="out_res")(x)
+        seen = block(1, 4, name="out_res")(x)
         # Training starts from no deviation.
-        x = jnp.tanh(conv(9, 3, name="out_conv", **_ZEROS)(x.astype(jnp.float32)))
-        return x.reshape(*x.shape[:3], 3, 3)
+        x = jnp.tanh(conv(9, 3, name="out_conv", **_ZEROS)(seen.astype(jnp.float32)))
+        return x.reshape(*x.shape[:3], 3, 3), seen
+
+
+def _enlarge(field: jax.Array, like: FeatureMap) -> jax.Array:
+    """The field at the size of a finer map."""
+    shape = (like.shape[0], *like.shape[1:3], 3, 3)
+    return jax.image.resize(field, shape, "linear")
+
+
+@flax.struct.dataclass
+class Warped:
+    """What the decoder draws a frame from.
+
+    Attributes:
+      volume: [b, h, w, d], warped.
+      skips: of the source; warped where the warp is a flow relative to the source.
+      seen: [b, h, w, c], features of the field's network, then; else None.
+    """
+
+    volume: jax.Array
+    skips: tuple[jax.Array, ...]
+    seen: jax.Array | None = None
 
 
 class DeviationDecoder(nn.Module):
@@ -178,9 +221,12 @@ class DeviationDecoder(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, warped: FeatureMap, skips: tuple[FeatureMap, ...]) -> Image:
-        dtype = self.dtype
-        x = conv(self.max_width, 1, name="in_conv", dtype=dtype)(warped)
+    def __call__(self, warped: Warped) -> Image:
+        dtype, skips = self.dtype, warped.skips
+        x = warped.volume
+        if warped.seen is not None:
+            x = jnp.concatenate([x, warped.seen.astype(x.dtype)], axis=-1)
+        x = conv(self.max_width, 1, name="in_conv", dtype=dtype)(x)
         for index in range(self.num_blocks):
             x = ResBlock(self.max_width, dtype=dtype, name=f"res{index}")(x)
         for level in range(self.num_downs):
@@ -209,6 +255,9 @@ class DeviationModel(nn.Module):
       field_width: channels of the warping calculator.
       warp_kind: "volume", the reference's warp in three dimensions, or "flow", one displacement a
         cell; see `ops/warp.py`.
+      relative: the field is that of the driving frame as seen from the source's own motion, so that
+        a frame is its own identity; with "flow" the skips are warped as well, and the decoder sees
+        what the field was read from. The reference's field never sees the source.
       num_source_blocks: residual blocks of the source encoder.
       num_decoder_blocks: residual blocks of the decoder.
       dtype: of the computation; parameters, heads, fields and frames are float32.
@@ -223,6 +272,7 @@ class DeviationModel(nn.Module):
     extractor_blocks: tuple[int, ...] = (3, 4, 6)
     field_width: int = 64
     warp_kind: str = "volume"
+    relative: bool = False
     num_source_blocks: int = 4
     num_decoder_blocks: int = 8
     dtype: jnp.dtype = jnp.float32
@@ -269,34 +319,41 @@ class DeviationModel(nn.Module):
         """Redraws `driving` from `source`; images [b, r, r, 3].
 
         Returns:
-          `image` [b, r, r, 3], `motion` [b, 9 g^2 + 3], `volume` and `warped` [b, 2g, 2g, d].
+          `image` [b, r, r, 3], `motion` [b, 9 g^2 + 3], `source`, the `SourceFeatures`, and
+          `warped` [b, 2g, 2g, d].
         """
-        features = self.encode_source(source)
-        motion = self.extract(driving, train=train)
-        warped = self.warp(features.volume, motion)
-        image = self.decoder(warped, features.skips)
-        return {"image": image, "motion": motion, "volume": features.volume, "warped": warped}
+        features = self.source_encoder(source)
+        if self.relative:  # In one batch, so that both are seen by the same statistics.
+            both = self.extract(jnp.concatenate([driving, source]), train=train)
+            motion, own = jnp.split(both, 2)
+            features = features.replace(motion=own)
+        else:
+            motion = self.extract(driving, train=train)
+        warped = self.warping(features, motion)
+        image = self.decoder(warped)
+        return {"image": image, "motion": motion, "source": features, "warped": warped.volume}
 
     def encode_source(self, image: Image) -> SourceFeatures:
         """[b, r, r, 3] in [0, 1] to what the renderer needs of it."""
-        return self.source_encoder(image)
+        features = self.source_encoder(image)
+        return features.replace(motion=self.extract(image)) if self.relative else features
 
     def extract(self, driving: Image, *, train: bool = False) -> Motion:
         """[b, r, r, 3] in [0, 1] to motion features [b, 9 g^2 + 3], entries in [-1, 1]."""
         angles, translation = self.extractor(driving, train=train)
         return rotation.join_feature(rotation.matrix_from_angles(angles), translation)
 
-    def field(self, motion: Motion) -> jax.Array:
+    def field(self, motion: Motion, own: Motion | None = None) -> jax.Array:
         """[b, 9 g^2 + 3] to the field of deviations [b, 2g, 2g, 3, 3]."""
-        return self.warping.field(motion)
+        return self.warping.field(motion, own)
 
-    def warp(self, volume: FeatureMap, motion: Motion) -> FeatureMap:
-        """Warps a volume [b, 2g, 2g, d] by motion features [b, 9 g^2 + 3]."""
-        return self.warping(volume, motion)
+    def warp(self, source: SourceFeatures, motion: Motion) -> FeatureMap:
+        """Warps the volume [b, 2g, 2g, d] of a source by motion features [b, 9 g^2 + 3]."""
+        return self.warping(source, motion).volume
 
     def render(self, source: SourceFeatures, motion: Motion) -> Image:
         """Source features and motion features [b, 9 g^2 + 3] to frames [b, r, r, 3]."""
-        return self.decoder(self.warp(source.volume, motion), source.skips)
+        return self.decoder(self.warping(source, motion))
 
 
 def up_width(width: int, max_width: int, num_downs: int, level: int) -> int:

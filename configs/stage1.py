@@ -63,7 +63,7 @@ def _paper() -> dict:
             "field_width": 64,
             # "volume": the reference's warp; "flow": one displacement a cell.
             "warp_kind": "volume",
-            # Whether the field is seen from the source's own motion.
+            # Whether the field is made of the source's own motion too; the reference's is not.
             "relative": False,
             "num_source_blocks": 4,
             "num_decoder_blocks": 8,
@@ -115,8 +115,9 @@ def _demo() -> dict:
             "extractor_width": 16,
             "extractor_blocks": (2, 2),
             "field_width": 16,
-            # Held-out PSNR 23.2 dB after 500 steps; "volume": 21.6 dB after 690.
+            # See docs/stage1.md.
             "warp_kind": "flow",
+            "relative": True,
             "num_source_blocks": 1,
             "num_decoder_blocks": 2,
         },

@@ -77,6 +77,26 @@ def test_a_flow_of_zero_is_the_identity(frames):
     np.testing.assert_allclose(outputs["warped"], outputs["source"].volume, atol=1e-5)
 
 
+def test_a_relative_field_sees_the_source(frames):
+    """The same motion moves two portraits differently, each by what it is away from its own."""
+    model = DeviationModel(**_SMALL, warp_kind="flow", relative=True)
+    image = frames[:1].astype(np.float32) / 255
+    variables = model.init(jax.random.key(0), image, image)
+    head = variables["params"]["warping"]["out_conv"]
+    head["kernel"] = 0.3 * jax.random.normal(jax.random.key(1), head["kernel"].shape)
+    animator = Animator(model, variables, batch_size=4)
+    one, other = (animator.encode_source(frame) for frame in frames[:2])
+    motion = animator.extract_motion(frames[2:3])
+    own = {"one": one.features.motion, "other": other.features.motion}
+    fields = {
+        name: model.apply(variables, motion, source, method="field") for name, source in own.items()
+    }
+    assert np.abs(fields["one"] - fields["other"]).max() > 1e-3
+    np.testing.assert_allclose(one.features.motion, animator.extract_motion(frames[:1]), atol=1e-5)
+    whole = model.apply(variables, image, frames[2:3].astype(np.float32) / 255)["image"]
+    np.testing.assert_allclose(animator.render(one, motion), whole, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

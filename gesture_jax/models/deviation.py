@@ -255,9 +255,9 @@ class DeviationModel(nn.Module):
       field_width: channels of the warping calculator.
       warp_kind: "volume", the reference's warp in three dimensions, or "flow", one displacement a
         cell; see `ops/warp.py`.
-      relative: the field is that of the driving frame as seen from the source's own motion, so that
-        a frame is its own identity; with "flow" the skips are warped as well, and the decoder sees
-        what the field was read from. The reference's field never sees the source.
+      relative: the field is made of the driving motion and of its difference to the source's own;
+        with "flow" the skips are warped as well, and the decoder sees what the field was read from.
+        The reference's field never sees the source.
       num_source_blocks: residual blocks of the source encoder.
       num_decoder_blocks: residual blocks of the decoder.
       dtype: of the computation; parameters, heads, fields and frames are float32.

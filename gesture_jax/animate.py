@@ -14,6 +14,8 @@ _DRIVING = flags.DEFINE_string("driving", None, "The video whose motion is taken
 _OUT = flags.DEFINE_string("out", None, "The mp4 to write; it keeps the driving video's sound.")
 _STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained or converted stage 1.")
 _CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the driving video.", lower_bound=0)
+_RELATIVE = flags.DEFINE_boolean("relative", False, "Changes the portrait's own pose instead.")
+_SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Portrait, driving frame and result.")
 flags.mark_flags_as_required(["image", "driving", "out", "stage1"])
 
 
@@ -21,7 +23,13 @@ def main(_) -> None:
     from gesture_jax import jobs
 
     jobs.animate(
-        _IMAGE.value, _DRIVING.value, _OUT.value, stage1=_STAGE1.value, crop_px=_CROP_PX.value
+        _IMAGE.value,
+        _DRIVING.value,
+        _OUT.value,
+        stage1=_STAGE1.value,
+        crop_px=_CROP_PX.value,
+        relative=_RELATIVE.value,
+        side_by_side=_SIDE_BY_SIDE.value,
     )
     print(f"video: {_OUT.value}")
 

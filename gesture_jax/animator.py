@@ -16,6 +16,7 @@ from gesture_jax.array_types import Frames
 from gesture_jax.data import clips, images
 from gesture_jax.data.motions import write_motions
 from gesture_jax.models.deviation import DeviationModel, SourceFeatures
+from gesture_jax.ops import rotation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Animator:
         self._encode_source = jax.jit(lambda v, x: model.apply(v, x, method="encode_source"))
         self._extract = jax.jit(lambda v, x: model.apply(v, x, method="extract"))
         self._render = jax.jit(_render_batch, static_argnums=0)
+        self._retarget = jax.jit(rotation.retarget_feature)
 
     @classmethod
     def load(cls, workdir: str | os.PathLike) -> "Animator":
@@ -122,6 +124,22 @@ class Animator:
         squares = (images.square(images.to_rgb(frame), size=self.resolution) for frame in frames)
         for batch, count in _batched(squares, self._batch_size):
             yield from np.asarray(self._extract(self._variables, _to_float(batch)))[:count]
+
+    def retarget(self, source: Source, motions: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Moves that change the portrait's own pose as others change theirs, in constant memory.
+
+        Args:
+          source: from `encode_source`.
+          motions: [d] motion features, the first of which is taken for the portrait's own pose.
+
+        Yields:
+          [d] motion features; the first is the portrait's own.
+        """
+        own = self.extract_motion(source.image[None])[0]
+        first = None
+        for motion in motions:
+            first = motion if first is None else first
+            yield np.asarray(self._retarget(motion, first, own))
 
     def render(self, source: Source, motion: np.ndarray) -> np.ndarray:
         """The portrait in every pose of a motion sequence.

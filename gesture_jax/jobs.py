@@ -1,6 +1,7 @@
 """What the inference command lines do: files in, files out, in memory that does not grow."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -107,9 +108,26 @@ def write_request(generator: GestureGenerator, request: Request) -> None:
 
 
 def animate(
-    image: str, driving: str, out: str, *, stage1: str | os.PathLike, crop_px: int = 0
+    image: str,
+    driving: str,
+    out: str,
+    *,
+    stage1: str | os.PathLike,
+    crop_px: int = 0,
+    relative: bool = False,
+    side_by_side: bool = False,
 ) -> None:
     """Moves a portrait like a driving video; keeps that video's sound, if it has any.
+
+    Args:
+      image: path of the portrait.
+      driving: path of the video whose motion is taken.
+      out: path of the mp4 to write.
+      stage1: workdir of the trained stage 1.
+      crop_px: border shaved off the driving video.
+      relative: applies the driving video's changes to the portrait's own pose; else the portrait
+        takes the poses themselves.
+      side_by_side: shows the portrait, the driving frame and the result in a row.
 
     Raises:
       InputError: for files that cannot be read, or a workdir without stage 1.
@@ -118,8 +136,16 @@ def animate(
     animator = Animator.load(stage1)
     source = animator.encode_source(portrait)
     driving_frames = media.iterate_video(driving, size=animator.resolution, crop=Crop(crop_px))
+    # The copies are apart by no more than a batch.
+    driving_frames, shown = itertools.tee(driving_frames)
     motions = animator.iterate_motion(driving_frames)
+    if relative:
+        motions = animator.retarget(source, motions)
     frames = animator.render_frames(source, motions)
+    if side_by_side:
+        frames = (np.hstack([source.image, *pair]) for pair in zip(shown, frames, strict=True))
+    else:
+        del shown  # Or it would keep all frames.
     audio = media.read_audio(driving) if media.has_audio(driving) else None
     with tqdm(frames, desc="animate", unit="frame") as progress:
         media.write_video(out, progress, audio=audio, metadata=METADATA)

@@ -69,6 +69,18 @@ def test_an_untrained_field_does_not_deviate(animator, frames):
     assert np.abs(field).max() == 0
 
 
+def test_retargeted_motion_begins_with_the_portraits_own_pose(animator, frames):
+    source = animator.encode_source(frames[0])
+    motions = animator.extract_motion(frames)
+    moved = np.stack(list(animator.retarget(source, iter(motions[2:]))))
+    own = animator.extract_motion(source.image[None])[0]
+    np.testing.assert_allclose(moved[0], own, atol=1e-5)
+    assert len(moved) == 4 and np.abs(moved[1] - moved[0]).max() > 1e-3
+    # By its own motion it moves as it did.
+    again = np.stack(list(animator.retarget(source, iter(motions))))
+    np.testing.assert_allclose(again, motions, atol=1e-5)
+
+
 def test_a_flow_of_zero_is_the_identity(frames):
     model = DeviationModel(**_SMALL, warp_kind="flow")
     image = frames[:1].astype(np.float32) / 255

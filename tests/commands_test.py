@@ -93,6 +93,9 @@ def test_the_video_is_as_long_as_the_speech_and_carries_it(readme_runs):
 def test_the_animated_video_keeps_length_and_sound(readme_runs):
     assert len(media.read_video(readme_runs / "moved.mp4", size=32)) == 6
     assert media.has_audio(readme_runs / "moved.mp4")
+    with av.open(str(readme_runs / "compared.mp4")) as container:
+        video = container.streams.video[0]
+        assert (video.width, video.height, video.frames) == (3 * 32, 32, 6)
 
 
 def test_the_same_seed_gives_the_same_video(readme_runs):

@@ -57,3 +57,28 @@ def test_any_angles_make_rotations_and_valid_features_survive(angles):
     np.testing.assert_allclose(np.linalg.det(matrices), 1.0, atol=1e-5)
     np.testing.assert_allclose(translation, angles[:3])
     np.testing.assert_allclose(rotation.matrix_to_angles_feature(feature), vector, atol=1e-4)
+
+
+def _feature(seed):
+    random = np.random.default_rng(seed)
+    matrices = Rotation.random(4, rng=random).as_matrix().reshape(2, 2, 3, 3)
+    return matrices, random.uniform(-0.3, 0.3, 3)
+
+
+def test_changes_are_carried_over_to_another_pose():
+    (motion, shift), (first, first_shift), (own, own_shift) = map(_feature, range(3))
+    join = lambda matrices, shift: np.concatenate([matrices.ravel(), shift])
+    carried = rotation.retarget_feature(
+        join(motion, shift), join(first, first_shift), join(own, own_shift)
+    )
+    matrices, translation = rotation.split_feature(carried)
+    # The turn that leads from `first` to `motion` leads from `own` to the result.
+    turns = (
+        Rotation.from_matrix(motion.reshape(-1, 3, 3))
+        * Rotation.from_matrix(first.reshape(-1, 3, 3)).inv()
+    )
+    expected = (turns * Rotation.from_matrix(own.reshape(-1, 3, 3))).as_matrix()
+    np.testing.assert_allclose(matrices.reshape(-1, 3, 3), expected, atol=1e-5)
+    np.testing.assert_allclose(translation, shift - first_shift + own_shift, atol=1e-6)
+    still = rotation.retarget_feature(join(first, first_shift), join(first, first_shift), carried)
+    np.testing.assert_allclose(still, carried, atol=1e-5)

@@ -77,6 +77,24 @@ def split_feature(motion: Motion) -> tuple[jax.Array, jax.Array]:
     return cells.reshape(*motion.shape[:-1], grid, grid, 3, 3), translation
 
 
+def retarget_feature(motion: Motion, first: Motion, own: Motion) -> Motion:
+    """The change from `first` to `motion`, applied to `own`: R R0^T R_own, t - t0 + t_own.
+
+    Args:
+      motion: [*b, 9 g^2 + 3].
+      first: the same, where the motion began.
+      own: the same, where the result begins.
+
+    Returns:
+      [*b, 9 g^2 + 3], rotations where all three are; translations stay in [-1, 1].
+    """
+    (matrices, shift), (first_matrices, first_shift), (own_matrices, own_shift) = (
+        split_feature(jnp.asarray(feature)) for feature in (motion, first, own)
+    )
+    turned = matrices @ jnp.swapaxes(first_matrices, -1, -2) @ own_matrices
+    return join_feature(turned, jnp.clip(shift - first_shift + own_shift, -1.0, 1.0))
+
+
 def matrix_to_angles_feature(motion: Motion) -> jax.Array:
     """[*b, 9 g^2 + 3] of rotations to [*b, 3 g^2 + 3] of their angles; translations stay."""
     matrices, translation = split_feature(jnp.asarray(motion))

@@ -14,8 +14,8 @@ from gesture_jax.errors import InputError
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Parses the flags and calls `main(argv)`.
 
-    Bad flags and `InputError`s print one line on stderr and exit with code 2, without a traceback;
-    every other exception is a defect of ours and keeps its traceback.
+    Bad flags, `InputError`s and diverged runs print one line on stderr and exit with code 2, without
+    a traceback; every other exception is a defect of ours and keeps its traceback.
     """
     logging.set_verbosity(logging.WARNING)
     _keep_compiled_programs()
@@ -50,7 +50,7 @@ def _one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[s
     def guarded(argv: Sequence[str]) -> None:
         try:
             main(argv)
-        except InputError as error:
+        except (InputError, FloatingPointError) as error:
             _fail(str(error))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

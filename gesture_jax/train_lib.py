@@ -104,6 +104,13 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
         state = _create_or_restore(config, task, optimizer, mesh, checkpointer, batches)
         step_fn = make_step(task, optimizer, ema_decay=config.optim.ema_decay, mesh=mesh)
         return _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer)
+    except FloatingPointError as error:
+        checkpointer.wait()
+        saved = checkpointer.latest_step
+        kept = f"the checkpoint of step {saved} is whole" if saved else "nothing was saved yet"
+        raise FloatingPointError(
+            f"{workdir}: {error}; {kept}; try a lower --config.optim.learning_rate"
+        ) from None
     finally:
         checkpointer.close()
         batches.close()
@@ -214,12 +221,10 @@ def _log(writer: MetricsWriter, progress: tqdm, step: int, metrics: Metrics) -> 
 
 
 def _check_finite(step: int, metrics: Metrics) -> None:
-    loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
-    if not np.isfinite(loss + grad_norm):
-        raise FloatingPointError(
-            f"the loss is {loss} at step {step}, its gradient's norm {grad_norm}; earlier "
-            "checkpoints are whole; try a lower --config.optim.learning_rate"
-        )
+    broken = [name for name, value in metrics.items() if not np.isfinite(float(value))]
+    if broken:
+        values = ", ".join(f"{name} {float(metrics[name])}" for name in broken)
+        raise FloatingPointError(f"not finite at step {step}: {values}")
 
 
 def _check_resumable(config: ConfigDict, workdir: str) -> None:

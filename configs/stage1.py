@@ -153,6 +153,8 @@ def _smoke() -> dict:
             "extractor_width": 8,
             "extractor_blocks": (1, 1),
             "field_width": 8,
+            "warp_kind": "flow",
+            "relative": True,
             "num_source_blocks": 1,
             "num_decoder_blocks": 1,
         },

@@ -14,8 +14,8 @@ from gesture_jax.errors import InputError
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Parses the flags and calls `main(argv)`.
 
-    Bad flags, `InputError`s and diverged runs print one line on stderr and exit with code 2, without
-    a traceback; every other exception is a defect of ours and keeps its traceback.
+    Bad flags, `InputError`s and diverged runs print one line on stderr and exit with code 2 and no
+    traceback; every other exception is a defect of ours and keeps its traceback.
     """
     logging.set_verbosity(logging.WARNING)
     _keep_compiled_programs()

@@ -1,5 +1,6 @@
 """The 35 speech features on sounds whose features are known."""
 
+import librosa
 import numpy as np
 import pytest
 
@@ -56,3 +57,23 @@ def test_padding_adds_silence_only():
     audio = _clicks([0.5, 1.0], 2.0)
     long = speech_features(audio, num_frames=100)
     assert (long[60:, 33] == 0).all()
+
+
+def test_columns_are_librosas_own_at_its_hop():
+    """Onset strength, MFCC and chroma CENS of the sound at 12.8 kHz, 512 samples a frame."""
+    random = np.random.default_rng(0)
+    envelope = np.repeat(random.random(40), 2_000).astype(np.float32)
+    audio = envelope * (0.1 * random.standard_normal(80_000)).astype(np.float32)
+    features = speech_features(audio)
+    sound = librosa.resample(audio, orig_sr=16_000, target_sr=12_800)
+    about = dict(y=sound, sr=12_800, hop_length=512)
+    rows = len(features)
+    assert rows == 125
+    strength = librosa.onset.onset_strength(**about)
+    np.testing.assert_allclose(features[:, 0], strength[:rows], atol=1e-4)
+    mfcc = librosa.feature.mfcc(**about, n_mfcc=20).T[:rows]
+    np.testing.assert_allclose(features[:, 1:21], mfcc, atol=1e-3)
+    chroma = librosa.feature.chroma_cens(**about, tuning=0.0).T[:rows]
+    np.testing.assert_allclose(features[:, 21:33], chroma, atol=1e-4)
+    onsets = librosa.onset.onset_detect(onset_envelope=strength, sr=12_800, hop_length=512)
+    np.testing.assert_array_equal(np.flatnonzero(features[:, 33]), onsets[onsets < rows])

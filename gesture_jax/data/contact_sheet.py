@@ -57,7 +57,7 @@ def draw(name: str, report: Mapping[str, Any], by_split: Mapping[str, Sequence[S
 def _draw_totals(report: Mapping[str, Any]) -> str:
     rows = [("", "clips", "minutes")]
     for group in (report["splits"], report["speakers"]):
-        rows += [(name, f["clips"], f"{f['hours'] * 60:.1f}") for name, f in group.items()]
+        rows += [(name, f["clips"], round(f["hours"] * 60, 1)) for name, f in group.items()]
     return _draw_table(rows)
 
 
@@ -70,9 +70,9 @@ def _draw_left_out(left_out: Mapping[str, Any]) -> str:
 
 def _draw_table(rows: Sequence[Sequence[Any]]) -> str:
     head, *body = rows
+    mark = lambda cell: " class=number" if isinstance(cell, int | float) else ""
     cells = lambda row, tag: "".join(
-        f"<{tag}{' class=number' if isinstance(cell, int) else ''}>{html.escape(str(cell))}</{tag}>"
-        for cell in row
+        f"<{tag}{mark(cell)}>{html.escape(str(cell))}</{tag}>" for cell in row
     )
     lines = [f"<tr>{cells(head, 'th')}</tr>", *(f"<tr>{cells(row, 'td')}</tr>" for row in body)]
     return f"<table>{''.join(lines)}</table>"

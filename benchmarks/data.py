@@ -21,7 +21,7 @@ from gesture_jax.data import clips, media, motions, parts, pipeline, procedural,
 from gesture_jax.data.augment import Augmentation
 
 _SIZE = 256
-_BATCH_SIZE = 16
+_BATCH_SIZE, _WINDOWS = 16, 64
 _WARM_UP, _BATCHES, _RUNS = 4, 24, 3
 _MOTION_DIM, _SPEECH_DIM = 2307, 1059
 # 196.6 GMAC draw a frame from a source and a driving frame (reference 2.8); two operations each,
@@ -54,12 +54,10 @@ def _parts(source: clips.ClipSource) -> Iterator[Figure]:
     """What a pair costs, on one core."""
     jpeg = source[0]["frames"][0]
     yield "a frame: size as JPEG", "kB", [len(jpeg) / 1000]
-    order = np.random.default_rng(0).permutation(sum(map(source.num_frames, range(len(source)))))
-    lengths = np.cumsum([source.num_frames(clip) for clip in range(len(source))])
+    random = np.random.default_rng(0)
     places = [
-        (int(clip), int(frame - (lengths[clip - 1] if clip else 0)))
-        for frame in order[:200]
-        for clip in [np.searchsorted(lengths, frame, side="right")]
+        (int(clip), int(random.integers(source.num_frames(clip))))
+        for clip in random.integers(len(source), size=200)
     ]
     read = lambda: [source.read_frames(clip, [frame]) for clip, frame in places]
     yield "a frame: read and decode", "ms", time_ms(read, per=len(places))
@@ -81,12 +79,12 @@ def _pairs(source: clips.ClipSource, rates: list[float]) -> Iterator[Figure]:
                 augmentation=augmentation,
                 num_workers=num_workers,
             )
-            values = _rates(iter(batches))
+            values = _rates(iter(batches), _BATCH_SIZE)
             rates.append(float(np.median(values)))
             yield f"pairs {text}, {num_workers} workers", "pairs/s", values
 
 
-def _rates(iterator: pipeline.BatchIterator) -> list[float]:
+def _rates(iterator: pipeline.BatchIterator, batch_size: int) -> list[float]:
     """Examples a second, in a few runs."""
     for _ in range(_WARM_UP):
         next(iterator)
@@ -95,7 +93,7 @@ def _rates(iterator: pipeline.BatchIterator) -> list[float]:
         start = time.perf_counter()
         for _ in range(_BATCHES):
             next(iterator)
-        values.append(_BATCHES * _BATCH_SIZE / (time.perf_counter() - start))
+        values.append(_BATCHES * batch_size / (time.perf_counter() - start))
     iterator.close()
     return values
 
@@ -132,14 +130,13 @@ def _windows(path: pathlib.Path) -> Iterator[Figure]:
     motions.write_motions(path, by_split, metadata={})
     source = motions.MotionSource(path, "train")
     for num_workers in (0, 1, 2):
-        options = dict(batch_size=64, seed=0, train=True, num_workers=num_workers)
-        iterator = iter(pipeline.motion_windows(source, **options))
-        values = [rate * 64 / _BATCH_SIZE for rate in _rates(iterator)]
+        options = dict(batch_size=_WINDOWS, seed=0, train=True, num_workers=num_workers)
+        values = _rates(iter(pipeline.motion_windows(source, **options)), _WINDOWS)
         yield f"windows of 80 frames, {num_workers} workers", "windows/s", values
 
 
 def _preparation(folder: pathlib.Path) -> Iterator[Figure]:
-    """Videos of 1280x720 at 30 frames a second to clips of 256x256."""
+    """Videos of 1280x720 at 25 frames a second to clips of 256x256."""
     (folder / "videos").mkdir()
     done = speaker.perform(identity=0, seed=0, duration_sec=20.0, size=_SIZE)
     wide = (np.asarray(Image.fromarray(frame).resize((1280, 720))) for frame in done.frames)

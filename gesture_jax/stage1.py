@@ -205,12 +205,14 @@ def pyramid_perceptual(
 
 def _load_frozen(config: ConfigDict) -> dict[str, Any]:
     """VGGs, where the loss or the evaluation asks for them."""
+    perceptual, path = config.loss.perceptual, config.loss.vgg19
     frozen = {}
+    if config.st_lpips or (perceptual and not path):
+        vgg16 = pretrained.load_vgg16()
     if config.st_lpips:
-        frozen["st_lpips"] = pretrained.load_vgg16()
-    if config.loss.perceptual:
-        path = config.loss.vgg19
-        frozen["perceptual"] = pretrained.load_vgg19(path) if path else pretrained.load_vgg16()
+        frozen["st_lpips"] = vgg16
+    if perceptual:
+        frozen["perceptual"] = pretrained.load_vgg19(path) if path else vgg16
     return frozen
 
 

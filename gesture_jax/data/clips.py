@@ -181,7 +181,7 @@ class ClipSource(records.RecordSource):
 
     def read_frames(self, index: int, frames: Sequence[int]) -> Frames:
         """[k, size, size, 3] uint8: frames of a clip, without reading the rest of it."""
-        return np.stack([decode_frame(self._read_jpeg(index, frame)) for frame in frames])
+        return decode_frames({"frames": _FrameList(self, index)}, frames)
 
     def _read_jpeg(self, index: int, frame: int) -> bytes:
         return self._frames[self._starts[index] + frame]["jpeg"]

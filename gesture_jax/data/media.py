@@ -64,11 +64,22 @@ def iterate_video(
       InputError: where the file is missing, not a video, or too damaged to give one frame.
     """
     for picture in iterate_pictures(path, start_sec=start_sec, stop_sec=stop_sec):
-        try:
-            left, top, side = crop.find_box(picture.shape[1], picture.shape[0])
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        yield square(picture[top : top + side, left : left + side], size=size)
+        yield cut_square(path, picture, crop, size=size)
+
+
+def cut_square(
+    path: str | os.PathLike, picture: np.ndarray, crop: Crop, *, size: int
+) -> np.ndarray:
+    """The square of a picture [h, w, 3] that a crop keeps: [size, size, 3].
+
+    Raises:
+      InputError: naming `path`, where the square leaves the picture.
+    """
+    try:
+        left, top, side = crop.find_box(picture.shape[1], picture.shape[0])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return square(picture[top : top + side, left : left + side], size=size)
 
 
 def iterate_pictures(
@@ -141,16 +152,6 @@ def has_audio(path: str | os.PathLike) -> bool:
     """
     with _open(path, "sound") as container:
         return bool(container.streams.audio)
-
-
-def measure_px(path: str | os.PathLike) -> tuple[int, int]:
-    """Width and height of a video's upright picture, by its first frame.
-
-    Raises:
-      InputError: where it cannot be read.
-    """
-    height, width = next(iterate_pictures(path)).shape[:2]
-    return width, height
 
 
 def write_video(

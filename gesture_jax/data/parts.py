@@ -19,7 +19,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
@@ -125,13 +125,20 @@ def make_parts(
 
 def make_part(parts_dir: pathlib.Path, take: Take) -> None:
     """Does one take, unless it is done."""
+    _keep(parts_dir, take, take.perform)
+
+
+def _keep(
+    parts_dir: pathlib.Path, take: Take, perform: Callable[[], Iterable[Clip | LeftOut]]
+) -> None:
+    """Writes what `perform` gives as the part of a take, unless it is there."""
     folder = _folder(parts_dir, take)
     if folder.exists():
         return
     parts_dir.mkdir(parents=True, exist_ok=True)
     beside = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(parts_dir, take), dir=parts_dir))
     try:
-        (beside / _FACTS).write_text(json.dumps(_perform(take, beside)))
+        (beside / _FACTS).write_text(json.dumps(_write(take.name, perform, beside)))
         _put(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -198,38 +205,20 @@ def _make_alone(parts_dir: pathlib.Path, take: Take) -> None:
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=_SPAWN) as pool:
             pool.submit(make_part, parts_dir, take).result()
     except BrokenProcessPool:
-        make_part(parts_dir, _Deadly(take))
+        reason = "kills its process", "out of memory, or the decoder crashed"
+        _keep(parts_dir, take, lambda: [LeftOut(take.name, *reason)])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Deadly:
-    """Stands in for a take that kills the process that does it."""
-
-    take: Take
-
-    @property
-    def name(self) -> str:
-        return self.take.name
-
-    @property
-    def split(self) -> str | None:
-        return self.take.split
-
-    def follows_from(self) -> Mapping[str, Any]:
-        return self.take.follows_from()
-
-    def perform(self) -> Iterator[LeftOut]:
-        yield LeftOut(self.name, "kills its process", "out of memory, or the decoder crashed")
-
-
-def _perform(take: Take, folder: pathlib.Path) -> dict[str, Any]:
-    """Writes the records of a take, and gives the facts of its part."""
+def _write(
+    name: str, perform: Callable[[], Iterable[Clip | LeftOut]], folder: pathlib.Path
+) -> dict[str, Any]:
+    """Writes the records of the take of this name, and gives the facts of its part."""
     done: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
     clip_writer = records.open_writer(folder / "clips.array_record")
     frame_writer = records.open_writer(folder / "frames.array_record")
     try:
-        for item in take.perform():
+        for item in perform():
             if isinstance(item, LeftOut):
                 left_out.append(item)
                 continue
@@ -239,7 +228,7 @@ def _perform(take: Take, folder: pathlib.Path) -> dict[str, Any]:
                 frame_writer.write(frame)
             done.append(_facts(item))
     except InputError as error:
-        left_out.append(LeftOut(take.name, "cannot be read", str(error)))
+        left_out.append(LeftOut(name, "cannot be read", str(error)))
     finally:
         clip_writer.close()
         frame_writer.close()

@@ -29,14 +29,12 @@ class Look:
     Attributes:
       num_frames: of 25 a second.
       cuts: the frames that begin a new scene, without the first frame of all.
-      size_px: width and height of the upright picture.
       people: for the frames that were searched, the person's box, None where nobody was found;
         empty where nobody was looked for.
     """
 
     num_frames: int
     cuts: Sequence[int]
-    size_px: tuple[int, int]
     people: dict[int, Box | None]
 
     def scenes(self) -> list[tuple[int, int]]:
@@ -74,7 +72,7 @@ def look_at(
         if find_person and number % FPS == FPS // 2:
             people[number] = find_person(picture)
     cuts = find_cuts(np.stack(thumbnails))
-    return Look(len(thumbnails), cuts, media.measure_px(path), people)
+    return Look(len(thumbnails), cuts, people)
 
 
 def find_cuts(thumbnails: np.ndarray) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gesture_jax.data import framing, images, media, pose, preparation, scenes, speech
+from gesture_jax.data import framing, media, pose, preparation, scenes, speech
 from gesture_jax.data.clips import Clip
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.media import FPS, SAMPLES_PER_FRAME
@@ -110,7 +110,7 @@ class VideoTake:
             yield Clip(
                 clip_id=piece.clip_id,
                 speaker=self.speaker,
-                frames=self._crop(pictures, piece, look),
+                frames=self._crop(pictures, piece),
                 audio=sound,
                 speech=features[piece.start : piece.stop],
                 joints=np.zeros((len(piece), 0, 2), np.float32),
@@ -154,17 +154,14 @@ class VideoTake:
             return refuse("no person", "nobody to frame")
         return None
 
-    def _crop(self, pictures: Iterator[np.ndarray], piece: "_Piece", look: scenes.Look):
+    def _crop(self, pictures: Iterator[np.ndarray], piece: "_Piece") -> np.ndarray:
         """[t, size, size, 3] uint8 of a piece, from the running pictures."""
-        crop = self.crop or framing.frame_people(piece.scene, *look.size_px)
-        kept = []
+        crop, kept = self.crop, []
         for picture in itertools.islice(pictures, len(piece)):
-            try:
-                left, top, side = crop.find_box(picture.shape[1], picture.shape[0])
-            except InputError as error:
-                raise InputError(f"{self.path}: {error}") from None
-            inside = picture[top : top + side, left : left + side]
-            kept.append(images.square(inside, size=self.settings.size))
+            if crop is None:
+                height, width = picture.shape[:2]
+                crop = framing.frame_people(piece.scene, width, height)
+            kept.append(media.cut_square(self.path, picture, crop, size=self.settings.size))
         if len(kept) < len(piece):
             seconds = (piece.start + len(kept)) / FPS
             raise InputError(f"{self.path}: damaged; its picture ends after {seconds:.1f} s")

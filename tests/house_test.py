@@ -12,7 +12,7 @@ _PACKAGE = _ROOT / "gesture_jax"
 
 # Floor by floor, as in design.md; a package stands for all its modules.
 _FLOORS = [
-    {"errors", "array_types"},
+    {"errors", "array_types", "cache"},
     {"ops", "diffusion", "sharding", "optim", "presets", "writer", "cli"},
     {"models"},
     {

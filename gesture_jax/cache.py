@@ -1,0 +1,10 @@
+"""Where this machine keeps what is made or fetched once."""
+
+import os
+import pathlib
+
+
+def cache_dir() -> pathlib.Path:
+    """The user's cache folder of this package; may not exist yet."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(home) / "gesture_jax"

@@ -3,16 +3,36 @@
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
+
+_DISCRIMINATOR = "discriminator"
 
 
-def make_optimizer(config, *, num_steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: ConfigDict, *, num_steps: int) -> optax.GradientTransformation:
     """Adam with a warm-up, cosine decay and clipping by the global norm.
+
+    Where the config has a `discriminator`, the parameters under that key of the tree have an
+    optimiser of their own, with their own norm to clip by. One update serves both sides, so the
+    loss must be a sum in which each side is a constant to the other's terms.
 
     Args:
       config: fields `learning_rate`, `b1`, `b2`, `weight_decay`, `warmup_steps`, `final_fraction`
-        (of the learning rate at the end) and `clip_norm`.
+        (of the learning rate at the end) and `clip_norm`; optionally `discriminator`, with those
+        of the fields that differ for it.
       num_steps: length of the whole training, where the decay ends.
     """
+    ours = _make_adam(config, num_steps)
+    if not config.get(_DISCRIMINATOR):
+        return ours
+    theirs = _make_adam(ConfigDict({**config, **config[_DISCRIMINATOR]}), num_steps)
+    label = lambda key: _DISCRIMINATOR if key == _DISCRIMINATOR else "generator"
+    return optax.partition(
+        {"generator": ours, _DISCRIMINATOR: theirs},
+        lambda params: {key: label(key) for key in params},
+    )
+
+
+def _make_adam(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,

@@ -92,9 +92,9 @@ class Stage2:
         prior = self.space.encode(batch["prior"], statistics)
         return motion, prior, standardise_speech(batch["speech"], statistics)
 
-    def loss(self, params, model_state, frozen, batch, key):
+    def loss(self, params, model_state, frozen, batch, key, step):
         """Position, velocity and acceleration of the denoised window."""
-        del frozen
+        del frozen, step
         weights = self._config.loss
         key_time, key_noise, key_drop, key_dropout = jax.random.split(key, 4)
         motion, prior, speech = self._standardise(model_state, batch)

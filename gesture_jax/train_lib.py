@@ -5,6 +5,7 @@ steps, keys, shards, checkpoints, logging and evaluation. A run is a function of
 the keys of step n come from `fold_in(seed, n)`, so a resumed run repeats them without storing them.
 """
 
+import collections
 import contextlib
 import pathlib
 import sys
@@ -31,7 +32,8 @@ TASKS = {"stage1": stage1.Stage1, "stage2": stage2.Stage2}
 
 # What may change between a run and its resumption; all else is part of the experiment.
 _MAY_CHANGE = {
-    "num_steps", "log_every_steps", "eval_every_steps", "checkpoint_every_steps", "keep_checkpoints"
+    "num_steps", "log_every_steps", "eval_every_steps", "checkpoint_every_steps",
+    "keep_checkpoints", "optim.max_grad_norm",
 }  # fmt: skip
 
 
@@ -53,11 +55,14 @@ class Task(Protocol):
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Parameters and model state."""
 
-    def loss(self, params, model_state, frozen, batch: Batch, key: jax.Array):
-        """`(loss, (metrics, model_state))`."""
+    def loss(self, params, model_state, frozen, batch: Batch, key: jax.Array, step: jax.Array):
+        """`(loss, (metrics, model_state))`; `step` is how many steps were made before this one.
+
+        A metric by the name of a weight in `config.loss` is that term of the loss, unweighted.
+        """
 
     def evaluate(self, variables, frozen, batch: Batch, key: jax.Array) -> Metrics:
-        """One value an example, `[b]`, for each metric."""
+        """One value an example, `[b]`, for each metric; NaN where an example has none."""
 
     def draw_samples(self, variables, batch: Batch, key: jax.Array) -> np.ndarray:
         """A sheet of pictures, `[h, w, 3]` uint8."""
@@ -91,7 +96,8 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
 
     Raises:
       InputError: for missing data, a config that does not fit the checkpoint, and the like.
-      FloatingPointError: when the loss is not finite.
+      FloatingPointError: when the loss is not finite, or the gradient's norm is above
+        `config.optim.max_grad_norm` (0: any will do).
     """
     mesh = sharding.make_mesh(batch_size=config.batch_size)
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
@@ -125,7 +131,7 @@ def make_step(
         key = jax.random.fold_in(base_key, state.step)
         grad_fn = jax.value_and_grad(task.loss, has_aux=True)
         (loss, (metrics, model_state)), grads = grad_fn(
-            state.params, state.model_state, frozen, batch, key
+            state.params, state.model_state, frozen, batch, key, state.step
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -169,25 +175,28 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
             state, metrics = step_fn(state, frozen, batch, base_key)
             progress.update()
             if pending:  # One step late, so that fetching never makes the device wait.
-                _log(writer, progress, *pending)
+                _log(writer, progress, config, *pending)
                 pending = None
             if _due(step, config.log_every_steps, config.num_steps):
                 pending = step, metrics
             evaluate = _due(step, config.eval_every_steps, config.num_steps)
             save = _due(step, config.checkpoint_every_steps, config.num_steps)
             if evaluate or save:
-                _check_finite(step, metrics)
+                _check(config, step, metrics)
             if evaluate:
                 evaluator.run(step, state, writer, progress)
             if save:
                 checkpointer.save(step, state, batches)
         if pending:
-            _log(writer, progress, *pending)
+            _log(writer, progress, config, *pending)
     return state
 
 
 class _Evaluator:
-    """Averages of `task.evaluate` over the test split, and a sheet of pictures."""
+    """Averages of `task.evaluate` over the test split, and a sheet of pictures.
+
+    An average is over the examples that have a value; one that no example has is left out.
+    """
 
     def __init__(self, task: Task, frozen: Any, key: jax.Array, workdir: pathlib.Path):
         self._task, self._frozen, self._key = task, frozen, key
@@ -195,16 +204,16 @@ class _Evaluator:
         self._evaluate = jax.jit(task.evaluate)
 
     def run(self, step: int, state: TrainState, writer: MetricsWriter, progress: tqdm) -> None:
-        totals: dict[str, float] = {}
-        count, first_batch = 0.0, None
+        totals, counts = collections.Counter(), collections.Counter()
+        first_batch = None
         for batch in self._task.test_batches():
             first_batch = first_batch or batch
             values = self._evaluate(state.variables, self._frozen, batch, self._key)
-            for name, value in values.items():
-                total = float(np.sum(np.asarray(value) * batch["mask"]))
-                totals[name] = totals.get(name, 0.0) + total
-            count += float(batch["mask"].sum())
-        means = {f"test/{name}": total / count for name, total in totals.items()}
+            for name, value in jax.device_get(values).items():
+                defined = (batch["mask"] > 0) & ~np.isnan(value)
+                totals[name] += float(value[defined].sum())
+                counts[name] += int(defined.sum())
+        means = {f"test/{name}": totals[name] / count for name, count in counts.items() if count}
         writer.write_scalars(step, means)
         progress.write(f"step {step}: " + _sentence(means), file=sys.stderr)
         sheet = self._task.draw_samples(state.variables, first_batch, self._key)
@@ -213,18 +222,33 @@ class _Evaluator:
         writer.write_image(step, "samples", sheet)
 
 
-def _log(writer: MetricsWriter, progress: tqdm, step: int, metrics: Metrics) -> None:
-    _check_finite(step, metrics)
+def _log(writer: MetricsWriter, progress: tqdm, config, step: int, metrics: Metrics) -> None:
+    _check(config, step, metrics)
     scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
     writer.write_scalars(step, scalars)
     progress.set_postfix_str(_sentence({"loss": scalars["loss"]}), refresh=False)
 
 
-def _check_finite(step: int, metrics: Metrics) -> None:
-    broken = [name for name, value in metrics.items() if not np.isfinite(float(value))]
+def _check(config: ConfigDict, step: int, metrics: Metrics) -> None:
+    """Refuses what is not finite, and gradients that tell of a training that runs away."""
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    broken = {name: value for name, value in values.items() if not np.isfinite(value)}
     if broken:
-        values = ", ".join(f"{name} {float(metrics[name])}" for name in broken)
-        raise FloatingPointError(f"not finite at step {step}: {values}")
+        raise FloatingPointError(f"not finite at step {step}: {_sentence(broken)}")
+    norm, limit = values["grad_norm"], config.optim.get("max_grad_norm", 0)
+    if limit and norm > limit:
+        raise FloatingPointError(
+            f"gradient norm {norm:.4g} at step {step} is above optim.max_grad_norm, {limit:g}"
+            + _largest_term(config, values)
+        )
+
+
+def _largest_term(config: ConfigDict, values: dict[str, float]) -> str:
+    terms = {name: config.loss[name] * values[name] for name in config.loss if name in values}
+    if not terms:
+        return ""
+    name = max(terms, key=lambda name: abs(terms[name]))
+    return f"; the largest term of the loss is {_sentence({name: terms[name]})}"
 
 
 def _check_resumable(config: ConfigDict, workdir: str) -> None:
@@ -234,7 +258,7 @@ def _check_resumable(config: ConfigDict, workdir: str) -> None:
     saved = checkpoints.read_config(workdir, stage=config.stage)
     ours, theirs = _flatten(config), _flatten(saved)
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    keys = [key for key in keys if key.split(".")[0] not in _MAY_CHANGE]
+    keys = [key for key in keys if key not in _MAY_CHANGE]
     if keys:
         raise InputError(
             f"{workdir}: was trained with another config ({', '.join(keys)}); "

@@ -4,12 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import jobs, stage1
+from gesture_jax import jobs
 from gesture_jax.animator import Animator
 from gesture_jax.errors import InputError
 from gesture_jax.generator import GestureGenerator, count_frames, to_speech
 from gesture_jax.models.deviation import DeviationModel
-from gesture_jax.ops import image as image_ops
 
 _SMALL = dict(
     resolution=32, width=8, max_width=16, num_downs=2, extractor_width=8, extractor_blocks=(1, 1),
@@ -128,16 +127,6 @@ def test_speech_of_any_rate_and_channels():
     assert count_frames(np.zeros(16_000 * 3)) == 75
     with pytest.raises(InputError, match="less than one frame"):
         to_speech(np.zeros(100), 16_000)
-
-
-def test_pixel_loss_sees_all_scales():
-    blank = np.zeros((1, 16, 16, 3), np.float32)
-    assert float(stage1.pyramid_l1(blank + 0.5, blank, num_levels=3)) == pytest.approx(0.5)
-    checks = blank + (np.indices((16, 16)).sum(0) % 2)[..., None] - 0.5
-    # A checkerboard is grey at half the scale.
-    assert float(stage1.pyramid_l1(checks, blank, num_levels=2)) == pytest.approx(0.25)
-    levels = image_ops.pyramid(checks, num_levels=3)
-    assert [level.shape[1] for level in levels] == [16, 8, 4]
 
 
 def test_requests_are_checked(tmp_path):

@@ -16,7 +16,7 @@ _FLOORS = [
     {"ops", "diffusion", "sharding", "optim", "presets", "writer", "cli"},
     {"models"},
     {
-        "data", "metrics", "checkpoints", "pretrained",
+        "data", "metrics", "losses", "checkpoints", "pretrained",
         "torch_names", "torch_checkpoint", "torch_weights", "safetensors", "wavlm_weights",
     },
     {"stage1", "stage2", "animator", "generator"},

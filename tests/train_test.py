@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import grain
 import jax
 import numpy as np
 import optax
 import pytest
+from tqdm import tqdm
 
 from configs import stage1 as stage1_config
 from configs import stage2 as stage2_config
@@ -131,6 +133,99 @@ def test_a_broken_state_is_not_saved(run1, tmp_path, monkeypatch):
     assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").glob("*"))
 
 
+def test_a_gradient_that_explodes_stops_the_run(run1, tmp_path):
+    """By its step, its size and its cause; what was saved before is whole."""
+    straight, _ = run1
+    shutil.copytree(straight, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
+    config = checkpoints.read_config(straight, stage="stage1")
+    config.update_from_flattened_dict({"optim.max_grad_norm": 1e-6})
+    told = (
+        r"gradient norm [\d.]+ at step 3 is above optim\.max_grad_norm, 1e-06; the largest term of "
+        r"the loss is (pixel|warp) [\d.]+; the checkpoint of step 2 is whole; try a lower"
+    )
+    with pytest.raises(FloatingPointError, match=told):
+        train_lib.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "checkpoints" / "4").exists()
+
+
+def test_no_step_of_which_nothing_is_logged_is_saved_unchecked(run1, tmp_path):
+    changes = {"optim.max_grad_norm": 1e-6, "log_every_steps": 1000, "eval_every_steps": 1000}
+    config = _config1(**changes, **{"data.path": str(run1[0] / "dataset")})
+    with pytest.raises(FloatingPointError, match=r"at step 2 is above .* nothing was saved yet"):
+        train_lib.train(config, str(tmp_path))
+    assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").glob("*"))
+
+
+def test_a_gradient_within_its_limit_is_let_be(run1):
+    norm = max(record.get("grad_norm", 0.0) for record in read_metrics(run1[0]))
+    metrics = {"loss": 1.0, "grad_norm": norm}
+    for limit in (0.0, norm):
+        train_lib._check(_config1(**{"optim.max_grad_norm": limit}), 1, metrics)
+
+
+def test_the_largest_term_is_weighed_as_in_the_loss():
+    config = _config1(**{"optim.max_grad_norm": 5.0, "loss.pixel": 10.0, "loss.warp": 0.1})
+    metrics = {"loss": 4.3, "grad_norm": 7.0, "pixel": 0.4, "warp": 3.0, "psnr": 20.0}
+    with pytest.raises(FloatingPointError, match=r"norm 7 at step 9 .*, 5; .* is pixel 4$"):
+        train_lib._check(config, 9, metrics)
+
+
+class _Toy:
+    """Two batches of which the last example is padding, as a task for the evaluator."""
+
+    def test_batches(self):
+        value = np.array([1.0, np.nan, 3.0, 5.0, np.nan, 7.0], np.float32)
+        mask = np.array([1, 1, 1, 1, 1, 0], np.float32)
+        return [{"value": value[:3], "mask": mask[:3]}, {"value": value[3:], "mask": mask[3:]}]
+
+    def evaluate(self, variables, frozen, batch, key):
+        value = batch["value"]
+        return {
+            "some": value,
+            "all": np.ones(3, np.float32) * variables["params"],
+            "none": value * np.nan,
+            "padding_broken": jax.numpy.where(batch["mask"] > 0, 2.0, np.nan),
+        }
+
+    def draw_samples(self, variables, batch, key):
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+def test_examples_without_a_value_are_left_out_of_its_average(tmp_path):
+    state = train_lib.TrainState(0, 4.0, 4.0, {}, None)
+    evaluator = train_lib._Evaluator(_Toy(), {}, jax.random.key(0), tmp_path)
+    writer = MetricsWriter(tmp_path)
+    evaluator.run(1, state, writer, tqdm(disable=True))
+    writer.close()
+    assert read_metrics(tmp_path) == [
+        {"step": 1, "test/some": 3.0, "test/all": 4.0, "test/padding_broken": 2.0}
+    ]
+
+
+def test_a_discriminators_optimiser_state_is_saved_and_restored(tmp_path):
+    """The two partitions hold places without arrays."""
+    config = stage1_config.get_config("smoke").optim
+    config.update({"discriminator": {"learning_rate": 1e-3, "b1": 0.0, "b2": 0.9}})
+    params = {"decoder": {"w": np.ones(3, np.float32)}, "discriminator": {"w": np.ones(2, "f4")}}
+    optimizer = optim.make_optimizer(config, num_steps=10)
+    _, opt_state = optimizer.update(params, optimizer.init(params), params)
+    state = train_lib.TrainState(jax.numpy.int32(1), params, params, {}, opt_state)
+    batches = iter(grain.MapDataset.range(4).repeat().to_iter_dataset())
+    saver = checkpoints.Checkpointer(str(tmp_path), keep=1)
+    saver.save(1, state, batches)
+    saver.wait()
+    spread = sharding.replicated(sharding.make_mesh(batch_size=8))
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread), state
+    )
+    restored = saver.restore(abstract, batches)
+    saver.close()
+    batches.close()
+    assert _equal(restored, state)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+
+
 def test_weights_for_inference_are_the_averaged_ones(run1):
     from gesture_jax.animator import Animator
 
@@ -148,7 +243,7 @@ def test_eight_devices_learn_what_one_does(run1):
 
     @jax.jit
     def gradient(params, batch):
-        loss = lambda p: task.loss(p, model_state, {}, batch, jax.random.key(0))[0]
+        loss = lambda p: task.loss(p, model_state, {}, batch, jax.random.key(0), 0)[0]
         return jax.value_and_grad(loss)(params)
 
     mesh = sharding.make_mesh(batch_size=8)

@@ -2,21 +2,89 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gesture_jax.array_types import Image
+from gesture_jax.array_types import FeatureMap, Image
+
+_WINDOW_PX = 11
+_WINDOW = np.exp(-0.5 * np.square((np.arange(_WINDOW_PX) - _WINDOW_PX // 2) / 1.5))
+_WINDOW = (_WINDOW / _WINDOW.sum()).tolist()  # Plain numbers leave float32 as it is.
+# Of pictures in [0, 1].
+_C1, _C2 = 0.01**2, 0.03**2
 
 
-def psnr(image: Image, target: Image) -> jax.Array:
+def psnr(image: Image, target: Image, mask: FeatureMap | None = None) -> jax.Array:
     """Peak signal-to-noise ratio in dB, one value a picture.
 
-    10 log10(1 / MSE), the mean over all pixels and channels; 100 where the MSE is below 1e-10.
+    10 log10(1 / MSE), the mean over pixels and channels; 100 where the MSE is below 1e-10.
 
     Args:
       image: [*b, h, w, 3] in [0, 1].
       target: the same.
+      mask: [*b, h, w, 1], 1 on the pixels that count and 0 on the others; all count without it.
+
+    Returns:
+      [*b]; NaN where no pixel counts.
+    """
+    squares = jnp.square(image - target).mean(axis=-1, keepdims=True)
+    weights = jnp.ones_like(squares) if mask is None else mask
+    count = weights.sum(axis=(-3, -2, -1))
+    mse = (squares * weights).sum(axis=(-3, -2, -1)) / jnp.maximum(count, 1.0)
+    return jnp.where(count > 0, -10.0 * jnp.log10(jnp.maximum(mse, 1e-10)), jnp.nan)
+
+
+def ssim(image: Image, target: Image) -> jax.Array:
+    """Structural similarity (Wang et al. 2004), one value a picture; 1 for equal ones.
+
+    With the authors' Gaussian window of 11 pixels, where it lies inside the picture; of each
+    channel by itself, then averaged.
+
+    Args:
+      image: [*b, h, w, 3] in [0, 1], 11 pixels or more a side.
+      target: the same.
 
     Returns:
       [*b].
+
+    Raises:
+      ValueError: for smaller pictures.
     """
-    mse = jnp.square(image - target).mean(axis=(-3, -2, -1))
-    return -10.0 * jnp.log10(jnp.maximum(mse, 1e-10))
+    if min(image.shape[-3:-1]) < _WINDOW_PX:
+        raise ValueError(f"SSIM wants {_WINDOW_PX} pixels or more a side, not {image.shape[-3:-1]}")
+    mean_x, mean_y, variance_x, variance_y, covariance = _moments(image, target)
+    brightness = (2 * mean_x * mean_y + _C1) / (mean_x * mean_x + mean_y * mean_y + _C1)
+    structure = (2 * covariance + _C2) / (variance_x + variance_y + _C2)
+    return (brightness * structure).mean(axis=(-3, -2, -1))
+
+
+def _moments(x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
+    """Means, variances and covariance in the window at each place, [*b, h - 10, w - 10, c] each.
+
+    By the law of total variance, first along rows and then along columns: E[x^2] - E[x]^2 would
+    lose in float32 what little varies in flat places. Shifted sums, not a convolution, which some
+    devices round to bfloat16.
+    """
+    variance_x = variance_y = covariance = jnp.zeros_like(x)
+    for axis in (x.ndim - 3, x.ndim - 2):
+        xs, ys = _shifted(x, axis), _shifted(y, axis)
+        x, y = _average(xs), _average(ys)
+        xs, ys = [shifted - x for shifted in xs], [shifted - y for shifted in ys]
+        variance_x = _average(_products(xs, xs, _shifted(variance_x, axis)))
+        variance_y = _average(_products(ys, ys, _shifted(variance_y, axis)))
+        covariance = _average(_products(xs, ys, _shifted(covariance, axis)))
+    return x, y, variance_x, variance_y, covariance
+
+
+def _shifted(x: jax.Array, axis: int) -> list[jax.Array]:
+    length = x.shape[axis] - _WINDOW_PX + 1
+    return [
+        jax.lax.slice_in_dim(x, start, start + length, axis=axis) for start in range(_WINDOW_PX)
+    ]
+
+
+def _average(shifted: list[jax.Array]) -> jax.Array:
+    return sum(weight * x for weight, x in zip(_WINDOW, shifted, strict=True))
+
+
+def _products(xs: list[jax.Array], ys: list[jax.Array], within: list[jax.Array]) -> list[jax.Array]:
+    return [x * y + inner for x, y, inner in zip(xs, ys, within, strict=True)]

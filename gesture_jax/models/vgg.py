@@ -56,11 +56,14 @@ class VGG(nn.Module):
     config: VGGConfig = VGG16
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> list[jax.Array]:
-        """[b, h, w, 3] in [0, 1], `min_size` or more a side -> five [b, h', w', c]."""
+    def __call__(self, image: jax.Array, *, num_blocks: int = len(_WIDTHS)) -> list[jax.Array]:
+        """[b, h, w, 3] in [0, 1], `min_size` or more a side -> `num_blocks` of [b, h', w', c].
+
+        Blocks after these are not computed; variables of all five may be given.
+        """
         x = (2.0 * image - 1.0 - jnp.array(_SHIFT)) / jnp.array(_SCALE)
         features = []
-        for block, width in enumerate(_WIDTHS):
+        for block, width in enumerate(_WIDTHS[:num_blocks]):
             if block:
                 x = _blur_pool(x) if self.config.blur else nn.max_pool(x, (2, 2), (2, 2))
             for number in range(self.config.convs[block]):

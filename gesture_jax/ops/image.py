@@ -1,8 +1,9 @@
-"""Resizing of image batches, the ways that the networks need it.
+"""Resizing of image batches, the ways that the networks need it, and masks of boxes.
 
-All functions take `[*b, h, w, c]` and keep the dtype.
+What resizes takes `[*b, h, w, c]` and keeps the dtype.
 """
 
+import jax
 import jax.numpy as jnp
 
 from gesture_jax.array_types import FeatureMap
@@ -31,3 +32,39 @@ def pyramid(x: FeatureMap, *, num_levels: int) -> list[FeatureMap]:
     for _ in range(num_levels - 1):
         levels.append(average_pool(levels[-1]))
     return levels
+
+
+def fold(x: FeatureMap, factor: int) -> FeatureMap:
+    """Blocks of factor x factor pixels to channels: `[*b, h/f, w/f, f f c]`."""
+    *lead, height, width, channels = x.shape
+    blocks = x.reshape(*lead, height // factor, factor, width // factor, factor, channels)
+    blocks = jnp.moveaxis(blocks, -4, -3)
+    return blocks.reshape(*lead, height // factor, width // factor, factor**2 * channels)
+
+
+def unfold(x: FeatureMap, factor: int) -> FeatureMap:
+    """The inverse of `fold`, channels to pixels: `[*b, f h, f w, c / f^2]`."""
+    *lead, height, width, channels = x.shape
+    blocks = x.reshape(*lead, height, width, factor, factor, channels // factor**2)
+    blocks = jnp.moveaxis(blocks, -4, -3)
+    return blocks.reshape(*lead, height * factor, width * factor, channels // factor**2)
+
+
+def box_mask(boxes: jax.Array, *, height: int, width: int) -> FeatureMap:
+    """1 on the pixels whose centres lie in one of the boxes, 0 on the others.
+
+    Args:
+      boxes: [*b, r, 4], `r` boxes of (left, top, right, bottom) in pixels, from the picture's top
+        left corner; the centre of row i, column j lies at (j + 0.5, i + 0.5). Boxes without an
+        area, such as zeros, cover nothing.
+      height: of the picture in pixels.
+      width: likewise.
+
+    Returns:
+      [*b, h, w, 1] float32.
+    """
+    left, top, right, bottom = jnp.moveaxis(jnp.asarray(boxes)[..., None], -2, 0)
+    x, y = jnp.arange(width) + 0.5, jnp.arange(height) + 0.5
+    columns, rows = (left <= x) & (x < right), (top <= y) & (y < bottom)
+    inside = rows[..., :, None] & columns[..., None, :]
+    return inside.any(axis=-3)[..., None].astype(jnp.float32)

@@ -1,0 +1,131 @@
+"""Losses of pictures: what stage 1 is trained by.
+
+The two sides of the adversarial game are trained by one backward pass over the sum of their losses.
+So the discriminator's loss wants the generator's pictures as constants, and the generator's terms
+want the discriminator's parameters as constants; `jax.lax.stop_gradient` is the caller's to place.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gesture_jax.array_types import FeatureMap, Image
+from gesture_jax.models import vgg
+from gesture_jax.ops import image as image_ops
+
+
+def pyramid_l1(
+    image: Image, target: Image, *, num_levels: int, weights: FeatureMap | None = None
+) -> jax.Array:
+    """Mean absolute difference, averaged over the scales 1, 1/2, 1/4, ...; a scalar.
+
+    Args:
+      image: [b, h, w, 3].
+      target: [b, h, w, 3].
+      num_levels: how many scales.
+      weights: [b, h, w, 1], 0 or more: how much each pixel counts in the mean over all pixels of
+        the batch, at coarser scales the pool of what it covers; all count alike without it.
+    """
+    if weights is None:
+        weights = jnp.ones_like(image[..., :1])
+    levels = zip(
+        *(image_ops.pyramid(x, num_levels=num_levels) for x in (image, target, weights)),
+        strict=True,
+    )
+    return jnp.stack([_weighted_mean(jnp.abs(a - b), w) for a, b, w in levels]).mean()
+
+
+def weighted_squares(image: Image, target: Image, *, weights: FeatureMap) -> jax.Array:
+    """Mean squared difference; a scalar.
+
+    It weighs the few pixels that are far off, as hands are, and is what PSNR measures.
+
+    Args:
+      image: [b, h, w, 3].
+      target: [b, h, w, 3].
+      weights: [b, h, w, 1], 0 or more: how much each pixel counts in the mean.
+    """
+    return _weighted_mean(jnp.square(image - target), weights)
+
+
+def _weighted_mean(values: jax.Array, weights: FeatureMap) -> jax.Array:
+    # Of no weight at all there is no mean, but a batch may be so.
+    weighted = (weights * values.mean(axis=-1, keepdims=True)).sum()
+    return weighted / jnp.maximum(weights.sum(), 1e-6)
+
+
+def pyramid_perceptual(
+    variables: Mapping[str, Any],
+    image: Image,
+    target: Image,
+    *,
+    num_levels: int,
+    num_blocks: int = 5,
+) -> jax.Array:
+    """`vgg.perceptual_distance`, averaged over the scales 1, 1/2, 1/4, ... that VGG can see.
+
+    Args:
+      variables: of `pretrained.load_vgg16` or `load_vgg19`.
+      image: [b, h, w, 3] in [0, 1].
+      target: [b, h, w, 3] in [0, 1]; a constant.
+      num_levels: scales at most.
+      num_blocks: of VGG that are computed and compared, from the first on. The scales are those
+        that all five can see, whatever it is.
+    """
+    smallest = vgg_of(variables).config.min_size
+    pairs = zip(
+        image_ops.pyramid(image, num_levels=num_levels),
+        image_ops.pyramid(jax.lax.stop_gradient(target), num_levels=num_levels),
+        strict=True,
+    )
+    look = lambda picture: see(variables, picture, num_blocks=num_blocks)
+    return jnp.stack([
+        vgg.perceptual_distance(look(ours), look(theirs))
+        for ours, theirs in pairs
+        if min(ours.shape[1:3]) >= smallest
+    ]).mean()  # fmt: skip
+
+
+def vgg_of(variables: Mapping[str, Any]) -> vgg.VGG:
+    """The network that the variables are of: ST-LPIPS's heads come with VGG-16."""
+    return vgg.VGG(vgg.VGG16 if "heads" in variables else vgg.VGG19)
+
+
+def see(variables: Mapping[str, Any], image: Image, *, num_blocks: int = 5) -> list[jax.Array]:
+    """VGG's features of pictures [b, h, w, 3] in [0, 1], one [b, h', w', c] a block."""
+    params = {"params": variables["params"]}
+    return vgg_of(variables).apply(params, image, num_blocks=num_blocks)
+
+
+def st_lpips(variables: Mapping[str, Any], image: Image, target: Image) -> jax.Array:
+    """`vgg.st_lpips` of pictures [b, h, w, 3] in [0, 1], by `pretrained.load_vgg16`: [b]."""
+    heads = [variables["heads"][name] for name in sorted(variables["heads"])]
+    return vgg.st_lpips(see(variables, image), see(variables, target), heads)
+
+
+def hinge_discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))], what the discriminator minimises; a scalar.
+
+    Lim and Ye 2017, "Geometric GAN", https://arxiv.org/abs/1705.02894. Logits of any shape.
+    """
+    return jax.nn.relu(1.0 - real_logits).mean() + jax.nn.relu(1.0 + fake_logits).mean()
+
+
+def hinge_generator(fake_logits: jax.Array) -> jax.Array:
+    """-E[D(fake)], what the generator minimises against `hinge_discriminator`; a scalar."""
+    return -fake_logits.mean()
+
+
+def feature_matching(
+    fake_features: Sequence[jax.Array], real_features: Sequence[jax.Array]
+) -> jax.Array:
+    """Mean absolute difference of the discriminator's features, averaged over layers; a scalar.
+
+    Wang et al. 2018, "pix2pixHD", https://arxiv.org/abs/1711.11585, equation 4, which sums where
+    this averages. Features of real pictures are constants.
+    """
+    pairs = zip(fake_features, real_features, strict=True)
+    distances = [jnp.abs(fake - jax.lax.stop_gradient(real)).mean() for fake, real in pairs]
+    return jnp.stack(distances).mean()

@@ -17,8 +17,8 @@ from gesture_jax.animator import Animator
 from gesture_jax.data import speaker, speech
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import DDIM
+from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
-from gesture_jax.models.deviation import DeviationModel
 from gesture_jax.ops.warp import deviation_warp, flow_warp
 
 
@@ -54,7 +54,7 @@ def _warps():
 
 
 def _stage1(preset: str):
-    model = DeviationModel(**stage1_config.get_config(preset).model)
+    model = build_model(**stage1_config.get_config(preset).model)
     image = np.random.default_rng(0).random((model.resolution, model.resolution, 3), np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), image[None], image[None])
     animator = Animator(model, variables)
@@ -69,7 +69,7 @@ def _stage1(preset: str):
 
 def _stage2(preset: str):
     config = stage2_config.get_config(preset)
-    grid = DeviationModel(**stage1_config.get_config(preset).model).motion_grid
+    grid = build_model(**stage1_config.get_config(preset).model).motion_grid
     model = MotionDenoiser(motion_dim=3 * grid**2 + 3, **config.model)
     params = jax.jit(model.init_variables)(jax.random.key(0))["params"]
     prior = jnp.zeros((1, model.num_prior, model.motion_dim))

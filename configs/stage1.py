@@ -5,8 +5,11 @@
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 256x256, 210.6 M parameters, the reference | GPU or TPU | days; not yet run |
-| demo | 64x64 on the procedural speaker | two CPU cores | about 5 minutes |
+| realtime | 256x256, compact: 25 frames a second on a CPU | one GPU | not yet run |
+| demo | 64x64 on the procedural speaker, compact | two CPU cores | about 4 minutes |
 | smoke | 32x32, a few steps; what tests use | one CPU core | seconds |
+
+What to expect of each, step by step, stands in docs/stage1.md.
 """
 
 from ml_collections import ConfigDict
@@ -18,8 +21,10 @@ _NO_AUGMENTATION = {"swap": 0.0, "mirror": 0.0, "jitter": 0.0}
 
 
 def get_config(preset: str = "paper") -> ConfigDict:
-    """The config of a preset: "paper", "demo" or "smoke"."""
-    return presets.choose(preset, paper=_paper(), demo=_demo(), smoke=_smoke())
+    """The config of a preset: "paper", "realtime", "demo" or "smoke"."""
+    return presets.choose(
+        preset, paper=_paper(), realtime=_realtime(), demo=_demo(), smoke=_smoke()
+    )
 
 
 def _paper() -> dict:
@@ -52,7 +57,9 @@ def _paper() -> dict:
             "augment": {"swap": 0.5, "mirror": 0.5, "jitter": 0.1},
             "eval_frames_per_clip": 8,
         },
+        # Attributes of `models.deviation.DeviationModel`, or of `models.compact.CompactModel`.
         "model": {
+            "network": "reference",
             "resolution": 256,
             "width": 64,
             "max_width": 512,
@@ -61,23 +68,38 @@ def _paper() -> dict:
             "extractor_width": 64,
             "extractor_blocks": (3, 4, 6),
             "field_width": 64,
-            # "volume": the reference's warp; "flow": one displacement a cell.
+            # "volume": the reference's warp; "exact": without its misfit; "flow": one displacement
+            # a cell.
             "warp_kind": "volume",
             # Whether the field is made of the source's own motion too; the reference's is not.
             "relative": False,
             "num_source_blocks": 4,
             "num_decoder_blocks": 8,
         },
+        # A patch discriminator, where `loss.adversarial` is above zero.
+        "discriminator": {"width": 64, "max_width": 512, "num_levels": 4},
+        # Weights of the terms; 0 switches a term off.
         "loss": {
             # Mean absolute difference at scales 1, 1/2, 1/4, 1/8.
             "pixel": 10.0,
             "pyramid_levels": 4,
-            # VGG features at the same scales, as far down as VGG can see; 0 does without VGG.
+            # Mean squared difference, which drives what is far off: hands.
+            "squared": 0.0,
+            # How much a pixel of hands and mouth counts in both, where they are known; others 1.
+            "region_weight": 3.0,
+            # VGG features at the same scales, as far down as VGG can see; of its first blocks.
             "perceptual": 10.0,
+            "perceptual_blocks": 5,
             # The user's file of torchvision's VGG-19; empty is VGG-16, which is fetched.
             "vgg19": "",
             # Warped source volume against the driving frame's own encoding.
             "warp": 10.0,
+            # Hinge loss against the discriminator and distance of its features, from a step on.
+            "adversarial": 1.0,
+            "feature_matching": 10.0,
+            "adversarial_start": 100_000,
+            # What the discriminator minimises; it has its own optimiser.
+            "discriminator": 1.0,
         },
         "optim": {
             "learning_rate": 2e-4,
@@ -88,17 +110,46 @@ def _paper() -> dict:
             "final_fraction": 0.05,
             "clip_norm": 10.0,
             "ema_decay": 0.999,
+            # A gradient longer than this stops the run: it has diverged.
+            "max_grad_norm": 1e6,
+            # Its own optimiser; what is not said here is as above.
+            "discriminator": {"learning_rate": 2e-4},
         },
+    }
+
+
+def _realtime() -> dict:
+    return {
+        "num_steps": 200_000,
+        "model": {
+            "network": "compact",
+            "resolution": 256,
+            "num_downs": 3,
+            "width": 128,
+            "fine_width": 48,
+            "extractor_width": 64,
+            "field_width": 64,
+            "seen_width": 32,
+            "num_bins": 66,
+            "warp_kind": "flow",
+            "relative": True,
+            "num_source_blocks": 2,
+            "num_extractor_blocks": 2,
+            "num_decoder_blocks": 3,
+        },
+        "loss": {"squared": 50.0, "warp": 0.0},
+        "optim": {"learning_rate": 1e-3, "b1": 0.9},
     }
 
 
 def _demo() -> dict:
     return {
-        "num_steps": 1300,
-        "batch_size": 8,
-        "log_every_steps": 20,
-        "eval_every_steps": 650,
-        "checkpoint_every_steps": 650,
+        "num_steps": 5000,
+        # Small batches and many steps: pictures come from steps.
+        "batch_size": 4,
+        "log_every_steps": 50,
+        "eval_every_steps": 2500,
+        "checkpoint_every_steps": 2500,
         # Two windows of stage 2 each.
         "data": {
             "procedural_clips": 120,
@@ -108,22 +159,32 @@ def _demo() -> dict:
             "augment": _NO_AUGMENTATION,
         },
         "model": {
+            "network": "compact",
             "resolution": 64,
-            "width": 8,
-            "max_width": 32,
             "num_downs": 2,
-            "extractor_width": 16,
-            "extractor_blocks": (2, 2),
-            "field_width": 16,
+            "width": 64,
+            "fine_width": 24,
+            "extractor_width": 48,
+            "field_width": 64,
+            "seen_width": 32,
+            "num_bins": 66,
             # See docs/stage1.md.
             "warp_kind": "flow",
             "relative": True,
             "num_source_blocks": 1,
-            "num_decoder_blocks": 2,
+            "num_extractor_blocks": 1,
+            "num_decoder_blocks": 3,
         },
         "st_lpips": False,
-        "loss": {"warp": 0.1, "perceptual": 0.0},
-        "optim": {"learning_rate": 1e-3, "b1": 0.9, "warmup_steps": 50, "ema_decay": 0.99},
+        "discriminator": {"width": 32, "max_width": 128, "num_levels": 3},
+        "loss": {
+            "squared": 50.0,
+            "region_weight": 1.0,
+            "perceptual": 0.0,
+            "warp": 0.0,
+            "adversarial": 0.0,
+        },
+        "optim": {"learning_rate": 3e-3, "b1": 0.9, "warmup_steps": 100, "ema_decay": 0.998},
     }
 
 
@@ -143,20 +204,30 @@ def _smoke() -> dict:
             "augment": _NO_AUGMENTATION,
             "eval_frames_per_clip": 2,
         },
-        "st_lpips": False,
-        "loss": {"perceptual": 0.0},
         "model": {
+            "network": "compact",
             "resolution": 32,
-            "width": 8,
-            "max_width": 16,
             "num_downs": 2,
-            "extractor_width": 8,
-            "extractor_blocks": (1, 1),
-            "field_width": 8,
+            "width": 16,
+            "fine_width": 8,
+            "extractor_width": 16,
+            "field_width": 16,
+            "seen_width": 8,
+            "num_bins": 66,
             "warp_kind": "flow",
             "relative": True,
             "num_source_blocks": 1,
+            "num_extractor_blocks": 1,
             "num_decoder_blocks": 1,
         },
-        "optim": {"warmup_steps": 1},
+        "st_lpips": False,
+        "discriminator": {"width": 8, "max_width": 16, "num_levels": 2},
+        "loss": {
+            "squared": 50.0,
+            "perceptual": 0.0,
+            "warp": 0.1,
+            # Both sides of the game play from the third step on.
+            "adversarial_start": 2,
+        },
+        "optim": {"learning_rate": 2e-3, "b1": 0.9, "warmup_steps": 1},
     }

@@ -15,7 +15,8 @@ from gesture_jax import checkpoints, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
 from gesture_jax.data import clips, images
 from gesture_jax.data.motions import write_motions
-from gesture_jax.models.deviation import DeviationModel, SourceFeatures
+from gesture_jax.models.base import BaseModel, SourceFeatures
+from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
 
 
@@ -40,7 +41,7 @@ class Animator:
 
     def __init__(
         self,
-        model: DeviationModel,
+        model: BaseModel,
         variables: Mapping[str, Any],
         *,
         step: int = 0,
@@ -70,7 +71,7 @@ class Animator:
           InputError: where there is no stage-1 checkpoint.
         """
         config = checkpoints.read_config(workdir, stage="stage1")
-        model = DeviationModel(**config.model)
+        model = build_model(**config.model)
         variables, step = checkpoints.load_variables(workdir, abstract_variables(model))
         return cls(model, variables, step=step)
 
@@ -90,7 +91,7 @@ class Animator:
         Raises:
           InputError: naming the arrays that are missing, left over or misshapen.
         """
-        return cls(DeviationModel(), torch_weights.deviation_variables(state_dict))
+        return cls(build_model(), torch_weights.deviation_variables(state_dict))
 
     @property
     def resolution(self) -> int:
@@ -201,7 +202,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
     )
 
 
-def abstract_variables(model: DeviationModel) -> dict[str, Any]:
+def abstract_variables(model: BaseModel) -> dict[str, Any]:
     """Shapes of the model's variables, nothing computed."""
     image = jnp.zeros((1, model.resolution, model.resolution, 3))
     return jax.eval_shape(lambda: model.init(jax.random.key(0), image, image))

@@ -14,13 +14,16 @@ def choose(preset: str, *, paper: Mapping[str, Any], **smaller: Mapping[str, Any
     Args:
       preset: "paper", or a name among `smaller`.
       paper: the full config, with its `stage` and `preset`.
-      **smaller: for each further preset what differs from it.
+      **smaller: for each further preset what differs from it; a `model` with a `network` is another
+        network's, and stands for itself.
 
     Raises:
       InputError: for an unknown preset.
     """
     config = ConfigDict(paper)
     if preset in smaller:
+        if "network" in smaller[preset].get("model", {}):
+            del config.model
         config.update(smaller[preset])
     elif preset != "paper":
         names = ", ".join(["paper", *smaller])

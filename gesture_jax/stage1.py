@@ -5,7 +5,7 @@ the renderer learns of it, so it must hold the motion and nothing else that the 
 """
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -13,18 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax import pretrained
+from gesture_jax import losses, pretrained
 from gesture_jax.data import clips, images, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
+from gesture_jax.data.regions import HANDS
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import image as image_metrics
-from gesture_jax.models import vgg
-from gesture_jax.models.deviation import DeviationModel
+from gesture_jax.models.build import build_model
+from gesture_jax.models.discriminator import PatchDiscriminator
 from gesture_jax.ops import image as image_ops
+
+_DISCRIMINATOR = "discriminator"
 
 
 class Stage1:
-    """See `train_lib.Task`. Batches are `source` and `driving`, [b, h, w, 3] float32 in [0, 1]."""
+    """See `train_lib.Task`. Batches are those of `pipeline.frame_pairs`."""
 
     def __init__(self, config: ConfigDict, workdir: str):
         """Finds the dataset, or makes that of the procedural speaker where the preset says so.
@@ -33,7 +36,8 @@ class Stage1:
           InputError: where the dataset is missing, or its frames are not of the model's resolution.
         """
         self._config = config
-        self.model = DeviationModel(**config.model)
+        self.model = build_model(**config.model)
+        self._discriminator = PatchDiscriminator(**config.discriminator)
         self.frozen = _load_frozen(config)
         path = ensure_dataset(config, workdir)
         self._train = clips.ClipSource(path, "train")
@@ -71,14 +75,17 @@ class Stage1:
         )
 
     def init(self, key: jax.Array):
-        """Parameters and the extractor's batch statistics."""
+        """Parameters, those of the discriminator among them if it plays; and batch statistics."""
         resolution = self._config.model.resolution
         blank = jnp.zeros((1, resolution, resolution, 3))
-        variables = self.model.init(key, blank, blank, train=False)
-        return variables["params"], {"batch_stats": variables["batch_stats"]}
+        variables = dict(self.model.init(key, blank, blank, train=False))
+        params = dict(variables.pop("params"))
+        if self._config.loss.adversarial:
+            params[_DISCRIMINATOR] = self._discriminator.init(key, blank)["params"]
+        return params, variables
 
-    def loss(self, params, model_state, frozen, batch, key):
-        """Pixel L1 and perceptual distance over a pyramid, and warp consistency."""
+    def loss(self, params, model_state, frozen, batch, key, step):
+        """The sum of all terms of a weight above zero, each logged by itself (design.md 6)."""
         del key
         outputs, updates = self.model.apply(
             {"params": params, **model_state},
@@ -87,23 +94,52 @@ class Stage1:
             train=True,
             mutable=["batch_stats"],
         )
-        weights = self._config.loss
-        metrics = {
-            "pixel": pyramid_l1(
-                outputs["image"], batch["driving"], num_levels=weights.pyramid_levels
+        terms = self._terms(params, model_state, frozen, batch, outputs, step)
+        loss = sum(self._config.loss[name] * value for name, value in terms.items())
+        psnr = image_metrics.psnr(outputs["image"], batch["driving"]).mean()
+        return loss, ({**terms, "psnr": psnr}, updates)
+
+    def _terms(self, params, model_state, frozen, batch, outputs, step) -> dict[str, jax.Array]:
+        """What the config weighs, unweighted."""
+        image, driving, config = outputs["image"], batch["driving"], self._config.loss
+        pixel_weights = self._pixel_weights(batch)
+        levels = {"num_levels": config.pyramid_levels}
+        terms = {
+            "pixel": lambda: losses.pyramid_l1(image, driving, weights=pixel_weights, **levels),
+            "squared": lambda: losses.weighted_squares(image, driving, weights=pixel_weights),
+            "warp": lambda: self._warp_consistency(params, model_state, outputs, driving),
+            "perceptual": lambda: losses.pyramid_perceptual(
+                frozen["perceptual"], image, driving, num_blocks=config.perceptual_blocks, **levels
             ),
-            "warp": self._warp_consistency(params, model_state, outputs, batch["driving"]),
         }
-        if weights.perceptual:
-            metrics["perceptual"] = pyramid_perceptual(
-                frozen["perceptual"],
-                outputs["image"],
-                batch["driving"],
-                num_levels=weights.pyramid_levels,
-            )
-        loss = sum(weights[name] * value for name, value in metrics.items())
-        metrics["psnr"] = image_metrics.psnr(outputs["image"], batch["driving"]).mean()
-        return loss, (metrics, updates)
+        terms = {name: term() for name, term in terms.items() if config[name]}
+        if config.adversarial:
+            # Not even computed before its time.
+            play = lambda: self._adversarial(params[_DISCRIMINATOR], image, driving)
+            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(play))
+            started = step >= config.adversarial_start
+            terms |= jax.lax.cond(started, play, lambda: nothing)
+        return terms
+
+    def _pixel_weights(self, batch) -> jax.Array:
+        """[b, h, w, 1]: 1, and more on hands and mouth."""
+        height, width = batch["driving"].shape[1:3]
+        mask = image_ops.box_mask(batch["boxes"], height=height, width=width)
+        return 1.0 + (self._config.loss.region_weight - 1.0) * mask
+
+    def _adversarial(self, discriminator, image, driving) -> dict[str, jax.Array]:
+        """Both sides of the game, in one pass: each side is constant in the other's terms."""
+        judge = lambda params, picture: self._discriminator.apply({"params": params}, picture)
+        real_logits, _ = judge(discriminator, driving)
+        fake_logits, _ = judge(discriminator, jax.lax.stop_gradient(image))
+        judge_as_is = jax.lax.stop_gradient(discriminator)
+        logits, features = judge(judge_as_is, image)
+        _, real_features = judge(judge_as_is, driving)
+        return {
+            _DISCRIMINATOR: losses.hinge_discriminator(real_logits, fake_logits),
+            "adversarial": losses.hinge_generator(logits),
+            "feature_matching": losses.feature_matching(features, real_features),
+        }
 
     def _warp_consistency(self, params, model_state, outputs, driving):
         """Warped source volume against the driving frame's own.
@@ -123,11 +159,14 @@ class Stage1:
         return jnp.abs(warped - own).mean() / jnp.maximum(jnp.abs(own).mean(), 1e-6)
 
     def evaluate(self, variables, frozen, batch, key):
-        """PSNR in dB and, where VGG is there, ST-LPIPS, one value an example: of the redrawn frame,
-        of the source frame copied, and of the frame redrawn by the motion of another example.
+        """Measures of the redrawn frame, of the source frame copied, and of the frame redrawn by
+        the motion of another example, one value an example: PSNR in dB, of the hands too where they
+        are known, SSIM, and ST-LPIPS where VGG is there.
         """
         del key
         driving = batch["driving"]
+        height, width = driving.shape[1:3]
+        hands = image_ops.box_mask(batch["boxes"][:, HANDS], height=height, width=width)
         pictures = {
             "": self._redraw(variables, batch),
             "_copy_source": batch["source"],
@@ -139,15 +178,25 @@ class Stage1:
         values = {}
         for name, picture in pictures.items():
             values[f"psnr{name}"] = image_metrics.psnr(picture, driving)
+            values[f"psnr_hands{name}"] = image_metrics.psnr(picture, driving, hands)
+            values[f"ssim{name}"] = image_metrics.ssim(picture, driving)
             if "st_lpips" in frozen:
-                values[f"st_lpips{name}"] = _st_lpips(frozen["st_lpips"], picture, driving)
+                values[f"st_lpips{name}"] = losses.st_lpips(frozen["st_lpips"], picture, driving)
         return values
 
     def draw_samples(self, variables, batch, key) -> np.ndarray:
-        """Rows of source, driving, redrawn."""
+        """Rows of source, driving, redrawn, warped volume, and gate masks (white: synthesised)."""
         del key
-        image = np.asarray(jax.jit(self._redraw)(variables, batch))
-        return images.contact_sheet([batch["source"], batch["driving"], image])
+        look = lambda: self.model.apply(
+            variables, batch["source"], batch["driving"], mutable=["intermediates"]
+        )
+        outputs, seen = jax.jit(look)()
+        masks = [mask.mean(axis=-1, keepdims=True) for mask in jax.tree.leaves(seen)]
+        rows = [_picture_of_volume(outputs["warped"]), *masks]
+        enlarged = [_enlarge(row, len(batch["source"][0])) for row in rows]
+        return images.contact_sheet([
+            batch["source"], batch["driving"], np.asarray(outputs["image"]), *enlarged
+        ])  # fmt: skip
 
     def _redraw(self, variables, batch):
         return self.model.apply(variables, batch["source"], batch["driving"])["image"]
@@ -179,30 +228,6 @@ def ensure_dataset(config: ConfigDict, workdir: str) -> str:
     return path
 
 
-def pyramid_perceptual(
-    variables: Mapping[str, Any], image: jax.Array, target: jax.Array, *, num_levels: int
-) -> jax.Array:
-    """`vgg.perceptual_distance`, averaged over the scales 1, 1/2, 1/4, ... that VGG can see.
-
-    Args:
-      variables: of `pretrained.load_vgg16` or `load_vgg19`.
-      image: [b, h, w, 3].
-      target: [b, h, w, 3]; a constant.
-      num_levels: scales at most.
-    """
-    smallest = _vgg_of(variables).config.min_size
-    pairs = zip(
-        image_ops.pyramid(image, num_levels=num_levels),
-        image_ops.pyramid(jax.lax.stop_gradient(target), num_levels=num_levels),
-        strict=True,
-    )
-    return jnp.stack([
-        vgg.perceptual_distance(_see(variables, ours), _see(variables, theirs))
-        for ours, theirs in pairs
-        if min(ours.shape[1:3]) >= smallest
-    ]).mean()  # fmt: skip
-
-
 def _load_frozen(config: ConfigDict) -> dict[str, Any]:
     """VGGs, where the loss or the evaluation asks for them."""
     perceptual, path = config.loss.perceptual, config.loss.vgg19
@@ -216,25 +241,16 @@ def _load_frozen(config: ConfigDict) -> dict[str, Any]:
     return frozen
 
 
-def _vgg_of(variables: Mapping[str, Any]) -> vgg.VGG:
-    """ST-LPIPS's heads come with VGG-16."""
-    return vgg.VGG(vgg.VGG16 if "heads" in variables else vgg.VGG19)
+def _picture_of_volume(volume: jax.Array) -> np.ndarray:
+    """[b, h, w, d] to colours [b, h, w, 3]: the means of three thirds of the depth."""
+    thirds = np.array_split(np.asarray(volume), min(3, volume.shape[-1]), axis=-1)
+    means = np.stack([third.mean(axis=-1) for third in thirds], axis=-1)
+    low, high = means.min(axis=(0, 1, 2)), means.max(axis=(0, 1, 2))
+    return (means - low) / np.maximum(high - low, 1e-6)
 
 
-def _see(variables: Mapping[str, Any], image: jax.Array) -> list[jax.Array]:
-    return _vgg_of(variables).apply({"params": variables["params"]}, image)
-
-
-def _st_lpips(variables: Mapping[str, Any], image: jax.Array, target: jax.Array) -> jax.Array:
-    heads = [variables["heads"][name] for name in sorted(variables["heads"])]
-    return vgg.st_lpips(_see(variables, image), _see(variables, target), heads)
-
-
-def pyramid_l1(image: jax.Array, target: jax.Array, *, num_levels: int) -> jax.Array:
-    """Mean absolute difference, averaged over the scales 1, 1/2, 1/4, ...; images [b, h, w, 3]."""
-    pairs = zip(
-        image_ops.pyramid(image, num_levels=num_levels),
-        image_ops.pyramid(target, num_levels=num_levels),
-        strict=True,
-    )
-    return jnp.stack([jnp.abs(ours - theirs).mean() for ours, theirs in pairs]).mean()
+def _enlarge(pictures: np.ndarray, size: int) -> np.ndarray:
+    """[b, h, w, c] to [b, size, size, 3] by the nearest neighbour."""
+    factor = size // pictures.shape[1]
+    enlarged = np.asarray(pictures).repeat(factor, axis=1).repeat(factor, axis=2)
+    return np.broadcast_to(enlarged, (*enlarged.shape[:3], 3))

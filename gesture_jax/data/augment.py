@@ -11,6 +11,8 @@ import math
 import numpy as np
 from PIL import Image
 
+from gesture_jax.data.regions import mirror_boxes
+
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _MID_GREY = 127.5
 
@@ -30,26 +32,29 @@ class Augmentation:
     mirror: float = 0.5
     jitter: float = 0.1
 
-    def apply(self, pair: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def apply(
+        self, pair: np.ndarray, boxes: np.ndarray, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Augments a pair.
 
         Args:
           pair: [2, h, w, 3] uint8, source and driving.
+          boxes: [2, r, 4] float32, of `regions.region_boxes`, which move with the pictures.
           generator: of the choices; every call draws the same number of them.
 
         Returns:
-          [2, h, w, 3] uint8.
+          The pair and its boxes.
         """
         swapped, mirrored = generator.random(2) < (self.swap, self.mirror)
         changes = generator.uniform(-self.jitter, self.jitter, 4)
         if swapped:
-            pair = pair[::-1]
+            pair, boxes = pair[::-1], boxes[::-1]
         elif mirrored:
-            pair = pair[:, :, ::-1]
+            pair, boxes = pair[:, :, ::-1], mirror_boxes(boxes, size=pair.shape[2])
         if not self.jitter:
-            return np.ascontiguousarray(pair)
+            return np.ascontiguousarray(pair), boxes
         matrix = colour_matrix(*changes)
-        return np.stack([_recolour(frame, matrix) for frame in pair])
+        return np.stack([_recolour(frame, matrix) for frame in pair]), boxes
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from absl import flags, logging
 
 from gesture_jax.data import clips, motions
 from gesture_jax.data.augment import Augmentation
+from gesture_jax.data.regions import REGIONS, region_boxes
 from gesture_jax.errors import InputError
 
 Example = dict[str, np.ndarray]
@@ -110,21 +111,24 @@ def frame_pairs(
       num_workers: processes that decode; 0 is a thread of this one.
 
     Returns:
-      Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; and `mask` in a test pass.
+      Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; `boxes` [b, 3, 4], where
+      hands and mouth are in `driving` (`regions.region_boxes`); and `mask` in a test pass.
     """
     frames = _Frames(source, cache=cache)
 
     def train_pair(index: int, generator: np.random.Generator) -> Example:
         clip, driving = frames.locate(index)
         other = int(generator.integers(source.num_frames(clip)))
-        pair = frames.read(clip, [other, driving])
-        return _pair(pair if augmentation is None else augmentation.apply(pair, generator))
+        pair, boxes = frames.read(clip, [other, driving])
+        if augmentation is not None:
+            pair, boxes = augmentation.apply(pair, boxes, generator)
+        return _pair(pair, boxes)
 
     def test_pair(index: int) -> Example:
         clip, number = divmod(index, frames_per_clip)
         last = source.num_frames(clip) - 1
         driving = round(last * (number + 1) / frames_per_clip)
-        return _pair(frames.read(clip, [0, driving]))
+        return _pair(*frames.read(clip, [0, driving]))
 
     if train:
         stream = _train_stream(len(frames), seed).random_map(train_pair)
@@ -223,16 +227,14 @@ def _batches(stream: grain.MapDataset, batch_size: int, shard: tuple[int, int]) 
     return stream[number::count].batch(batch_size, drop_remainder=True)
 
 
-def _pair(frames: np.ndarray) -> Example:
-    return {"source": frames[0], "driving": frames[1]}
+def _pair(frames: np.ndarray, boxes: np.ndarray) -> Example:
+    return {"source": frames[0], "driving": frames[1], "boxes": boxes[1]}
 
 
 def _to_float(batch: Example) -> Example:
     """uint8 pictures to float32 in [0, 1]; a batch at a time, which is fastest."""
-    return {
-        key: np.divide(value, np.float32(255), dtype=np.float32) if key != "mask" else value
-        for key, value in batch.items()
-    }
+    to_float = lambda x: np.divide(x, np.float32(255), dtype=np.float32)
+    return {key: to_float(x) if x.dtype == np.uint8 else x for key, x in batch.items()}
 
 
 class _Frames:
@@ -242,6 +244,7 @@ class _Frames:
         self._source = source
         lengths = [source.num_frames(clip) for clip in range(len(source))]
         self._ends = np.cumsum(lengths)
+        self._boxes: dict[int, np.ndarray] = {}
         self._decoded: np.ndarray | None = None
         num_bytes = len(self) * source.size**2 * 3
         if cache and num_bytes <= _MAX_CACHE_BYTES:
@@ -259,11 +262,21 @@ class _Frames:
         clip = int(np.searchsorted(self._ends, index, side="right"))
         return clip, int(index - self._start(clip))
 
-    def read(self, clip: int, indices: list[int]) -> np.ndarray:
-        """[k, h, w, 3] uint8."""
+    def read(self, clip: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Frames [k, h, w, 3] uint8, and the boxes [k, 3, 4] of their regions."""
+        boxes = self._boxes_of(clip)[indices]
         if self._decoded is not None:
-            return self._decoded[np.asarray(indices) + self._start(clip)]
-        return self._source.read_frames(clip, indices)
+            return self._decoded[np.asarray(indices) + self._start(clip)], boxes
+        return self._source.read_frames(clip, indices), boxes
+
+    def _boxes_of(self, clip: int) -> np.ndarray:
+        """Of all frames of a clip: small, so that its joints are read once."""
+        if not self._source.joint_names:
+            return np.zeros((self._source.num_frames(clip), len(REGIONS), 4), np.float32)
+        if clip not in self._boxes:
+            joints, names = self._source[clip]["joints"], self._source.joint_names
+            self._boxes[clip] = region_boxes(joints, names, size=self._source.size)
+        return self._boxes[clip]
 
     def _start(self, clip: int) -> int:
         return int(self._ends[clip - 1]) if clip else 0

@@ -143,6 +143,7 @@ class Gate(nn.Module):
     @nn.compact
     def __call__(self, x: FeatureMap, skip: FeatureMap) -> FeatureMap:
         mask = jax.nn.sigmoid(conv(x.shape[-1], 3, name="conv", dtype=self.dtype)(x))
+        self.sow("intermediates", "mask", mask)  # For people to look at.
         return mask * x + (1.0 - mask) * skip
 
 

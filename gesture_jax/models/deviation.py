@@ -1,21 +1,25 @@
-"""Stage 1: the deviation model, which moves a portrait like a driving frame.
+"""Stage 1 as the paper released it: the deviation model, array for array at its default sizes.
 
-    source frame  --SourceEncoder-->  volume, skips ------------------.
-    driving frame --DeviationExtractor--> motion feature --WarpingCalculator--> warped volume
-                                                                       '--DeviationDecoder--> frame
-
-Names are the paper's; the structure, at the default sizes, is that of its released network, array
-for array (`torch_weights.py` maps them). The motion feature is a g x g grid of rotations, flattened
-row by row, then one translation: 2307 numbers at the default size.
+Names are the paper's; `torch_weights.py` maps the released arrays. See `base.py` for how the parts
+come together, and `compact.py` for a network that trains and renders without a GPU.
 """
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gesture_jax.array_types import FeatureMap, Image, Motion
 from gesture_jax.errors import InputError
+from gesture_jax.models.base import (
+    ZEROS,
+    BaseModel,
+    SourceFeatures,
+    Warped,
+    angle_heads,
+    apply_warp,
+    cells,
+    check_warp_kind,
+)
 from gesture_jax.models.blocks import (
     Bottleneck,
     ConvBlock,
@@ -28,26 +32,6 @@ from gesture_jax.models.blocks import (
     group_norm,
     num_groups,
 )
-from gesture_jax.ops import rotation
-from gesture_jax.ops.warp import deviation_warp, flow_warp
-
-_WARPS = {"volume": deviation_warp, "flow": flow_warp}
-_ZEROS = {"kernel_init": nn.initializers.zeros}
-
-
-@flax.struct.dataclass
-class SourceFeatures:
-    """What the renderer needs of a source frame; computed once for any number of frames.
-
-    Attributes:
-      volume: [b, h, w, d], the latent volume V whose channels are its depth.
-      skips: the decoder's inputs of static detail, the coarsest first.
-      motion: [b, 9 g^2 + 3], its own motion feature, where the warp is relative to it.
-    """
-
-    volume: jax.Array
-    skips: tuple[jax.Array, ...]
-    motion: jax.Array | None = None
 
 
 class SourceEncoder(nn.Module):
@@ -118,20 +102,7 @@ class DeviationExtractor(nn.Module):
                 strides = 2 if stage and not index else 1
                 name = f"stage{stage}_block{index}"
                 x = Bottleneck(width, strides, dtype=self.dtype, name=name)(x, train=train)
-        return self._angles(x), self._translation(x)
-
-    def _angles(self, x: FeatureMap) -> jax.Array:
-        x = x.astype(jnp.float32)
-        logits = [conv(self.num_bins, 1, name=f"{axis}_head")(x) for axis in _AXES]
-        return jnp.stack([rotation.angles_from_logits(one) for one in logits], axis=-1)
-
-    def _translation(self, x: FeatureMap) -> jax.Array:
-        mean = x.astype(jnp.float32).mean(axis=(-3, -2), keepdims=True)
-        head = conv(3, 1, name="translation_head", **_ZEROS)  # Training starts without a shift.
-        return jnp.tanh(head(mean)[..., 0, 0, :])
-
-
-_AXES = ("pitch", "yaw", "roll")
+        return angle_heads(x, num_bins=self.num_bins)
 
 
 class WarpingCalculator(nn.Module):
@@ -141,39 +112,19 @@ class WarpingCalculator(nn.Module):
     warp_kind: str
     dtype: jnp.dtype
 
-    def __call__(self, source: SourceFeatures, motion: Motion) -> "Warped":
+    def __call__(self, source: SourceFeatures, motion: Motion) -> Warped:
         """Warps the volume [b, h, w, d] of a source by [b, 9 g^2 + 3], h = w = 2 g."""
-        field, seen = self._see(motion, source.motion)
-        _, translation = rotation.split_feature(motion)
-        if source.motion is not None:
-            translation = translation - rotation.split_feature(source.motion)[1]
-        volume = _WARPS[self.warp_kind](source.volume, field, translation)
-        skips = source.skips
-        if self.warp_kind == "flow" and source.motion is not None:
-            skips = tuple(flow_warp(x, _enlarge(field, x), translation) for x in skips)
-            # What the field's network has seen helps to draw what the source does not show.
-            return Warped(volume, skips, seen)
-        return Warped(volume, skips)
-
-    def field(self, motion: Motion, own: Motion | None = None) -> jax.Array:
-        """The deviation of every cell of the volume: [b, 2g, 2g, 3, 3], entries in (-1, 1).
-
-        Args:
-          motion: [b, 9 g^2 + 3], of the driving frame.
-          own: that of the source, where the warp is relative to it.
-        """
-        return self._see(motion, own)[0]
+        field, seen = self.see(motion, source.motion)
+        warped = apply_warp(self.warp_kind, source, motion, field)
+        return warped.replace(seen=seen) if self.warp_kind == "flow" else warped
 
     @nn.compact
-    def _see(self, motion: Motion, own: Motion | None) -> tuple[jax.Array, FeatureMap]:
-        """The field, and the features [b, 2g, 2g, width] that it is read from."""
-        matrices, _ = rotation.split_feature(motion)
+    def see(self, motion: Motion, own: Motion | None) -> tuple[jax.Array, FeatureMap]:
+        """The field [b, 2g, 2g, 3, 3], and the features [b, 2g, 2g, width] it is read from."""
+        x = cells(motion, own)
         block = lambda factor, *args, **options: ResizeBlock(
             self.width * factor, *args, dtype=self.dtype, **options
         )
-        x = matrices.reshape(*matrices.shape[:3], 9)
-        if own is not None:
-            x = jnp.concatenate([x, x - rotation.split_feature(own)[0].reshape(x.shape)], axis=-1)
         skip_a = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
         skip_b = block(2, 4, resize="down", name="down0")(skip_a)
         skip_c = block(4, 8, resize="down", name="down1")(skip_b)
@@ -186,29 +137,8 @@ class WarpingCalculator(nn.Module):
         x = block(2, 8, resize="up", name="up_out")(x)
         seen = block(1, 4, name="out_res")(x)
         # Training starts from no deviation.
-        x = jnp.tanh(conv(9, 3, name="out_conv", **_ZEROS)(seen.astype(jnp.float32)))
+        x = jnp.tanh(conv(9, 3, name="out_conv", **ZEROS)(seen.astype(jnp.float32)))
         return x.reshape(*x.shape[:3], 3, 3), seen
-
-
-def _enlarge(field: jax.Array, like: FeatureMap) -> jax.Array:
-    """The field at the size of a finer map."""
-    shape = (like.shape[0], *like.shape[1:3], 3, 3)
-    return jax.image.resize(field, shape, "linear")
-
-
-@flax.struct.dataclass
-class Warped:
-    """What the decoder draws a frame from.
-
-    Attributes:
-      volume: [b, h, w, d], warped.
-      skips: of the source; warped where the warp is a flow relative to the source.
-      seen: [b, h, w, c], features of the field's network, then; else None.
-    """
-
-    volume: jax.Array
-    skips: tuple[jax.Array, ...]
-    seen: jax.Array | None = None
 
 
 class DeviationDecoder(nn.Module):
@@ -241,8 +171,8 @@ class DeviationDecoder(nn.Module):
         return jax.nn.sigmoid(conv(3, 3, name="out_conv")(x))
 
 
-class DeviationModel(nn.Module):
-    """The base model: what stage 1 trains and every later stage renders with.
+class DeviationModel(BaseModel):
+    """The base model at the sizes of the reference, by default.
 
     Attributes:
       resolution: height and width of the frames, a multiple of 2^(num_downs + 3).
@@ -253,17 +183,16 @@ class DeviationModel(nn.Module):
       extractor_width: channels of the extractor's stem.
       extractor_blocks: bottlenecks a stage, one stage a level.
       field_width: channels of the warping calculator.
-      warp_kind: "volume", the reference's warp in three dimensions, or "flow", one displacement a
-        cell; see `ops/warp.py`.
+      warp_kind: "volume", the reference's warp in three dimensions; "exact", the same but the
+        identity where the field is zero; or "flow", one displacement a cell, by which the skips are
+        warped as well, while the decoder sees what the field was read from. See `ops/warp.py`.
       relative: the field is made of the driving motion and of its difference to the source's own;
-        with "flow" the skips are warped as well, and the decoder sees what the field was read from.
-        The reference's field never sees the source.
+        the reference's field never sees the source.
       num_source_blocks: residual blocks of the source encoder.
       num_decoder_blocks: residual blocks of the decoder.
       dtype: of the computation; parameters, heads, fields and frames are float32.
     """
 
-    resolution: int = 256
     width: int = 64
     max_width: int = 512
     num_downs: int = 3
@@ -280,8 +209,7 @@ class DeviationModel(nn.Module):
     def __post_init__(self):
         """Raises InputError for sizes that do not fit together."""
         super().__post_init__()
-        if self.warp_kind not in _WARPS:
-            raise InputError(f"unknown warp_kind {self.warp_kind!r}; choose {' or '.join(_WARPS)}")
+        check_warp_kind(self.warp_kind)
         if self.num_downs < 2 or self.resolution % 2 ** (self.num_downs + 3):
             raise InputError(
                 f"resolution {self.resolution} with num_downs {self.num_downs}: num_downs has to "
@@ -304,56 +232,6 @@ class DeviationModel(nn.Module):
         self.decoder = DeviationDecoder(
             self.width, self.max_width, self.num_downs, self.num_decoder_blocks, self.dtype
         )
-
-    @property
-    def motion_grid(self) -> int:
-        """g: cells a side of the motion feature, half of the volume's."""
-        return self.resolution >> (self.num_downs + 1)
-
-    @property
-    def motion_dim(self) -> int:
-        """Length of the motion feature, 9 g^2 + 3."""
-        return 9 * self.motion_grid**2 + 3
-
-    def __call__(self, source: Image, driving: Image, *, train: bool = False) -> dict:
-        """Redraws `driving` from `source`; images [b, r, r, 3].
-
-        Returns:
-          `image` [b, r, r, 3], `motion` [b, 9 g^2 + 3], `source`, the `SourceFeatures`, and
-          `warped` [b, 2g, 2g, d].
-        """
-        features = self.source_encoder(source)
-        if self.relative:  # In one batch, so that both are seen by the same statistics.
-            both = self.extract(jnp.concatenate([driving, source]), train=train)
-            motion, own = jnp.split(both, 2)
-            features = features.replace(motion=own)
-        else:
-            motion = self.extract(driving, train=train)
-        warped = self.warping(features, motion)
-        image = self.decoder(warped)
-        return {"image": image, "motion": motion, "source": features, "warped": warped.volume}
-
-    def encode_source(self, image: Image) -> SourceFeatures:
-        """[b, r, r, 3] in [0, 1] to what the renderer needs of it."""
-        features = self.source_encoder(image)
-        return features.replace(motion=self.extract(image)) if self.relative else features
-
-    def extract(self, driving: Image, *, train: bool = False) -> Motion:
-        """[b, r, r, 3] in [0, 1] to motion features [b, 9 g^2 + 3], entries in [-1, 1]."""
-        angles, translation = self.extractor(driving, train=train)
-        return rotation.join_feature(rotation.matrix_from_angles(angles), translation)
-
-    def field(self, motion: Motion, own: Motion | None = None) -> jax.Array:
-        """[b, 9 g^2 + 3] to the field of deviations [b, 2g, 2g, 3, 3]."""
-        return self.warping.field(motion, own)
-
-    def warp(self, source: SourceFeatures, motion: Motion) -> FeatureMap:
-        """Warps the volume [b, 2g, 2g, d] of a source by motion features [b, 9 g^2 + 3]."""
-        return self.warping(source, motion).volume
-
-    def render(self, source: SourceFeatures, motion: Motion) -> Image:
-        """Source features and motion features [b, 9 g^2 + 3] to frames [b, r, r, 3]."""
-        return self.decoder(self.warping(source, motion))
 
 
 def up_width(width: int, max_width: int, num_downs: int, level: int) -> int:

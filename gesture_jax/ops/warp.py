@@ -1,9 +1,11 @@
 """The warps: a volume sampled where a field of 3x3 matrices and one translation say.
 
-`deviation_warp` is the reference's, in three dimensions. `flow_warp` reads the same field as a
-plain displacement of each cell: the exact identity where it is zero, and easier to learn by far.
+`deviation_warp` is the reference's, in three dimensions; `exact_deviation_warp` the same without
+its half cell of misfit. `flow_warp` reads the same field as a plain displacement of each cell: the
+exact identity where it is zero, and easier to learn by far.
 """
 
+import functools
 import itertools
 
 import jax
@@ -30,7 +32,18 @@ def deviation_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array)
     """
     # Example by example, so that an example's samples are read from its own volume only: a gather
     # over the whole batch would make a sharded program fetch all volumes to every device.
-    return jax.vmap(_warp_one)(volume, field, translation)
+    return jax.vmap(functools.partial(_warp_one, exact=False))(volume, field, translation)
+
+
+def exact_deviation_warp(
+    volume: FeatureMap, field: jax.Array, translation: jax.Array
+) -> FeatureMap:
+    """`deviation_warp`, but the identity where field and translation are zero.
+
+    A position p reads index (p + 1) (N - 1) / 2, so that -1 and 1 are the first and last cells'
+    centres.
+    """
+    return jax.vmap(functools.partial(_warp_one, exact=True))(volume, field, translation)
 
 
 def flow_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> FeatureMap:
@@ -67,12 +80,14 @@ def _between(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.
     return low, low + 1, (index - low)[..., None]
 
 
-def _warp_one(volume: jax.Array, field: jax.Array, translation: jax.Array) -> jax.Array:
+def _warp_one(
+    volume: jax.Array, field: jax.Array, translation: jax.Array, *, exact: bool
+) -> jax.Array:
     height, width, depth = volume.shape
     positions = _positions((height, width, depth), field, translation)
-    low, fraction = zip(
-        *(_cell(p, n) for p, n in zip(positions, (width, height, depth), strict=True)), strict=True
-    )
+    sizes = width, height, depth
+    cells = (_cell(p, n, exact=exact) for p, n in zip(positions, sizes, strict=True))
+    low, fraction = zip(*cells, strict=True)
     # One cell of zeros all around stands for everything outside.
     padded = jnp.pad(volume, 1)
     flat = padded.ravel()
@@ -102,9 +117,10 @@ def _positions(shape, field: jax.Array, translation: jax.Array) -> list[jax.Arra
     return [base[..., axis, None] + step[..., axis, None] * z for axis in range(3)]
 
 
-def _cell(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+def _cell(position: jax.Array, size: int, *, exact: bool) -> tuple[jax.Array, jax.Array]:
     """Index of the lower neighbour in the padded axis, and how far beyond it the position lies."""
-    index = ((position + 1.0) * size - 1.0) / 2.0
+    inclusive = (position + 1.0) * (size - 1.0) / 2.0
+    index = inclusive if exact else ((position + 1.0) * size - 1.0) / 2.0
     index = jnp.clip(index, -1.0, size)
     low = jnp.minimum(jnp.floor(index), size - 1)
     return low.astype(jnp.int32) + 1, index - low

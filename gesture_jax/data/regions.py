@@ -1,0 +1,85 @@
+"""Where hands and mouth are in a frame, from joints: those of the procedural speaker, or a pose
+model's. Left and right are the viewer's.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+REGIONS = ("left_hand", "right_hand", "mouth")
+HANDS = slice(0, 2)
+MIRRORED = np.array([1, 0, 2])
+"""The region that each one is in a mirrored picture."""
+
+_FINGERTIPS = ("thumb", "index", "middle", "ring", "little")
+# What a pose model knows of a hand; fingers reach about as far again.
+_KNUCKLES = ("thumb_knuckle", "index_knuckle", "little_knuckle")
+_TIPS_BEYOND_KNUCKLES = 1.9
+# Of the frame's side: room around what the joints tell, and the least that a hand takes.
+_HAND_MARGIN, _LEAST_HAND = 0.02, 0.08
+_LEAST_MOUTH = 0.06
+
+
+def region_boxes(joints: np.ndarray, joint_names: Sequence[str], *, size: int) -> np.ndarray:
+    """Boxes around `REGIONS`.
+
+    Args:
+      joints: [t, j, 2] float32, (x, y) in pixels; NaN where a joint is not seen.
+      joint_names: of the joints.
+      size: side of the frames in pixels.
+
+    Returns:
+      [t, 3, 4] float32, (left, top, right, bottom) in pixels within the frame; zeros where a region
+      is not known.
+    """
+    named = dict(zip(joint_names, np.moveaxis(joints, 1, 0), strict=True))
+    hands = [_hand(named, side, size) for side in ("left", "right")]
+    nowhere = np.full((len(joints), 4), np.nan, np.float32)
+    boxes = [nowhere if box is None else box for box in (*hands, _mouth(named, size))]
+    boxes = np.clip(np.stack(boxes, axis=1), 0.0, size)
+    return np.where(np.isfinite(boxes).all(axis=-1, keepdims=True), boxes, 0.0).astype(np.float32)
+
+
+def mirror_boxes(boxes: np.ndarray, *, size: int) -> np.ndarray:
+    """Boxes [*b, 3, 4] of a picture `size` pixels wide, as they are in its mirror image."""
+    left, top, right, bottom = np.moveaxis(boxes, -1, 0)
+    mirrored = np.stack([size - right, top, size - left, bottom], axis=-1)
+    known = (right > left)[..., None]
+    return np.where(known, mirrored, 0.0)[..., MIRRORED, :].astype(np.float32)
+
+
+def _hand(named: dict[str, np.ndarray], side: str, size: int) -> np.ndarray | None:
+    points = _hand_points(named, side)
+    if points is None:
+        return None
+    low, high = points.min(axis=0), points.max(axis=0)
+    return _square((low + high) / 2, (high - low).max(axis=-1) + 2 * _HAND_MARGIN * size, size)
+
+
+def _hand_points(named: dict[str, np.ndarray], side: str) -> np.ndarray | None:
+    """Wrist and fingertips [k, t, 2], None where there are no such joints."""
+    wrist = named.get(f"{side}_wrist")
+    tips = [named[f"{side}_{f}"] for f in _FINGERTIPS if f"{side}_{f}" in named]
+    knuckles = [named[f"{side}_{k}"] for k in _KNUCKLES if f"{side}_{k}" in named]
+    if wrist is None or not (tips or knuckles):
+        return None
+    tips += [wrist + _TIPS_BEYOND_KNUCKLES * (knuckle - wrist) for knuckle in knuckles]
+    return np.stack([wrist, *tips])
+
+
+def _mouth(named: dict[str, np.ndarray], size: int) -> np.ndarray | None:
+    if "mouth" in named:
+        return _square(named["mouth"], np.zeros(len(named["mouth"])), size, _LEAST_MOUTH)
+    if "mouth_left" not in named:
+        return None
+    left, right = named["mouth_left"], named["mouth_right"]
+    width = 1.6 * np.linalg.norm(left - right, axis=-1)
+    return _square((left + right) / 2, width, size, _LEAST_MOUTH)
+
+
+def _square(
+    centre: np.ndarray, side: np.ndarray, size: int, least: float = _LEAST_HAND
+) -> np.ndarray:
+    """[t, 4] around [t, 2], `side` [t] pixels wide or at least that share of the frame."""
+    half = np.maximum(side, least * size)[:, None] / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)

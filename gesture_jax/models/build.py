@@ -1,0 +1,29 @@
+"""The networks of stage 1 by name, as configs have them."""
+
+from typing import Any
+
+from gesture_jax.errors import InputError
+from gesture_jax.models.base import BaseModel
+from gesture_jax.models.compact import CompactModel
+from gesture_jax.models.deviation import DeviationModel
+
+_NETWORKS = {"reference": DeviationModel, "compact": CompactModel}
+
+
+def build_model(*, network: str = "reference", **options: Any) -> BaseModel:
+    """The base model of a config's `model`.
+
+    Args:
+      network: "reference" or "compact".
+      **options: attributes of `DeviationModel` or `CompactModel`.
+
+    Raises:
+      InputError: for an unknown network, an option that it has not, or sizes that do not fit.
+    """
+    if network not in _NETWORKS:
+        raise InputError(f"unknown network {network!r}; choose {' or '.join(_NETWORKS)}")
+    network_class = _NETWORKS[network]
+    unknown = sorted(options.keys() - network_class.__dataclass_fields__.keys())
+    if unknown:
+        raise InputError(f"the {network} network has no {unknown[0]}")
+    return network_class(**options)

@@ -29,6 +29,7 @@ _MAX_SEC = flags.DEFINE_float("max_sec", 15.0, "Longer videos are cut into clips
 _TEST_FRACTION = flags.DEFINE_float(
     "test_fraction", 0.1, "Of each speaker's clips; with few clips, of each one's end.", 0.01, 0.5
 )
+_SPLIT_ENDS = flags.DEFINE_boolean("split_ends", False, "Of each clip's end in any case.")
 _FEATURES = flags.DEFINE_enum("features", "baseline", ["baseline", "wavlm", "both"], "Of speech.")
 _WAVLM = flags.DEFINE_string("wavlm", None, "WavLM-Large's weights: .safetensors or .pt.")
 _NUM_WORKERS = flags.DEFINE_integer("num_workers", None, "Processes; 0 is this one.", 0, 1024)
@@ -49,6 +50,8 @@ def main(_) -> None:
     hearing = speech.Hearing(_FEATURES.value, _WAVLM.value)
     common = {"test_fraction": _TEST_FRACTION.value, "run": _runner()}
     if _PROCEDURAL.value is not None:
+        if _SPLIT_ENDS.value:
+            raise InputError("--split_ends is for recordings; drawn clips are not cut")
         report = procedural.write_procedural(
             _OUT.value,
             num_clips=_PROCEDURAL.value,
@@ -61,6 +64,7 @@ def main(_) -> None:
         )
     else:
         person = pose.is_installed() if _PERSON.value is None else _PERSON.value
+        common["split_ends"] = _SPLIT_ENDS.value
         common["settings"] = videos.Settings(
             _SIZE.value, _MIN_SEC.value, _MAX_SEC.value, person, hearing
         )

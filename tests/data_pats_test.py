@@ -113,6 +113,12 @@ def test_a_split_file_decides(raw, table, tmp_path):
     assert _records(tmp_path / "out", "test").keys() == {"chemistry#8"}
 
 
+def test_ends_of_intervals_are_for_testing(raw, table, tmp_path):
+    options = dict(settings=_SETTINGS, test_fraction=0.2, split_ends=True)
+    takes, _ = pats.find_takes(table, raw, crop=Crop(), left_edges={}, **options)
+    assert {take.split for take in takes} == {None}
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

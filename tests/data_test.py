@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from gesture_jax.data import clips, media, motions, pipeline, procedural
+from gesture_jax.data import clips, media, motions, parts, pipeline, procedural, splits
 from gesture_jax.data.augment import Augmentation
 from gesture_jax.errors import InputError
 
@@ -91,6 +91,25 @@ def test_written_once_and_never_over_something_else(dataset, tmp_path):
     with pytest.raises(InputError, match="is not a data set"):
         procedural.write_procedural(tmp_path, seed=3, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def _split(lengths, split=None, **options):
+    facts = [{"clip_id": f"a#{k}", "speaker": "a", "num_frames": n} for k, n in enumerate(lengths)]
+    done = splits.split_clips([parts.Part("a", split, facts, [], None)], **options)
+    return {name: [(s.clip_id, s.start, s.stop) for s in found] for name, found in done.items()}
+
+
+def test_ends_for_testing_are_exactly_that_share():
+    """However many clips there are, and however short that end is."""
+    assert _split([100, 33], test_fraction=0.2, split_ends=True) == {
+        "train": [("a#0", 0, 80), ("a#1", 0, 26)],
+        "test": [("a#0-end", 80, 100), ("a#1-end", 26, 33)],
+    }
+    assert _split([100] * 10, test_fraction=0.2)["test"] == [("a#8", 0, 100), ("a#9", 0, 100)]
+    whole = {"train": [("a#0", 0, 100)], "test": []}
+    assert _split([100], "train", test_fraction=0.2, split_ends=True) == whole
+    # Without it, what is for testing of a single clip holds a window.
+    assert _split([400], test_fraction=0.1)["test"] == [("a#0-end", 300, 400)]
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):

@@ -61,6 +61,7 @@ def write_pats(
     left_edges: Mapping[str, float] | None = None,
     split_file: str | os.PathLike | None = None,
     test_fraction: float = 0.1,
+    split_ends: bool = False,
     run: preparation.Runner | None = None,
 ) -> preparation.Report | None:
     """Makes a data set of PATS's intervals; arguments as of `find_takes` and `write_videos`.
@@ -68,6 +69,7 @@ def write_pats(
     Raises:
       InputError: where no interval can be used, or `out_dir` holds something else.
     """
+    how = {"test_fraction": test_fraction, "split_ends": split_ends}
     takes, left_out = find_takes(
         table,
         raw_dir,
@@ -75,7 +77,7 @@ def write_pats(
         crop=crop,
         left_edges=left_edges or {},
         split_file=split_file,
-        test_fraction=test_fraction,
+        **how,
     )
     splits = [take.split for take in takes]
     return preparation.prepare(
@@ -84,9 +86,10 @@ def write_pats(
         size=settings.size,
         hearing=settings.hearing,
         arguments={
-            **describe(takes, settings=settings, test_fraction=test_fraction),
+            **describe(takes, settings=settings, **how),
             "splits": fingerprint(splits),
         },
+        **how,
         left_out=left_out,
         run=run,
     )
@@ -101,6 +104,7 @@ def find_takes(
     left_edges: Mapping[str, float],
     split_file: str | os.PathLike | None = None,
     test_fraction: float = 0.1,
+    split_ends: bool = False,
 ) -> tuple[list[VideoTake], list[LeftOut]]:
     """The intervals whose raw videos are here; and those whose are not, by video.
 
@@ -113,6 +117,8 @@ def find_takes(
       split_file: JSON, {"train": [ids], "test": [ids]}; other intervals are not used. Without it
         the last of each speaker's ids are for testing.
       test_fraction: how many of them.
+      split_ends: leaves it open where an interval belongs, unless the split file says it; its end
+        is for testing then.
 
     Raises:
       InputError: where table, split or folder cannot be used, or no interval has its video.
@@ -129,13 +135,13 @@ def find_takes(
             "wanted are SPEAKER/VIDEO_ID.mp4"
         )
     if split_of is None:
-        split_of = _last_ids([row for row, _ in found], test_fraction)
+        split_of = {} if split_ends else _last_ids([row for row, _ in found], test_fraction)
     edges = {**LEFT_EDGES, **left_edges}
     takes = []
     for row, path in found:
         own = Crop(left=edges[row.speaker]) if row.speaker in edges else crop
         stop_sec = min(row.stop_sec, row.start_sec + settings.max_sec)
-        split = split_of.get(row.clip_id) or split_of[row.interval_id]
+        split = split_of.get(row.clip_id) or split_of.get(row.interval_id)
         span = row.start_sec, stop_sec, split
         takes.append(VideoTake(row.clip_id, path, path, row.clip_id, settings, own, *span))
     return takes, left_out

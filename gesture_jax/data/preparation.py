@@ -37,6 +37,7 @@ def prepare(
     arguments: Mapping[str, Any],
     joint_names: Sequence[str] = (),
     test_fraction: float = 0.1,
+    split_ends: bool = False,
     left_out: Sequence[LeftOut] = (),
     run: Runner | None = None,
 ) -> Report | None:
@@ -54,6 +55,7 @@ def prepare(
       arguments: JSON-ready; what the contents follow from.
       joint_names: names of the joints, where clips have them.
       test_fraction: for takes that do not say where they belong; see `splits.split_clips`.
+      split_ends: as `test_fraction`.
       left_out: what did not even become a take.
       run: does the takes whose parts are missing; by default `parts.make_parts`.
 
@@ -69,7 +71,7 @@ def prepare(
     parts_dir = out_dir.with_name(out_dir.name + ".parts")
     (run or parts.make_parts)(parts_dir, takes)
     done = parts.read_parts(parts_dir, takes)
-    by_split = splits.split_clips(done, test_fraction=test_fraction)
+    by_split = splits.split_clips(done, test_fraction=test_fraction, split_ends=split_ends)
     left_out = [*left_out, *(entry for part in done for entry in part.left_out)]
     if not any(by_split.values()):
         shutil.rmtree(parts_dir, ignore_errors=True)

@@ -45,16 +45,20 @@ class Stretch:
         return sum(clip["num_frames"] for clip in before) + self.start
 
 
-def split_clips(parts: Sequence[Part], *, test_fraction: float) -> dict[str, list[Stretch]]:
+def split_clips(
+    parts: Sequence[Part], *, test_fraction: float, split_ends: bool = False
+) -> dict[str, list[Stretch]]:
     """Train and test clips, in the order of speakers and takes.
 
     Takes say themselves where their clips belong. Of the rest, each speaker's last clips are for
     testing; where a speaker has too few clips for that, each one's end, but four seconds if they
-    are not more than half of it.
+    are not more than half of it. With `split_ends` each clip's end is for testing in any case, and
+    is exactly that share of it.
 
     Args:
       parts: all that was prepared.
       test_fraction: of each speaker's clips, or of a clip's time.
+      split_ends: whether every clip is split in time.
     """
     splits: dict[str, list[Stretch]] = {split: [] for split in SPLITS}
     undecided: dict[str, list[Stretch]] = collections.defaultdict(list)
@@ -65,20 +69,26 @@ def split_clips(parts: Sequence[Part], *, test_fraction: float) -> dict[str, lis
     for speaker in sorted(undecided):
         own = undecided[speaker]
         num_test = round(len(own) * test_fraction)
-        if num_test:
+        if num_test and not split_ends:
             splits["train"] += own[:-num_test]
             splits["test"] += own[-num_test:]
         else:
             for whole in own:
-                train, test = _split_in_time(whole, test_fraction)
+                train, test = _split_in_time(whole, _end_length(whole, test_fraction, split_ends))
                 splits["train"].append(train)
                 splits["test"].append(test)
     return splits
 
 
-def _split_in_time(whole: Stretch, test_fraction: float) -> tuple[Stretch, Stretch]:
-    end_length = max(round(whole.stop * test_fraction), _TEST_END_FRAMES)
-    border = whole.stop - min(end_length, whole.stop // 2)
+def _end_length(whole: Stretch, test_fraction: float, exact: bool) -> int:
+    """How many of a clip's last frames are for testing."""
+    wanted = round(whole.stop * test_fraction)
+    least = 1 if exact else _TEST_END_FRAMES
+    return min(max(wanted, least), whole.stop // 2)
+
+
+def _split_in_time(whole: Stretch, end_length: int) -> tuple[Stretch, Stretch]:
+    border = whole.stop - end_length
     end = f"{whole.clip_id}-end"
     return (
         dataclasses.replace(whole, stop=border),

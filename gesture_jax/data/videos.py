@@ -227,6 +227,7 @@ def write_videos(
     settings: Settings,
     crop: Crop | None = Crop(),  # noqa: B008
     test_fraction: float = 0.1,
+    split_ends: bool = False,
     run: preparation.Runner | None = None,
 ) -> preparation.Report | None:
     """Makes a data set of all videos below a folder.
@@ -237,6 +238,7 @@ def write_videos(
       settings: how videos become clips.
       crop: which square; None is the square around the person.
       test_fraction: of each speaker's clips; see `splits.split_clips`.
+      split_ends: of each clip's end instead.
       run: does the takes; by default `parts.make_parts`.
 
     Returns:
@@ -246,20 +248,21 @@ def write_videos(
       InputError: where no video can be used, or `out_dir` holds something else.
     """
     takes, left_out = find_takes(videos_dir, settings=settings, crop=crop)
+    how = {"test_fraction": test_fraction, "split_ends": split_ends}
     return preparation.prepare(
         takes,
         out_dir,
         size=settings.size,
         hearing=settings.hearing,
-        arguments=describe(takes, settings=settings, test_fraction=test_fraction),
-        test_fraction=test_fraction,
+        arguments=describe(takes, settings=settings, **how),
+        **how,
         left_out=left_out,
         run=run,
     )
 
 
 def describe(
-    takes: Sequence[VideoTake], *, settings: Settings, test_fraction: float
+    takes: Sequence[VideoTake], *, settings: Settings, test_fraction: float, split_ends: bool
 ) -> dict[str, Any]:
     """What a data set of videos follows from, JSON-ready, short enough to be told in an error."""
     return {
@@ -267,6 +270,7 @@ def describe(
         **dataclasses.asdict(dataclasses.replace(settings, hearing=None)),
         **settings.hearing.describe(),
         "test_fraction": test_fraction,
+        **({"split_ends": True} if split_ends else {}),  # Not in older data sets.
     }
 
 

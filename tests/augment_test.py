@@ -1,4 +1,4 @@
-"""Augmentation: both frames alike, and each change what its name says."""
+"""Augmentation: both frames and their boxes alike, and each change what its name says."""
 
 import numpy as np
 import pytest
@@ -12,23 +12,46 @@ def pair():
     return random.integers(40, 216, (2, 8, 10, 3), dtype=np.uint8)
 
 
+# In frames 10 wide: of the source, then of the driving frame, whose mouth is not known.
+_BOXES = np.array(
+    [
+        [[1, 2, 3, 4], [6, 2, 9, 5], [4, 0, 6, 1]],
+        [[0, 3, 2, 5], [7, 1, 8, 2], [0, 0, 0, 0]],
+    ],
+    np.float32,
+)
+_MIRRORED_BOXES = np.array(
+    [
+        [[1, 2, 4, 5], [7, 2, 9, 4], [4, 0, 6, 1]],
+        [[2, 1, 3, 2], [8, 3, 10, 5], [0, 0, 0, 0]],
+    ],
+    np.float32,
+)
+
+
 def _apply(pair, seed=0, **options):
+    """The pair and its boxes."""
     augmentation = Augmentation(**dict(swap=0.0, mirror=0.0, jitter=0.0) | options)
-    return augmentation.apply(pair, np.random.default_rng(seed))
+    return augmentation.apply(pair, _BOXES, np.random.default_rng(seed))
+
+
+def _assert_equal(done, pair, boxes):
+    np.testing.assert_array_equal(done[0], pair)
+    np.testing.assert_array_equal(done[1], boxes)
 
 
 def test_nothing_by_default_of_zeros(pair):
-    np.testing.assert_array_equal(_apply(pair), pair)
+    _assert_equal(_apply(pair), pair, _BOXES)
 
 
-def test_swap_and_mirror(pair):
-    np.testing.assert_array_equal(_apply(pair, swap=1.0, mirror=1.0), pair[::-1])
-    np.testing.assert_array_equal(_apply(pair, mirror=1.0), pair[:, :, ::-1])
+def test_swap_and_mirror_of_pictures_and_boxes(pair):
+    _assert_equal(_apply(pair, swap=1.0, mirror=1.0), pair[::-1], _BOXES[::-1])
+    _assert_equal(_apply(pair, mirror=1.0), pair[:, :, ::-1], _MIRRORED_BOXES)
 
 
 def test_odds_are_the_published_ones(pair):
     """Half swapped, a quarter mirrored."""
-    done = [_apply(pair, seed, swap=0.5, mirror=0.5) for seed in range(800)]
+    done = [_apply(pair, seed, swap=0.5, mirror=0.5)[0] for seed in range(800)]
     share = lambda wanted: np.mean([np.array_equal(one, wanted) for one in done])
     assert share(pair[::-1]) == pytest.approx(0.5, abs=0.05)
     assert share(pair[:, :, ::-1]) == pytest.approx(0.25, abs=0.05)
@@ -36,14 +59,15 @@ def test_odds_are_the_published_ones(pair):
 
 def test_colours_change_alike_in_both_frames(pair):
     same = np.stack([pair[0], pair[0]])
-    done = _apply(same, 3, jitter=0.1)
+    done, boxes = _apply(same, 3, jitter=0.1)
     np.testing.assert_array_equal(done[0], done[1])
+    np.testing.assert_array_equal(boxes, _BOXES)
     assert np.abs(done[0].astype(int) - pair[0]).max() > 3
 
 
 def test_the_same_generator_the_same_result(pair):
     one, other = (_apply(pair, 5, swap=0.5, mirror=0.5, jitter=0.1) for _ in range(2))
-    np.testing.assert_array_equal(one, other)
+    _assert_equal(one, *other)
 
 
 def _map(colour, **changes):

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from gesture_jax.data import clips, media, motions, parts, pipeline, procedural, splits
+from gesture_jax.data import (
+    clips,
+    media,
+    motions,
+    parts,
+    pipeline,
+    procedural,
+    regions,
+    splits,
+)
 from gesture_jax.data.augment import Augmentation
 from gesture_jax.errors import InputError
 
@@ -169,6 +178,31 @@ def test_pairs_are_frames_of_one_clip(dataset, cache):
             assert owner[first] == owner[second]
             counts[second] += 1
     assert len(counts) == len(owner)  # 60 draws, 60 frames: an epoch shows each one once.
+
+
+def test_boxes_are_those_of_the_driving_frame(dataset):
+    """Also where pairs are swapped or mirrored, which moves them."""
+    source = clips.ClipSource(dataset, "train")
+    boxes = {}
+    for record in source:
+        own = regions.region_boxes(record["joints"], source.joint_names, size=32)
+        for frame, found in zip(clips.decode_frames(record), own, strict=True):
+            boxes[frame.tobytes()] = found
+            boxes[frame[:, ::-1].tobytes()] = regions.mirror_boxes(found, size=32)
+    augmentation = Augmentation(swap=0.3, mirror=0.5, jitter=0.0)
+    for batch in _take(dataset, 5, augmentation=augmentation):
+        assert batch["boxes"].shape == (6, 3, 4) and batch["boxes"].dtype == np.float32
+        for frame, found in zip(batch["driving"], batch["boxes"], strict=True):
+            picture = np.rint(frame * 255).astype(np.uint8)
+            np.testing.assert_array_equal(found, boxes[picture.tobytes()])
+
+
+def test_without_joints_there_are_no_boxes(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    facts = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps({**facts, "joint_names": []}))
+    (batch,) = _take(copy, 1)
+    assert not batch["boxes"].any() and batch["boxes"].shape == (6, 3, 4)
 
 
 def test_batches_are_a_function_of_the_seed(dataset):

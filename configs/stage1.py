@@ -87,9 +87,11 @@ def _paper() -> dict:
             "squared": 0.0,
             # How much a pixel of hands and mouth counts in both, where they are known; others 1.
             "region_weight": 3.0,
-            # VGG features at the same scales, as far down as VGG can see; of its first blocks.
+            # VGG features at the same scales, as far down as VGG can see; of its first blocks, and
+            # from a step on.
             "perceptual": 10.0,
             "perceptual_blocks": 5,
+            "perceptual_start": 0,
             # The user's file of torchvision's VGG-19; empty is VGG-16, which is fetched.
             "vgg19": "",
             # Warped source volume against the driving frame's own encoding.

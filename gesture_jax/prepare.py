@@ -24,6 +24,7 @@ _SIZE = flags.DEFINE_integer("size", 256, "Side of the square frames in pixels."
 _CROP = flags.DEFINE_string("crop", "center", "center; LEFT,TOP,SIZE in pixels; or auto: [pose].")
 _CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the videos.", lower_bound=0)
 _PERSON = flags.DEFINE_boolean("require_person", None, "Leaves out who is not seen; as [pose] is.")
+_JOINTS = flags.DEFINE_boolean("joints", None, "Finds the joints in each frame; as [pose] is.")
 _MIN_SEC = flags.DEFINE_float("min_sec", 3.2, "Shorter clips are left out: a window is 3.2 s.", 0.2)
 _MAX_SEC = flags.DEFINE_float("max_sec", 15.0, "Longer videos are cut into clips.", lower_bound=2.0)
 _TEST_FRACTION = flags.DEFINE_float(
@@ -63,14 +64,16 @@ def main(_) -> None:
             **common,
         )
     else:
-        person = pose.is_installed() if _PERSON.value is None else _PERSON.value
+        person, joints = (
+            pose.is_installed() if flag.value is None else flag.value for flag in (_PERSON, _JOINTS)
+        )
         common["split_ends"] = _SPLIT_ENDS.value
         common["settings"] = videos.Settings(
-            _SIZE.value, _MIN_SEC.value, _MAX_SEC.value, person, hearing
+            _SIZE.value, _MIN_SEC.value, _MAX_SEC.value, person, joints, hearing
         )
         auto = _CROP.value == "auto"
         common["crop"] = None if auto else framing.parse_crop(_CROP.value, border_px=_CROP_PX.value)
-        if auto or person:
+        if auto or person or joints:
             pose.check_installed()
         if _VIDEOS.value is not None:
             report = videos.write_videos(_VIDEOS.value, _OUT.value, **common)

@@ -5,7 +5,7 @@ the renderer learns of it, so it must hold the motion and nothing else that the 
 """
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -108,17 +108,17 @@ class Stage1:
             "pixel": lambda: losses.pyramid_l1(image, driving, weights=pixel_weights, **levels),
             "squared": lambda: losses.weighted_squares(image, driving, weights=pixel_weights),
             "warp": lambda: self._warp_consistency(params, model_state, outputs, driving),
-            "perceptual": lambda: losses.pyramid_perceptual(
-                frozen["perceptual"], image, driving, num_blocks=config.perceptual_blocks, **levels
-            ),
         }
         terms = {name: term() for name, term in terms.items() if config[name]}
+        if config.perceptual:
+            look = lambda: losses.pyramid_perceptual(
+                frozen["perceptual"], image, driving, num_blocks=config.perceptual_blocks, **levels
+            )
+            started = step >= config.perceptual_start
+            terms |= _from_then_on(started, lambda: {"perceptual": look()})
         if config.adversarial:
-            # Not even computed before its time.
             play = lambda: self._adversarial(params[_DISCRIMINATOR], image, driving)
-            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(play))
-            started = step >= config.adversarial_start
-            terms |= jax.lax.cond(started, play, lambda: nothing)
+            terms |= _from_then_on(step >= config.adversarial_start, play)
         return terms
 
     def _pixel_weights(self, batch) -> jax.Array:
@@ -200,6 +200,12 @@ class Stage1:
 
     def _redraw(self, variables, batch):
         return self.model.apply(variables, batch["source"], batch["driving"])["image"]
+
+
+def _from_then_on(started: jax.Array, terms: Callable[[], dict[str, jax.Array]]):
+    """Terms that are zero, and not even computed, before their time."""
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(terms))
+    return jax.lax.cond(started, terms, lambda: nothing)
 
 
 def ensure_dataset(config: ConfigDict, workdir: str) -> str:

@@ -143,13 +143,16 @@ def make_step(
     return jax.jit(step, donate_argnums=0, out_shardings=(replicated, replicated))
 
 
-def _create_or_restore(config, task, optimizer, mesh, checkpointer, batches) -> TrainState:
-    def create() -> TrainState:
-        params, model_state = task.init(jax.random.key(config.seed))
-        ema_params = jax.tree.map(jnp.copy, params)
-        opt_state = optimizer.init(params)
-        return TrainState(jnp.zeros((), jnp.int32), params, ema_params, model_state, opt_state)
+def create_state(task: Task, optimizer: optax.GradientTransformation, *, seed: int) -> TrainState:
+    """The state before the first step."""
+    params, model_state = task.init(jax.random.key(seed))
+    ema_params = jax.tree.map(jnp.copy, params)
+    opt_state = optimizer.init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, ema_params, model_state, opt_state)
 
+
+def _create_or_restore(config, task, optimizer, mesh, checkpointer, batches) -> TrainState:
+    create = lambda: create_state(task, optimizer, seed=config.seed)
     replicated = sharding.replicated(mesh)
     if checkpointer.latest_step is None:
         return jax.jit(create, out_shardings=replicated)()

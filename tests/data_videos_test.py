@@ -18,8 +18,10 @@ from gesture_jax.data import (
     framing,
     media,
     parts,
+    pipeline,
     pose,
     preparation,
+    regions,
     scenes,
     splits,
     videos,
@@ -195,6 +197,7 @@ def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
     """By the command line, which is killed for good a few times on its way."""
     command = [sys.executable, "-m", "gesture_jax.prepare", f"--videos={folder}", "--size=32"]
     command += ["--min_sec=0.5", "--max_sec=2.0", "--num_workers=0"]
+    command += ["--norequire_person", "--nojoints"]  # Nobody is in these videos.
     whole = subprocess.run([*command, f"--out={tmp_path / 'whole'}"], cwd=_ROOT, check=True)
     assert whole.returncode == 0
     for seconds in (3.0, 4.0, 4.5):
@@ -267,6 +270,23 @@ def test_without_the_pose_model_it_is_said(tmp_path, monkeypatch):
         pose.check_installed()
 
 
+@pytest.mark.skipif(pose.is_installed(), reason="the extra [pose] is installed")
+def test_joints_want_the_pose_model(folder, tmp_path):
+    command = [sys.executable, "-m", "gesture_jax.prepare", f"--videos={folder}", "--joints"]
+    command += [f"--out={tmp_path / 'data'}"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "leave --crop=auto, --require_person and --jo" in done.stderr
+    assert not os.listdir(tmp_path)
+
+
+def test_without_joints_no_region_is_known(folder, tmp_path):
+    videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS)
+    source = clips.ClipSource(tmp_path / "data", "train")
+    assert source.joint_names == () and source[0]["joints"].shape == (19, 0, 2)
+    batch = next(iter(pipeline.frame_pairs(source, batch_size=2, seed=0, train=True)))
+    np.testing.assert_array_equal(batch["boxes"], np.zeros((2, 3, 4), np.float32))
+
+
 _CLIPS = _ROOT.parent / "shared" / "data" / "clips"
 
 
@@ -290,6 +310,52 @@ def test_people_are_found_and_framed(tmp_path):
     assert left > 380 and left + side <= 700 and side > 180
     reasons = {entry["name"]: entry["reason"] for entry in report["left_out"]["each"]}
     assert reasons == {"a#1.001": "no person"} and report["kept"]["clips"] == 2
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    """Two seconds of a real speaker, and one of nobody."""
+    folder = tmp_path_factory.mktemp("talk")
+    person = media.read_video(_CLIPS / "oliver#00001.mp4", size=256, stop_sec=2.0)
+    media.write_video(folder / "a#1.mp4", person, audio=_noise(2.0))
+    media.write_video(folder / "b#1.mp4", np.full_like(person[:25], 90), audio=_noise(1.0))
+    return folder
+
+
+def _joints_of(folder, out, size):
+    """Names, and joints [t, j, 2] by clip."""
+    settings = videos.Settings(size=size, min_sec=0.5, joints=True)
+    videos.write_videos(folder, out, settings=settings, split_ends=True)
+    source = clips.ClipSource(out, "train")
+    return source.joint_names, {record["clip_id"]: record["joints"] for record in source}
+
+
+@pytest.mark.skipif(not pose.is_installed(), reason="the extra [pose] is not installed")
+@pytest.mark.skipif(not _CLIPS.exists(), reason="../shared/data/clips is absent")
+def test_joints_of_a_real_speaker(talk, tmp_path):
+    names, joints = _joints_of(talk, tmp_path / "one", 64)
+    assert names == pose.JOINT_NAMES and joints["a#1"].shape == (45, 25, 2)
+    of = {name: joints["a#1"][:, number] for number, name in enumerate(names)}
+    assert (of["left_shoulder"][:, 0] < of["right_shoulder"][:, 0]).all()  # The viewer's.
+    assert (of["nose"][:, 1] < of["mouth_left"][:, 1]).all()
+    assert (of["mouth_left"][:, 1] < of["left_shoulder"][:, 1]).all()
+    boxes = regions.region_boxes(joints["a#1"], names, size=64)
+    assert boxes.any(axis=-1).mean(axis=0).min() > 0.9
+    assert np.isnan(joints["b#1"]).all()
+
+
+@pytest.mark.skipif(not pose.is_installed(), reason="the extra [pose] is not installed")
+@pytest.mark.skipif(not _CLIPS.exists(), reason="../shared/data/clips is absent")
+def test_joints_follow_from_the_pictures_alone(talk, tmp_path):
+    """Not from the clip before, nor from the size that is stored."""
+    _, joints = _joints_of(talk, tmp_path / "one", 64)
+    _joints_of(talk, tmp_path / "two", 64)
+    _assert_same(tmp_path / "one", tmp_path / "two")
+    _, larger = _joints_of(talk, tmp_path / "large", 128)
+    np.testing.assert_array_equal(2 * joints["a#1"], larger["a#1"])
+    os.symlink(talk / "a#1.mp4", talk / "c#1.mp4")
+    _, again = _joints_of(talk, tmp_path / "three", 64)
+    np.testing.assert_array_equal(again["c#1"], joints["a#1"])
 
 
 def test_the_table_is_readable():

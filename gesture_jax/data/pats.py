@@ -85,6 +85,7 @@ def write_pats(
         out_dir,
         size=settings.size,
         hearing=settings.hearing,
+        joint_names=settings.joint_names,
         arguments={
             **describe(takes, settings=settings, **how),
             "splits": fingerprint(splits),

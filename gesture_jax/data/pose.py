@@ -1,7 +1,11 @@
-"""Where the person is: MediaPipe's pose model (extra `[pose]`), whose weights come in its wheel."""
+"""Where the person is, and each joint: MediaPipe's pose model (extra `[pose]`), whose weights come
+in its wheel.
+"""
 
+import contextlib
 import functools
 import importlib.util
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,6 +17,18 @@ _MIN_DETECTION = 0.5
 # Landmarks of head, arms, hands and hips: 0 to 24 of MediaPipe's 33; legs are not framed.
 _UPPER_BODY = 25
 _SHOULDERS = 11, 12
+_FACE = "eye_inner", "eye", "eye_outer"
+_BODY = "shoulder", "elbow", "wrist", "little_knuckle", "index_knuckle", "thumb_knuckle", "hip"
+# A person's left is the viewer's right, which names it here as for the procedural speaker.
+JOINT_NAMES = (
+    "nose",
+    *(f"{side}_{part}" for side in ("right", "left") for part in _FACE),
+    *("right_ear", "left_ear", "mouth_right", "mouth_left"),
+    *(f"{side}_{part}" for part in _BODY for side in ("right", "left")),
+)
+"""Of `track_joints`; left and right are the viewer's."""
+LEAST_PX = 256
+"""Side of a square picture that shows the model all it can use; hands get lost in small ones."""
 # The landmarks end at the eyes: the top of the head is this share of the shoulder width above.
 _HAIR = 0.45
 
@@ -35,10 +51,9 @@ def find_person(picture: np.ndarray) -> Box | None:
     Raises:
       InputError: where the extra `[pose]` is not installed.
     """
-    landmarks = _model().process(np.ascontiguousarray(picture)).pose_landmarks
-    if landmarks is None:
+    points = _find_points(_still_model(), picture)
+    if points is None:
         return None
-    points = np.array([(p.x, p.y, p.visibility) for p in landmarks.landmark[:_UPPER_BODY]])
     seen = points[(points[:, 2] > _VISIBLE)]
     if not len(seen):
         return None
@@ -51,20 +66,55 @@ def find_person(picture: np.ndarray) -> Box | None:
     return tuple(box.tolist()) if box[2] > box[0] and box[3] > box[1] else None
 
 
+@contextlib.contextmanager
+def track_joints() -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Follows one person from picture to picture; what it finds depends on these pictures alone.
+
+    Yields:
+      A function from the next picture, [h, w, 3] uint8, to its `JOINT_NAMES`: [25, 2] float32,
+      (x, y) as fractions of width and height; NaN where a joint is not seen.
+
+    Raises:
+      InputError: where the extra `[pose]` is not installed.
+    """
+    # Its smoothing over time would lag behind fast hands, by a tenth of the picture at worst.
+    with _open_model(static_image_mode=False, smooth_landmarks=False) as model:
+        yield functools.partial(_locate_joints, model)
+
+
 def check_installed() -> None:
     """Raises InputError where the extra `[pose]` is not there."""
     if not is_installed():
         raise InputError(
             'no pose model is installed; `pip install "gesture_jax[pose]"` brings it, or leave '
-            "--crop=auto and --require_person out"
+            "--crop=auto, --require_person and --joints out"
         )
 
 
+def _locate_joints(model, picture: np.ndarray) -> np.ndarray:
+    points = _find_points(model, picture)
+    if points is None:
+        return np.full((len(JOINT_NAMES), 2), np.nan, np.float32)
+    return np.where(points[:, 2:] < _VISIBLE, np.nan, points[:, :2]).astype(np.float32)
+
+
+def _find_points(model, picture: np.ndarray) -> np.ndarray | None:
+    """[25, 3]: x, y and visibility; None where nobody is found."""
+    landmarks = model.process(np.ascontiguousarray(picture)).pose_landmarks
+    if landmarks is None:
+        return None
+    return np.array([(p.x, p.y, p.visibility) for p in landmarks.landmark[:_UPPER_BODY]])
+
+
 @functools.cache
-def _model():
+def _still_model():
+    return _open_model(static_image_mode=True)
+
+
+def _open_model(**options):
     check_installed()
     import mediapipe
 
     return mediapipe.solutions.pose.Pose(
-        static_image_mode=True, model_complexity=1, min_detection_confidence=_MIN_DETECTION
+        model_complexity=1, min_detection_confidence=_MIN_DETECTION, **options
     )

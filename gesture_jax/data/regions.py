@@ -15,8 +15,9 @@ _FINGERTIPS = ("thumb", "index", "middle", "ring", "little")
 # What a pose model knows of a hand; fingers reach about as far again.
 _KNUCKLES = ("thumb_knuckle", "index_knuckle", "little_knuckle")
 _TIPS_BEYOND_KNUCKLES = 1.9
-# Of the frame's side: room around what the joints tell, and the least that a hand takes.
-_HAND_MARGIN, _LEAST_HAND = 0.02, 0.08
+# Of the frame's side: room around what the joints tell, and the least that a hand takes. Where
+# fingers are guessed they may be spread or point to the viewer; measured on real speakers.
+_TIPS_ROOM, _KNUCKLES_ROOM = (0.02, 0.08), (0.04, 0.18)
 _LEAST_MOUTH = 0.06
 
 
@@ -37,7 +38,9 @@ def region_boxes(joints: np.ndarray, joint_names: Sequence[str], *, size: int) -
     nowhere = np.full((len(joints), 4), np.nan, np.float32)
     boxes = [nowhere if box is None else box for box in (*hands, _mouth(named, size))]
     boxes = np.clip(np.stack(boxes, axis=1), 0.0, size)
-    return np.where(np.isfinite(boxes).all(axis=-1, keepdims=True), boxes, 0.0).astype(np.float32)
+    # Neither where a joint is missing, NaN, nor where all of a region is outside the frame.
+    known = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1, keepdims=True)
+    return np.where(known, boxes, 0.0).astype(np.float32)
 
 
 def mirror_boxes(boxes: np.ndarray, *, size: int) -> np.ndarray:
@@ -52,8 +55,9 @@ def _hand(named: dict[str, np.ndarray], side: str, size: int) -> np.ndarray | No
     points = _hand_points(named, side)
     if points is None:
         return None
+    margin, least = _KNUCKLES_ROOM if f"{side}_{_KNUCKLES[0]}" in named else _TIPS_ROOM
     low, high = points.min(axis=0), points.max(axis=0)
-    return _square((low + high) / 2, (high - low).max(axis=-1) + 2 * _HAND_MARGIN * size, size)
+    return _square((low + high) / 2, (high - low).max(axis=-1) + 2 * margin * size, least * size)
 
 
 def _hand_points(named: dict[str, np.ndarray], side: str) -> np.ndarray | None:
@@ -69,17 +73,15 @@ def _hand_points(named: dict[str, np.ndarray], side: str) -> np.ndarray | None:
 
 def _mouth(named: dict[str, np.ndarray], size: int) -> np.ndarray | None:
     if "mouth" in named:
-        return _square(named["mouth"], np.zeros(len(named["mouth"])), size, _LEAST_MOUTH)
+        return _square(named["mouth"], np.zeros(len(named["mouth"])), _LEAST_MOUTH * size)
     if "mouth_left" not in named:
         return None
     left, right = named["mouth_left"], named["mouth_right"]
     width = 1.6 * np.linalg.norm(left - right, axis=-1)
-    return _square((left + right) / 2, width, size, _LEAST_MOUTH)
+    return _square((left + right) / 2, width, _LEAST_MOUTH * size)
 
 
-def _square(
-    centre: np.ndarray, side: np.ndarray, size: int, least: float = _LEAST_HAND
-) -> np.ndarray:
-    """[t, 4] around [t, 2], `side` [t] pixels wide or at least that share of the frame."""
-    half = np.maximum(side, least * size)[:, None] / 2
+def _square(centre: np.ndarray, side: np.ndarray, least_px: float) -> np.ndarray:
+    """[t, 4] around [t, 2], `side` [t] pixels wide but not less than that."""
+    half = np.maximum(side, least_px)[:, None] / 2
     return np.concatenate([centre - half, centre + half], axis=-1)

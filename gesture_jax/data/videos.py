@@ -5,7 +5,9 @@ speaker of its own. The sound is the `.wav` beside the video, or the video's own
 """
 
 import collections
+import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -38,6 +40,7 @@ class Settings:
       min_sec: shorter clips are left out.
       max_sec: longer scenes are cut into clips of equal length.
       require_person: leaves out what shows nobody, by the pose model.
+      joints: looks for the joints in every frame, by the pose model.
       hearing: what is computed of the sound.
     """
 
@@ -45,7 +48,12 @@ class Settings:
     min_sec: float = 3.2
     max_sec: float = 15.0
     require_person: bool = False
+    joints: bool = False
     hearing: speech.Hearing = dataclasses.field(default_factory=speech.Hearing)
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return pose.JOINT_NAMES if self.joints else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +88,7 @@ class VideoTake:
 
     def follows_from(self) -> Mapping[str, Any]:
         """See `parts.Take`; files count by name and size."""
-        settings = dataclasses.asdict(dataclasses.replace(self.settings, hearing=None))
+        settings = _tell(self.settings)
         return {
             "clip_id": self.clip_id,
             "files": [[path.name, path.stat().st_size] for path in (self.path, self.audio_path)],
@@ -107,13 +115,14 @@ class VideoTake:
                 continue
             collections.deque(itertools.islice(pictures, piece.start - position), maxlen=0)
             position = piece.stop
+            frames, joints = self._watch(pictures, piece)
             yield Clip(
                 clip_id=piece.clip_id,
                 speaker=self.speaker,
-                frames=self._crop(pictures, piece),
+                frames=frames,
                 audio=sound,
                 speech=features[piece.start : piece.stop],
-                joints=np.zeros((len(piece), 0, 2), np.float32),
+                joints=joints,
                 stress_times_sec=np.zeros(0, np.float32),
             )
 
@@ -154,18 +163,26 @@ class VideoTake:
             return refuse("no person", "nobody to frame")
         return None
 
-    def _crop(self, pictures: Iterator[np.ndarray], piece: "_Piece") -> np.ndarray:
-        """[t, size, size, 3] uint8 of a piece, from the running pictures."""
-        crop, kept = self.crop, []
-        for picture in itertools.islice(pictures, len(piece)):
-            if crop is None:
-                height, width = picture.shape[:2]
-                crop = framing.frame_people(piece.scene, width, height)
-            kept.append(media.cut_square(self.path, picture, crop, size=self.settings.size))
+    def _watch(
+        self, pictures: Iterator[np.ndarray], piece: "_Piece"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Frames and joints of a piece, from the running pictures; see `Clip`."""
+        crop, size, kept, joints = self.crop, self.settings.size, [], []
+        tracker = pose.track_joints() if self.settings.joints else contextlib.nullcontext()
+        with tracker as find_joints:
+            for picture in itertools.islice(pictures, len(piece)):
+                if crop is None:
+                    height, width = picture.shape[:2]
+                    crop = framing.frame_people(piece.scene, width, height)
+                cut = functools.partial(media.cut_square, self.path, picture, crop)
+                kept.append(cut(size=size))
+                if find_joints:  # Sees them before they shrink to where hands get lost.
+                    joints.append(size * find_joints(cut(size=max(size, pose.LEAST_PX))))
         if len(kept) < len(piece):
             seconds = (piece.start + len(kept)) / FPS
             raise InputError(f"{self.path}: damaged; its picture ends after {seconds:.1f} s")
-        return np.stack(kept)
+        none = np.zeros((len(kept), 0, 2), np.float32)
+        return np.stack(kept), np.stack(joints) if joints else none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +271,7 @@ def write_videos(
         out_dir,
         size=settings.size,
         hearing=settings.hearing,
+        joint_names=settings.joint_names,
         arguments=describe(takes, settings=settings, **how),
         **how,
         left_out=left_out,
@@ -267,7 +285,7 @@ def describe(
     """What a data set of videos follows from, JSON-ready, short enough to be told in an error."""
     return {
         "takes": f"{len(takes)}, fingerprint {fingerprint([t.follows_from() for t in takes])}",
-        **dataclasses.asdict(dataclasses.replace(settings, hearing=None)),
+        **_tell(settings),
         **settings.hearing.describe(),
         "test_fraction": test_fraction,
         **({"split_ends": True} if split_ends else {}),  # Not in older data sets.
@@ -279,6 +297,12 @@ def share_heard(audio: np.ndarray) -> float:
     frames = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
     loudness = np.sqrt(np.mean(np.square(frames.reshape(-1, SAMPLES_PER_FRAME)), axis=1))
     return float(np.mean(loudness > _SILENCE_RMS)) if len(loudness) else 0.0
+
+
+def _tell(settings: Settings) -> dict[str, Any]:
+    """JSON-ready but for the hearing; without joints as before there were any."""
+    facts = dataclasses.asdict(dataclasses.replace(settings, hearing=None))
+    return facts if settings.joints else {k: v for k, v in facts.items() if k != "joints"}
 
 
 def _sound_of(path: pathlib.Path) -> pathlib.Path:

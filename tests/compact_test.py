@@ -1,0 +1,133 @@
+"""The compact network: shapes, the identity at the start, and that it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import stage1 as stage1_config
+from gesture_jax import optim, sharding, train_lib
+from gesture_jax.animator import Animator
+from gesture_jax.data import speaker
+from gesture_jax.errors import InputError
+from gesture_jax.metrics.image import psnr
+from gesture_jax.models.base import WARPS
+from gesture_jax.models.build import build_model
+from gesture_jax.ops import image as image_ops
+
+_SMOKE = stage1_config.get_config("smoke").model.to_dict()
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Two frames of a drawn person, hands in different places: [2, 32, 32, 3] in [0, 1]."""
+    done = speaker.perform(identity=1, seed=3, duration_sec=3.0, size=32)
+    return done.frames[[0, 60]].astype(np.float32) / 255
+
+
+def _variables(model, image):
+    return jax.jit(model.init)(jax.random.key(0), image, image)
+
+
+def test_the_features_layout_is_the_papers(frames):
+    model = build_model(**stage1_config.get_config("realtime").model)
+    assert model.motion_grid == 16 and model.motion_dim == 2307
+    small = build_model(**_SMOKE)
+    variables = _variables(small, frames[:1])
+    assert set(variables) == {"params"}  # No statistics: nothing depends on the batch.
+    motion = small.apply(variables, frames, method="extract")
+    assert motion.shape == (2, 9 * 4**2 + 3)
+    rotations = np.asarray(motion[:, :-3]).reshape(-1, 3, 3)
+    unit = rotations @ rotations.transpose(0, 2, 1)
+    np.testing.assert_allclose(unit, np.broadcast_to(np.eye(3), unit.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("warp_kind", ["exact", "flow"])
+def test_training_starts_from_the_identity(frames, warp_kind):
+    model = build_model(**(_SMOKE | {"warp_kind": warp_kind}))
+    outputs = model.apply(_variables(model, frames[:1]), frames[:1], frames[1:])
+    np.testing.assert_allclose(outputs["warped"], outputs["source"].volume, atol=1e-5)
+    assert outputs["image"].shape == (1, 32, 32, 3)
+    assert 0 <= outputs["image"].min() and outputs["image"].max() <= 1
+
+
+@pytest.mark.parametrize("warp_kind", sorted(WARPS))
+@pytest.mark.parametrize("relative", [False, True])
+def test_parts_do_what_the_whole_does(frames, warp_kind, relative):
+    model = build_model(**(_SMOKE | {"warp_kind": warp_kind, "relative": relative}))
+    variables = _variables(model, frames[:1])
+    animator = Animator(model, variables, batch_size=1)
+    motion = animator.extract_motion(frames[1:])
+    parts = animator.render(animator.encode_source(frames[0]), motion)
+    whole = model.apply(variables, frames[:1], frames[1:])["image"]
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_at_its_own_motion_a_relative_warp_rests(frames):
+    """Whatever was learned: to be driven by itself leaves no translation behind."""
+    model = build_model(**_SMOKE)
+    variables = _variables(model, frames[:1])
+    head = variables["params"]["extractor"]["translation_head"]
+    head["bias"] = jnp.array([0.3, -0.2, 0.1])
+    source = model.apply(variables, frames[:1], method="encode_source")
+    warped = model.apply(variables, source, source.motion, method="warp")
+    np.testing.assert_allclose(warped, source.volume, atol=1e-5)
+
+
+def test_fold_and_unfold():
+    x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    folded = image_ops.fold(x, 2)
+    assert folded.shape == (2, 2, 3, 12)
+    # Row 1, column 0 of a block comes third of four.
+    np.testing.assert_array_equal(folded[1, 1, 2, 6:9], x[1, 3, 4])
+    np.testing.assert_array_equal(image_ops.unfold(folded, 2), x)
+
+
+def test_realtime_costs_at_most_two_and_a_half_gmac_a_frame():
+    model = build_model(**stage1_config.get_config("realtime").model)
+    image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image, image)
+    source = jax.eval_shape(
+        lambda v, x: model.apply(v, x, method="encode_source"), variables, image
+    )
+    motion = jax.ShapeDtypeStruct((1, 2307), jnp.float32)
+    render = jax.jit(lambda v, s, m: model.apply(v, s, m, method="render"))
+    flops = render.lower(variables, source, motion).cost_analysis()["flops"]
+    assert flops / 2 < 2.5e9
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"resolution": 36}, "multiple of"),
+        ({"warp_kind": "spline"}, "choose volume or exact or flow"),
+        ({"network": "huge"}, "choose reference or compact"),
+        ({"max_width": 3}, "the compact network has no max_width"),
+    ],
+)
+def test_configs_that_make_no_network(change, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build_model(**(_SMOKE | change))
+
+
+def test_two_frames_are_learned_by_heart(frames, tmp_path):
+    """35 dB within 300 steps at the size of `smoke`: gradients reach everything they should."""
+    config = stage1_config.get_config("smoke")
+    config.loss.adversarial = 0.0
+    config.loss.warp = 0.0
+    config.optim.warmup_steps = 20
+    task = train_lib.TASKS["stage1"](config, str(tmp_path))
+    optimizer = optim.make_optimizer(config.optim, num_steps=300)
+    mesh = sharding.make_mesh(batch_size=8)
+    create = lambda: train_lib.create_state(task, optimizer, seed=0)
+    state = jax.jit(create, out_shardings=sharding.replicated(mesh))()
+    step = train_lib.make_step(task, optimizer, ema_decay=0.9, mesh=mesh)
+    both = np.stack([frames, frames[::-1]] * 4)
+    batch = {"source": both[:, 0], "driving": both[:, 1], "boxes": np.zeros((8, 3, 4), np.float32)}
+    batch = sharding.shard_batch(batch, mesh)
+    for _ in range(300):
+        state, _ = step(state, task.frozen, batch, jax.random.key(0))
+    redrawn = task.model.apply({"params": state.params}, both[:2, 0], both[:2, 1])["image"]
+    assert float(psnr(redrawn, both[:2, 1]).min()) > 35
+    assert float(optax.tree.norm(state.params["warping"]["out_conv"])) > 0  # The field moved too.

@@ -113,7 +113,7 @@ def test_a_relative_field_sees_the_source(frames):
     [
         ({"resolution": 40}, "multiple of"),
         ({"max_width": 64}, "choose at most 32"),
-        ({"warp_kind": "spline"}, "choose volume or flow"),
+        ({"warp_kind": "spline"}, "choose volume or exact or flow"),
     ],
 )
 def test_sizes_that_do_not_fit_together(change, sentence):

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from configs import stage1 as stage1_config
-from gesture_jax import optim, sharding, train_lib
+from gesture_jax import optim, train_lib
 from gesture_jax.animator import Animator
 from gesture_jax.data import speaker
 from gesture_jax.errors import InputError
@@ -30,13 +30,17 @@ def _variables(model, image):
     return jax.jit(model.init)(jax.random.key(0), image, image)
 
 
+def _apply(model, variables, *inputs, method=None):
+    return jax.jit(lambda v, *x: model.apply(v, *x, method=method))(variables, *inputs)
+
+
 def test_the_features_layout_is_the_papers(frames):
     model = build_model(**stage1_config.get_config("realtime").model)
     assert model.motion_grid == 16 and model.motion_dim == 2307
     small = build_model(**_SMOKE)
     variables = _variables(small, frames[:1])
     assert set(variables) == {"params"}  # No statistics: nothing depends on the batch.
-    motion = small.apply(variables, frames, method="extract")
+    motion = _apply(small, variables, frames, method="extract")
     assert motion.shape == (2, 9 * 4**2 + 3)
     rotations = np.asarray(motion[:, :-3]).reshape(-1, 3, 3)
     unit = rotations @ rotations.transpose(0, 2, 1)
@@ -46,10 +50,10 @@ def test_the_features_layout_is_the_papers(frames):
 @pytest.mark.parametrize("warp_kind", ["exact", "flow"])
 def test_training_starts_from_the_identity(frames, warp_kind):
     model = build_model(**(_SMOKE | {"warp_kind": warp_kind}))
-    outputs = model.apply(_variables(model, frames[:1]), frames[:1], frames[1:])
-    np.testing.assert_allclose(outputs["warped"], outputs["source"].volume, atol=1e-5)
+    outputs = _apply(model, _variables(model, frames[:1]), frames[:1], frames[1:])
+    np.testing.assert_allclose(outputs["warped"], outputs["source"].volume, atol=1e-4)
     assert outputs["image"].shape == (1, 32, 32, 3)
-    assert 0 <= outputs["image"].min() and outputs["image"].max() <= 1
+    assert outputs["image"].min() >= 0 and outputs["image"].max() <= 1
 
 
 @pytest.mark.parametrize("warp_kind", sorted(WARPS))
@@ -60,7 +64,7 @@ def test_parts_do_what_the_whole_does(frames, warp_kind, relative):
     animator = Animator(model, variables, batch_size=1)
     motion = animator.extract_motion(frames[1:])
     parts = animator.render(animator.encode_source(frames[0]), motion)
-    whole = model.apply(variables, frames[:1], frames[1:])["image"]
+    whole = _apply(model, variables, frames[:1], frames[1:])["image"]
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
@@ -70,8 +74,8 @@ def test_at_its_own_motion_a_relative_warp_rests(frames):
     variables = _variables(model, frames[:1])
     head = variables["params"]["extractor"]["translation_head"]
     head["bias"] = jnp.array([0.3, -0.2, 0.1])
-    source = model.apply(variables, frames[:1], method="encode_source")
-    warped = model.apply(variables, source, source.motion, method="warp")
+    source = _apply(model, variables, frames[:1], method="encode_source")
+    warped = _apply(model, variables, source, source.motion, method="warp")
     np.testing.assert_allclose(warped, source.volume, atol=1e-5)
 
 
@@ -88,9 +92,8 @@ def test_realtime_costs_at_most_two_and_a_half_gmac_a_frame():
     model = build_model(**stage1_config.get_config("realtime").model)
     image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image, image)
-    source = jax.eval_shape(
-        lambda v, x: model.apply(v, x, method="encode_source"), variables, image
-    )
+    encode = lambda v, x: model.apply(v, x, method="encode_source")
+    source = jax.eval_shape(encode, variables, image)
     motion = jax.ShapeDtypeStruct((1, 2307), jnp.float32)
     render = jax.jit(lambda v, s, m: model.apply(v, s, m, method="render"))
     flops = render.lower(variables, source, motion).cost_analysis()["flops"]
@@ -119,15 +122,14 @@ def test_two_frames_are_learned_by_heart(frames, tmp_path):
     config.optim.warmup_steps = 20
     task = train_lib.TASKS["stage1"](config, str(tmp_path))
     optimizer = optim.make_optimizer(config.optim, num_steps=300)
-    mesh = sharding.make_mesh(batch_size=8)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     create = lambda: train_lib.create_state(task, optimizer, seed=0)
-    state = jax.jit(create, out_shardings=sharding.replicated(mesh))()
+    state = jax.jit(create)()
     step = train_lib.make_step(task, optimizer, ema_decay=0.9, mesh=mesh)
-    both = np.stack([frames, frames[::-1]] * 4)
-    batch = {"source": both[:, 0], "driving": both[:, 1], "boxes": np.zeros((8, 3, 4), np.float32)}
-    batch = sharding.shard_batch(batch, mesh)
+    driving = frames[::-1]
+    batch = {"source": frames, "driving": driving, "boxes": np.zeros((2, 3, 4), np.float32)}
     for _ in range(300):
         state, _ = step(state, task.frozen, batch, jax.random.key(0))
-    redrawn = task.model.apply({"params": state.params}, both[:2, 0], both[:2, 1])["image"]
-    assert float(psnr(redrawn, both[:2, 1]).min()) > 35
+    redrawn = _apply(task.model, {"params": state.params}, frames, driving)["image"]
+    assert float(psnr(redrawn, driving).min()) > 35
     assert float(optax.tree.norm(state.params["warping"]["out_conv"])) > 0  # The field moved too.

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from gesture_jax import sharding
-from gesture_jax.ops.warp import deviation_warp
+from gesture_jax.ops.warp import deviation_warp, exact_deviation_warp, flow_warp
 
 _SHAPE = 2, 6, 5, 7  # Three different sides, so that no two axes can be mixed up.
 
@@ -53,6 +53,23 @@ def test_shift_by_one_cell_moves_columns():
     for x, expected in ((-0.75, 1), (-0.25, 2), (0.0, 2.5), (0.75, 4), (1.25, 0), (3.0, 0)):
         warped = deviation_warp(volume, field, np.array([[x, 0, 0]], np.float32))
         np.testing.assert_allclose(warped, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("warp", "is_identity"),
+    [(deviation_warp, False), (exact_deviation_warp, True), (flow_warp, True)],
+)
+def test_what_a_field_of_zero_does(volume, warp, is_identity):
+    still = warp(volume, np.zeros((*_SHAPE[:3], 3, 3), np.float32), np.zeros((2, 3), np.float32))
+    assert np.allclose(still, volume, atol=1e-5) == is_identity
+
+
+def test_the_exact_warp_shifts_by_whole_cells(volume):
+    """One cell of width is 2 / (N - 1); what comes from outside is zero."""
+    shift = np.array([[2 / (_SHAPE[2] - 1), 0, 0]] * 2, np.float32)
+    moved = exact_deviation_warp(volume, np.zeros((*_SHAPE[:3], 3, 3), np.float32), shift)
+    np.testing.assert_allclose(moved[:, :, :-1], volume[:, :, 1:], atol=1e-5)
+    np.testing.assert_allclose(moved[:, :, -1], 0, atol=1e-5)
 
 
 def test_gradients_are_those_of_finite_differences(volume):

@@ -65,6 +65,20 @@ def test_a_workdir_has_all_that_people_look_for(run1):
     assert len(tested) == 2 and tested[0]["test/psnr_copy_source"] > 10
 
 
+def test_the_game_begins_at_its_step(run1):
+    """`smoke` plays from its third step on; before, nothing of it is in the loss."""
+    records = [record for record in read_metrics(run1[0]) if "discriminator" in record]
+    for name in ("discriminator", "adversarial", "feature_matching"):
+        assert [record[name] != 0 for record in records] == [False, False, True, True]
+    first, last = records[0], records[-1]
+    assert first["loss"] == pytest.approx(
+        10 * first["pixel"] + 50 * first["squared"] + 0.1 * first["warp"], rel=1e-4
+    )
+    game = last["discriminator"] + last["adversarial"] + 10 * last["feature_matching"]
+    rest = 10 * last["pixel"] + 50 * last["squared"] + 0.1 * last["warp"]
+    assert last["loss"] == pytest.approx(rest + game, rel=1e-4)
+
+
 def test_perceptual_loss_and_measure_of_pictures(tmp_path):
     """By the real VGG-16; at 32 pixels it sees one scale."""
     changes = {"loss.perceptual": 10.0, "st_lpips": True, "num_steps": 2}
@@ -76,8 +90,8 @@ def test_perceptual_loss_and_measure_of_pictures(tmp_path):
         pytest.skip(str(error))
     records = read_metrics(tmp_path)
     first = next(record for record in records if "perceptual" in record)
-    terms = 10 * first["pixel"] + 10 * first["warp"] + 10 * first["perceptual"]
-    assert first["loss"] == pytest.approx(terms, rel=1e-4)
+    terms = 10 * first["pixel"] + 50 * first["squared"] + 0.1 * first["warp"]
+    assert first["loss"] == pytest.approx(terms + 10 * first["perceptual"], rel=1e-4)
     tested = next(record for record in records if "test/st_lpips" in record)
     assert tested["test/st_lpips"] > tested["test/st_lpips_copy_source"] > 0
 

@@ -101,12 +101,12 @@ def test_the_state_is_replicated_over_eight_devices(run1):
     assert len(leaf.sharding.device_set) == 8 and leaf.is_fully_replicated
 
 
-def test_training_changes_parameters_statistics_and_average(run1):
+def test_training_changes_parameters_and_average(run1):
     _, state = run1
     assert not _equal(state.params, state.ema_params)
     fresh = train_lib.TASKS["stage1"](_config1(), str(run1[0])).init(jax.random.key(0))
     assert not _equal(state.params, fresh[0])
-    assert not _equal(state.model_state, fresh[1])
+    assert fresh[1] == {}  # The compact network keeps no statistics.
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -156,7 +156,7 @@ def test_a_gradient_that_explodes_stops_the_run(run1, tmp_path):
     config.update_from_flattened_dict({"optim.max_grad_norm": 1e-6})
     told = (
         r"gradient norm [\d.]+ at step 3 is above optim\.max_grad_norm, 1e-06; the largest term of "
-        r"the loss is (pixel|warp) [\d.]+; the checkpoint of step 2 is whole; try a lower"
+        r"the loss is (pixel|squared|warp|discriminator|feature_matching) [\d.]+; the checkpoint of step 2 is whole; try a lower"
     )
     with pytest.raises(FloatingPointError, match=told):
         train_lib.train(config, str(tmp_path / "run"))
@@ -245,7 +245,9 @@ def test_weights_for_inference_are_the_averaged_ones(run1):
 
     workdir, state = run1
     animator = Animator.load(workdir)
-    assert _equal(animator._variables["params"], state.ema_params)
+    # The discriminator is not part of the model.
+    averaged = {name: part for name, part in state.ema_params.items() if name != "discriminator"}
+    assert _equal(animator._variables["params"], averaged)
 
 
 def test_eight_devices_learn_what_one_does(run1):

@@ -156,7 +156,8 @@ def test_a_gradient_that_explodes_stops_the_run(run1, tmp_path):
     config.update_from_flattened_dict({"optim.max_grad_norm": 1e-6})
     told = (
         r"gradient norm [\d.]+ at step 3 is above optim\.max_grad_norm, 1e-06; the largest term of "
-        r"the loss is (pixel|squared|warp|discriminator|feature_matching) [\d.]+; the checkpoint of step 2 is whole; try a lower"
+        r"the loss is (pixel|squared|warp|discriminator|feature_matching) [\d.]+; "
+        r"the checkpoint of step 2 is whole; try a lower"
     )
     with pytest.raises(FloatingPointError, match=told):
         train_lib.train(config, str(tmp_path / "run"))

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-_DISCRIMINATOR = "discriminator"
+# Key of its parameters in the tree, of its options in the config, and of its loss.
+DISCRIMINATOR = "discriminator"
 
 
 def make_optimizer(config: ConfigDict, *, num_steps: int) -> optax.GradientTransformation:
@@ -22,12 +23,12 @@ def make_optimizer(config: ConfigDict, *, num_steps: int) -> optax.GradientTrans
       num_steps: length of the whole training, where the decay ends.
     """
     ours = _make_adam(config, num_steps)
-    if not config.get(_DISCRIMINATOR):
+    if not config.get(DISCRIMINATOR):
         return ours
-    theirs = _make_adam(ConfigDict({**config, **config[_DISCRIMINATOR]}), num_steps)
-    label = lambda key: _DISCRIMINATOR if key == _DISCRIMINATOR else "generator"
+    theirs = _make_adam(ConfigDict({**config, **config[DISCRIMINATOR]}), num_steps)
+    label = lambda key: DISCRIMINATOR if key == DISCRIMINATOR else "generator"
     return optax.partition(
-        {"generator": ours, _DISCRIMINATOR: theirs},
+        {"generator": ours, DISCRIMINATOR: theirs},
         lambda params: {key: label(key) for key in params},
     )
 

@@ -22,8 +22,7 @@ from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.build import build_model
 from gesture_jax.models.discriminator import PatchDiscriminator
 from gesture_jax.ops import image as image_ops
-
-_DISCRIMINATOR = "discriminator"
+from gesture_jax.optim import DISCRIMINATOR
 
 
 class Stage1:
@@ -81,7 +80,7 @@ class Stage1:
         variables = dict(self.model.init(key, blank, blank, train=False))
         params = dict(variables.pop("params"))
         if self._config.loss.adversarial:
-            params[_DISCRIMINATOR] = self._discriminator.init(key, blank)["params"]
+            params[DISCRIMINATOR] = self._discriminator.init(key, blank)["params"]
         return params, variables
 
     def loss(self, params, model_state, frozen, batch, key, step):
@@ -117,7 +116,7 @@ class Stage1:
             started = step >= config.perceptual_start
             terms |= _from_then_on(started, lambda: {"perceptual": look()})
         if config.adversarial:
-            play = lambda: self._adversarial(params[_DISCRIMINATOR], image, driving)
+            play = lambda: self._adversarial(params[DISCRIMINATOR], image, driving)
             terms |= _from_then_on(step >= config.adversarial_start, play)
         return terms
 
@@ -130,13 +129,11 @@ class Stage1:
     def _adversarial(self, discriminator, image, driving) -> dict[str, jax.Array]:
         """Both sides of the game, in one pass: each side is constant in the other's terms."""
         judge = lambda params, picture: self._discriminator.apply({"params": params}, picture)
-        real_logits, _ = judge(discriminator, driving)
+        real_logits, real_features = judge(discriminator, driving)
         fake_logits, _ = judge(discriminator, jax.lax.stop_gradient(image))
-        judge_as_is = jax.lax.stop_gradient(discriminator)
-        logits, features = judge(judge_as_is, image)
-        _, real_features = judge(judge_as_is, driving)
+        logits, features = judge(jax.lax.stop_gradient(discriminator), image)
         return {
-            _DISCRIMINATOR: losses.hinge_discriminator(real_logits, fake_logits),
+            DISCRIMINATOR: losses.hinge_discriminator(real_logits, fake_logits),
             "adversarial": losses.hinge_generator(logits),
             "feature_matching": losses.feature_matching(features, real_features),
         }
@@ -187,16 +184,19 @@ class Stage1:
     def draw_samples(self, variables, batch, key) -> np.ndarray:
         """Rows of source, driving, redrawn, warped volume, and gate masks (white: synthesised)."""
         del key
-        look = lambda: self.model.apply(
-            variables, batch["source"], batch["driving"], mutable=["intermediates"]
-        )
-        outputs, seen = jax.jit(look)()
+        outputs, seen = jax.jit(self._look)(variables, batch)
         masks = [mask.mean(axis=-1, keepdims=True) for mask in jax.tree.leaves(seen)]
         rows = [_picture_of_volume(outputs["warped"]), *masks]
         enlarged = [_enlarge(row, len(batch["source"][0])) for row in rows]
         return images.contact_sheet([
             batch["source"], batch["driving"], np.asarray(outputs["image"]), *enlarged
         ])  # fmt: skip
+
+    def _look(self, variables, batch):
+        """All outputs, and the gates' masks."""
+        return self.model.apply(
+            variables, batch["source"], batch["driving"], mutable=["intermediates"]
+        )
 
     def _redraw(self, variables, batch):
         return self.model.apply(variables, batch["source"], batch["driving"])["image"]

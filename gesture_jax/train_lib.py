@@ -226,14 +226,13 @@ class _Evaluator:
 
 
 def _log(writer: MetricsWriter, progress: tqdm, config, step: int, metrics: Metrics) -> None:
-    _check(config, step, metrics)
-    scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    scalars = _check(config, step, metrics)
     writer.write_scalars(step, scalars)
     progress.set_postfix_str(_sentence({"loss": scalars["loss"]}), refresh=False)
 
 
-def _check(config: ConfigDict, step: int, metrics: Metrics) -> None:
-    """Refuses what is not finite, and gradients that tell of a training that runs away."""
+def _check(config: ConfigDict, step: int, metrics: Metrics) -> dict[str, float]:
+    """The metrics, fetched; refuses what is not finite, and gradients that run away."""
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     broken = {name: value for name, value in values.items() if not np.isfinite(value)}
     if broken:
@@ -244,6 +243,7 @@ def _check(config: ConfigDict, step: int, metrics: Metrics) -> None:
             f"gradient norm {norm:.4g} at step {step} is above optim.max_grad_norm, {limit:g}"
             + _largest_term(config, values)
         )
+    return values
 
 
 def _largest_term(config: ConfigDict, values: dict[str, float]) -> str:

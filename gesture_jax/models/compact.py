@@ -3,8 +3,8 @@
 What the reference (`deviation.py`) draws at full size is drawn here at two sizes only: the coarse
 map, r / 2^num_downs a side, where the volume lies, and the fine map of twice its side, where static
 detail is kept. Pixels are folded into channels on the way in and unfolded on the way out (sub-pixel
-convolution, Shi et al. 2016), and nothing is normalised: a step costs a tenth, and it is the number
-of steps that pictures come from. See docs/stage1.md for what each choice was worth.
+convolution, Shi et al. 2016), and nothing is normalised: steps are cheap, and it is their number
+that pictures come from. See docs/stage1.md for what each choice was worth.
 """
 
 import flax.linen as nn
@@ -27,7 +27,7 @@ from gesture_jax.models.blocks import Gate, conv
 from gesture_jax.ops.image import fold, unfold
 
 # Entries of a motion feature's rotations stay within a tenth of those of the identity for most of
-# the training; brought to unit size, they are learned several times faster.
+# the training; brought to unit size, they are learned faster (docs/stage1.md).
 _DEVIATION_SCALE = 10.0
 
 

@@ -4,7 +4,7 @@ import librosa
 import numpy as np
 import pytest
 
-from gesture_jax.data.speech import NUM_FEATURES, speech_features
+from gesture_jax.data.speech import NUM_FEATURES, Listener, speech_features
 
 _RATE = 16_000
 
@@ -59,21 +59,45 @@ def test_padding_adds_silence_only():
     assert (long[60:, 33] == 0).all()
 
 
-def test_columns_are_librosas_own_at_its_hop():
-    """Onset strength, MFCC and chroma CENS of the sound at 12.8 kHz, 512 samples a frame."""
+def _noisy(num_frames):
+    """Bursts of noise, [640 num_frames]."""
     random = np.random.default_rng(0)
-    envelope = np.repeat(random.random(40), 2_000).astype(np.float32)
-    audio = envelope * (0.1 * random.standard_normal(80_000)).astype(np.float32)
-    features = speech_features(audio)
-    sound = librosa.resample(audio, orig_sr=16_000, target_sr=12_800)
+    envelope = np.repeat(random.random(num_frames // 5 + 1), 3_200)[: 640 * num_frames]
+    return (0.1 * envelope * random.standard_normal(640 * num_frames)).astype(np.float32)
+
+
+def test_columns_are_librosas_own_at_its_hop():
+    """Of what is heard for the block of frames 100 to 109: 80 frames before it to 5 after it."""
+    audio = _noisy(125)
+    features = speech_features(audio)[100:110]
+    heard = audio[20 * 640 : 115 * 640]
+    sound = librosa.resample(heard, orig_sr=16_000, target_sr=12_800)
     about = dict(y=sound, sr=12_800, hop_length=512)
-    rows = len(features)
-    assert rows == 125
+    rows = slice(80, 90)
     strength = librosa.onset.onset_strength(**about)
-    np.testing.assert_allclose(features[:, 0], strength[:rows], atol=1e-4)
-    mfcc = librosa.feature.mfcc(**about, n_mfcc=20).T[:rows]
+    np.testing.assert_allclose(features[:, 0], strength[rows], atol=1e-4)
+    mfcc = librosa.feature.mfcc(**about, n_mfcc=20).T[rows]
     np.testing.assert_allclose(features[:, 1:21], mfcc, atol=1e-3)
-    chroma = librosa.feature.chroma_cens(**about, tuning=0.0).T[:rows]
+    chroma = librosa.feature.chroma_cens(**about, tuning=0.0).T[rows]
     np.testing.assert_allclose(features[:, 21:33], chroma, atol=1e-4)
     onsets = librosa.onset.onset_detect(onset_envelope=strength, sr=12_800, hop_length=512)
-    np.testing.assert_array_equal(np.flatnonzero(features[:, 33]), onsets[onsets < rows])
+    expected = [onset - 80 for onset in onsets if 80 <= onset < 90]
+    np.testing.assert_array_equal(np.flatnonzero(features[:, 33]), expected)
+
+
+@pytest.mark.parametrize("chunk", [16, 999, 80_000])
+def test_chunks_do_not_show(chunk):
+    audio = _noisy(55)
+    listener = Listener()
+    rows = [listener.push(audio[i : i + chunk]) for i in range(0, len(audio), chunk)]
+    np.testing.assert_array_equal(np.concatenate(rows), speech_features(audio)[:50])
+
+
+def test_no_row_hears_further_than_the_look_ahead():
+    """What is said later than 5 frames after a block changes nothing in it."""
+    audio = _noisy(60)
+    changed = audio.copy()
+    changed[35 * 640 :] *= -2.0
+    before, after = speech_features(audio), speech_features(changed)
+    np.testing.assert_array_equal(before[:30], after[:30])
+    assert np.abs(before[30:40] - after[30:40]).max() > 0.1

@@ -1,8 +1,10 @@
-"""What the diffusion hears: features of speech, 25 frames a second, over the whole recording.
+"""What the diffusion hears: features of speech, 25 frames a second.
 
 The baseline's are the 35 of S2G-MDDiffusion (reference 3.4), by librosa: onset strength (1), MFCC
-(20), chroma CENS (12), onsets (1) and beats (1) as zeros and ones. The other kind is WavLM-Large's
-last layer, in `wavlm_features.py`.
+(20), chroma CENS (12), onsets (1) and beats (1) as zeros and ones. They are computed block by block
+of 0.4 s, from what was said up to 3.2 s before it and 0.2 s after it: so they are the same in
+training, in generation and while somebody is still speaking, and need memory for one block. The
+other kind is WavLM-Large's last layer, in `wavlm_features.py`; it wants the whole recording.
 """
 
 import dataclasses
@@ -18,17 +20,19 @@ from gesture_jax.errors import InputError
 KINDS = ("baseline", "wavlm", "both")
 
 NUM_FEATURES = 35
+# Frames of a block, and of what is heard before and after it. All that librosa relates to a whole
+# recording (loudest moment, tempo, smoothed chroma) is related to these.
+BLOCK, _BEFORE, LOOK_AHEAD = 10, 80, 5
 _HOP = 512
 _RATE_HZ = 25 * _HOP
 _INPUT_RATE_HZ = 16_000
+_SAMPLES_PER_FRAME = _INPUT_RATE_HZ // 25
 _TEMPO_RATE_HZ = 22_050
 _NUM_MFCC = 20
 _NUM_CHROMA = 12
 _TIGHTNESS = 100
 # Below -90 dB there is nothing to hear; chroma and tempo of it would be noise or undefined.
 _SILENCE = 3e-5
-# The lowest of the chroma's seven octaves is analysed at 1/64 of the rate, 512 samples at once.
-_SHORTEST_SAMPLES = 64 * 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +89,29 @@ def _load_wavlm(path: str):
     return WavLMFeatures.load(path)
 
 
+class Listener:
+    """Speech in as it comes, baseline features out: the same rows whatever the chunks."""
+
+    def __init__(self):
+        # From `_BEFORE` frames before the next block on; before the start there is silence.
+        self._sound = np.zeros(_BEFORE * _SAMPLES_PER_FRAME, np.float32)
+
+    def push(self, sound: Audio) -> np.ndarray:
+        """Takes [n] float32 at 16 kHz; returns the rows that are ready, [t, 35] float32.
+
+        They come in blocks of 0.4 s, 0.2 s after the last sample that they are about.
+        """
+        self._sound = np.concatenate([self._sound, np.asarray(sound, np.float32)])
+        piece = (_BEFORE + BLOCK + LOOK_AHEAD) * _SAMPLES_PER_FRAME
+        rows = [np.zeros((0, NUM_FEATURES), np.float32)]
+        while len(self._sound) >= piece:
+            rows.append(_librosa_features(self._sound[:piece])[_BEFORE : _BEFORE + BLOCK])
+            self._sound = self._sound[BLOCK * _SAMPLES_PER_FRAME :]
+        return np.concatenate(rows)
+
+
 def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarray:
-    """Features of speech, one row a video frame.
+    """Features of a whole recording, one row a video frame: those that a `Listener` gives.
 
     Args:
       audio: [n] float32, mono, 16 kHz.
@@ -96,14 +121,18 @@ def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarra
       [t, 35] float32, finite for any sound, silence included.
     """
     if num_frames is None:
-        num_frames = round(len(audio) / _INPUT_RATE_HZ * 25)
+        num_frames = round(len(audio) / _SAMPLES_PER_FRAME)
+    num_blocks = -(-num_frames // BLOCK)
+    size = (num_blocks * BLOCK + LOOK_AHEAD) * _SAMPLES_PER_FRAME
+    audio = np.asarray(audio, np.float32)[: num_frames * _SAMPLES_PER_FRAME]
+    return Listener().push(librosa.util.fix_length(audio, size=size))[:num_frames]
+
+
+def _librosa_features(piece: Audio) -> np.ndarray:
+    """The 35 of a piece of sound, [n / 640, 35]."""
     sound = librosa.resample(
-        np.asarray(audio, np.float32),
-        orig_sr=_INPUT_RATE_HZ,
-        target_sr=_RATE_HZ,
-        res_type="soxr_hq",
+        piece, orig_sr=_INPUT_RATE_HZ, target_sr=_RATE_HZ, res_type="soxr_hq"
     )
-    sound = librosa.util.fix_length(sound, size=max(num_frames * _HOP, _SHORTEST_SAMPLES))
     strength = librosa.onset.onset_strength(y=sound, sr=_RATE_HZ, hop_length=_HOP)
     columns = [
         strength[:, None],
@@ -112,7 +141,7 @@ def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarra
         _impulses(_onsets(strength), len(strength)),
         _impulses(_beats(sound, strength), len(strength)),
     ]
-    return np.concatenate(columns, axis=1)[:num_frames].astype(np.float32)
+    return np.concatenate(columns, axis=1).astype(np.float32)
 
 
 def _chroma(sound: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.report import format_table
 from gesture_jax import losses, pretrained
 from gesture_jax.animator import Animator
 from gesture_jax.data import images
@@ -70,15 +71,8 @@ def measure(workdir: str, data: str, *, sheet: str | None = None) -> dict[str, d
     return table
 
 
-def format_table(table: dict[str, dict[str, float]], *, first: str) -> str:
-    """The table in Markdown; `first` is the heading of its first column."""
-    lines = [" | ".join([first, *COLUMNS]), " | ".join(["---"] * (len(COLUMNS) + 1))]
-    for name, row in table.items():
-        lines.append(" | ".join([name, *(_format(column, row[column]) for column in COLUMNS)]))
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _format(column: str, value: float) -> str:
+def show(column: str, value: float) -> str:
+    """A value of a column as text."""
     if np.isnan(value):
         return "-"
     digits = 3 if "LPIPS" in column or column == "SSIM" else 1
@@ -169,4 +163,5 @@ def _some(take: dict, redrawn: np.ndarray, *, count: int) -> list[tuple[np.ndarr
 
 
 if __name__ == "__main__":
-    print(format_table(measure(*sys.argv[1:3], sheet=(sys.argv[3:] or [None])[0]), first="clip"))
+    table = measure(*sys.argv[1:3], sheet=(sys.argv[3:] or [None])[0])
+    print(format_table(table, first="clip", show=show))

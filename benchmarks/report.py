@@ -39,6 +39,25 @@ def time_ms(run: Callable[[], object], *, per: int = 1) -> list[float]:
     return values
 
 
+def format_table(
+    table: dict[str, dict[str, float]],
+    *,
+    first: str,
+    show: Callable[[str, float], str] = lambda column, value: f"{value:.3g}",
+) -> str:
+    """A table in Markdown.
+
+    Args:
+      table: a row a name, each of the same columns.
+      first: heading of the first column.
+      show: the text of a value in a column.
+    """
+    columns = list(next(iter(table.values())))
+    lines = [[first, *columns], ["---"] * (len(columns) + 1)]
+    lines += [[name, *(show(*cell) for cell in row.items())] for name, row in table.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _machine() -> dict[str, str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False

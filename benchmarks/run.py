@@ -13,10 +13,9 @@ import numpy as np
 from benchmarks.report import report, time_ms
 from configs import stage1 as stage1_config
 from configs import stage2 as stage2_config
+from gesture_jax import stage2
 from gesture_jax.animator import Animator
 from gesture_jax.data import speaker, speech
-from gesture_jax.diffusion.process import GaussianProcess
-from gesture_jax.diffusion.samplers import DDIM
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
 from gesture_jax.ops.warp import deviation_warp, flow_warp
@@ -74,10 +73,9 @@ def _stage2(preset: str):
     params = jax.jit(model.init_variables)(jax.random.key(0))["params"]
     prior = jnp.zeros((1, model.num_prior, model.motion_dim))
     heard = jnp.zeros((1, model.window, model.speech_dim))
-    sampler = DDIM(num_steps=config.sampler.num_steps)
-    options = dict(process=GaussianProcess(), sampler=sampler, guidance=config.sampler.guidance)
+    options = dict(process=stage2.make_process(config), sampling=stage2.make_sampling(config))
     draw = jax.jit(lambda p, key: sample_motion(model, p, key, prior, heard, **options))
-    name = f"{preset}: sample 3.2 s of motion, {sampler.num_steps} guided steps"
+    name = f"{preset}: sample 3.2 s of motion, {config.sampler.num_steps} guided steps"
     yield name, "ms", time_ms(lambda: draw(params, jax.random.key(0)))
 
 

@@ -14,6 +14,7 @@ import time
 import jax
 
 from benchmarks import pictures
+from benchmarks.report import format_table
 from configs import stage1 as stage1_config
 from gesture_jax import optim, sharding, train_lib
 
@@ -50,7 +51,7 @@ def run_study(study: str, data: str, minutes: float, out_dir: str) -> dict[str, 
             config.eval_every_steps = config.checkpoint_every_steps = config.num_steps
             train_lib.train(config, str(workdir))
         table[name] = pictures.measure(str(workdir), data)["average"]
-        print(pictures.format_table({name: table[name]}, first=study), flush=True)
+        print(format_table({name: table[name]}, first=study, show=pictures.show), flush=True)
     return table
 
 
@@ -82,4 +83,4 @@ def _seconds_a_step(config) -> float:
 if __name__ == "__main__":
     study, data, minutes, out_dir = sys.argv[1:]
     table = run_study(study, data, float(minutes), out_dir)
-    print("\n" + pictures.format_table(table, first=study))
+    print("\n" + format_table(table, first=study, show=pictures.show))

@@ -49,11 +49,17 @@ def _paper() -> dict:
         },
         # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
         "motion_space": "angles",
+        # Whether each of its values is brought to unit size, or all by one factor.
+        "standardise": True,
+        # Whether each speaker has a manner of moving of its own.
+        "speaker_manners": False,
         # Read off the data: steps that stage 1 had been trained for, lengths of its motion feature
         # and of a frame's speech features.
         "stage1_step": 0,
         "feature_dim": 0,
         "speech_dim": 0,
+        # Names, where each has a manner of its own.
+        "speakers": (),
         # Of the file of WavLM's weights, where the features are its.
         "wavlm_sha256": "",
         "model": {
@@ -72,12 +78,37 @@ def _paper() -> dict:
             "velocity": 1.0,
             "acceleration": 1.0,
             "speech_dropout": 0.25,
+            # How often only the speech up to some frame is heard, as in a stream.
+            "future_dropout": 0.25,
             # 1: all diffusion times alike; more: rather late ones, which teach to listen.
             "time_power": 1.0,
         },
-        # Defaults of `gesture_jax.generate`.
-        "sampler": {"num_steps": 50, "eta": 0.0, "guidance": 2.0},
+        # Defaults of generation. "ddpm", "ddim" or "dpm"; `clip` bounds what is denoised, in
+        # standard deviations, 0 does not; guidance acts between two shares of the diffusion time.
+        "sampler": {
+            "name": "ddim",
+            "num_steps": 50,
+            "eta": 0.0,
+            "clip": 0.0,
+            "guidance": 2.0,
+            "interval": (0.0, 1.0),
+        },
+        # Frames kept of a window, frames of speech heard beyond them, frames over which one window
+        # fades into the next, and windows drawn to choose from: of whole speech, and of a stream.
+        "pace": {"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4},
+        "stream_pace": {"hop": 10, "look_ahead": 10, "blend": 5, "candidates": 4},
+        # How far the portrait moves away from its own pose, see `gesture_jax/control.py`.
+        "control": {
+            "motion_scale": 1.0,
+            "head_scale": 1.0,
+            "hands_scale": 1.0,
+            "rest_sec": 0.0,
+        },
+        # FGD of windows sampled from the test split, by an autoencoder fitted to the training split
+        # in this many steps; 0 does without.
+        "fgd_steps": 1000,
         "optim": {
+            "name": "adamw",
             "learning_rate": 2e-4,
             "b1": 0.9,
             "b2": 0.99,
@@ -129,5 +160,6 @@ def _smoke() -> dict:
             "num_speech_layers": 1,
         },
         "sampler": {"num_steps": 2},
+        "fgd_steps": 2,
         "optim": {"warmup_steps": 1},
     }

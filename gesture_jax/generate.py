@@ -2,50 +2,77 @@
 
     python -m gesture_jax.generate --image=P --audio=W --out=V.mp4 --stage1=DIR --stage2=DIR
 
-Many at once, the models loaded once: `--manifest=FILE`, a JSON object a line with the keys
-`image`, `audio`, `out` and, if wanted, `seed`.
+Many at once, the models loaded once: `--manifest=FILE`, a CSV with a header or a JSON object a
+line, with image, audio, out and, if wanted, seed, speaker, sheet, save_motion, motion.
 """
 
 from absl import flags
 
 from gesture_jax import cli
+from gesture_jax.errors import InputError
 
 _IMAGE = flags.DEFINE_string(
     "image", None, "The portrait: any size, cropped to its central square."
 )
 _AUDIO = flags.DEFINE_string("audio", None, "The speech: any audio or video file.")
 _OUT = flags.DEFINE_string("out", None, "The mp4 to write.")
-_MANIFEST = flags.DEFINE_string("manifest", None, "JSON lines of image, audio, out, seed.")
-_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained stage 1.")
+_MANIFEST = flags.DEFINE_string("manifest", None, "CSV or JSON lines of image, audio, out, ...")
+_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained stage 1.", required=True)
 _STAGE2 = flags.DEFINE_string("stage2", None, "Workdir of a trained stage 2.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same video.", lower_bound=0)
-_STEPS = flags.DEFINE_integer("steps", None, "Denoising steps, the stage's own where not given.", 1)
-_GUIDANCE = flags.DEFINE_float("guidance", None, "Weight of the speech; 1 is plain sampling.", 0)
+_SPEAKER = flags.DEFINE_string("speaker", None, "Whose manner, where stage 2 knows several.")
 _SHEET = flags.DEFINE_string("sheet", None, "Also writes a PNG of frames spread over the clip.")
-_MOTION = flags.DEFINE_string("motion", None, "Also writes the motion features, an .npz.")
+_SAVE_MOTION = flags.DEFINE_string("save_motion", None, "Also writes the motion features, an .npz.")
+_MOTION = flags.DEFINE_string("motion", None, "Renders such an .npz again; needs no stage 2.")
 _WAVLM = flags.DEFINE_string("wavlm", None, "WavLM's weights, where stage 2 was trained with it.")
-flags.mark_flags_as_required(["stage1", "stage2"])
+
+# By default, all of these are as the config of stage 2 says.
+_SAMPLER = flags.DEFINE_enum("sampler", None, ["ddpm", "ddim", "dpm"], "How noise is removed.")
+_STEPS = flags.DEFINE_integer("num_steps", None, "Denoising steps.", 1)
+_GUIDANCE = flags.DEFINE_float("guidance", None, "Weight of the speech; 1 is plain sampling.", 0)
+_CANDIDATES = flags.DEFINE_integer("candidates", None, "Windows drawn to choose from.", 1)
+_MOTION_SCALE = flags.DEFINE_float("motion_scale", None, "1 moves as generated, 0 not at all.", 0)
+_HEAD_SCALE = flags.DEFINE_float("head_scale", None, "The same, of the head.", 0)
+_HANDS_SCALE = flags.DEFINE_float("hands_scale", None, "The same, of all below the head.", 0)
+_REST_SEC = flags.DEFINE_float("rest_sec", None, "Returns to the portrait's pose at the end.", 0)
 
 
 def main(_) -> None:
-    from gesture_jax import generator, jobs
+    from gesture_jax import jobs, manifest
+    from gesture_jax.animator import Animator
 
-    requests = jobs.read_requests(
-        image=_IMAGE.value,
-        audio=_AUDIO.value,
-        out=_OUT.value,
-        seed=_SEED.value,
-        sheet=_SHEET.value,
+    requests = manifest.read_requests(
+        _MANIFEST.value, seed=_SEED.value, image=_IMAGE.value, audio=_AUDIO.value, out=_OUT.value,
+        speaker=_SPEAKER.value, sheet=_SHEET.value, save_motion=_SAVE_MOTION.value,
         motion=_MOTION.value,
-        manifest=_MANIFEST.value,
-    )
-    model = generator.GestureGenerator.load(
-        stage1=_STAGE1.value, stage2=_STAGE2.value, wavlm=_WAVLM.value
-    )
-    model.configure(num_steps=_STEPS.value, guidance=_GUIDANCE.value)
-    for request in requests:
-        jobs.write_request(model, request)
-        print(f"video: {request.out}")
+    )  # fmt: skip
+    options = _options()
+    if _STAGE2.value is None and (options or not _MOTION.value):
+        raise InputError("--stage2 is missing; only --motion, without options, does without it")
+    if _STAGE2.value and _MOTION.value:
+        raise InputError("--motion is rendered as it is; drop --stage2 and its options")
+    animator, generator = Animator.load(_STAGE1.value), None
+    if _STAGE2.value:
+        from gesture_jax.generator import GestureGenerator
+
+        load = GestureGenerator.load
+        generator = load(stage1=animator, stage2=_STAGE2.value, wavlm=_WAVLM.value)
+        generator.configure(**options)
+    jobs.write_requests(animator, generator, requests)
+
+
+def _options() -> dict[str, dict[str, object]]:
+    """What is asked of stage 2 other than its config says."""
+    sections = {
+        "sampler": {"name": _SAMPLER, "num_steps": _STEPS, "guidance": _GUIDANCE},
+        "pace": {"candidates": _CANDIDATES},
+        "control": {
+            "motion_scale": _MOTION_SCALE, "head_scale": _HEAD_SCALE, "hands_scale": _HANDS_SCALE,
+            "rest_sec": _REST_SEC,
+        },
+    }  # fmt: skip
+    given = lambda flags: {k: flag.value for k, flag in flags.items() if flag.value is not None}
+    return {name: given(flags) for name, flags in sections.items() if given(flags)}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """What the inference command lines do: files in, files out, in memory that does not grow."""
 
-import dataclasses
 import itertools
-import json
 import os
-import pathlib
-from collections.abc import Iterator
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -16,86 +15,70 @@ from gesture_jax.data.files import write_beside
 from gesture_jax.data.framing import Crop
 from gesture_jax.errors import InputError
 from gesture_jax.generator import METADATA, GestureGenerator, count_frames
+from gesture_jax.manifest import Request
 
 _SHEET_PICTURES = 16
+# Bytes, at most, of what stands before the numbers in an .npy.
+_NPY_HEADER = 1024
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """One video to generate.
+def write_requests(
+    animator: Animator,
+    generator: GestureGenerator | None,
+    requests: Iterable[tuple[str, Request | InputError]],
+) -> None:
+    """Generates all that is asked for; a bad row of a manifest does not end the others.
 
-    Attributes:
-      image: path of the portrait.
-      audio: path of the speech.
-      out: path of the mp4 to write.
-      seed: of the noise.
-      sheet: path of a PNG with frames spread over the clip, if wanted.
-      motion: path of an .npz with the motion features, if wanted.
-    """
-
-    image: str
-    audio: str
-    out: str
-    seed: int = 0
-    sheet: str | None = None
-    motion: str | None = None
-
-
-def read_requests(*, manifest: str | None, **request) -> list[Request]:
-    """One request from flags, or a manifest's: a JSON object a line, with the fields of `Request`.
+    Args:
+      animator: the trained stage 1.
+      generator: of stage 2; needed where a request does not bring its motion.
+      requests: from `manifest.read_requests`.
 
     Raises:
-      InputError: where flags are missing or a line of the manifest is not such an object.
+      InputError: where the one request of the flags is bad; at the end, where rows were, with what
+        is wrong with the first of them.
     """
-    if manifest is None:
-        missing = [name for name in ("image", "audio", "out") if request[name] is None]
-        if missing:
-            raise InputError(
-                f"--{missing[0]} is missing; give --image, --audio and --out, or --manifest"
-            )
-        return [Request(**request)]
-    if any(request[name] for name in ("image", "audio", "out", "sheet", "motion")):
-        raise InputError(
-            f"{manifest}: with --manifest, its lines name all files; drop the other flags"
-        )
-    try:
-        lines = pathlib.Path(manifest).read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise InputError(
-            f"{manifest}: cannot be read; a text file of JSON lines is wanted"
-        ) from None
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not numbered:
-        raise InputError(
-            f"{manifest}: is empty; a JSON object with image, audio, out is wanted a line"
-        )
-    return [_parse_line(f"{manifest}:{number}", line, request["seed"]) for number, line in numbered]
+    failed, count = [], 0
+    for where, request in requests:
+        count += 1
+        try:
+            if isinstance(request, InputError):
+                raise request
+            _write_request(animator, generator, request)
+            print(f"video: {request.out}")
+        except InputError as error:
+            if not where:
+                raise
+            failed.append(f"{where}: {error}")
+            print(f"left out: {failed[-1]}", file=sys.stderr)
+    if failed:
+        raise InputError(f"{len(failed)} of {count} rows failed; {failed[0]}")
 
 
-def _parse_line(where: str, line: str, seed: int) -> Request:
-    try:
-        return Request(**{"seed": seed, **json.loads(line)})
-    except (ValueError, TypeError):
-        wanted = ", ".join(field.name for field in dataclasses.fields(Request))
-        raise InputError(f"{where}: not a JSON object with keys among {wanted}") from None
-
-
-def write_request(generator: GestureGenerator, request: Request) -> None:
-    """Generates one video; frames go to the encoder as they are rendered.
-
-    Raises:
-      InputError: for a picture or sound that cannot be read.
-    """
-    source = generator.animator.encode_source(images.load_image(request.image))
+def _write_request(
+    animator: Animator, generator: GestureGenerator | None, request: Request
+) -> None:
+    """One video; frames go to the encoder as they are rendered."""
+    if generator is None and not request.motion:
+        raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
+    source = animator.encode_source(images.load_image(request.image))
     audio = media.read_audio(request.audio)
     num_frames = count_frames(audio, name=request.audio)
-    motions: list[np.ndarray] = []
+    if request.motion:
+        saved = _read_motion(request.motion, dim=animator.model.motion_dim, num_frames=num_frames)
+        windows = iter([saved])
+    else:
+        windows = generator.motion_windows(
+            source, audio, seed=request.seed, speaker=request.speaker
+        )
+    kept: list[np.ndarray] = []
     sheet = _Sheet(num_frames)
 
     def frames() -> Iterator[np.ndarray]:
-        for motion in generator.motion_windows(source, audio, seed=request.seed):
-            motions.append(motion)
-            for frame in generator.animator.render_frames(source, motion):
+        for motion in windows:
+            if request.save_motion:
+                kept.append(motion)
+            for frame in animator.render_frames(source, motion):
                 sheet.see(frame)
                 yield frame
 
@@ -103,8 +86,8 @@ def write_request(generator: GestureGenerator, request: Request) -> None:
         media.write_video(request.out, progress, audio=audio, metadata=METADATA)
     if request.sheet:
         images.write_image(request.sheet, sheet.draw())
-    if request.motion:
-        _write_motion(request.motion, np.concatenate(motions), source)
+    if request.save_motion:
+        _write_motion(request.save_motion, np.concatenate(kept), source)
 
 
 def animate(
@@ -168,6 +151,23 @@ class _Sheet:
     def draw(self) -> np.ndarray:
         half = -(-len(self._frames) // 2)
         return images.contact_sheet([self._frames[:half], self._frames[half:]])
+
+
+def _read_motion(path: str, *, dim: int, num_frames: int) -> np.ndarray:
+    """Motion features that `--save_motion` wrote: as many, and as long, as wanted."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            fits = archive.getinfo("motion.npy").file_size <= 4 * num_frames * dim + _NPY_HEADER
+        with np.load(path, allow_pickle=False) as saved:
+            motion = saved["motion"] if fits else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        raise InputError(f"{path}: cannot be read; an .npz of --save_motion is wanted") from None
+    if motion is None or motion.shape != (num_frames, dim) or motion.dtype != np.float32:
+        raise InputError(
+            f"{path}: does not hold the {num_frames} frames of {dim} numbers that this speech and "
+            "this stage 1 want; give those that it was made with"
+        )
+    return motion
 
 
 def _write_motion(path: str, motion: np.ndarray, source: Source) -> None:

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from gesture_jax.errors import InputError
+
 # Key of its parameters in the tree, of its options in the config, and of its loss.
 DISCRIMINATOR = "discriminator"
 
 
 def make_optimizer(config: ConfigDict, *, num_steps: int) -> optax.GradientTransformation:
-    """Adam with a warm-up, cosine decay and clipping by the global norm.
+    """AdamW or Adan with a warm-up, cosine decay and clipping by the global norm.
 
     Where the config has a `discriminator`, the parameters under that key of the tree have an
     optimiser of their own, with their own norm to clip by. One update serves both sides, so the
@@ -18,14 +20,17 @@ def make_optimizer(config: ConfigDict, *, num_steps: int) -> optax.GradientTrans
 
     Args:
       config: fields `learning_rate`, `b1`, `b2`, `weight_decay`, `warmup_steps`, `final_fraction`
-        (of the learning rate at the end) and `clip_norm`; optionally `discriminator`, with those
-        of the fields that differ for it.
+        (of the learning rate at the end) and `clip_norm`; optionally `name`, "adamw" (so it is
+        without) or "adan", and `discriminator`, with those of the fields that differ for it.
       num_steps: length of the whole training, where the decay ends.
+
+    Raises:
+      InputError: for an unknown name.
     """
-    ours = _make_adam(config, num_steps)
+    ours = _make_clipped(config, num_steps)
     if not config.get(DISCRIMINATOR):
         return ours
-    theirs = _make_adam(ConfigDict({**config, **config[DISCRIMINATOR]}), num_steps)
+    theirs = _make_clipped(ConfigDict({**config, **config[DISCRIMINATOR]}), num_steps)
     label = lambda key: DISCRIMINATOR if key == DISCRIMINATOR else "generator"
     return optax.partition(
         {"generator": ours, DISCRIMINATOR: theirs},
@@ -33,7 +38,7 @@ def make_optimizer(config: ConfigDict, *, num_steps: int) -> optax.GradientTrans
     )
 
 
-def _make_adam(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+def _make_clipped(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,
@@ -42,9 +47,19 @@ def _make_adam(config: ConfigDict, num_steps: int) -> optax.GradientTransformati
         end_value=config.learning_rate * config.final_fraction,
     )
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay),
+        optax.clip_by_global_norm(config.clip_norm), _make_unclipped(config, schedule)
     )
+
+
+def _make_unclipped(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    name, decay = config.get("name", "adamw"), config.weight_decay
+    if name == "adamw":
+        return optax.adamw(schedule, b1=config.b1, b2=config.b2, weight_decay=decay)
+    if name == "adan":
+        # Its three averages forget at rates of their own, given as 1 - beta by its authors and by
+        # the template of this stage (reference 3.6): 0.02, 0.08, 0.01.
+        return optax.adan(schedule, b1=0.98, b2=0.92, b3=0.99, weight_decay=decay)
+    raise InputError(f"unknown optimiser {name!r}; choose adamw or adan")
 
 
 def update_ema(ema, params, step: jax.Array, *, decay: float):

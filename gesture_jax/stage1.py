@@ -181,6 +181,11 @@ class Stage1:
                 values[f"st_lpips{name}"] = losses.st_lpips(frozen["st_lpips"], picture, driving)
         return values
 
+    def summarise(self, tables: dict[str, np.ndarray]) -> dict[str, float]:
+        """Nothing: all measures are of single frames."""
+        del tables
+        return {}
+
     def draw_samples(self, variables, batch, key) -> np.ndarray:
         """Rows of source, driving, redrawn, warped volume, and gate masks (white: synthesised)."""
         del key

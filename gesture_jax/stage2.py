@@ -12,14 +12,16 @@ from gesture_jax import checkpoints
 from gesture_jax.animator import Animator, extract_motions
 from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import GaussianProcess, motion_loss
-from gesture_jax.diffusion.samplers import DDIM
+from gesture_jax.diffusion.samplers import make_sampler
 from gesture_jax.errors import InputError
+from gesture_jax.metrics import fgd, frechet
 from gesture_jax.metrics import motion as motion_metrics
-from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
+from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import (
     MotionSpace,
     Statistics,
     gather_statistics,
+    hide_future,
     standardise_speech,
 )
 
@@ -42,9 +44,11 @@ class Stage2:
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
         config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
         config.stage1_step = self._train.metadata["stage1_step"]
+        if config.speaker_manners:
+            config.speakers = tuple(sorted(self._train.metadata["speakers"]))
         self.space, self.model = build(config)
-        self.process = GaussianProcess(**config.process)
-        self.frozen = {}
+        self.process = make_process(config)
+        self.sampling = make_sampling(config)
         # Here, so that too short clips are told of before training, not after hours of it.
         self._test_windows = self._windows(
             self._test,
@@ -56,7 +60,9 @@ class Stage2:
         self._statistics = gather_statistics(
             (self.space.from_feature(record["motion"]) for record in self._train),
             (record["speech"] for record in self._train),
+            standardise=config.standardise,
         )
+        self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
 
     def train_batches(self) -> pipeline.BatchIterator:
         """Endless random windows."""
@@ -79,7 +85,25 @@ class Stage2:
     def _windows(self, source: motions.MotionSource, **options):
         model = self._config.model
         return pipeline.motion_windows(
-            source, window=model.window, num_prior=model.num_prior, **options
+            source,
+            window=model.window,
+            num_prior=model.num_prior,
+            speakers=self._config.speakers,
+            **options,
+        )
+
+    def _fit_fgd(self):
+        """The network that FGD is measured by: of standardised training windows."""
+        windows = [
+            fgd.cut_windows(
+                np.asarray(self.space.encode(record["motion"], self._statistics)),
+                window=self._config.model.window,
+                stride=self._config.data.window_stride,
+            )
+            for record in self._train
+        ]
+        return fgd.fit_autoencoder(
+            np.concatenate(windows), seed=self._config.seed, num_steps=self._config.fgd_steps
         )
 
     def init(self, key: jax.Array):
@@ -96,7 +120,7 @@ class Stage2:
         """Position, velocity and acceleration of the denoised window."""
         del frozen, step
         weights = self._config.loss
-        key_time, key_noise, key_drop, key_dropout = jax.random.split(key, 4)
+        key_time, key_noise, key_drop, key_future, key_dropout = jax.random.split(key, 5)
         motion, prior, speech = self._standardise(model_state, batch)
         count = len(motion)
         time = self.process.draw_times(key_time, count, power=weights.time_power)
@@ -106,7 +130,8 @@ class Stage2:
             self.process.add_noise(motion, noise, time),
             time,
             prior,
-            speech,
+            hide_future(speech, self._draw_heard(key_future, count)),
+            speaker=batch["speaker"],
             drop=jax.random.bernoulli(key_drop, weights.speech_dropout, (count,)),
             train=True,
             rngs={"dropout": key_dropout},
@@ -120,28 +145,46 @@ class Stage2:
         )
         return loss, (metrics, model_state)
 
+    def _draw_heard(self, key: jax.Array, count: int) -> jax.Array:
+        """How many frames of speech are heard: mostly all, else as in a stream; [count]."""
+        key_which, key_where = jax.random.split(key)
+        window, hop = self._config.model.window, self._config.stream_pace.hop
+        cut = jax.random.bernoulli(key_which, self._config.loss.future_dropout, (count,))
+        return jnp.where(cut, jax.random.randint(key_where, (count,), hop, window), window)
+
     def evaluate(self, variables, frozen, batch, key):
         """`speed_error` and `speed_correlation` of motion sampled from the window's speech, and of
-        two controls.
+        two controls; and what FGD is made of.
 
         Shuffled: the same model and noise on the speech of another example. Still: no motion,
         whose error is 1 and whose correlation 0 by definition.
         """
-        del frozen
         real, prior, speech = self._standardise(variables, batch)
-        matched = self._sample(variables, key, prior, speech)
-        shuffled = self._sample(variables, key, prior, jnp.roll(speech, len(speech) // 2, axis=0))
-        still = jnp.broadcast_to(prior[:, -1:], real.shape)
-        return {
-            "speed_error": motion_metrics.speed_error(matched, real),
-            "speed_error_shuffled_speech": motion_metrics.speed_error(shuffled, real),
-            "speed_error_still": motion_metrics.speed_error(still, real),
-            "speed_correlation": motion_metrics.speed_correlation(matched, real),
-            "speed_correlation_shuffled_speech": motion_metrics.speed_correlation(shuffled, real),
+        sample = lambda speech: self._sample(variables, key, prior, speech, batch["speaker"])
+        generated = {
+            "": sample(speech),
+            "_shuffled_speech": sample(jnp.roll(speech, len(speech) // 2, axis=0)),
+            "_still": jnp.broadcast_to(prior[:, -1:], real.shape),
         }
+        values = {}
+        for name, motion in generated.items():
+            values[f"speed_error{name}"] = motion_metrics.speed_error(motion, real)
+            values[f"speed_correlation{name}"] = motion_metrics.speed_correlation(motion, real)
+        if "fgd" in frozen:
+            for name, motion in {"real": real, **generated}.items():
+                values[f"latent{name}"] = fgd.latent(frozen["fgd"], motion)
+        return values
 
-    def _sample(self, variables, key, prior, speech):
-        sampler = self._config.sampler
+    def summarise(self, latents: dict[str, np.ndarray]) -> dict[str, float]:
+        """FGD of generated windows and of controls, from [n, 32] of each kind."""
+        if len(latents.get("latentreal", ())) < 2:
+            return {}
+        real, *others = (frechet.Moments.of(latents[name]) for name in latents)
+        names = [name.replace("latent", "fgd") for name in latents][1:]
+        distances = [frechet.frechet_distance(real, other) for other in others]
+        return dict(zip(names, distances, strict=True))
+
+    def _sample(self, variables, key, prior, speech, speaker):
         return sample_motion(
             self.model,
             variables["params"],
@@ -149,8 +192,8 @@ class Stage2:
             prior,
             speech,
             process=self.process,
-            sampler=DDIM(num_steps=sampler.num_steps, eta=sampler.eta),
-            guidance=sampler.guidance,
+            sampling=self.sampling,
+            speaker=speaker,
         )
 
     def draw_samples(self, variables, batch, key) -> np.ndarray:
@@ -161,7 +204,8 @@ class Stage2:
         )[0]
         source = animator.encode_source(portrait)
         _, prior, speech = self._standardise(variables, batch)
-        sampled = jax.jit(self._sample)(variables, key, prior[:1], speech[:1])
+        conditions = prior[:1], speech[:1], batch["speaker"][:1]
+        sampled = jax.jit(self._sample)(variables, key, *conditions)
         generated = self.space.decode(sampled[0], variables["statistics"])
         rows = [
             animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)
@@ -181,7 +225,34 @@ def _check_features(source: motions.MotionSource, wanted: str) -> None:
 def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
     """The motion space and the network of a stage-2 config whose sizes are known."""
     space = MotionSpace(config.motion_space, config.feature_dim)
-    return space, MotionDenoiser(motion_dim=space.dim, speech_dim=config.speech_dim, **config.model)
+    model = MotionDenoiser(
+        motion_dim=space.dim,
+        speech_dim=config.speech_dim,
+        num_speakers=len(config.speakers),
+        **config.model,
+    )
+    return space, model
+
+
+def make_process(config: ConfigDict) -> GaussianProcess:
+    """The diffusion process of a stage-2 config."""
+    return GaussianProcess(**config.process)
+
+
+def make_sampling(config: ConfigDict) -> Sampling:
+    """How a stage-2 config draws windows.
+
+    Raises:
+      InputError: for an unknown sampler or values out of range.
+    """
+    sampler = config.sampler
+    return Sampling(
+        make_sampler(
+            sampler.name, num_steps=sampler.num_steps, eta=sampler.eta, clip=sampler.clip or None
+        ),
+        guidance=sampler.guidance,
+        interval=tuple(sampler.interval),
+    )
 
 
 def abstract_variables(config: ConfigDict) -> dict:

@@ -62,7 +62,13 @@ class Task(Protocol):
         """
 
     def evaluate(self, variables, frozen, batch: Batch, key: jax.Array) -> Metrics:
-        """One value an example, `[b]`, for each metric; NaN where an example has none."""
+        """One value an example, `[b]`, for each metric; NaN where an example has none.
+
+        What has more axes is no metric, but what `summarise` makes metrics of.
+        """
+
+    def summarise(self, tables: dict[str, np.ndarray]) -> dict[str, float]:
+        """Metrics of the whole test split, from what `evaluate` gave of more axes, `[n, *]`."""
 
     def draw_samples(self, variables, batch: Batch, key: jax.Array) -> np.ndarray:
         """A sheet of pictures, `[h, w, 3]` uint8."""
@@ -208,15 +214,20 @@ class _Evaluator:
 
     def run(self, step: int, state: TrainState, writer: MetricsWriter, progress: tqdm) -> None:
         totals, counts = collections.Counter(), collections.Counter()
-        first_batch = None
+        tables, first_batch = collections.defaultdict(list), None
         for batch in self._task.test_batches():
             first_batch = first_batch or batch
             values = self._evaluate(state.variables, self._frozen, batch, self._key)
             for name, value in jax.device_get(values).items():
+                if value.ndim > 1:
+                    tables[name].append(value[batch["mask"] > 0])
+                    continue
                 defined = (batch["mask"] > 0) & ~np.isnan(value)
                 totals[name] += float(value[defined].sum())
                 counts[name] += int(defined.sum())
-        means = {f"test/{name}": totals[name] / count for name, count in counts.items() if count}
+        means = {name: totals[name] / count for name, count in counts.items() if count}
+        means |= self._task.summarise({k: np.concatenate(v) for k, v in tables.items()})
+        means = {f"test/{name}": value for name, value in means.items()}
         writer.write_scalars(step, means)
         progress.write(f"step {step}: " + _sentence(means), file=sys.stderr)
         sheet = self._task.draw_samples(state.variables, first_batch, self._key)

@@ -4,10 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import jobs
 from gesture_jax.animator import Animator
 from gesture_jax.errors import InputError
-from gesture_jax.generator import GestureGenerator, count_frames, to_speech
 from gesture_jax.models.deviation import DeviationModel
 
 _SMALL = dict(
@@ -121,33 +119,9 @@ def test_sizes_that_do_not_fit_together(change, sentence):
         DeviationModel(**(_SMALL | change))
 
 
-def test_speech_of_any_rate_and_channels():
-    stereo = np.zeros((44_100, 2), np.float32)
-    assert abs(len(to_speech(stereo, 44_100)) - 16_000) <= 1
-    assert count_frames(np.zeros(16_000 * 3)) == 75
-    with pytest.raises(InputError, match="less than one frame"):
-        to_speech(np.zeros(100), 16_000)
-
-
-def test_requests_are_checked(tmp_path):
-    flags = dict(image=None, audio=None, out=None, seed=4, sheet=None, motion=None)
-    with pytest.raises(InputError, match="--image is missing"):
-        jobs.read_requests(manifest=None, **flags)
-    path = tmp_path / "many.jsonl"
-    line = '{"image": "a", "audio": "b", "out": "c"}'
-    path.write_text(f'{line}\n\n{line[:-1]}, "seed": 9}}\n')
-    requests = jobs.read_requests(manifest=str(path), **flags)
-    assert [(r.out, r.seed) for r in requests] == [("c", 4), ("c", 9)]
-    with pytest.raises(InputError, match="drop the other flags"):
-        jobs.read_requests(manifest=str(path), **(flags | {"out": "x.mp4"}))
-    path.write_text("")
-    with pytest.raises(InputError, match="is empty"):
-        jobs.read_requests(manifest=str(path), **flags)
-
-
-def test_generator_is_exported():
+def test_the_front_page_loads_by_name():
     import gesture_jax
 
-    assert gesture_jax.GestureGenerator is GestureGenerator
-    with pytest.raises(AttributeError):
-        gesture_jax.Nothing  # noqa: B018
+    assert gesture_jax.Animator is Animator
+    with pytest.raises(AttributeError, match="Painter"):
+        _ = gesture_jax.Painter

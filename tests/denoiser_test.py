@@ -7,7 +7,7 @@ import pytest
 
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import DDIM
-from gesture_jax.models.denoiser import MotionDenoiser, rotate, sample_motion
+from gesture_jax.models.denoiser import MotionDenoiser, Sampling, rotate, sample_motion
 
 _MODEL = MotionDenoiser(
     motion_dim=6, speech_dim=4, num_prior=3, window=10, latent=16, feedforward=16, num_layers=2,
@@ -71,7 +71,7 @@ def test_sampling_is_a_function_of_the_key(params, inputs):
     def draw(key, guidance):
         return sample_motion(
             _MODEL, params, key, inputs["prior"], inputs["speech"],
-            process=GaussianProcess(), sampler=DDIM(num_steps=4), guidance=guidance,
+            process=GaussianProcess(), sampling=Sampling(DDIM(4), guidance),
         )  # fmt: skip
 
     first = draw(jax.random.key(0), 2.0)
@@ -86,7 +86,7 @@ def test_guidance_of_zero_ignores_the_speech(params, inputs):
     def draw(speech):
         return sample_motion(
             _MODEL, params, jax.random.key(0), inputs["prior"], speech,
-            process=GaussianProcess(), sampler=DDIM(num_steps=4), guidance=0.0,
+            process=GaussianProcess(), sampling=Sampling(DDIM(4), guidance=0.0),
         )  # fmt: skip
 
     np.testing.assert_allclose(draw(inputs["speech"]), draw(inputs["speech"] + 1), atol=1e-5)

@@ -12,14 +12,14 @@ _PACKAGE = _ROOT / "gesture_jax"
 
 # Floor by floor, as in design.md; a package stands for all its modules.
 _FLOORS = [
-    {"errors", "array_types", "cache"},
+    {"errors", "array_types", "cache", "manifest"},
     {"ops", "diffusion", "sharding", "optim", "presets", "writer", "cli"},
     {"models"},
     {
         "data", "metrics", "losses", "checkpoints", "pretrained",
         "torch_names", "torch_checkpoint", "torch_weights", "safetensors", "wavlm_weights",
     },
-    {"stage1", "stage2", "animator", "generator"},
+    {"stage1", "stage2", "animator", "generator", "long_form", "control"},
     {"train_lib", "jobs"},
     {
         "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",

@@ -9,7 +9,7 @@ A test pass goes through everything once, in order; its last batch is filled up 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -143,6 +143,7 @@ def motion_windows(
     window: int = 80,
     stride: int = 10,
     num_prior: int = 5,
+    speakers: Sequence[str] = (),
     batch_size: int,
     seed: int,
     train: bool,
@@ -159,6 +160,7 @@ def motion_windows(
       window: length in frames.
       stride: from a window to the next, in frames.
       num_prior: p, how many frames before the window are given.
+      speakers: names, in the order of their numbers; without them everybody is number 0.
       batch_size: examples a batch of this host.
       seed: of the order.
       train: endless and shuffled, or one pass in order.
@@ -167,7 +169,7 @@ def motion_windows(
 
     Returns:
       Batches of `motion` [b, window, d], `prior` [b, p, d], which ends right before the window, and
-      `speech` [b, window, a], float32; and `mask` in a test pass.
+      `speech` [b, window, a], float32, `speaker` [b] int32; and `mask` in a test pass.
 
     Raises:
       InputError: where every clip is shorter than the window.
@@ -184,6 +186,7 @@ def motion_windows(
             f"(the longest has {longest}); prepare longer clips or use a shorter window"
         )
     read = _Motions(source).read
+    numbers = {speaker: number for number, speaker in enumerate(speakers)}
 
     def cut(index: int) -> Example:
         clip, start = starts[index]
@@ -194,6 +197,7 @@ def motion_windows(
             "motion": record["motion"][span],
             "prior": record["motion"][before],
             "speech": record["speech"][span],
+            "speaker": np.int32(numbers[record["speaker"]] if numbers else 0),
         }
 
     if train:

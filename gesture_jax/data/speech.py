@@ -130,9 +130,7 @@ def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarra
 
 def _librosa_features(piece: Audio) -> np.ndarray:
     """The 35 of a piece of sound, [n / 640, 35]."""
-    sound = librosa.resample(
-        piece, orig_sr=_INPUT_RATE_HZ, target_sr=_RATE_HZ, res_type="soxr_hq"
-    )
+    sound = librosa.resample(piece, orig_sr=_INPUT_RATE_HZ, target_sr=_RATE_HZ, res_type="soxr_hq")
     strength = librosa.onset.onset_strength(y=sound, sr=_RATE_HZ, hop_length=_HOP)
     columns = [
         strength[:, None],

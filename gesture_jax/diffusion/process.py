@@ -55,13 +55,19 @@ class GaussianProcess:
 
     def add_noise(self, x0: jax.Array, noise: jax.Array, time: Time) -> jax.Array:
         """x_t of [b, ...] at times [b]."""
-        variance = _per_example(self.signal_variance, time, x0.ndim)
-        return jnp.sqrt(variance) * x0 + jnp.sqrt(1.0 - variance) * noise
+        signal_scale, noise_scale = self._scales(time, x0.ndim)
+        return signal_scale * x0 + noise_scale * noise
 
     def noise_from(self, noisy: jax.Array, x0: jax.Array, time: Time) -> jax.Array:
         """The noise that makes `noisy` of `x0`: the inverse of `add_noise`."""
-        variance = _per_example(self.signal_variance, time, x0.ndim)
-        return (noisy - jnp.sqrt(variance) * x0) / jnp.sqrt(1.0 - variance)
+        signal_scale, noise_scale = self._scales(time, x0.ndim)
+        return (noisy - signal_scale * x0) / noise_scale
+
+    def _scales(self, time: Time, ndim: int) -> tuple[jax.Array, jax.Array]:
+        """sqrt(abar_t) and sqrt(1 - abar_t), [b, 1, ...]; of float64, where 1 - abar_t is tiny."""
+        variances = self.signal_variance, 1 - self.signal_variance
+        tables = (jnp.asarray(np.sqrt(variance), jnp.float32) for variance in variances)
+        return tuple(table[time].reshape(-1, *(1,) * (ndim - 1)) for table in tables)
 
 
 def motion_loss(
@@ -92,8 +98,3 @@ def motion_loss(
     }
     weights = {"position": position, "velocity": velocity, "acceleration": acceleration}
     return sum(weights[name] * term for name, term in terms.items()), terms
-
-
-def _per_example(table: np.ndarray, time: Time, ndim: int) -> jax.Array:
-    values = jnp.asarray(table, jnp.float32)[time]
-    return values.reshape(-1, *(1,) * (ndim - 1))

@@ -4,6 +4,8 @@ At its default sizes, with one prior frame, it is the denoiser of S2G-MDDiffusio
 array for array; `torch_weights.py` maps them.
 """
 
+import dataclasses
+
 import flax
 import flax.linen as nn
 import jax
@@ -12,7 +14,7 @@ import numpy as np
 
 from gesture_jax.array_types import MotionSequence, Prior, SpeechFeatures, Time
 from gesture_jax.diffusion.process import GaussianProcess
-from gesture_jax.diffusion.samplers import DDIM, guided
+from gesture_jax.diffusion.samplers import Sampler, guided, within_interval
 
 _EPSILON = 1e-5
 _LONGEST_WAVE = 10_000.0
@@ -149,6 +151,7 @@ class MotionDenoiser(nn.Module):
       num_layers: of the decoder.
       num_heads: of every attention.
       num_speech_layers: of the speech encoder.
+      num_speakers: known by number, each with a manner of its own; 0 for one manner.
       dropout: in training.
       dtype: of the computation; parameters and the result are float32.
     """
@@ -162,6 +165,7 @@ class MotionDenoiser(nn.Module):
     num_layers: int = 8
     num_heads: int = 8
     num_speech_layers: int = 2
+    num_speakers: int = 0
     dropout: float = 0.1
     dtype: jnp.dtype = jnp.float32
 
@@ -181,6 +185,8 @@ class MotionDenoiser(nn.Module):
         normal = nn.initializers.normal(1.0)
         self.null_tokens = self.param("null_tokens", normal, (1, self.window, self.latent))
         self.null_hidden = self.param("null_hidden", normal, (1, self.latent))
+        if self.num_speakers:
+            self.manner = nn.Embed(self.num_speakers, self.latent, dtype=self.dtype)
         self.time_in = dense(_TIME_WIDENING * self.latent)
         self.time_hidden = dense(self.latent)
         self.time_tokens = dense(_NUM_TIME_TOKENS * self.latent)
@@ -196,6 +202,7 @@ class MotionDenoiser(nn.Module):
         prior: Prior,
         speech: SpeechFeatures,
         *,
+        speaker: jax.Array | None = None,
         drop: jax.Array | None = None,
         train: bool = False,
     ) -> MotionSequence:
@@ -206,17 +213,23 @@ class MotionDenoiser(nn.Module):
           time: [b] diffusion times.
           prior: [b, p, d], the frames right before the window.
           speech: [b, t, a].
+          speaker: [b] int, who moves; wanted where `num_speakers` is not 0, and never dropped.
           drop: [b] bool; where true, the speech is replaced by the learned null.
           train: whether dropout acts; then an rng "dropout" is needed.
 
         Returns:
           [b, t, d] float32.
         """
-        encoding = self.encode_speech(speech, drop=drop, train=train)
+        encoding = self.encode_speech(speech, speaker=speaker, drop=drop, train=train)
         return self.denoise(noisy, time, prior, encoding, train=train)
 
     def encode_speech(
-        self, speech: SpeechFeatures, *, drop: jax.Array | None = None, train: bool = False
+        self,
+        speech: SpeechFeatures,
+        *,
+        speaker: jax.Array | None = None,
+        drop: jax.Array | None = None,
+        train: bool = False,
     ) -> SpeechEncoding:
         """What does not change with the diffusion time: computed once for all of its steps."""
         tokens = self.speech_in(speech)
@@ -228,12 +241,16 @@ class MotionDenoiser(nn.Module):
         hidden = self.hidden_out(nn.silu(hidden))
         if drop is not None:
             hidden = jnp.where(drop[:, None], self.null_hidden.astype(hidden.dtype), hidden)
-        return SpeechEncoding(tokens, hidden)
+        return SpeechEncoding(tokens, hidden + self._manner_of(speaker))
 
-    def null_speech(self, batch_size: int) -> SpeechEncoding:
+    def null_speech(self, batch_size: int, speaker: jax.Array | None = None) -> SpeechEncoding:
         """The encoding of no speech at all."""
         tokens = jnp.repeat(self.null_tokens, batch_size, axis=0)
-        return SpeechEncoding(tokens, jnp.repeat(self.null_hidden, batch_size, axis=0))
+        hidden = jnp.repeat(self.null_hidden, batch_size, axis=0)
+        return SpeechEncoding(tokens, hidden + self._manner_of(speaker))
+
+    def _manner_of(self, speaker: jax.Array | None) -> jax.Array | float:
+        return self.manner(speaker) if self.num_speakers else 0.0
 
     def denoise(
         self,
@@ -265,7 +282,23 @@ class MotionDenoiser(nn.Module):
             jnp.zeros((1,), jnp.int32),
             jnp.zeros((1, self.num_prior, self.motion_dim)),
             jnp.zeros((1, self.window, self.speech_dim)),
+            speaker=jnp.zeros((1,), jnp.int32),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How windows are drawn.
+
+    Attributes:
+      sampler: which steps are taken.
+      guidance: weight of the speech; 1 is plain conditional sampling.
+      interval: shares of the diffusion time, 0 clean and 1 noise, between which guidance acts.
+    """
+
+    sampler: Sampler
+    guidance: float = 2.0
+    interval: tuple[float, float] = (0.0, 1.0)
 
 
 def sample_motion(
@@ -276,8 +309,9 @@ def sample_motion(
     speech: SpeechFeatures,
     *,
     process: GaussianProcess,
-    sampler: DDIM,
-    guidance: float | jax.Array,
+    sampling: Sampling,
+    speaker: jax.Array | None = None,
+    num_candidates: int = 1,
 ) -> MotionSequence:
     """Draws windows of motion.
 
@@ -288,24 +322,31 @@ def sample_motion(
       prior: [b, p, d].
       speech: [b, t, a].
       process: that the network was trained on.
-      sampler: which steps are taken.
-      guidance: weight of the speech.
+      sampling: how.
+      speaker: [b] int, where the network knows speakers.
+      num_candidates: n, windows drawn of each example, in one batch.
 
     Returns:
-      [b, t, d].
+      [n b, t, d]; candidates of one example are neighbours.
     """
-    count = len(prior)
     apply = lambda *args, method: model.apply({"params": params}, *args, method=method)
-    encoding = apply(speech, method="encode_speech")
-    null = apply(count, method="null_speech")
+    repeat = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, num_candidates, axis=0), tree)
+    listen = lambda speech: model.apply(
+        {"params": params}, speech, speaker=speaker, method="encode_speech"
+    )
+    encoding, prior = repeat(listen(speech)), repeat(prior)
+    null = repeat(apply(len(speech), speaker, method="null_speech"))
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), encoding, null)
     priors = jnp.concatenate([prior, prior])
-
-    def denoise_both(noisy, time):
-        return apply(noisy, time, priors, both, method="denoise")
-
-    shape = (count, model.window, model.motion_dim)
-    return sampler.sample(key, guided(denoise_both, guidance), shape, process)
+    denoise_both = lambda noisy, time: apply(noisy, time, priors, both, method="denoise")
+    denoise = within_interval(
+        guided(denoise_both, sampling.guidance),
+        lambda noisy, time: apply(noisy, time, prior, encoding, method="denoise"),
+        interval=sampling.interval,
+        process=process,
+    )
+    shape = (len(prior), model.window, model.motion_dim)
+    return sampling.sampler.sample(key, denoise, shape, process)
 
 
 def _mish(x: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gesture_jax.array_types import Motion
+from gesture_jax.errors import InputError
 from gesture_jax.ops import rotation
 
 # Cells that hardly move (background) are not blown up to the size of those that do.
@@ -40,6 +41,11 @@ class MotionSpace:
 
     name: str
     feature_dim: int
+
+    def __post_init__(self):
+        """Raises InputError for an unknown name."""
+        if self.name not in ("angles", "matrix"):
+            raise InputError(f"unknown motion space {self.name!r}; choose angles or matrix")
 
     @property
     def dim(self) -> int:
@@ -69,16 +75,32 @@ def standardise_speech(speech: jax.Array, statistics: Statistics) -> jax.Array:
     return (speech - statistics["speech_mean"]) / statistics["speech_std"]
 
 
-def gather_statistics(motions, speeches) -> Statistics:
+def hide_future(speech: jax.Array, num_heard: jax.Array) -> jax.Array:
+    """Standardised speech [b, t, a] as it is heard while it is being spoken.
+
+    Args:
+      speech: [b, t, a].
+      num_heard: [b] int; from this frame on nothing is known, that is zeros.
+    """
+    heard = jnp.arange(speech.shape[1]) < num_heard[:, None]
+    return jnp.where(heard[..., None], speech, 0.0)
+
+
+def gather_statistics(motions, speeches, *, standardise: bool = True) -> Statistics:
     """Statistics over all frames, accumulated in float64 clip by clip.
 
     Args:
       motions: iterable of [t, dim], unstandardised.
       speeches: iterable of [t, a].
+      standardise: whether each motion value is brought to unit size by itself; else all by one
+        factor, so that the diffusion's noise still has the size of its data.
     """
     motion_mean, motion_std = _mean_and_std(motions)
     speech_mean, speech_std = _mean_and_std(speeches)
-    floor = _SMALLEST_STD * np.sqrt(np.mean(motion_std**2))
+    typical = np.sqrt(np.mean(motion_std**2))
+    if not standardise:
+        motion_std = np.full_like(motion_std, typical)
+    floor = _SMALLEST_STD * typical
     return {
         "motion_mean": jnp.asarray(motion_mean, jnp.float32),
         "motion_std": jnp.asarray(np.maximum(motion_std, max(floor, 1e-6)), jnp.float32),

@@ -107,3 +107,18 @@ def angles_to_matrix_feature(vector: jax.Array) -> Motion:
     angles, translation = vector[..., :-_TRANSLATION], vector[..., -_TRANSLATION:]
     matrices = matrix_from_angles(angles.reshape(*vector.shape[:-1], -1, 3))
     return join_feature(matrices, translation)
+
+
+def scale_deviation(motion: Motion, own: Motion, scale: jax.Array) -> Motion:
+    """Moves a motion feature towards another one, angle by angle.
+
+    Args:
+      motion: [*b, 9 g^2 + 3].
+      own: [9 g^2 + 3], where a scale of 0 ends.
+      scale: [*b, 3 g^2 + 3], of the angles and of the translation; 1 leaves them as they are.
+
+    Returns:
+      [*b, 9 g^2 + 3].
+    """
+    angles, own_angles = matrix_to_angles_feature(motion), matrix_to_angles_feature(own)
+    return angles_to_matrix_feature(own_angles + scale * (angles - own_angles))

@@ -1,0 +1,155 @@
+"""Do generated gestures belong to the speech? On the test clips of a stage 2's motions.
+
+python -m benchmarks.gestures STAGE2
+
+Every test clip's motion is made anew from its speech and its first frame. Motion is compared in the
+standardised space of stage 2, so it needs neither joints nor pictures. Prints a Markdown table.
+
+| row | what |
+|---|---|
+| real | the clips themselves; their FGD is that between two halves of them |
+| generated | from the clip's speech |
+| other speech | from the speech of another clip |
+| still | the first frame, held |
+| shuffled frames | the frames of another clip, in random order |
+
+| column | what |
+|---|---|
+| FGD | Frechet distance to the real windows, by an autoencoder fitted to the training motions |
+| diversity | mean distance of two windows, in that autoencoder's latents |
+| BAS | beat alignment with the clip's own sound |
+| BAS, other sound | with that of other clips: the same motion, the wrong sound |
+| standard errors | the difference of both over its standard error over clips |
+| beats/s | of the motion |
+| correlation | of the speed curve with that of the real motion |
+| seam | jerk at the borders of windows over jerk elsewhere, median over clips |
+"""
+
+import sys
+
+import numpy as np
+
+from benchmarks.report import format_table
+from gesture_jax import checkpoints
+from gesture_jax.data.clips import ClipSource
+from gesture_jax.data.media import FPS
+from gesture_jax.data.motions import MotionSource
+from gesture_jax.generator import GestureGenerator
+from gesture_jax.metrics import fgd
+from gesture_jax.metrics import motion as motion_metrics
+from gesture_jax.metrics.frechet import Moments, frechet_distance
+
+COLUMNS = (
+    "FGD", "diversity", "BAS", "BAS, other sound", "standard errors", "beats/s", "correlation",
+    "seam",
+)  # fmt: skip
+_STRIDE = 10
+_OTHER_SOUNDS = 8
+_FIT_STEPS = 2000
+
+
+class Bench:
+    """The test clips of a stage 2, what was said in them, and what FGD is measured by."""
+
+    def __init__(self, workdir: str):
+        """Reads all that `measure` wants, and fits the autoencoder."""
+        config = checkpoints.read_config(workdir, stage="stage2")
+        self.generator = GestureGenerator.load(stage1=config.stage1_workdir, stage2=workdir)
+        self._window = config.model.window
+        train, test = (MotionSource(config.data.path, split) for split in ("train", "test"))
+        sounds = ClipSource(test.metadata["data_path"], "test")
+        self.takes = []
+        for record, clip in zip(test, sounds, strict=True):
+            audio = clip["audio"]
+            self.takes.append({
+                "motion": record["motion"],
+                "speaker": record["speaker"] if self.generator.speakers else None,
+                "features": self.generator.listen(audio),
+                "onsets": motion_metrics.audio_onsets(audio),
+            })  # fmt: skip
+        windows = [self._windows(record["motion"]) for record in train]
+        self._autoencoder = fgd.fit_autoencoder(np.concatenate(windows), num_steps=_FIT_STEPS)
+
+    def generate(self, *, speech_of: int = 0, seed: int = 0) -> list[np.ndarray]:
+        """Motion [t, d] for each test clip, by its own speech or that of the n-th clip after it."""
+        motions = []
+        for index, take in enumerate(self.takes):
+            features = self.takes[(index + speech_of) % len(self.takes)]["features"]
+            pieces = self.generator.motion_from_features(
+                take["motion"][0], features, len(take["motion"]), seed=seed + 1000 * index,
+                speaker=take["speaker"],
+            )  # fmt: skip
+            motions.append(np.concatenate(list(pieces)))
+        return motions
+
+    def rows(self) -> dict[str, dict[str, float]]:
+        """The table: `COLUMNS` of each row."""
+        real = [take["motion"] for take in self.takes]
+        random = np.random.default_rng(0)
+        return {
+            "real": self.row(real) | {"FGD": self._floor(real)},
+            "generated": self.row(self.generate()),
+            "other speech": self.row(self.generate(speech_of=len(real) // 2)),
+            "still": self.row([np.repeat(motion[:1], len(motion), axis=0) for motion in real]),
+            "shuffled frames": self.row([random.permutation(m) for m in real[1:] + real[:1]]),
+        }
+
+    def row(self, motions: list[np.ndarray]) -> dict[str, float]:
+        """`COLUMNS` of motions, one for each test clip."""
+        encoded = [self._encode(motion) for motion in motions]
+        latents, real = self._latents(motions), self._latents([t["motion"] for t in self.takes])
+        own, other = self._alignment(encoded)
+        gap = own - other
+        hop = self.generator.pace.hop
+        seams = [
+            motion_metrics.seam_jerk_ratio(motion, range(hop, len(motion), hop))
+            for motion in encoded
+        ]
+        beats = [len(motion_metrics.motion_beats(m)) * FPS / len(m) for m in encoded]
+        pairs = [(m, self._encode(t["motion"])) for m, t in zip(encoded, self.takes, strict=True)]
+        return {
+            "FGD": frechet_distance(Moments.of(real), Moments.of(latents)),
+            "diversity": motion_metrics.diversity(latents),
+            "BAS": own.mean(),
+            "BAS, other sound": other.mean(),
+            "standard errors": gap.mean() / max(gap.std(ddof=1) / len(gap) ** 0.5, 1e-9),
+            "beats/s": np.mean(beats),
+            "correlation": np.mean([motion_metrics.speed_correlation(*pair) for pair in pairs]),
+            "seam": np.nanmedian(seams) if np.isfinite(seams).any() else np.nan,
+        }
+
+    def _alignment(self, encoded: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """BAS of each motion with its own clip's sound, and with those of the clips after it."""
+        count = len(encoded)
+        own, other = [], []
+        for index, motion in enumerate(encoded):
+            beats = motion_metrics.motion_beats(motion)
+            scores = [
+                motion_metrics.beat_alignment(beats, self._onsets(index + step, len(motion)))
+                for step in range(min(_OTHER_SOUNDS + 1, count))
+            ]
+            own.append(scores[0])
+            other.append(np.mean(scores[1:]))
+        return np.array(own), np.array(other)
+
+    def _onsets(self, index: int, num_frames: int) -> np.ndarray:
+        onsets = self.takes[index % len(self.takes)]["onsets"]
+        return onsets[onsets < num_frames / FPS]
+
+    def _floor(self, motions: list[np.ndarray]) -> float:
+        halves = motions[::2], motions[1::2]
+        return frechet_distance(*(Moments.of(self._latents(half)) for half in halves))
+
+    def _latents(self, motions: list[np.ndarray]) -> np.ndarray:
+        windows = np.concatenate([self._windows(motion) for motion in motions])
+        return fgd.encode_windows(self._autoencoder, windows)
+
+    def _windows(self, motion: np.ndarray) -> np.ndarray:
+        return fgd.cut_windows(self._encode(motion), window=self._window, stride=_STRIDE)
+
+    def _encode(self, motion: np.ndarray) -> np.ndarray:
+        return self.generator.encode_motion(motion)
+
+
+if __name__ == "__main__":
+    print(format_table(Bench(sys.argv[1]).rows(), first="motion"))

@@ -1,0 +1,176 @@
+"""Motion for speech of any length: one window after the other, each going on where the last went.
+
+A window is a few frames longer than what is kept of it, so it tells where it was heading. Of
+several candidates for the next window, drawn as one batch, that one is taken which goes there best
+(S2G's optimal motion selection, reference 3.7, by the candidates' first frames); over these frames
+the one fades into the other.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gesture_jax.array_types import MotionSequence
+from gesture_jax.control import smooth_step
+from gesture_jax.diffusion.process import GaussianProcess
+from gesture_jax.errors import InputError
+from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
+from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How windows follow each other.
+
+    Attributes:
+      hop: frames kept of a window.
+      look_ahead: frames of speech that are heard beyond them.
+      blend: frames over which a window fades into the next.
+      candidates: windows drawn to choose from.
+    """
+
+    hop: int
+    look_ahead: int
+    blend: int = 8
+    candidates: int = 4
+
+    def check(self, model: MotionDenoiser) -> "Pace":
+        """Itself.
+
+        Raises:
+          InputError: where it does not fit the model's window.
+        """
+        longest = model.window - max(self.look_ahead, self.blend)
+        if not max(model.num_prior, self.blend, 1) <= self.hop <= longest:
+            raise InputError(
+                f"a hop of {self.hop} frames with look_ahead {self.look_ahead} and blend "
+                f"{self.blend}: a window has {model.window} frames, so the hop has to be at least "
+                f"{max(model.num_prior, self.blend, 1)} and at most {longest}"
+            )
+        if self.candidates < 1 or (self.candidates > 1 and not self.blend):
+            raise InputError(
+                f"{self.candidates} candidates with blend {self.blend}: at least one is needed; to "
+                "choose among several, blend has to be at least 1"
+            )
+        return self
+
+
+@flax.struct.dataclass
+class Heading:
+    """What a window leaves to the next, standardised.
+
+    Attributes:
+      prior: [p, d], its last frames that are kept.
+      ahead: [blend, d], its frames after these.
+    """
+
+    prior: jax.Array
+    ahead: jax.Array
+
+
+class LongForm:
+    """Draws the windows of one portrait's motion, in order."""
+
+    def __init__(
+        self,
+        model: MotionDenoiser,
+        space: MotionSpace,
+        process: GaussianProcess,
+        variables: dict[str, Any],
+        *,
+        pace: Pace,
+        sampling: Sampling,
+    ):
+        """A network with its variables, and how it is used.
+
+        Raises:
+          InputError: where the pace does not fit the network.
+        """
+        self.pace = pace.check(model)
+        self._model, self._space, self._variables = model, space, variables
+        self._static = (model, space, process, pace, sampling)
+
+    def start(self, own: np.ndarray) -> Heading:
+        """At the portrait's own motion feature, [d of stage 1], held."""
+        own = self._space.encode(jnp.asarray(own), self._variables["statistics"])
+        hold = lambda count: jnp.repeat(own[None], count, axis=0)
+        return Heading(hold(self._model.num_prior), hold(self.pace.blend))
+
+    def step(
+        self,
+        key: jax.Array,
+        heading: Heading,
+        speech: np.ndarray,
+        speaker: int | None = None,
+    ) -> tuple[np.ndarray, Heading]:
+        """The next `hop` frames.
+
+        Args:
+          key: of the noise.
+          heading: of the window before.
+          speech: [hop + look_ahead, a] features, not standardised.
+          speaker: who moves, where the network knows speakers.
+
+        Returns:
+          [hop, d] motion features of stage 1, and the heading.
+        """
+        padded = np.zeros((self._model.window, speech.shape[1]), np.float32)
+        padded[: len(speech)] = speech
+        motion, heading = _next_window(
+            *self._static, self._variables, key, heading, padded, speaker
+        )
+        return np.asarray(motion), heading
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _next_window(model, space, process, pace, sampling, variables, key, heading, speech, speaker):
+    statistics = variables["statistics"]
+    speech = standardise_speech(speech, statistics)[None]
+    candidates = sample_motion(
+        model,
+        variables["params"],
+        key,
+        heading.prior[None],
+        hide_future(speech, jnp.array([pace.hop + pace.look_ahead])),
+        process=process,
+        sampling=sampling,
+        speaker=None if speaker is None else jnp.array([speaker]),
+        num_candidates=pace.candidates,
+    )
+    best = candidates[jnp.argmin(seam_cost(candidates, heading))] if pace.blend else candidates[0]
+    window = _fade(heading.ahead, best)
+    prior = window[pace.hop - model.num_prior : pace.hop]
+    ahead = window[pace.hop : pace.hop + pace.blend]
+    return space.decode(window[: pace.hop], statistics), Heading(prior, ahead)
+
+
+def seam_cost(candidates: MotionSequence, heading: Heading) -> jax.Array:
+    """How far candidates are from where the last window was heading: positions and velocities.
+
+    Args:
+      candidates: [n, t, d], standardised.
+      heading: of the window before.
+
+    Returns:
+      [n], the mean absolute differences of both, summed.
+    """
+    ahead = heading.ahead
+    first = candidates[:, : len(ahead)]
+    last = heading.prior[-1:]
+    velocity = lambda frames: jnp.diff(frames, axis=-2, prepend=jnp.broadcast_to(
+        last, (*frames.shape[:-2], *last.shape)
+    ))  # fmt: skip
+    error = lambda one, other: jnp.abs(one - other).mean(axis=(-2, -1))
+    return error(first, ahead) + error(velocity(first), velocity(ahead))
+
+
+def _fade(ahead: jax.Array, window: jax.Array) -> jax.Array:
+    """A window [t, d] that begins as the last one was heading, [blend, d]."""
+    count = len(ahead)
+    weight = smooth_step((jnp.arange(count) + 1.0) / (count + 1.0))[:, None]
+    return window.at[:count].set((1.0 - weight) * ahead + weight * window[:count])

@@ -1,0 +1,123 @@
+"""What to generate: one request from flags, or many from a file."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+
+from gesture_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One video to generate.
+
+    Attributes:
+      image: path of the portrait.
+      audio: path of the speech.
+      out: path of the mp4 to write.
+      seed: of the noise.
+      speaker: whose manner, where the network knows several.
+      sheet: path of a PNG with frames spread over the clip, if wanted.
+      save_motion: path of an .npz with the motion features, if wanted.
+      motion: path of such an .npz, to be rendered again instead of generated.
+    """
+
+    image: str
+    audio: str
+    out: str
+    seed: int = 0
+    speaker: str | None = None
+    sheet: str | None = None
+    save_motion: str | None = None
+    motion: str | None = None
+
+    def __post_init__(self):
+        """Raises InputError where a value is of another type, as a file may have it."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            wanted = int if field.name == "seed" else str
+            if value != field.default and type(value) is not wanted:
+                raise InputError(f"{field.name} is {value!r}; {wanted.__name__} is wanted")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it has to be 0 or more")
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Request))
+
+
+def read_requests(
+    manifest: str | None, *, seed: int, **files: str | None
+) -> list[tuple[str, Request | InputError]]:
+    """One request from flags, or a manifest's.
+
+    Args:
+      manifest: path of a CSV with a header, or else of a file with a JSON object a line; keys as in
+        `Request`. None for flags.
+      seed: where a row names none.
+      **files: the other fields of `Request`, from flags.
+
+    Returns:
+      Where each row stands ("" for flags), and the request or what is wrong with it.
+
+    Raises:
+      InputError: where flags are missing or too many, or the manifest cannot be read or is empty.
+    """
+    if manifest is None:
+        missing = [name for name in ("image", "audio", "out") if files[name] is None]
+        if missing:
+            raise InputError(
+                f"--{missing[0]} is missing; give --image, --audio and --out, or --manifest"
+            )
+        return [("", Request(**files, seed=seed))]
+    if any(value is not None for value in files.values()):
+        raise InputError(
+            f"{manifest}: with --manifest, its rows name all files; drop the other flags"
+        )
+    rows = list(_read_rows(pathlib.Path(manifest)))
+    if not rows:
+        raise InputError(f"{manifest}: is empty; rows with image, audio, out are wanted")
+    return [(f"{manifest}:{number}", _parse(row, seed)) for number, row in rows]
+
+
+def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, object]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"{path}: cannot be read; a CSV or a text file of JSON lines is wanted"
+        ) from None
+    yield from _csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text)
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, object]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError):
+            yield number, None
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    try:
+        for row in reader:
+            filled = {key: value for key, value in row.items() if value}
+            if filled.get("seed", "").isdecimal():
+                filled["seed"] = int(filled["seed"])
+            yield reader.line_num, filled
+    except csv.Error:
+        yield reader.line_num, None
+
+
+def _parse(row: object, seed: int) -> Request | InputError:
+    if not isinstance(row, dict) or not {"image", "audio", "out"} <= set(row) <= set(FIELDS):
+        keys = ", ".join(FIELDS)
+        return InputError(f"not a row with keys among {keys}; the first three are needed")
+    try:
+        return Request(**{"seed": seed, **row})
+    except InputError as error:
+        return error

@@ -1,0 +1,185 @@
+"""FGD, the Frechet distance between latents of real and of generated motion (Yoon et al. 2020).
+
+The latents are those of an autoencoder that is fitted to real motion windows, once: the distance
+changes with the autoencoder, so only values by the same one can be compared, and a report names the
+data and the seed that it was fitted with. Beside a value belong that of two halves of the real
+windows, the least that can be hoped for, and that of a control such as motion at rest.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from gesture_jax.array_types import Motion, MotionSequence
+from gesture_jax.errors import InputError
+from gesture_jax.metrics.frechet import Moments, frechet_distance
+from gesture_jax.models.motion_autoencoder import (
+    FRAME_CHANNELS,
+    LATENT_DIM,
+    MotionAutoencoder,
+)
+
+Variables = dict[str, Any]
+"""Arrays only: `params` and `batch_stats` of the network, `statistics` (mean and std, [d] each)."""
+
+_MODEL = MotionAutoencoder()
+_OPTIMIZER = optax.adam(5e-4, b1=0.5)
+_ENCODE_BATCH = 256
+# Of the features' usual deviation: what hardly moves (background) is not blown up to the size of
+# what does.
+_SMALLEST_STD = 0.25
+
+
+def cut_windows(motion: MotionSequence, *, window: int, stride: int) -> np.ndarray:
+    """Windows of a clip, [t, d] -> [n, window, d], one every `stride` frames from the first on.
+
+    n is (t - window) // stride + 1, and 0 for a clip shorter than a window.
+    """
+    motion = np.asarray(motion)
+    starts = np.arange(0, len(motion) - window + 1, stride)
+    return motion[starts[:, None] + np.arange(window)]
+
+
+def fit_autoencoder(
+    windows: MotionSequence,
+    *,
+    seed: int = 0,
+    num_steps: int = 2000,
+    batch_size: int = 128,
+    progress: bool = False,
+) -> Variables:
+    """Fits an autoencoder to real motion.
+
+    By Adam (5e-4; 0.5, 0.999) on batches drawn with replacement, L1 of positions plus L1 of the
+    differences from frame to frame. The windows' mean and standard deviation a feature are kept
+    among the variables, so that all functions here take windows as they come.
+
+    Args:
+      windows: [n, t, d], t 12 or more.
+      seed: of the initial weights and the batches; equal seeds give equal variables.
+      num_steps: of the fit.
+      batch_size: windows a step.
+      progress: shows a bar.
+
+    Returns:
+      The variables.
+
+    Raises:
+      InputError: for fewer than two windows, too short ones, or values that are not finite.
+    """
+    if len(windows) < 2:
+        raise InputError(f"an autoencoder wants two motion windows or more, not {len(windows)}")
+    statistics = _gather_statistics(windows)
+    example = np.asarray(windows[:2], np.float32)
+    variables = {**_init(jax.random.key(seed), example), "statistics": statistics}
+    opt_state = _OPTIMIZER.init(variables["params"])
+    random = np.random.default_rng(seed)
+    for _ in tqdm(range(num_steps), desc="fit autoencoder", unit="step", disable=not progress):
+        batch = np.asarray(windows[random.integers(len(windows), size=batch_size)], np.float32)
+        variables, opt_state = _train_step(variables, opt_state, batch)
+    return variables
+
+
+def latent(variables: Variables, windows: MotionSequence) -> Motion:
+    """[b, t, d] -> [b, 32]; a pure function, to be called in a jitted one as well.
+
+    In full float32 on every device, so that a value does not depend on where it was computed.
+    """
+    with jax.default_matmul_precision("float32"):
+        inputs = _standardise(variables, windows)
+        return _MODEL.apply(variables, inputs, train=False, method="encode")
+
+
+@jax.jit
+def reconstruction_loss(variables: Variables, windows: MotionSequence) -> jax.Array:
+    """What the fit makes small, of [b, t, d] by the statistics it has kept; a scalar."""
+    inputs = _standardise(variables, windows)
+    return _loss(_MODEL.apply(variables, inputs, train=False), inputs)
+
+
+def encode_windows(variables: Variables, windows: MotionSequence) -> np.ndarray:
+    """Latents of any number of windows, in batches of one size: compiled once.
+
+    Args:
+      variables: of `fit_autoencoder`.
+      windows: [n, t, d], t and d as fitted.
+
+    Returns:
+      [n, 32] float32.
+
+    Raises:
+      InputError: for windows of another shape.
+    """
+    _check_shape(variables, windows)
+    latents = [np.zeros((0, LATENT_DIM), np.float32)]
+    for start in range(0, len(windows), _ENCODE_BATCH):
+        batch = np.asarray(windows[start : start + _ENCODE_BATCH], np.float32)
+        padded = np.pad(batch, ((0, _ENCODE_BATCH - len(batch)), (0, 0), (0, 0)))
+        latents.append(np.asarray(_encode(variables, padded))[: len(batch)])
+    return np.concatenate(latents)
+
+
+def fgd(
+    variables: Variables, real_windows: MotionSequence, generated_windows: MotionSequence
+) -> float:
+    """Frechet distance of real and generated windows, [n, t, d] and [m, t, d].
+
+    Raises:
+      InputError: for fewer than two windows, windows of another shape than was fitted, or values
+        that are not finite.
+    """
+    both = (real_windows, generated_windows)
+    return frechet_distance(*(Moments.of(encode_windows(variables, each)) for each in both))
+
+
+_encode = jax.jit(latent)
+_init = jax.jit(lambda key, windows: _MODEL.init(key, windows, train=True))
+
+
+@jax.jit(donate_argnames=("variables", "opt_state"))
+def _train_step(variables: Variables, opt_state: optax.OptState, windows: jax.Array):
+    inputs = _standardise(variables, windows)
+
+    def loss_fn(params):
+        reconstruction, changed = _MODEL.apply(
+            {**variables, "params": params}, inputs, train=True, mutable=["batch_stats"]
+        )
+        return _loss(reconstruction, inputs), changed
+
+    gradient, changed = jax.grad(loss_fn, has_aux=True)(variables["params"])
+    updates, opt_state = _OPTIMIZER.update(gradient, opt_state)
+    params = optax.apply_updates(variables["params"], updates)
+    return {**variables, **changed, "params": params}, opt_state
+
+
+def _loss(reconstruction: jax.Array, windows: jax.Array) -> jax.Array:
+    error = reconstruction - windows
+    return jnp.abs(error).mean() + jnp.abs(jnp.diff(error, axis=1)).mean()
+
+
+def _gather_statistics(windows: MotionSequence) -> dict[str, jax.Array]:
+    if not np.isfinite(windows).all():
+        raise InputError("motion windows hold NaN or infinity; an autoencoder wants finite ones")
+    mean = np.mean(windows, axis=(0, 1), dtype=np.float64)
+    std = np.std(windows, axis=(0, 1), dtype=np.float64)
+    std = np.maximum(std, max(_SMALLEST_STD * np.sqrt(np.mean(std**2)), 1e-6))
+    return {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}
+
+
+def _standardise(variables: Variables, windows: MotionSequence) -> jax.Array:
+    statistics = variables["statistics"]
+    return (windows - statistics["mean"]) / statistics["std"]
+
+
+def _check_shape(variables: Variables, windows: MotionSequence) -> None:
+    length = len(variables["params"]["decoder"]["frames"]["bias"]) // FRAME_CHANNELS
+    fitted = (length, len(variables["statistics"]["mean"]))
+    if windows.shape[1:] != fitted:
+        raise InputError(
+            f"the autoencoder was fitted to windows of {fitted[0]} frames and {fitted[1]} "
+            f"features, not of {windows.shape[1]} and {windows.shape[2]}"
+        )

@@ -1,0 +1,112 @@
+"""Windows that follow each other: which candidate is taken, and how it is joined."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gesture_jax.diffusion.process import GaussianProcess
+from gesture_jax.diffusion.samplers import make_sampler
+from gesture_jax.errors import InputError
+from gesture_jax.long_form import Heading, LongForm, Pace, seam_cost
+from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
+from gesture_jax.models.motion_space import MotionSpace
+
+_FEATURE = 9 * 2**2 + 3
+_SPACE = MotionSpace("matrix", _FEATURE)
+_MODEL = MotionDenoiser(
+    motion_dim=_FEATURE, speech_dim=4, num_prior=3, window=20, latent=16, feedforward=16,
+    num_layers=1, num_heads=2, num_speech_layers=1,
+)  # fmt: skip
+_PROCESS = GaussianProcess()
+_SAMPLING = Sampling(make_sampler("ddim", num_steps=3))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    params = _MODEL.init_variables(jax.random.key(0))["params"]
+    plain = {"motion": _FEATURE, "speech": 4}
+    statistics = {f"{name}_mean": jnp.zeros(dim) for name, dim in plain.items()}
+    statistics |= {f"{name}_std": jnp.ones(dim) for name, dim in plain.items()}
+    return {"params": params, "statistics": statistics}
+
+
+def _long_form(variables, **pace):
+    pace = Pace(**{"hop": 12, "look_ahead": 4, "blend": 4, "candidates": 3} | pace)
+    return LongForm(_MODEL, _SPACE, _PROCESS, variables, pace=pace, sampling=_SAMPLING)
+
+
+def _speech(length, seed=0):
+    return np.random.default_rng(seed).standard_normal((length, 4)).astype(np.float32)
+
+
+def test_the_candidate_that_goes_on_costs_least():
+    line = np.arange(8, dtype=np.float32)[:, None]  # One feature, one a frame.
+    heading = Heading(prior=line[:3], ahead=line[3:6])
+    candidates = np.stack([line[3:7], line[3:7] + 2, line[3:7] * 0 + 3, line[3:7][::-1]])
+    cost = np.asarray(seam_cost(candidates, heading))
+    # Positions off by 0; 2, 2, 2; 0, 1, 2; 3, 1, 1. Velocities by 0; 2, 0, 0; 0, 1, 1; 3, 2, 2.
+    np.testing.assert_allclose(cost, [0, 2 + 2 / 3, 1 + 2 / 3, 5 / 3 + 7 / 3], rtol=1e-6)
+
+
+def test_the_best_candidate_is_taken_and_faded_in(variables):
+    long_form, key, own = _long_form(variables), jax.random.key(1), _speech(1, 5)[0, 0]
+    heading = long_form.start(np.full(_FEATURE, own))
+    speech = _speech(16)
+    motion, following = long_form.step(key, heading, speech)
+    padded = np.concatenate([speech, np.zeros((4, 4), np.float32)])
+    candidates = sample_motion(
+        _MODEL, variables["params"], key, heading.prior[None], padded[None],
+        process=_PROCESS, sampling=_SAMPLING, num_candidates=3,
+    )  # fmt: skip
+    best = candidates[np.argmin(seam_cost(candidates, heading))]
+    np.testing.assert_allclose(motion[4:], best[4:12], atol=1e-4)
+    share = (motion[:4] - heading.ahead) / (best[:4] - heading.ahead)
+    # 3 x^2 - 2 x^3 at 0.2, 0.4, 0.6, 0.8.
+    np.testing.assert_allclose(np.median(share, axis=1), [0.104, 0.352, 0.648, 0.896], atol=1e-3)
+    np.testing.assert_allclose(following.prior, motion[9:], atol=1e-5)
+    np.testing.assert_allclose(following.ahead, best[12:16], atol=1e-4)
+
+
+def test_a_clip_begins_at_the_portraits_own_pose(variables):
+    own = _speech(_FEATURE // 4 + 1).ravel()[:_FEATURE]
+    motion, _ = _long_form(variables).step(
+        jax.random.key(0), _long_form(variables).start(own), _speech(16)
+    )
+    far = np.abs(motion[6:] - own).mean()
+    assert np.abs(motion[0] - own).mean() < 0.2 * far
+
+
+def test_steps_follow_from_the_key(variables):
+    long_form = _long_form(variables)
+    heading = long_form.start(np.zeros(_FEATURE))
+    step = lambda number: long_form.step(jax.random.key(number), heading, _speech(16))[0]
+    np.testing.assert_array_equal(step(0), step(0))
+    assert np.abs(step(0) - step(1)).max() > 1e-3
+
+
+def test_speech_beyond_the_look_ahead_is_not_heard(variables):
+    """A longer table changes nothing; a shorter one, as silence would, does."""
+    short, long = _long_form(variables, look_ahead=0), _long_form(variables, look_ahead=8)
+    step = lambda long_form, speech: long_form.step(
+        jax.random.key(0), long_form.start(np.zeros(_FEATURE)), speech
+    )[0]
+    before, after = _speech(20), _speech(20)
+    after[12:] += 1.0
+    np.testing.assert_array_equal(step(short, before), step(short, after))
+    assert np.abs(step(long, before) - step(long, after)).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("pace", "sentence"),
+    [
+        ({"hop": 17}, "at most 16"),
+        ({"hop": 2}, "at least 4"),
+        ({"look_ahead": 9}, "at most 11"),
+        ({"candidates": 0}, "at least one is needed"),
+        ({"blend": 0}, "blend has to be at least 1"),
+    ],
+)
+def test_paces_that_do_not_fit(variables, pace, sentence):
+    with pytest.raises(InputError, match=sentence):
+        _long_form(variables, **pace)

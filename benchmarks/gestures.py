@@ -2,8 +2,9 @@
 
 python -m benchmarks.gestures STAGE2
 
-Every test clip's motion is made anew from its speech and its first frame. Motion is compared in the
-standardised space of stage 2, so it needs neither joints nor pictures. Prints a Markdown table.
+Every test clip's motion is made anew from its speech and its first frame. Motion is compared as
+angles, standardised over the training clips, whatever space stage 2 works in; that needs neither
+joints nor pictures. Prints a Markdown table.
 
 | row | what |
 |---|---|
@@ -38,6 +39,7 @@ from gesture_jax.generator import GestureGenerator
 from gesture_jax.metrics import fgd
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.metrics.frechet import Moments, frechet_distance
+from gesture_jax.models.motion_space import MotionSpace, gather_statistics
 
 COLUMNS = (
     "FGD", "diversity", "BAS", "BAS, other sound", "standard errors", "beats/s", "correlation",
@@ -57,6 +59,11 @@ class Bench:
         self.generator = GestureGenerator.load(stage1=config.stage1_workdir, stage2=workdir)
         self._window = config.model.window
         train, test = (MotionSource(config.data.path, split) for split in ("train", "test"))
+        self._space = MotionSpace("angles", train.motion_dim)
+        self._statistics = gather_statistics(
+            (self._space.from_feature(record["motion"]) for record in train),
+            (record["speech"] for record in train),
+        )
         sounds = ClipSource(test.metadata["data_path"], "test")
         self.takes = []
         for record, clip in zip(test, sounds, strict=True):
@@ -97,7 +104,7 @@ class Bench:
     def row(self, motions: list[np.ndarray]) -> dict[str, float]:
         """`COLUMNS` of motions, one for each test clip."""
         encoded = [self._encode(motion) for motion in motions]
-        latents, real = self._latents(motions), self._latents([t["motion"] for t in self.takes])
+        latents = self._latents(motions)
         own, other = self._alignment(encoded)
         gap = own - other
         hop = self.generator.pace.hop
@@ -108,7 +115,7 @@ class Bench:
         beats = [len(motion_metrics.motion_beats(m)) * FPS / len(m) for m in encoded]
         pairs = [(m, self._encode(t["motion"])) for m, t in zip(encoded, self.takes, strict=True)]
         return {
-            "FGD": frechet_distance(Moments.of(real), Moments.of(latents)),
+            "FGD": self.fgd(latents),
             "diversity": motion_metrics.diversity(latents),
             "BAS": own.mean(),
             "BAS, other sound": other.mean(),
@@ -117,6 +124,11 @@ class Bench:
             "correlation": np.mean([motion_metrics.speed_correlation(*pair) for pair in pairs]),
             "seam": np.nanmedian(seams) if np.isfinite(seams).any() else np.nan,
         }
+
+    def fgd(self, latents: np.ndarray) -> float:
+        """Frechet distance of latents [n, 32] to those of the real test windows."""
+        real = self._latents([take["motion"] for take in self.takes])
+        return frechet_distance(Moments.of(real), Moments.of(latents))
 
     def _alignment(self, encoded: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """BAS of each motion with its own clip's sound, and with those of the clips after it."""
@@ -148,7 +160,7 @@ class Bench:
         return fgd.cut_windows(self._encode(motion), window=self._window, stride=_STRIDE)
 
     def _encode(self, motion: np.ndarray) -> np.ndarray:
-        return self.generator.encode_motion(motion)
+        return np.asarray(self._space.encode(motion, self._statistics))
 
 
 if __name__ == "__main__":

@@ -268,6 +268,17 @@ def test_windows_and_their_past(counted):
     assert starts == {0, 5, 10, 15, 1000, 1005, 1010, 1015, 1020}
 
 
+def test_speakers_are_numbered_by_name(counted):
+    source = motions.MotionSource(counted, "train")
+    known = sorted(source.metadata["speakers"])
+    names = {record["motion"][0, 0] // 1000: record["speaker"] for record in source}
+    iterator = iter(_windows(counted, train=True, speakers=known))
+    for batch in (next(iterator) for _ in range(4)):
+        expected = [known.index(names[start // 1000]) for start in batch["motion"][:, 0, 0]]
+        np.testing.assert_array_equal(batch["speaker"], expected)
+    assert (next(iter(_windows(counted, train=True)))["speaker"] == 0).all()
+
+
 def test_test_windows_do_not_shuffle(counted):
     batches = list(_windows(counted, "test", stride=10, train=False))
     np.testing.assert_array_equal(

@@ -276,6 +276,34 @@ def test_stage2_measures_itself_against_controls(run2):
     records = [r for r in read_metrics(run2[0]) if "test/speed_error" in r]
     assert records[-1]["test/speed_error_still"] == pytest.approx(1.0)
     assert records[-1]["test/speed_error_shuffled_speech"] > 0
+    assert {"test/fgd", "test/fgd_shuffled_speech", "test/fgd_still"} <= set(records[-1])
+
+
+def test_speakers_of_stage2_have_numbers_and_manners(run1, run2, tmp_path):
+    changes = {"speaker_manners": True, "num_steps": 1, "optim.name": "adan", "fgd_steps": 0}
+    config = _config2(run1[0], **changes)
+    state = train_lib.train(config, str(tmp_path))
+    assert tuple(config.speakers) == ("procedural0", "procedural1")
+    assert state.params["manner"]["embedding"].shape[0] == 2
+    assert "manner" not in run2[1].params
+    batch = next(train_lib.TASKS["stage2"](config, "").train_batches())
+    assert set(batch["speaker"].tolist()) <= {0, 1}
+
+
+def test_damaged_statistics_are_refused(run1, run2, monkeypatch):
+    from gesture_jax import generator
+    from gesture_jax.animator import Animator
+
+    load = checkpoints.load_variables
+
+    def damaged(*args):
+        variables, step = load(*args)
+        variables["statistics"]["motion_std"] = 0.0 * variables["statistics"]["motion_std"]
+        return variables, step
+
+    monkeypatch.setattr(generator.checkpoints, "load_variables", damaged)
+    with pytest.raises(InputError, match="statistics of its training set are damaged"):
+        generator.load_stage2(run2[0], Animator.load(run1[0]))
 
 
 def test_the_statistics_travel_in_the_checkpoint(run2):
@@ -344,6 +372,26 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
     writer.write_scalars(3, {"loss": 30.0})
     writer.close()
     assert [r["loss"] for r in read_metrics(tmp_path)] == [1.0, 2.0, 30.0]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adan"])
+def test_optimisers_go_down(name):
+    config = stage2_config.get_config("smoke").optim
+    config.update({"name": name, "learning_rate": 0.1, "weight_decay": 0.0})
+    optimizer = optim.make_optimizer(config, num_steps=200)
+    params = {"w": np.array([3.0, -2.0], np.float32)}
+    opt_state = optimizer.init(params)
+    for _ in range(200):
+        updates, opt_state = optimizer.update({"w": 2 * params["w"]}, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    assert np.abs(params["w"]).max() < 0.3
+
+
+def test_unknown_optimisers_are_refused():
+    config = stage2_config.get_config("smoke").optim
+    config.name = "newton"
+    with pytest.raises(InputError, match="choose adamw or adan"):
+        optim.make_optimizer(config, num_steps=1)
 
 
 def test_the_average_warms_up():

@@ -109,6 +109,14 @@ def gather_statistics(motions, speeches, *, standardise: bool = True) -> Statist
     }
 
 
+def is_sound(statistics: Statistics) -> bool:
+    """Whether all values are finite, and deviations above zero."""
+    return all(
+        np.isfinite(value).all() and (name.endswith("mean") or (np.asarray(value) > 0).all())
+        for name, value in statistics.items()
+    )
+
+
 def _mean_and_std(sequences) -> tuple[np.ndarray, np.ndarray]:
     """Merges clip by clip (Chan et al. 1983), which is stable where a sum of squares is not."""
     count, mean, squares = 0, 0.0, 0.0

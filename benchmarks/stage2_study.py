@@ -1,0 +1,84 @@
+"""Which motion space, which optimiser, which sampler: variants of stage 2's `demo` preset.
+
+python -m benchmarks.stage2_study {spaces,optimisers} STAGE1 MOTIONS STEPS OUT_DIR
+python -m benchmarks.stage2_study samplers STAGE2
+
+The first form trains each variant for equally many steps, which take equally long. All are measured
+by `benchmarks.gestures`; prints a Markdown table, a row a variant.
+"""
+
+import pathlib
+import sys
+import time
+
+from benchmarks import gestures
+from benchmarks.report import format_table
+from configs import stage2 as stage2_config
+from gesture_jax import train_lib
+
+VARIANTS = {
+    "spaces": {
+        "angles, each to unit size (demo)": {},
+        "angles, by one factor": {"standardise": False},
+        "matrix, each to unit size": {"motion_space": "matrix"},
+        "matrix, by one factor": {"motion_space": "matrix", "standardise": False},
+    },
+    "optimisers": {
+        "AdamW, 1e-3 (demo)": {},
+        "AdamW, 5e-4": {"optim.learning_rate": 5e-4},
+        "Adan, 1e-3": {"optim.name": "adan"},
+        "Adan, 3e-4": {"optim.name": "adan", "optim.learning_rate": 3e-4},
+    },
+}
+# Standard deviations that the denoised motion is bounded to; 0 does not.
+_CLIPS = (0.0, 4.0, 3.0)
+_SAMPLERS = {"ddpm": (8, 20, 50), "ddim": (4, 8, 12, 20, 50), "dpm": (4, 8, 12, 20, 50)}
+
+
+def train_variants(study: str, stage1: str, motions: str, steps: int, out_dir: str) -> dict:
+    """Trains and measures all variants of a study; finished ones are not trained again."""
+    table = {}
+    for number, (name, changes) in enumerate(VARIANTS[study].items()):
+        workdir = pathlib.Path(out_dir) / f"{study}{number}"
+        if not (workdir / "checkpoints" / str(steps)).exists():
+            config = stage2_config.get_config("demo")
+            config.stage1_workdir, config.data.path = stage1, motions
+            config.update_from_flattened_dict(changes)
+            config.num_steps = config.eval_every_steps = config.checkpoint_every_steps = steps
+            train_lib.train(config, str(workdir))
+        bench = gestures.Bench(str(workdir))
+        for clip in _CLIPS if study == "spaces" else _CLIPS[:1]:
+            bench.generator.configure(sampler={"clip": clip})
+            label = f"{name}, within {clip:g}" if clip else name
+            table[label] = bench.row(bench.generate())
+            print(format_table({label: table[label]}, first=study), flush=True)
+    return table
+
+
+def compare_samplers(workdir: str) -> dict:
+    """All samplers at several numbers of steps, on one trained stage 2."""
+    bench = gestures.Bench(workdir)
+    table = {}
+    for name, counts in _SAMPLERS.items():
+        for count in counts:
+            bench.generator.configure(sampler={"name": name, "num_steps": count})
+            bench.generate()  # Compiles.
+            start = time.perf_counter()
+            motions = bench.generate()
+            seconds = time.perf_counter() - start
+            label = f"{name}, {count} steps"
+            speech_sec = sum(map(len, motions)) / gestures.FPS
+            row = {"ms/s of speech": 1000 * seconds / speech_sec, **bench.row(motions)}
+            table[label] = row
+            print(format_table({label: row}, first="sampler"), flush=True)
+    return table
+
+
+if __name__ == "__main__":
+    study, first, *rest = sys.argv[1:]
+    if study == "samplers":
+        table = compare_samplers(first)
+    else:
+        motions, steps, out_dir = rest
+        table = train_variants(study, first, motions, int(steps), out_dir)
+    print("\n" + format_table(table, first=study))

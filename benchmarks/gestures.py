@@ -3,8 +3,8 @@
 python -m benchmarks.gestures STAGE2
 
 Every test clip's motion is made anew from its speech and its first frame. Motion is compared as
-angles, standardised over the training clips, whatever space stage 2 works in; that needs neither
-joints nor pictures. Prints a Markdown table.
+angles less their speaker's mean over the training clips, standardised, whatever space stage 2 works
+in; that needs neither joints nor pictures. Prints a Markdown table.
 
 | row | what |
 |---|---|
@@ -26,6 +26,7 @@ joints nor pictures. Prints a Markdown table.
 | seam | jerk at the borders of windows over jerk elsewhere, median over clips |
 """
 
+import collections
 import sys
 
 import numpy as np
@@ -39,7 +40,7 @@ from gesture_jax.generator import GestureGenerator
 from gesture_jax.metrics import fgd
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.metrics.frechet import Moments, frechet_distance
-from gesture_jax.models.motion_space import MotionSpace, gather_statistics
+from gesture_jax.ops import rotation
 
 COLUMNS = (
     "FGD", "diversity", "BAS", "BAS, other sound", "standard errors", "beats/s", "correlation",
@@ -47,7 +48,7 @@ COLUMNS = (
 )  # fmt: skip
 _STRIDE = 10
 _OTHER_SOUNDS = 8
-_FIT_STEPS = 2000
+_FIT_STEPS = 1000
 
 
 class Bench:
@@ -59,22 +60,26 @@ class Bench:
         self.generator = GestureGenerator.load(stage1=config.stage1_workdir, stage2=workdir)
         self._window = config.model.window
         train, test = (MotionSource(config.data.path, split) for split in ("train", "test"))
-        self._space = MotionSpace("angles", train.motion_dim)
-        self._statistics = gather_statistics(
-            (self._space.from_feature(record["motion"]) for record in train),
-            (record["speech"] for record in train),
-        )
+        by_speaker = collections.defaultdict(list)
+        for record in train:
+            by_speaker[record["speaker"]].append(_angles(record["motion"]))
+        self._means = {name: np.concatenate(each).mean(axis=0) for name, each in by_speaker.items()}
+        self._std = np.concatenate(
+            [angles - self._means[name] for name, each in by_speaker.items() for angles in each]
+        ).std(axis=0)
         sounds = ClipSource(test.metadata["data_path"], "test")
+        # What windows read beyond the end of a clip.
+        silence = self.generator.hearing.listen(np.zeros(64_000, "f4"), num_frames=self._window)
         self.takes = []
         for record, clip in zip(test, sounds, strict=True):
             audio = clip["audio"]
             self.takes.append({
                 "motion": record["motion"],
-                "speaker": record["speaker"] if self.generator.speakers else None,
-                "features": self.generator.listen(audio),
+                "speaker": record["speaker"],
+                "features": np.concatenate([record["speech"], silence]),
                 "onsets": motion_metrics.audio_onsets(audio),
             })  # fmt: skip
-        windows = [self._windows(record["motion"]) for record in train]
+        windows = [self._windows(record["motion"], record["speaker"]) for record in train]
         self._autoencoder = fgd.fit_autoencoder(np.concatenate(windows), num_steps=_FIT_STEPS)
 
     def generate(self, *, speech_of: int = 0, seed: int = 0) -> list[np.ndarray]:
@@ -84,12 +89,13 @@ class Bench:
             features = self.takes[(index + speech_of) % len(self.takes)]["features"]
             pieces = self.generator.motion_from_features(
                 take["motion"][0], features, len(take["motion"]), seed=seed + 1000 * index,
-                speaker=take["speaker"],
+                speaker=take["speaker"] if self.generator.speakers else None,
             )  # fmt: skip
             motions.append(np.concatenate(list(pieces)))
         return motions
 
     def rows(self) -> dict[str, dict[str, float]]:
+        """The table: `COLUMNS` of each row."""
         """The table: `COLUMNS` of each row."""
         real = [take["motion"] for take in self.takes]
         random = np.random.default_rng(0)
@@ -98,12 +104,15 @@ class Bench:
             "generated": self.row(self.generate()),
             "other speech": self.row(self.generate(speech_of=len(real) // 2)),
             "still": self.row([np.repeat(motion[:1], len(motion), axis=0) for motion in real]),
-            "shuffled frames": self.row([random.permutation(m) for m in real[1:] + real[:1]]),
+            # Of the same speaker, whose number of clips before it is the number of speakers.
+            "shuffled frames": self.row(
+                [random.permutation(real[index - len(self._means)]) for index in range(len(real))]
+            ),
         }
 
     def row(self, motions: list[np.ndarray]) -> dict[str, float]:
         """`COLUMNS` of motions, one for each test clip."""
-        encoded = [self._encode(motion) for motion in motions]
+        encoded = self._encode_all(motions)
         latents = self._latents(motions)
         own, other = self._alignment(encoded)
         gap = own - other
@@ -113,7 +122,7 @@ class Bench:
             for motion in encoded
         ]
         beats = [len(motion_metrics.motion_beats(m)) * FPS / len(m) for m in encoded]
-        pairs = [(m, self._encode(t["motion"])) for m, t in zip(encoded, self.takes, strict=True)]
+        pairs = zip(encoded, self._encode_all([t["motion"] for t in self.takes]), strict=True)
         return {
             "FGD": self.fgd(latents),
             "diversity": motion_metrics.diversity(latents),
@@ -149,18 +158,41 @@ class Bench:
         return onsets[onsets < num_frames / FPS]
 
     def _floor(self, motions: list[np.ndarray]) -> float:
-        halves = motions[::2], motions[1::2]
-        return frechet_distance(*(Moments.of(self._latents(half)) for half in halves))
+        latents = [
+            self._encode_windows(self._windows(motion, take["speaker"]))
+            for motion, take in zip(motions, self.takes, strict=True)
+        ]
+        # Halves of each speaker's clips.
+        first = np.arange(len(latents)) // len(self._means) % 2 == 0
+        halves = ([each for each, here in zip(latents, first == half, strict=True) if here]
+                  for half in (True, False))  # fmt: skip
+        return frechet_distance(*(Moments.of(np.concatenate(half)) for half in halves))
 
     def _latents(self, motions: list[np.ndarray]) -> np.ndarray:
-        windows = np.concatenate([self._windows(motion) for motion in motions])
+        pairs = zip(motions, self.takes, strict=True)
+        windows = [self._windows(motion, take["speaker"]) for motion, take in pairs]
+        return self._encode_windows(np.concatenate(windows))
+
+    def _encode_windows(self, windows: np.ndarray) -> np.ndarray:
         return fgd.encode_windows(self._autoencoder, windows)
 
-    def _windows(self, motion: np.ndarray) -> np.ndarray:
-        return fgd.cut_windows(self._encode(motion), window=self._window, stride=_STRIDE)
+    def _windows(self, motion: np.ndarray, speaker: str) -> np.ndarray:
+        encoded = self._encode(motion, speaker)
+        return fgd.cut_windows(encoded, window=self._window, stride=_STRIDE)
 
-    def _encode(self, motion: np.ndarray) -> np.ndarray:
-        return np.asarray(self._space.encode(motion, self._statistics))
+    def _encode_all(self, motions: list[np.ndarray]) -> list[np.ndarray]:
+        return [
+            self._encode(motion, take["speaker"])
+            for motion, take in zip(motions, self.takes, strict=True)
+        ]
+
+    def _encode(self, motion: np.ndarray, speaker: str) -> np.ndarray:
+        size = np.maximum(self._std, 0.25 * np.sqrt(np.mean(self._std**2)))
+        return (_angles(motion) - self._means[speaker]) / size
+
+
+def _angles(motion: np.ndarray) -> np.ndarray:
+    return np.asarray(rotation.matrix_to_angles_feature(motion))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ def _paper() -> dict:
         },
         # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
         "motion_space": "angles",
+        # Whether windows are relative to the frame before them, or to the mean of all frames.
+        "relative": True,
         # Whether each of its values is brought to unit size, or all by one factor.
         "standardise": True,
         # Whether each speaker has a manner of moving of its own.

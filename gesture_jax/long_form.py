@@ -62,7 +62,7 @@ class Pace:
 
 @flax.struct.dataclass
 class Heading:
-    """What a window leaves to the next, standardised.
+    """What a window leaves to the next, as vectors of the motion space.
 
     Attributes:
       prior: [p, d], its last frames that are kept.
@@ -97,7 +97,7 @@ class LongForm:
 
     def start(self, own: np.ndarray) -> Heading:
         """At the portrait's own motion feature, [d of stage 1], held."""
-        own = self._space.encode(jnp.asarray(own), self._variables["statistics"])
+        own = self._space.from_feature(jnp.asarray(own))
         hold = lambda count: jnp.repeat(own[None], count, axis=0)
         return Heading(hold(self._model.num_prior), hold(self.pace.blend))
 
@@ -131,30 +131,37 @@ class LongForm:
 def _next_window(model, space, process, pace, sampling, variables, key, heading, speech, speaker):
     statistics = variables["statistics"]
     speech = standardise_speech(speech, statistics)[None]
-    candidates = sample_motion(
+    windows = sample_motion(
         model,
         variables["params"],
         key,
-        heading.prior[None],
+        space.standardise(heading.prior, statistics)[None],
         hide_future(speech, jnp.array([pace.hop + pace.look_ahead])),
         process=process,
         sampling=sampling,
         speaker=None if speaker is None else jnp.array([speaker]),
         num_candidates=pace.candidates,
     )
-    best = candidates[jnp.argmin(seam_cost(candidates, heading))] if pace.blend else candidates[0]
+    candidates = space.decode(windows, heading.prior[-1], statistics)
+    best = candidates[0]
+    if pace.blend:
+        costs = seam_cost(candidates, heading, scale=statistics["change_std"])
+        best = candidates[jnp.argmin(costs)]
     window = _fade(heading.ahead, best)
     prior = window[pace.hop - model.num_prior : pace.hop]
     ahead = window[pace.hop : pace.hop + pace.blend]
-    return space.decode(window[: pace.hop], statistics), Heading(prior, ahead)
+    return space.to_feature(window[: pace.hop]), Heading(prior, ahead)
 
 
-def seam_cost(candidates: MotionSequence, heading: Heading) -> jax.Array:
+def seam_cost(
+    candidates: MotionSequence, heading: Heading, *, scale: jax.Array | float = 1.0
+) -> jax.Array:
     """How far candidates are from where the last window was heading: positions and velocities.
 
     Args:
-      candidates: [n, t, d], standardised.
+      candidates: [n, t, d].
       heading: of the window before.
+      scale: [d], the usual size of each feature.
 
     Returns:
       [n], the mean absolute differences of both, summed.
@@ -165,7 +172,7 @@ def seam_cost(candidates: MotionSequence, heading: Heading) -> jax.Array:
     velocity = lambda frames: jnp.diff(frames, axis=-2, prepend=jnp.broadcast_to(
         last, (*frames.shape[:-2], *last.shape)
     ))  # fmt: skip
-    error = lambda one, other: jnp.abs(one - other).mean(axis=(-2, -1))
+    error = lambda one, other: jnp.abs((one - other) / scale).mean(axis=(-2, -1))
     return error(first, ahead) + error(velocity(first), velocity(ahead))
 
 

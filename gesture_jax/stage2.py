@@ -60,6 +60,7 @@ class Stage2:
         self._statistics = gather_statistics(
             (self.space.from_feature(record["motion"]) for record in self._train),
             (record["speech"] for record in self._train),
+            window=config.model.window,
             standardise=config.standardise,
         )
         self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
@@ -93,15 +94,13 @@ class Stage2:
         )
 
     def _fit_fgd(self):
-        """The network that FGD is measured by: of standardised training windows."""
-        windows = [
-            fgd.cut_windows(
-                np.asarray(self.space.encode(record["motion"], self._statistics)),
-                window=self._config.model.window,
-                stride=self._config.data.window_stride,
-            )
-            for record in self._train
-        ]
+        """The network that FGD is measured by: of training windows, as the diffusion sees them."""
+        length, stride = self._config.model.window, self._config.data.window_stride
+        windows = []
+        for record in self._train:
+            vectors = np.asarray(self.space.from_feature(record["motion"]))
+            cut = fgd.cut_windows(vectors, window=length + 1, stride=stride)
+            windows.append(self.space.encode(cut[:, 1:], cut[:, 0], self._statistics))
         return fgd.fit_autoencoder(
             np.concatenate(windows), seed=self._config.seed, num_steps=self._config.fgd_steps
         )
@@ -112,9 +111,12 @@ class Stage2:
 
     def _standardise(self, model_state, batch):
         statistics = model_state["statistics"]
-        motion = self.space.encode(batch["motion"], statistics)
-        prior = self.space.encode(batch["prior"], statistics)
-        return motion, prior, standardise_speech(batch["speech"], statistics)
+        motion, prior = (self.space.from_feature(batch[name]) for name in ("motion", "prior"))
+        return (
+            self.space.encode(motion, prior[:, -1], statistics),
+            self.space.standardise(prior, statistics),
+            standardise_speech(batch["speech"], statistics),
+        )
 
     def loss(self, params, model_state, frozen, batch, key, step):
         """Position, velocity and acceleration of the denoised window."""
@@ -164,25 +166,33 @@ class Stage2:
         generated = {
             "": sample(speech),
             "_shuffled_speech": sample(jnp.roll(speech, len(speech) // 2, axis=0)),
-            "_still": jnp.broadcast_to(prior[:, -1:], real.shape),
+            "_still": self._hold(batch, variables["statistics"]),
         }
         values = {}
         for name, motion in generated.items():
             values[f"speed_error{name}"] = motion_metrics.speed_error(motion, real)
             values[f"speed_correlation{name}"] = motion_metrics.speed_correlation(motion, real)
         if "fgd" in frozen:
-            for name, motion in {"real": real, **generated}.items():
+            for name, motion in {"_real": real, **generated}.items():
                 values[f"latent{name}"] = fgd.latent(frozen["fgd"], motion)
         return values
 
+    def _hold(self, batch, statistics):
+        """Windows that stay at the frame before them."""
+        last = self.space.from_feature(batch["prior"][:, -1])
+        held = jnp.repeat(last[:, None], batch["motion"].shape[1], axis=1)
+        return self.space.encode(held, last, statistics)
+
     def summarise(self, latents: dict[str, np.ndarray]) -> dict[str, float]:
         """FGD of generated windows and of controls, from [n, 32] of each kind."""
-        if len(latents.get("latentreal", ())) < 2:
+        moments = {name: frechet.Moments.of(each) for name, each in latents.items()}
+        real = moments.pop("latent_real", None)
+        if real is None or real.count < 2:
             return {}
-        real, *others = (frechet.Moments.of(latents[name]) for name in latents)
-        names = [name.replace("latent", "fgd") for name in latents][1:]
-        distances = [frechet.frechet_distance(real, other) for other in others]
-        return dict(zip(names, distances, strict=True))
+        return {
+            name.replace("latent", "fgd"): frechet.frechet_distance(real, other)
+            for name, other in moments.items()
+        }
 
     def _sample(self, variables, key, prior, speech, speaker):
         return sample_motion(
@@ -206,7 +216,9 @@ class Stage2:
         _, prior, speech = self._standardise(variables, batch)
         conditions = prior[:1], speech[:1], batch["speaker"][:1]
         sampled = jax.jit(self._sample)(variables, key, *conditions)
-        generated = self.space.decode(sampled[0], variables["statistics"])
+        last = self.space.from_feature(batch["prior"][0, -1])
+        vectors = self.space.decode(sampled[0], last, variables["statistics"])
+        generated = self.space.to_feature(vectors)
         rows = [
             animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)
         ]
@@ -224,7 +236,7 @@ def _check_features(source: motions.MotionSource, wanted: str) -> None:
 
 def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
     """The motion space and the network of a stage-2 config whose sizes are known."""
-    space = MotionSpace(config.motion_space, config.feature_dim)
+    space = MotionSpace(config.motion_space, config.feature_dim, config.relative)
     model = MotionDenoiser(
         motion_dim=space.dim,
         speech_dim=config.speech_dim,
@@ -262,7 +274,11 @@ def abstract_variables(config: ConfigDict) -> dict:
     motion = jax.ShapeDtypeStruct((space.dim,), jnp.float32)
     speech = jax.ShapeDtypeStruct((config.speech_dim,), jnp.float32)
     statistics = Statistics(
-        motion_mean=motion, motion_std=motion, speech_mean=speech, speech_std=speech
+        motion_mean=motion,
+        motion_std=motion,
+        change_std=motion,
+        speech_mean=speech,
+        speech_std=speech,
     )
     return {"params": params, "statistics": statistics}
 

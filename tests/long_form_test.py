@@ -13,7 +13,7 @@ from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace
 
 _FEATURE = 9 * 2**2 + 3
-_SPACE = MotionSpace("matrix", _FEATURE)
+_SPACE = MotionSpace("matrix", _FEATURE, relative=False)
 _MODEL = MotionDenoiser(
     motion_dim=_FEATURE, speech_dim=4, num_prior=3, window=20, latent=16, feedforward=16,
     num_layers=1, num_heads=2, num_speech_layers=1,
@@ -25,9 +25,9 @@ _SAMPLING = Sampling(make_sampler("ddim", num_steps=3))
 @pytest.fixture(scope="module")
 def variables():
     params = _MODEL.init_variables(jax.random.key(0))["params"]
-    plain = {"motion": _FEATURE, "speech": 4}
-    statistics = {f"{name}_mean": jnp.zeros(dim) for name, dim in plain.items()}
-    statistics |= {f"{name}_std": jnp.ones(dim) for name, dim in plain.items()}
+    sizes = {"motion": _FEATURE, "change": _FEATURE, "speech": 4}
+    statistics = {f"{name}_mean": jnp.zeros(dim) for name, dim in sizes.items()}
+    statistics |= {f"{name}_std": jnp.ones(dim) for name, dim in sizes.items()}
     return {"params": params, "statistics": statistics}
 
 

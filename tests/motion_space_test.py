@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gesture_jax.errors import InputError
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.models.motion_space import MotionSpace, gather_statistics, standardise_speech
 from gesture_jax.ops import rotation
@@ -19,14 +20,20 @@ def motion():
 
 @pytest.mark.parametrize(("name", "dim"), [("angles", 15), ("matrix", 39)])
 def test_decode_inverts_encode(motion, name, dim):
-    space = MotionSpace(name, feature_dim=39)
     speech = np.random.default_rng(1).standard_normal((2, 20, 4)) * 3 + 7
-    statistics = gather_statistics(map(space.from_feature, motion), speech)
-    encoded = space.encode(motion, statistics)
-    assert encoded.shape == (2, 20, dim) and space.dim == dim
-    np.testing.assert_allclose(space.decode(encoded, statistics), motion, atol=1e-5)
-    np.testing.assert_allclose(encoded.mean(axis=(0, 1)), 0, atol=1e-4)
-    assert encoded.std(axis=(0, 1)).max() <= 1.0 + 1e-4
+    for relative in (True, False):
+        space = MotionSpace(name, feature_dim=39, relative=relative)
+        vectors = space.from_feature(motion)
+        statistics = gather_statistics(vectors, speech, window=20)
+        encoded = space.encode(vectors, vectors[:, 0], statistics)
+        assert encoded.shape == (2, 20, dim) and space.dim == dim
+        decoded = space.decode(encoded, vectors[:, 0], statistics)
+        np.testing.assert_allclose(space.to_feature(decoded), motion, atol=1e-5)
+        np.testing.assert_allclose(encoded[:, 0], 0 if relative else encoded[:, 0], atol=1e-6)
+        size = np.sqrt(np.square(encoded).mean(axis=(0, 1)))
+        assert size.max() <= 1.0 + 1e-4 and np.median(size) > 0.99
+    shown = np.asarray(space.standardise(vectors, statistics))
+    np.testing.assert_allclose(shown.mean(axis=(0, 1)), 0, atol=1e-4)
     heard = np.asarray(standardise_speech(speech, statistics))
     np.testing.assert_allclose(heard.mean(axis=(0, 1)), 0, atol=1e-4)
     np.testing.assert_allclose(heard.std(axis=(0, 1)), 1, atol=1e-3)
@@ -34,9 +41,46 @@ def test_decode_inverts_encode(motion, name, dim):
 
 def test_still_cells_are_not_blown_up(motion):
     space = MotionSpace("angles", feature_dim=39)
-    statistics = gather_statistics(map(space.from_feature, motion), np.zeros((1, 5, 2)))
-    assert np.isfinite(space.encode(motion, statistics)).all()
-    assert statistics["motion_std"][0] > 0.05
+    vectors = space.from_feature(motion)
+    statistics = gather_statistics(vectors, np.zeros((1, 5, 2)), window=10)
+    assert np.isfinite(space.encode(vectors, vectors[:, 0], statistics)).all()
+    assert statistics["motion_std"][0] > 0.05 and statistics["change_std"][0] > 0.05
+
+
+def test_relative_windows_do_not_show_who_moves(motion):
+    """Another pose to begin with, the same changes: the same window."""
+    space = MotionSpace("angles", feature_dim=39)
+    vectors = space.from_feature(motion)
+    statistics = gather_statistics(vectors, np.zeros((1, 5, 2)), window=10)
+    moved = vectors + 0.3
+    one, other = (space.encode(v, v[:, 0], statistics) for v in (vectors, moved))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_one_factor_for_all(motion):
+    space = MotionSpace("matrix", feature_dim=39)
+    statistics = gather_statistics(
+        space.from_feature(motion), np.zeros((1, 5, 2)), window=10, standardise=False
+    )
+    assert np.ptp(statistics["change_std"]) == 0 and statistics["change_std"][0] > 0.1
+
+
+def test_statistics_are_merged_clip_by_clip():
+    random = np.random.default_rng(0)
+    clips = [random.standard_normal((n, 3)) * [1, 5, 2] + [9, 0, 1] for n in (7, 40, 12)]
+    statistics = gather_statistics(clips, clips, window=100)
+    whole = np.concatenate(clips)
+    for name in ("motion", "speech"):
+        np.testing.assert_allclose(statistics[f"{name}_mean"], whole.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(statistics[f"{name}_std"], whole.std(axis=0), rtol=1e-5)
+    changes = np.concatenate([clip - clip[0] for clip in clips])
+    expected = np.sqrt(np.square(changes).mean(axis=0))
+    np.testing.assert_allclose(statistics["change_std"], expected, rtol=1e-5)
+
+
+def test_unknown_spaces_are_refused():
+    with pytest.raises(InputError, match="choose angles or matrix"):
+        MotionSpace("quaternions", feature_dim=39)
 
 
 def test_speed_error_is_zero_for_the_same_and_one_for_stillness(motion):

@@ -1,12 +1,17 @@
-"""The space in which stage 2 works: motion features as angles or matrices, standardised.
+"""The space in which stage 2 works: motion features as angles or matrices, relative, standardised.
 
 Stage 1's motion feature holds nine entries of a rotation a cell, of which three are free. In the
 space `angles` the diffusion sees those three, and what it makes is recomposed to a valid rotation;
-`matrix` keeps the nine, for features of the released network. Either is standardised by statistics
-of the training set, which travel in the checkpoint.
+`matrix` keeps the nine, for features of the released network. Either is a *vector* here.
+
+Vectors of different people at rest are further apart than those of one person's poses, so that
+noise of the size of all vectors drowns what people do. A window is therefore seen relative to the
+frame before it. All is brought to unit size by statistics of the training set, which travel in the
+checkpoint.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import TypedDict
 
 import jax
@@ -22,10 +27,15 @@ _SMALLEST_STD = 0.25
 
 
 class Statistics(TypedDict):
-    """Mean and standard deviation of the training set, a value a feature, float32."""
+    """Of the training set, a value a feature, float32.
+
+    `motion_*` are of single vectors, `change_std` is the root mean square of what a window's
+    vectors are away from the frame before it, `speech_*` are of speech features.
+    """
 
     motion_mean: jax.Array
     motion_std: jax.Array
+    change_std: jax.Array
     speech_mean: jax.Array
     speech_std: jax.Array
 
@@ -37,10 +47,12 @@ class MotionSpace:
     Attributes:
       name: "angles" or "matrix".
       feature_dim: length of stage 1's feature, 9 g^2 + 3.
+      relative: whether windows are relative to the frame before them, or to the mean of all.
     """
 
     name: str
     feature_dim: int
+    relative: bool = True
 
     def __post_init__(self):
         """Raises InputError for an unknown name."""
@@ -60,14 +72,30 @@ class MotionSpace:
         """The inverse of `from_feature`."""
         return vector if self.name == "matrix" else rotation.angles_to_matrix_feature(vector)
 
-    def encode(self, motion: Motion, statistics: Statistics) -> jax.Array:
-        """[*b, feature_dim] of stage 1 -> [*b, dim], standardised."""
-        vector = self.from_feature(motion)
+    def standardise(self, vector: jax.Array, statistics: Statistics) -> jax.Array:
+        """[*b, dim] as the network is shown the frames before a window."""
         return (vector - statistics["motion_mean"]) / statistics["motion_std"]
 
-    def decode(self, vector: jax.Array, statistics: Statistics) -> Motion:
+    def encode(self, vector: jax.Array, last: jax.Array, statistics: Statistics) -> jax.Array:
+        """Windows as the diffusion sees them.
+
+        Args:
+          vector: [*b, t, dim].
+          last: [*b, dim], the frame before.
+          statistics: of the training set.
+
+        Returns:
+          [*b, t, dim].
+        """
+        if self.relative:
+            return (vector - last[..., None, :]) / statistics["change_std"]
+        return self.standardise(vector, statistics)
+
+    def decode(self, window: jax.Array, last: jax.Array, statistics: Statistics) -> jax.Array:
         """The inverse of `encode`."""
-        return self.to_feature(vector * statistics["motion_std"] + statistics["motion_mean"])
+        if self.relative:
+            return window * statistics["change_std"] + last[..., None, :]
+        return window * statistics["motion_std"] + statistics["motion_mean"]
 
 
 def standardise_speech(speech: jax.Array, statistics: Statistics) -> jax.Array:
@@ -86,27 +114,46 @@ def hide_future(speech: jax.Array, num_heard: jax.Array) -> jax.Array:
     return jnp.where(heard[..., None], speech, 0.0)
 
 
-def gather_statistics(motions, speeches, *, standardise: bool = True) -> Statistics:
+def gather_statistics(
+    motions: Iterable[np.ndarray],
+    speeches: Iterable[np.ndarray],
+    *,
+    window: int,
+    standardise: bool = True,
+) -> Statistics:
     """Statistics over all frames, accumulated in float64 clip by clip.
 
     Args:
-      motions: iterable of [t, dim], unstandardised.
+      motions: iterable of [t, dim] vectors.
       speeches: iterable of [t, a].
+      window: length of the diffusion's windows, in frames.
       standardise: whether each motion value is brought to unit size by itself; else all by one
         factor, so that the diffusion's noise still has the size of its data.
     """
-    motion_mean, motion_std = _mean_and_std(motions)
-    speech_mean, speech_std = _mean_and_std(speeches)
-    typical = np.sqrt(np.mean(motion_std**2))
-    if not standardise:
-        motion_std = np.full_like(motion_std, typical)
-    floor = _SMALLEST_STD * typical
-    return {
-        "motion_mean": jnp.asarray(motion_mean, jnp.float32),
-        "motion_std": jnp.asarray(np.maximum(motion_std, max(floor, 1e-6)), jnp.float32),
-        "speech_mean": jnp.asarray(speech_mean, jnp.float32),
-        "speech_std": jnp.asarray(np.maximum(speech_std, 1e-3), jnp.float32),
-    }
+    motion, change, speech = _Moments(), _Moments(), _Moments()
+    for vectors in motions:
+        vectors = np.asarray(vectors, np.float64)
+        motion.add(vectors)
+        for start in range(0, max(1, len(vectors) - window), window):
+            change.add(vectors[start : start + window] - vectors[start])
+    for features in speeches:
+        speech.add(np.asarray(features, np.float64))
+    sizes = motion.std, np.hypot(change.mean, change.std)
+    motion_std, change_std = (_scales(size, standardise=standardise) for size in sizes)
+    statistics = Statistics(
+        motion_mean=motion.mean,
+        motion_std=motion_std,
+        change_std=change_std,
+        speech_mean=speech.mean,
+        speech_std=np.maximum(speech.std, 1e-3),
+    )
+    return {name: jnp.asarray(value, jnp.float32) for name, value in statistics.items()}
+
+
+def _scales(size: np.ndarray, *, standardise: bool) -> np.ndarray:
+    typical = np.sqrt(np.mean(size**2))
+    scales = size if standardise else np.full_like(size, typical)
+    return np.maximum(scales, max(_SMALLEST_STD * typical, 1e-6))
 
 
 def is_sound(statistics: Statistics) -> bool:
@@ -117,15 +164,20 @@ def is_sound(statistics: Statistics) -> bool:
     )
 
 
-def _mean_and_std(sequences) -> tuple[np.ndarray, np.ndarray]:
-    """Merges clip by clip (Chan et al. 1983), which is stable where a sum of squares is not."""
-    count, mean, squares = 0, 0.0, 0.0
-    for sequence in sequences:
-        sequence = np.asarray(sequence, np.float64)
-        added = len(sequence)
-        delta = sequence.mean(axis=0) - mean
-        squares = squares + sequence.var(axis=0) * added
-        squares = squares + delta**2 * count * added / (count + added)
-        mean = mean + delta * added / (count + added)
-        count += added
-    return mean, np.sqrt(squares / count)
+class _Moments:
+    """Mean and deviation, merged clip by clip (Chan et al. 1983): stable where sums are not."""
+
+    def __init__(self):
+        self.count, self.mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, sequence: np.ndarray) -> None:
+        """Takes [t, d]."""
+        added, delta = len(sequence), sequence.mean(axis=0) - self.mean
+        self._squares = self._squares + sequence.var(axis=0) * added
+        self._squares = self._squares + delta**2 * self.count * added / (self.count + added)
+        self.mean = self.mean + delta * added / (self.count + added)
+        self.count += added
+
+    @property
+    def std(self) -> np.ndarray:
+        return np.sqrt(self._squares / self.count)

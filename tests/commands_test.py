@@ -101,16 +101,35 @@ def test_the_animated_video_keeps_length_and_sound(readme_runs):
 def test_the_same_seed_gives_the_same_video(readme_runs):
     command = (
         "python -m gesture_jax.generate --image=portrait.png --audio=speech.wav --out={out}.mp4 "
-        "--stage1=runs/stage1 --stage2=runs/stage2 --seed={seed} --motion={out}.npz"
+        "--stage1=runs/stage1 --stage2=runs/stage2 --seed={seed} --save_motion={out}.npz"
     )
-    for out, seed in (("again", 0), ("other", 3)):
+    for out, seed in (("same", 0), ("other", 3)):
         done = _run(command.format(out=out, seed=seed), readme_runs)
         assert done.returncode == 0, done.stderr
     read = lambda name: (readme_runs / name).read_bytes()
-    assert read("again.mp4") == read("talk.mp4")
+    assert read("same.mp4") == read("talk.mp4")
     assert read("other.mp4") != read("talk.mp4")
-    with np.load(readme_runs / "again.npz") as motion:
+    with np.load(readme_runs / "same.npz") as motion:
         assert motion["motion"].shape == (156, 9 * 4 * 4 + 3)
+
+
+def test_saved_motion_is_rendered_to_the_same_video(readme_runs):
+    assert (readme_runs / "again.mp4").read_bytes() != (readme_runs / "talk.mp4").read_bytes()
+    assert (readme_runs / "again.mp4").read_bytes() == (readme_runs / "calm.mp4").read_bytes()
+    with np.load(readme_runs / "calm.npz") as saved:
+        start, end = saved["motion"][[0, -1]]
+    # Both are the portrait's own pose, or nearly.
+    assert np.abs(end - start).max() < 0.05
+
+
+def test_a_bad_row_of_a_manifest_does_not_end_the_others(readme_runs):
+    rows = ["nobody.png,speech.wav,talks/2.mp4", "portrait.png,driving.mp4,talks/3.mp4"]
+    (readme_runs / "many.csv").write_text("image,audio,out\n" + "\n".join(rows) + "\n")
+    options = "--manifest=many.csv --stage1=runs/stage1 --stage2=runs/stage2"
+    done = _run(f"python -m gesture_jax.generate {options}", readme_runs)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "error: 1 of 2 rows failed; many.csv:2: nobody.png: no such file" in done.stderr
+    assert (readme_runs / "talks/3.mp4").is_file() and not (readme_runs / "talks/2.mp4").exists()
 
 
 def test_the_readmes_python_runs(readme_runs):
@@ -204,7 +223,7 @@ _ANIMATE = "animate --stage1=runs/stage1 --out=new.mp4 "
         (_ANIMATE + "--image=portrait.png --driving=speech.wav", "speech.wav: has no video stream"),
         (
             "generate --stage1=runs/stage1 --stage2=runs/stage2 --manifest=bad.jsonl",
-            "bad.jsonl:1: not a JSON object with keys among image, audio, out",
+            "bad.jsonl:1: not a row with keys among image, audio, out",
         ),
         (
             "animate --image=portrait.png --driving=driving.mp4 --stage1=runs/stage2 --out=new.mp4",
@@ -214,6 +233,28 @@ _ANIMATE = "animate --stage1=runs/stage1 --out=new.mp4 "
             "generate --image=portrait.png --audio=speech.wav --stage1=runs/stage1 "
             "--stage2=runs/stage1 --out=new.mp4",
             "runs/stage1: this is a checkpoint of stage1, but stage2 is wanted",
+        ),
+        (
+            "generate --image=portrait.png --audio=speech.wav --stage1=runs/stage1 --out=new.mp4",
+            "--stage2 is missing",
+        ),
+        (
+            _GENERATE + "--image=portrait.png --audio=speech.wav --motion=calm.npz",
+            "--motion is rendered as it is; drop --stage2",
+        ),
+        (
+            "generate --image=portrait.png --audio=speech.wav --stage1=runs/stage1 --out=new.mp4 "
+            "--motion=portrait.png",
+            "portrait.png: cannot be read; an .npz of --save_motion is wanted",
+        ),
+        (
+            "generate --image=portrait.png --audio=driving.mp4 --stage1=runs/stage1 --out=new.mp4 "
+            "--motion=calm.npz",
+            "calm.npz: does not hold the 6 frames of 147 numbers",
+        ),
+        (
+            _GENERATE + "--image=portrait.png --audio=speech.wav --speaker=eve",
+            "speaker 'eve' is not known to this stage 2; known: none",
         ),
         ("extract --stage1=nowhere --data=data/mine", "nowhere: no stage1 checkpoint here"),
         ("train --config=configs/stage1.py:huge --workdir=new", "unknown preset 'huge'"),

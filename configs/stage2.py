@@ -140,7 +140,7 @@ def _demo() -> dict:
             "dropout": 0.0,
         },
         # Uniform times did not learn to follow speech in these few steps; these did.
-        "loss": {"velocity": 4.0, "speech_dropout": 0.1, "time_power": 3.0},
+        "loss": {"velocity": 16.0, "speech_dropout": 0.1, "time_power": 8.0},
         "sampler": {"num_steps": 20},
         "optim": {"learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.995},
     }

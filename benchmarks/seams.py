@@ -1,0 +1,62 @@
+"""Do the seams between windows show? On a minute of speech of each drawn person.
+
+python -m benchmarks.seams STAGE2
+
+Jerk where windows meet over jerk elsewhere: 1 where a seam does not show. Prints a Markdown table:
+as the config says, without the choice among candidates, without the fade too, and for the speakers'
+real motion at the same places.
+"""
+
+import sys
+
+import numpy as np
+
+from benchmarks.report import format_table
+from gesture_jax import checkpoints
+from gesture_jax.data import speaker
+from gesture_jax.generator import GestureGenerator
+from gesture_jax.metrics.motion import seam_jerk_ratio
+from gesture_jax.ops import rotation
+
+_SPEECH_SEC = 60.0
+_PEOPLE = 4
+_FIRST_SEED = 70_000  # Of speech that no data set has.
+
+
+def measure(stage2: str) -> dict[str, dict[str, float]]:
+    """A row a way of joining windows."""
+    stage1 = checkpoints.read_config(stage2, stage="stage2").stage1_workdir
+    generator = GestureGenerator.load(stage1=stage1, stage2=stage2)
+    size = generator.animator.resolution
+    done = [
+        speaker.perform(identity=who, seed=_FIRST_SEED + who, duration_sec=_SPEECH_SEC, size=size)
+        for who in range(_PEOPLE)
+    ]
+    hop = generator.pace.hop
+    window = hop + generator.pace.look_ahead
+    ways = {
+        "as configured": {},
+        "one candidate": {"candidates": 1},
+        "one candidate, no fade": {"candidates": 1, "blend": 0, "hop": window, "look_ahead": 0},
+    }
+    table = {}
+    for name, changes in ways.items():
+        generator.configure(pace=changes)
+        table[name] = _row(generator.pace.hop, [_generate(generator, each) for each in done])
+    real = [generator.animator.extract_motion(each.frames) for each in done]
+    return {**table, "real": _row(hop, real)}
+
+
+def _generate(generator: GestureGenerator, done: speaker.Performance) -> np.ndarray:
+    source = generator.animator.encode_source(done.frames[0])
+    return np.concatenate(list(generator.motion_windows(source, done.audio)))
+
+
+def _row(hop: int, motions: list[np.ndarray]) -> dict[str, float]:
+    angles = [np.asarray(rotation.matrix_to_angles_feature(motion)) for motion in motions]
+    ratios = [seam_jerk_ratio(each, range(hop, len(each), hop)) for each in angles]
+    return {"median": np.median(ratios), "least": min(ratios), "most": max(ratios)}
+
+
+if __name__ == "__main__":
+    print(format_table(measure(sys.argv[1]), first="windows"))

@@ -88,7 +88,7 @@ class Bench:
         for index, take in enumerate(self.takes):
             features = self.takes[(index + speech_of) % len(self.takes)]["features"]
             pieces = self.generator.motion_from_features(
-                take["motion"][0], features, len(take["motion"]), seed=seed + 1000 * index,
+                take["motion"][0], [features], len(take["motion"]), seed=seed + 1000 * index,
                 speaker=take["speaker"] if self.generator.speakers else None,
             )  # fmt: skip
             motions.append(np.concatenate(list(pieces)))

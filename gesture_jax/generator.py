@@ -7,7 +7,7 @@ for little of what comes. At equal pace both give the same frames.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -176,38 +176,38 @@ class GestureGenerator:
         Yields:
           [<= hop, d] float32; together as many frames as the speech lasts.
         """
-        own, num_frames = self.own_motion(source), count_frames(audio)
-        features = self.listen(audio)
-        yield from self.motion_from_features(own, features, num_frames, seed=seed, speaker=speaker)
+        num_frames = count_frames(audio)
+        num_rows = count_rows(num_frames, self.pace)
+        blocks = self.hearing.iterate(_pad(audio, num_rows), num_frames=num_rows)
+        own = self.own_motion(source)
+        yield from self.motion_from_features(own, blocks, num_frames, seed=seed, speaker=speaker)
 
     def own_motion(self, source: Source) -> np.ndarray:
         """The portrait's motion feature, [d]: where a clip begins, and what scales refer to."""
         return self.animator.extract_motion(source.image[None])[0]
 
-    def listen(self, audio: np.ndarray) -> np.ndarray:
-        """Features of speech, [n] float32 at 16 kHz, and of the silence that windows read after it.
-
-        Returns:
-          [t, a] float32.
-        """
-        num_rows = count_rows(count_frames(audio), self.pace)
-        return self.hearing.listen(_pad(audio, num_rows), num_frames=num_rows)
-
     def motion_from_features(
         self,
         own: np.ndarray,
-        features: np.ndarray,
+        features: Iterable[np.ndarray],
         num_frames: int,
         *,
         seed: int = 0,
         speaker: str | None = None,
     ) -> Iterator[np.ndarray]:
-        """Like `motion_windows`, of `own_motion` and what `listen` returned."""
-        pace = self.pace
-        writer = MotionWriter(self, own, pace, seed=seed, speaker=speaker)
-        for start in range(0, num_frames, pace.hop):
-            rows = features[start : start + pace.hop + pace.look_ahead]
-            yield writer.write(rows, frames_left=num_frames - start)
+        """Like `motion_windows`, of `own_motion` and of what is heard.
+
+        Args:
+          own: [d], where the clip begins.
+          features: pieces [t, a] of the speech's features and of the silence after it, together
+            `count_rows` or more.
+          num_frames: of the clip.
+          seed: of the noise.
+          speaker: whose manner, where the network knows several.
+        """
+        writer = MotionWriter(self, own, self.pace, seed=seed, speaker=speaker)
+        for rows in features:
+            yield from writer.write(rows, num_frames=num_frames)
 
     def long_form(self, pace: Pace) -> LongForm:
         """Draws windows at a pace."""
@@ -246,19 +246,50 @@ class MotionWriter:
         self._long_form = generator.long_form(pace)
         self._control = generator.control
         self._speaker = generator.speaker_number(speaker)
-        self._own = own
+        self._own, self._pace = own, pace
         self._heading = self._long_form.start(own)
         self._key, self._hops = jax.random.key(seed), 0
+        self._features: np.ndarray | None = None
+        self._num_frames: int | None = None
 
-    def write(self, features: np.ndarray, *, frames_left: int | None = None) -> np.ndarray:
-        """The next [<= hop, d] frames.
+    def write(self, features: np.ndarray, *, num_frames: int | None = None) -> list[np.ndarray]:
+        """Takes what is heard next; returns the hops that are due.
 
         Args:
-          features: [hop + look_ahead, a] of the speech.
-          frames_left: to the end of the clip, where it is known.
+          features: [t, a].
+          num_frames: of the whole clip, where it is known: no more are made.
+
+        Returns:
+          Hops, [<= hop, d] each.
         """
+        known = [] if self._features is None else [self._features]
+        self._features = np.concatenate([*known, features])
+        if num_frames is not None:
+            self._end_at(num_frames)
+        hops = []
+        while len(self._features) >= self._pace.hop + self._pace.look_ahead:
+            left = self._frames_left()
+            if left is not None and left <= 0:
+                break
+            hops.append(self._write_hop(left))
+        return hops
+
+    def _end_at(self, num_frames: int) -> None:
+        if self._num_frames is None and self._hops:
+            # What is written already cannot begin to come to rest.
+            rest_sec = (num_frames - self._hops * self._pace.hop) / media.FPS
+            rest_sec = min(self._control.rest_sec, max(0.0, rest_sec))
+            self._control = dataclasses.replace(self._control, rest_sec=rest_sec)
+        self._num_frames = num_frames
+
+    def _frames_left(self) -> int | None:
+        return None if self._num_frames is None else self._num_frames - self._hops * self._pace.hop
+
+    def _write_hop(self, frames_left: int | None) -> np.ndarray:
+        heard = self._features[: self._pace.hop + self._pace.look_ahead]
         key = jax.random.fold_in(self._key, self._hops)
-        motion, self._heading = self._long_form.step(key, self._heading, features, self._speaker)
+        motion, self._heading = self._long_form.step(key, self._heading, heard, self._speaker)
+        self._features = self._features[self._pace.hop :]
         self._hops += 1
         return self._control.apply(motion[:frames_left], self._own, frames_left=frames_left)
 
@@ -284,40 +315,26 @@ class GestureStream:
         self._writer = MotionWriter(generator, own, self._pace, seed=seed, speaker=speaker)
         self._listener = speech.Listener()
         self._resample = _resampler(sample_rate)
-        self._features = np.zeros((0, speech.NUM_FEATURES), np.float32)
-        self._num_samples = self._num_written = 0
+        self._num_samples = 0
 
     def push(self, chunk: np.ndarray) -> np.ndarray:
         """Takes speech, [n] float in [-1, 1]; returns the frames ready, [t, r, r, 3] uint8."""
-        self._hear(self._resample(np.asarray(chunk, np.float32).ravel(), False))
-        motions = []
-        while len(self._features) >= self._pace.hop + self._pace.look_ahead:
-            motions.append(self._write())
-        return self._render(motions)
+        sound = self._resample(np.asarray(chunk, np.float32).ravel(), False)
+        return self._render(self._writer.write(self._hear(sound)))
 
     def finish(self) -> np.ndarray:
         """The frames of the speech that is left, [t, r, r, 3] uint8; ends the stream."""
-        self._hear(self._resample(np.zeros(0, np.float32), True))
+        rest = self._hear(self._resample(np.zeros(0, np.float32), True))
         num_frames = round(self._num_samples / media.SAMPLES_PER_FRAME)
         # Silence, as much as the last window and its features want to hear.
         num_rows = count_rows(num_frames, self._pace) + speech.BLOCK + speech.LOOK_AHEAD
-        self._hear(np.zeros(max(0, num_rows * media.SAMPLES_PER_FRAME - self._num_samples), "f4"))
-        motions = []
-        while self._num_written < num_frames:
-            motions.append(self._write(frames_left=num_frames - self._num_written))
-        return self._render(motions)
+        missing = max(0, num_rows * media.SAMPLES_PER_FRAME - self._num_samples)
+        rows = np.concatenate([rest, self._hear(np.zeros(missing, np.float32))])
+        return self._render(self._writer.write(rows, num_frames=num_frames))
 
-    def _hear(self, sound: np.ndarray) -> None:
+    def _hear(self, sound: np.ndarray) -> np.ndarray:
         self._num_samples += len(sound)
-        self._features = np.concatenate([self._features, self._listener.push(sound)])
-
-    def _write(self, frames_left: int | None = None) -> np.ndarray:
-        pace = self._pace
-        rows = self._features[: pace.hop + pace.look_ahead]
-        motion = self._writer.write(rows, frames_left=frames_left)
-        self._features = self._features[pace.hop :]
-        self._num_written += len(motion)
-        return motion
+        return self._listener.push(sound)
 
     def _render(self, motions: list[np.ndarray]) -> np.ndarray:
         resolution = self._animator.resolution

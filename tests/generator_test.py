@@ -1,5 +1,7 @@
 """Speech to frames, whole and streamed, on small untrained networks."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -93,12 +95,13 @@ def test_frames_come_as_soon_as_they_are_due(generator, portrait, audio):
 
 def test_at_equal_pace_a_stream_is_the_clip(generator, portrait, audio):
     pace = {"hop": 20, "look_ahead": 10, "blend": 4, "candidates": 2}
+    before, stream_before = map(dataclasses.asdict, (generator.pace, generator.stream_pace))
     try:
         generator.configure(pace=pace, stream_pace=pace)
         clip = generator.generate(portrait, audio, 16_000, seed=5)
         streamed = _stream(generator, portrait, audio, 7_000, seed=5)
     finally:
-        generator.configure(pace={"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4})
+        generator.configure(pace=before, stream_pace=stream_before)
     assert np.abs(clip.frames.astype(int) - streamed).max() <= 1
 
 
@@ -117,6 +120,22 @@ def test_scales_reach_the_motion(generator, portrait, audio):
         generator.configure(control={"motion_scale": 1.0})
     own = generator.own_motion(source)
     np.testing.assert_allclose(motion, np.broadcast_to(own, motion.shape), atol=1e-5)
+
+
+def test_a_stream_comes_to_rest_from_where_its_end_is_known(generator, portrait, audio):
+    """Not before, and not at once: the frames pushed are those without rest."""
+    run = lambda: _stream(generator, portrait, audio, 8_000).astype(float)
+    plain = run()
+    try:
+        generator.configure(control={"rest_sec": 60.0})
+        rested = run()
+    finally:
+        generator.configure(control={"rest_sec": 0.0})
+    differs = np.flatnonzero(np.abs(rested - plain).max(axis=(1, 2, 3)) > 1)  # Rounded otherwise.
+    assert len(differs) and differs[0] >= 110  # Of 134 frames, 24 come with the end.
+    own = generator.animator.encode_source(portrait)
+    still = generator.animator.render(own, generator.own_motion(own)[None])[0]
+    assert np.abs(rested[-1] / 255 - still).max() < 0.01
 
 
 def test_samplers_and_guidance_by_name(generator, portrait, audio):

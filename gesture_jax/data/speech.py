@@ -9,6 +9,7 @@ other kind is WavLM-Large's last layer, in `wavlm_features.py`; it wants the who
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 
 import librosa
 import numpy as np
@@ -74,12 +75,17 @@ class Hearing:
         Returns:
           [t, a] float32; a is 35, 1024 or 1059.
         """
-        tables = []
-        if self.wavlm is not None:
-            tables.append(_load_wavlm(self.wavlm)(audio, num_frames=num_frames))
-        if self.kind != "wavlm":
+        return np.concatenate(list(self.iterate(audio, num_frames=num_frames)))
+
+    def iterate(self, audio: Audio, *, num_frames: int) -> Iterator[np.ndarray]:
+        """Like `listen`, block after block as they are computed; with WavLM all at once."""
+        if self.wavlm is None:
+            yield from _iterate_features(audio, num_frames)
+            return
+        tables = [_load_wavlm(self.wavlm)(audio, num_frames=num_frames)]
+        if self.kind == "both":
             tables.append(speech_features(audio, num_frames=num_frames))
-        return np.concatenate(tables, axis=1)
+        yield np.concatenate(tables, axis=1)
 
 
 @functools.cache
@@ -122,10 +128,20 @@ def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarra
     """
     if num_frames is None:
         num_frames = round(len(audio) / _SAMPLES_PER_FRAME)
-    num_blocks = -(-num_frames // BLOCK)
-    size = (num_blocks * BLOCK + LOOK_AHEAD) * _SAMPLES_PER_FRAME
+    empty = np.zeros((0, NUM_FEATURES), np.float32)
+    return np.concatenate([empty, *_iterate_features(audio, num_frames)])
+
+
+def _iterate_features(audio: Audio, num_frames: int) -> Iterator[np.ndarray]:
+    """Block after block, the last one cut."""
+    listener, step = Listener(), BLOCK * _SAMPLES_PER_FRAME
+    size = (-(-num_frames // BLOCK) * BLOCK + LOOK_AHEAD) * _SAMPLES_PER_FRAME
     audio = np.asarray(audio, np.float32)[: num_frames * _SAMPLES_PER_FRAME]
-    return Listener().push(librosa.util.fix_length(audio, size=size))[:num_frames]
+    for start in range(0, size, step):
+        wanted = min(step, size - start)
+        rows = listener.push(librosa.util.fix_length(audio[start : start + wanted], size=wanted))
+        yield rows[:num_frames]
+        num_frames -= len(rows)
 
 
 def _librosa_features(piece: Audio) -> np.ndarray:

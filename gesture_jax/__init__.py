@@ -10,7 +10,7 @@ _HOMES = {
     "Source": "animator",
     "Clip": "generator",
     "GestureGenerator": "generator",
-    "GestureStream": "generator",
+    "GestureStream": "stream",
     "InputError": "errors",
 }
 __all__ = sorted(_HOMES)

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gesture_jax.array_types import MotionSequence
-from gesture_jax.control import smooth_step
+from gesture_jax.control import Control, smooth_step
+from gesture_jax.data.media import FPS
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.errors import InputError
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
@@ -38,6 +39,10 @@ class Pace:
     look_ahead: int
     blend: int = 8
     candidates: int = 4
+
+    def count_rows(self, num_frames: int) -> int:
+        """Rows of features that the windows of a clip read: beyond its end, of silence."""
+        return -(-num_frames // self.hop) * self.hop + self.look_ahead
 
     def check(self, model: MotionDenoiser) -> "Pace":
         """Itself.
@@ -125,6 +130,76 @@ class LongForm:
             *self._static, self._variables, key, heading, padded, speaker
         )
         return np.asarray(motion), heading
+
+
+class MotionWriter:
+    """Makes the motion of one clip, hop by hop."""
+
+    def __init__(
+        self,
+        long_form: LongForm,
+        control: Control,
+        own: np.ndarray,
+        *,
+        seed: int,
+        speaker: int | None = None,
+    ):
+        """Begins a clip.
+
+        Args:
+          long_form: draws the windows.
+          control: how far the portrait moves.
+          own: [d], the portrait's own motion feature.
+          seed: of the noise.
+          speaker: who moves, where the network knows speakers.
+        """
+        self.pace = long_form.pace
+        self._long_form, self._control, self._own = long_form, control, own
+        self._speaker, self._heading = speaker, long_form.start(own)
+        self._key, self._hops = jax.random.key(seed), 0
+        self._features: np.ndarray | None = None
+        self._num_frames: int | None = None
+
+    def write(self, features: np.ndarray, *, num_frames: int | None = None) -> list[np.ndarray]:
+        """Takes what is heard next; returns the hops that are due.
+
+        Args:
+          features: [t, a].
+          num_frames: of the whole clip, where it is known: no more are made.
+
+        Returns:
+          Hops, [<= hop, d] each.
+        """
+        known = [] if self._features is None else [self._features]
+        self._features = np.concatenate([*known, features])
+        if num_frames is not None:
+            self._end_at(num_frames)
+        hops = []
+        while len(self._features) >= self.pace.hop + self.pace.look_ahead:
+            left = self._frames_left()
+            if left is not None and left <= 0:
+                break
+            hops.append(self._write_hop(left))
+        return hops
+
+    def _end_at(self, num_frames: int) -> None:
+        if self._num_frames is None and self._hops:
+            # What is written already cannot begin to come to rest.
+            rest_sec = (num_frames - self._hops * self.pace.hop) / FPS
+            rest_sec = min(self._control.rest_sec, max(0.0, rest_sec))
+            self._control = dataclasses.replace(self._control, rest_sec=rest_sec)
+        self._num_frames = num_frames
+
+    def _frames_left(self) -> int | None:
+        return None if self._num_frames is None else self._num_frames - self._hops * self.pace.hop
+
+    def _write_hop(self, frames_left: int | None) -> np.ndarray:
+        heard = self._features[: self.pace.hop + self.pace.look_ahead]
+        key = jax.random.fold_in(self._key, self._hops)
+        motion, self._heading = self._long_form.step(key, self._heading, heard, self._speaker)
+        self._features = self._features[self.pace.hop :]
+        self._hops += 1
+        return self._control.apply(motion[:frames_left], self._own, frames_left=frames_left)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

@@ -19,7 +19,7 @@ _FLOORS = [
         "data", "metrics", "losses", "checkpoints", "pretrained",
         "torch_names", "torch_checkpoint", "torch_weights", "safetensors", "wavlm_weights",
     },
-    {"stage1", "stage2", "animator", "generator", "long_form", "control"},
+    {"stage1", "stage2", "animator", "generator", "stream", "long_form", "control"},
     {"train_lib", "jobs"},
     {
         "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",

@@ -1,0 +1,65 @@
+"""Speech in as it comes, frames out."""
+
+import numpy as np
+import soxr
+
+from gesture_jax.animator import Animator, Source
+from gesture_jax.data import media, speech
+from gesture_jax.long_form import MotionWriter
+
+
+class GestureStream:
+    """Speech in as it comes, frames out as soon as a hop and its look-ahead are heard.
+
+    The frames depend on the speech and the seed, not on how it is cut into chunks.
+    """
+
+    def __init__(
+        self,
+        animator: Animator,
+        source: Source,
+        writer: MotionWriter,
+        *,
+        sample_rate: int,
+    ):
+        """Use `GestureGenerator.stream`."""
+        self._animator, self._source, self._writer = animator, source, writer
+        self._listener = speech.Listener()
+        self._resample = _resampler(sample_rate)
+        self._num_samples = 0
+
+    def push(self, chunk: np.ndarray) -> np.ndarray:
+        """Takes speech, [n] float in [-1, 1]; returns the frames ready, [t, r, r, 3] uint8."""
+        sound = self._resample(np.asarray(chunk, np.float32).ravel(), False)
+        return self._render(self._writer.write(self._hear(sound)))
+
+    def finish(self) -> np.ndarray:
+        """The frames of the speech that is left, [t, r, r, 3] uint8; ends the stream."""
+        rest = self._hear(self._resample(np.zeros(0, np.float32), True))
+        num_frames = round(self._num_samples / media.SAMPLES_PER_FRAME)
+        # Silence, as much as the last window and its features want to hear.
+        num_rows = self._writer.pace.count_rows(num_frames) + speech.BLOCK + speech.LOOK_AHEAD
+        missing = max(0, num_rows * media.SAMPLES_PER_FRAME - self._num_samples)
+        rows = np.concatenate([rest, self._hear(np.zeros(missing, np.float32))])
+        return self._render(self._writer.write(rows, num_frames=num_frames))
+
+    def _hear(self, sound: np.ndarray) -> np.ndarray:
+        self._num_samples += len(sound)
+        return self._listener.push(sound)
+
+    def _render(self, motions: list[np.ndarray]) -> np.ndarray:
+        resolution = self._animator.resolution
+        frames = [
+            frame
+            for motion in motions
+            for frame in self._animator.render_frames(self._source, motion)
+        ]
+        return np.array(frames, np.uint8).reshape(-1, resolution, resolution, 3)
+
+
+def _resampler(sample_rate: int):
+    """A function `(chunk, last)` to 16 kHz, that does not show where chunks end."""
+    if sample_rate == media.SAMPLE_RATE_HZ:
+        return lambda chunk, last: chunk
+    stream = soxr.ResampleStream(sample_rate, media.SAMPLE_RATE_HZ, 1, dtype="float32")
+    return lambda chunk, last: stream.resample_chunk(chunk, last=last)

@@ -5,6 +5,7 @@ import soxr
 
 from gesture_jax.animator import Animator, Source
 from gesture_jax.data import media, speech
+from gesture_jax.errors import InputError
 from gesture_jax.long_form import MotionWriter
 
 
@@ -26,15 +27,26 @@ class GestureStream:
         self._animator, self._source, self._writer = animator, source, writer
         self._listener = speech.Listener()
         self._resample = _resampler(sample_rate)
-        self._num_samples = 0
+        self._num_samples, self._finished = 0, False
 
     def push(self, chunk: np.ndarray) -> np.ndarray:
-        """Takes speech, [n] float in [-1, 1]; returns the frames ready, [t, r, r, 3] uint8."""
+        """Takes speech, [n] float in [-1, 1]; returns the frames ready, [t, r, r, 3] uint8.
+
+        Raises:
+          InputError: after `finish`.
+        """
+        self._check_open()
         sound = self._resample(np.asarray(chunk, np.float32).ravel(), False)
         return self._render(self._writer.write(self._hear(sound)))
 
     def finish(self) -> np.ndarray:
-        """The frames of the speech that is left, [t, r, r, 3] uint8; ends the stream."""
+        """The frames of the speech that is left, [t, r, r, 3] uint8; ends the stream.
+
+        Raises:
+          InputError: the second time.
+        """
+        self._check_open()
+        self._finished = True
         rest = self._hear(self._resample(np.zeros(0, np.float32), True))
         num_frames = round(self._num_samples / media.SAMPLES_PER_FRAME)
         # Silence, as much as the last window and its features want to hear.
@@ -42,6 +54,10 @@ class GestureStream:
         missing = max(0, num_rows * media.SAMPLES_PER_FRAME - self._num_samples)
         rows = np.concatenate([rest, self._hear(np.zeros(missing, np.float32))])
         return self._render(self._writer.write(rows, num_frames=num_frames))
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise InputError("this stream is finished; start another one with generator.stream")
 
     def _hear(self, sound: np.ndarray) -> np.ndarray:
         self._num_samples += len(sound)

@@ -109,6 +109,9 @@ def test_streams_of_little(generator, portrait):
     assert len(generator.stream(portrait).finish()) == 0
     stream = generator.stream(portrait)
     assert len(stream.push(np.zeros(700))) == 0 and len(stream.finish()) == 1
+    for again in (stream.finish, lambda: stream.push(np.zeros(700))):
+        with pytest.raises(InputError, match="this stream is finished"):
+            again()
 
 
 def test_scales_reach_the_motion(generator, portrait, audio):

@@ -55,7 +55,7 @@ class Bench:
     """The test clips of a stage 2, what was said in them, and what FGD is measured by."""
 
     def __init__(self, workdir: str):
-        """Reads all that `measure` wants, and fits the autoencoder."""
+        """Reads all that rows are made of, and fits the autoencoder."""
         config = checkpoints.read_config(workdir, stage="stage2")
         self.generator = GestureGenerator.load(stage1=config.stage1_workdir, stage2=workdir)
         self._window = config.model.window
@@ -81,6 +81,7 @@ class Bench:
             })  # fmt: skip
         windows = [self._windows(record["motion"], record["speaker"]) for record in train]
         self._autoencoder = fgd.fit_autoencoder(np.concatenate(windows), num_steps=_FIT_STEPS)
+        self._real = Moments.of(self._latents([take["motion"] for take in self.takes]))
 
     def generate(self, *, speech_of: int = 0, seed: int = 0) -> list[np.ndarray]:
         """Motion [t, d] for each test clip, by its own speech or that of the n-th clip after it."""
@@ -95,7 +96,6 @@ class Bench:
         return motions
 
     def rows(self) -> dict[str, dict[str, float]]:
-        """The table: `COLUMNS` of each row."""
         """The table: `COLUMNS` of each row."""
         real = [take["motion"] for take in self.takes]
         random = np.random.default_rng(0)
@@ -136,8 +136,7 @@ class Bench:
 
     def fgd(self, latents: np.ndarray) -> float:
         """Frechet distance of latents [n, 32] to those of the real test windows."""
-        real = self._latents([take["motion"] for take in self.takes])
-        return frechet_distance(Moments.of(real), Moments.of(latents))
+        return frechet_distance(self._real, Moments.of(latents))
 
     def _alignment(self, encoded: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """BAS of each motion with its own clip's sound, and with those of the clips after it."""

@@ -201,7 +201,11 @@ class _Toy:
             "all": np.ones(3, np.float32) * variables["params"],
             "none": value * np.nan,
             "padding_broken": jax.numpy.where(batch["mask"] > 0, 2.0, np.nan),
+            "table": jax.numpy.stack([value, value], axis=1),
         }
+
+    def summarise(self, tables):
+        return {"rows": float(len(tables["table"]))}
 
     def draw_samples(self, variables, batch, key):
         return np.zeros((8, 8, 3), np.uint8)
@@ -214,7 +218,7 @@ def test_examples_without_a_value_are_left_out_of_its_average(tmp_path):
     evaluator.run(1, state, writer, tqdm(disable=True))
     writer.close()
     assert read_metrics(tmp_path) == [
-        {"step": 1, "test/some": 3.0, "test/all": 4.0, "test/padding_broken": 2.0}
+        {"step": 1, "test/some": 3.0, "test/all": 4.0, "test/padding_broken": 2.0, "test/rows": 5.0}
     ]
 
 
@@ -294,6 +298,7 @@ def test_damaged_statistics_are_refused(run1, run2, monkeypatch):
     from gesture_jax import generator
     from gesture_jax.animator import Animator
 
+    animator = Animator.load(run1[0])
     load = checkpoints.load_variables
 
     def damaged(*args):
@@ -303,7 +308,7 @@ def test_damaged_statistics_are_refused(run1, run2, monkeypatch):
 
     monkeypatch.setattr(generator.checkpoints, "load_variables", damaged)
     with pytest.raises(InputError, match="statistics of its training set are damaged"):
-        generator.load_stage2(run2[0], Animator.load(run1[0]))
+        generator.load_stage2(run2[0], animator)
 
 
 def test_the_statistics_travel_in_the_checkpoint(run2):

@@ -184,7 +184,7 @@ def _demo() -> dict:
             # VGG makes a step ten times as long, so it comes at the end, and makes faces sharp.
             "perceptual": 5.0,
             "perceptual_blocks": 3,
-            "perceptual_start": 2400,
+            "perceptual_start": 1800,
             "warp": 0.0,
             "adversarial": 0.0,
         },

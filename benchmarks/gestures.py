@@ -37,6 +37,7 @@ from gesture_jax.data.clips import ClipSource
 from gesture_jax.data.media import FPS
 from gesture_jax.data.motions import MotionSource
 from gesture_jax.generator import GestureGenerator
+from gesture_jax.metrics import beats as beat_metrics
 from gesture_jax.metrics import fgd
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.metrics.frechet import Moments, frechet_distance
@@ -77,7 +78,7 @@ class Bench:
                 "motion": record["motion"],
                 "speaker": record["speaker"],
                 "features": np.concatenate([record["speech"], silence]),
-                "onsets": motion_metrics.audio_onsets(audio),
+                "onsets": beat_metrics.audio_onsets(audio),
             })  # fmt: skip
         windows = [self._windows(record["motion"], record["speaker"]) for record in train]
         self._autoencoder = fgd.fit_autoencoder(np.concatenate(windows), num_steps=_FIT_STEPS)
@@ -121,7 +122,7 @@ class Bench:
             motion_metrics.seam_jerk_ratio(motion, range(hop, len(motion), hop))
             for motion in encoded
         ]
-        beats = [len(motion_metrics.motion_beats(m)) * FPS / len(m) for m in encoded]
+        beats = [len(beat_metrics.motion_beats(m)) * FPS / len(m) for m in encoded]
         pairs = zip(encoded, self._encode_all([t["motion"] for t in self.takes]), strict=True)
         return {
             "FGD": self.fgd(latents),
@@ -140,21 +141,15 @@ class Bench:
 
     def _alignment(self, encoded: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """BAS of each motion with its own clip's sound, and with those of the clips after it."""
-        count = len(encoded)
-        own, other = [], []
-        for index, motion in enumerate(encoded):
-            beats = motion_metrics.motion_beats(motion)
-            scores = [
-                motion_metrics.beat_alignment(beats, self._onsets(index + step, len(motion)))
-                for step in range(min(_OTHER_SOUNDS + 1, count))
-            ]
-            own.append(scores[0])
-            other.append(np.mean(scores[1:]))
-        return np.array(own), np.array(other)
-
-    def _onsets(self, index: int, num_frames: int) -> np.ndarray:
-        onsets = self.takes[index % len(self.takes)]["onsets"]
-        return onsets[onsets < num_frames / FPS]
+        beats = [[beat_metrics.motion_beats(motion)] for motion in encoded]
+        onsets = [take["onsets"] for take in self.takes]
+        lasting = [len(motion) / FPS for motion in encoded]
+        own = [
+            beat_metrics.align("onsets", each, sound, duration_sec=duration)
+            for each, sound, duration in zip(beats, onsets, lasting, strict=True)
+        ]
+        other = beat_metrics.shuffled("onsets", beats, onsets, lasting, num_others=_OTHER_SOUNDS)
+        return np.array(own), other
 
     def _floor(self, motions: list[np.ndarray]) -> float:
         latents = [

@@ -19,6 +19,7 @@ from gesture_jax import train_lib
 VARIANTS = {
     "spaces": {
         "angles, each to unit size (demo)": {},
+        "angles, each to unit size, not relative": {"relative": False},
         "angles, by one factor": {"standardise": False},
         "matrix, each to unit size": {"motion_space": "matrix"},
         "matrix, by one factor": {"motion_space": "matrix", "standardise": False},

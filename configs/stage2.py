@@ -49,7 +49,7 @@ def _paper() -> dict:
         },
         # "angles": three angles a cell, recomposed to rotations; "matrix": nine entries a cell.
         "motion_space": "angles",
-        # Whether windows are relative to the frame before them, or to the mean of all frames.
+        # Whether motion is relative to the portrait's pose, or to the mean of all frames.
         "relative": True,
         # Whether each of its values is brought to unit size, or all by one factor.
         "standardise": True,
@@ -82,6 +82,8 @@ def _paper() -> dict:
             "speech_dropout": 0.25,
             # How often only the speech up to some frame is heard, as in a stream.
             "future_dropout": 0.25,
+            # Most that the frames before a window are moved off, in standard deviations.
+            "prior_noise": 0.5,
             # 1: all diffusion times alike; more: rather late ones, which teach to listen.
             "time_power": 1.0,
         },
@@ -143,6 +145,7 @@ def _demo() -> dict:
         "loss": {"velocity": 16.0, "speech_dropout": 0.1, "time_power": 8.0},
         # Fewer steps come nearer to real motion, docs/stage2.md; and are faster.
         "sampler": {"num_steps": 4},
+        "fgd_steps": 300,
         "optim": {"learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.995},
     }
 

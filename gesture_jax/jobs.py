@@ -3,23 +3,20 @@
 import itertools
 import os
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 from tqdm import tqdm
 
-from gesture_jax.animator import Animator, Source
+from gesture_jax.animator import Animator
 from gesture_jax.data import images, media
-from gesture_jax.data.files import write_beside
 from gesture_jax.data.framing import Crop
+from gesture_jax.data.motion_files import read_motion, write_motion
 from gesture_jax.errors import InputError
 from gesture_jax.generator import METADATA, GestureGenerator, count_frames
 from gesture_jax.manifest import Request
 
 _SHEET_PICTURES = 16
-# Bytes, at most, of what stands before the numbers in an .npy.
-_NPY_HEADER = 1024
 
 
 def write_requests(
@@ -65,8 +62,8 @@ def _write_request(
     audio = media.read_audio(request.audio)
     num_frames = count_frames(audio, name=request.audio)
     if request.motion:
-        saved = _read_motion(request.motion, dim=animator.model.motion_dim, num_frames=num_frames)
-        windows = iter([saved])
+        shape = num_frames, animator.model.motion_dim
+        windows = iter([read_motion(request.motion, shape=shape)])
     else:
         windows = generator.motion_windows(
             source, audio, seed=request.seed, speaker=request.speaker
@@ -87,7 +84,7 @@ def _write_request(
     if request.sheet:
         images.write_image(request.sheet, sheet.draw())
     if request.save_motion:
-        _write_motion(request.save_motion, np.concatenate(kept), source)
+        write_motion(request.save_motion, np.concatenate(kept), source.image)
 
 
 def animate(
@@ -151,25 +148,3 @@ class _Sheet:
     def draw(self) -> np.ndarray:
         half = -(-len(self._frames) // 2)
         return images.contact_sheet([self._frames[:half], self._frames[half:]])
-
-
-def _read_motion(path: str, *, dim: int, num_frames: int) -> np.ndarray:
-    """Motion features that `--save_motion` wrote: as many, and as long, as wanted."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            fits = archive.getinfo("motion.npy").file_size <= 4 * num_frames * dim + _NPY_HEADER
-        with np.load(path, allow_pickle=False) as saved:
-            motion = saved["motion"] if fits else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        raise InputError(f"{path}: cannot be read; an .npz of --save_motion is wanted") from None
-    if motion is None or motion.shape != (num_frames, dim) or motion.dtype != np.float32:
-        raise InputError(
-            f"{path}: does not hold the {num_frames} frames of {dim} numbers that this speech and "
-            "this stage 1 want; give those that it was made with"
-        )
-    return motion
-
-
-def _write_motion(path: str, motion: np.ndarray, source: Source) -> None:
-    with write_beside(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, motion=motion, portrait=source.image, fps=media.FPS)

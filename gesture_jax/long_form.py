@@ -70,10 +70,12 @@ class Heading:
     """What a window leaves to the next, as vectors of the motion space.
 
     Attributes:
+      portrait: [d], where the clip began.
       prior: [p, d], its last frames that are kept.
       ahead: [blend, d], its frames after these.
     """
 
+    portrait: jax.Array
     prior: jax.Array
     ahead: jax.Array
 
@@ -104,7 +106,7 @@ class LongForm:
         """At the portrait's own motion feature, [d of stage 1], held."""
         own = self._space.from_feature(jnp.asarray(own))
         hold = lambda count: jnp.repeat(own[None], count, axis=0)
-        return Heading(hold(self._model.num_prior), hold(self.pace.blend))
+        return Heading(own, hold(self._model.num_prior), hold(self.pace.blend))
 
     def step(
         self,
@@ -210,22 +212,22 @@ def _next_window(model, space, process, pace, sampling, variables, key, heading,
         model,
         variables["params"],
         key,
-        space.standardise(heading.prior, statistics)[None],
+        space.encode_prior(heading.prior, heading.portrait, statistics)[None],
         hide_future(speech, jnp.array([pace.hop + pace.look_ahead])),
         process=process,
         sampling=sampling,
         speaker=None if speaker is None else jnp.array([speaker]),
         num_candidates=pace.candidates,
     )
-    candidates = space.decode(windows, heading.prior[-1], statistics)
+    candidates = space.decode(windows, heading.portrait, statistics)
     best = candidates[0]
     if pace.blend:
-        costs = seam_cost(candidates, heading, scale=statistics["change_std"])
+        costs = seam_cost(candidates, heading, scale=statistics["pose_std"])
         best = candidates[jnp.argmin(costs)]
     window = _fade(heading.ahead, best)
     prior = window[pace.hop - model.num_prior : pace.hop]
     ahead = window[pace.hop : pace.hop + pace.blend]
-    return space.to_feature(window[: pace.hop]), Heading(prior, ahead)
+    return space.to_feature(window[: pace.hop]), heading.replace(prior=prior, ahead=ahead)
 
 
 def seam_cost(

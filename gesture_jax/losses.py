@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from gesture_jax.array_types import FeatureMap, Image
 from gesture_jax.models import vgg
+from gesture_jax.models.alexnet import AlexNet
+from gesture_jax.models.lpips import lpips_distance
 from gesture_jax.ops import image as image_ops
 
 
@@ -100,9 +102,39 @@ def see(variables: Mapping[str, Any], image: Image, *, num_blocks: int = 5) -> l
 
 
 def st_lpips(variables: Mapping[str, Any], image: Image, target: Image) -> jax.Array:
-    """`vgg.st_lpips` of pictures [b, h, w, 3] in [0, 1], by `pretrained.load_vgg16`: [b]."""
+    """ST-LPIPS of pictures [b, h, w, 3] in [0, 1], by `pretrained.load_vgg16`: [b]."""
+    (distance,) = lpips(variables, image, target)
+    return distance
+
+
+def lpips(
+    variables: Mapping[str, Any],
+    image: Image,
+    target: Image,
+    *,
+    masks: Sequence[FeatureMap | None] = (None,),
+) -> list[jax.Array]:
+    """`lpips_distance` of pictures, once for each mask.
+
+    Args:
+      variables: of `pretrained.load_lpips` for LPIPS, of `load_vgg16` for ST-LPIPS.
+      image: [b, h, w, 3] in [0, 1], as large as the network wants.
+      target: the same.
+      masks: [b, h, w, 1] each, 1 where a difference counts; None is everywhere.
+
+    Returns:
+      [b] for each mask; NaN where it is empty.
+    """
     heads = [variables["heads"][name] for name in sorted(variables["heads"])]
-    return vgg.st_lpips(see(variables, image), see(variables, target), heads)
+    ours, theirs = (_features(variables, picture) for picture in (image, target))
+    return [lpips_distance(ours, theirs, heads, mask) for mask in masks]
+
+
+def _features(variables: Mapping[str, Any], image: Image) -> list[jax.Array]:
+    # The convolutions of VGG's blocks have two numbers each.
+    if "conv1" in variables["params"]:
+        return AlexNet().apply({"params": variables["params"]}, image)
+    return see(variables, image)
 
 
 def hinge_discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:

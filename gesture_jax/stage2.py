@@ -27,7 +27,7 @@ from gesture_jax.models.motion_space import (
 
 
 class Stage2:
-    """See `train_lib.Task`. Batches: `motion` [b, t, d], `prior` [b, p, d], `speech` [b, t, a]."""
+    """See `train_lib.Task`. Batches are those of `pipeline.motion_windows`."""
 
     def __init__(self, config: ConfigDict, workdir: str):
         """Finds the motion features, or extracts them where the preset says so.
@@ -60,7 +60,6 @@ class Stage2:
         self._statistics = gather_statistics(
             (self.space.from_feature(record["motion"]) for record in self._train),
             (record["speech"] for record in self._train),
-            window=config.model.window,
             standardise=config.standardise,
         )
         self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
@@ -99,10 +98,13 @@ class Stage2:
         windows = []
         for record in self._train:
             vectors = np.asarray(self.space.from_feature(record["motion"]))
-            cut = fgd.cut_windows(vectors, window=length + 1, stride=stride)
-            windows.append(self.space.encode(cut[:, 1:], cut[:, 0], self._statistics))
+            cut = fgd.cut_windows(vectors, window=length, stride=stride)
+            windows.append(self.space.encode(cut, vectors[:1], self._statistics))
         return fgd.fit_autoencoder(
-            np.concatenate(windows), seed=self._config.seed, num_steps=self._config.fgd_steps
+            np.concatenate(windows),
+            seed=self._config.seed,
+            num_steps=self._config.fgd_steps,
+            progress=True,
         )
 
     def init(self, key: jax.Array):
@@ -111,10 +113,12 @@ class Stage2:
 
     def _standardise(self, model_state, batch):
         statistics = model_state["statistics"]
-        motion, prior = (self.space.from_feature(batch[name]) for name in ("motion", "prior"))
+        motion, prior, portrait = (
+            self.space.from_feature(batch[name]) for name in ("motion", "prior", "portrait")
+        )
         return (
-            self.space.encode(motion, prior[:, -1], statistics),
-            self.space.standardise(prior, statistics),
+            self.space.encode(motion, portrait, statistics),
+            self.space.encode_prior(prior, portrait, statistics),
             standardise_speech(batch["speech"], statistics),
         )
 
@@ -122,7 +126,7 @@ class Stage2:
         """Position, velocity and acceleration of the denoised window."""
         del frozen, step
         weights = self._config.loss
-        key_time, key_noise, key_drop, key_future, key_dropout = jax.random.split(key, 5)
+        key_time, key_noise, key_drop, key_future, key_past, key_dropout = jax.random.split(key, 6)
         motion, prior, speech = self._standardise(model_state, batch)
         count = len(motion)
         time = self.process.draw_times(key_time, count, power=weights.time_power)
@@ -131,7 +135,7 @@ class Stage2:
             {"params": params},
             self.process.add_noise(motion, noise, time),
             time,
-            prior,
+            self._blur_past(key_past, prior),
             hide_future(speech, self._draw_heard(key_future, count)),
             speaker=batch["speaker"],
             drop=jax.random.bernoulli(key_drop, weights.speech_dropout, (count,)),
@@ -146,6 +150,19 @@ class Stage2:
             acceleration=weights.acceleration,
         )
         return loss, (metrics, model_state)
+
+    def _blur_past(self, key: jax.Array, prior: jax.Array) -> jax.Array:
+        """Moves the frames before a window off, all by the same noise of some size.
+
+        What was generated is never quite what is real; a network that trusts it adds its errors up
+        from window to window, until pictures fall apart.
+        """
+        key_size, key_noise = jax.random.split(key)
+        count, _, dim = prior.shape
+        size = jax.random.uniform(key_size, (count, 1, 1), maxval=self._config.loss.prior_noise)
+        offset = size * jax.random.normal(key_noise, (count, 1, dim))
+        # Not the portrait, which is real.
+        return prior.at[:, int(self.model.portrait) :].add(offset)
 
     def _draw_heard(self, key: jax.Array, count: int) -> jax.Array:
         """How many frames of speech are heard: mostly all, else as in a stream; [count]."""
@@ -179,9 +196,11 @@ class Stage2:
 
     def _hold(self, batch, statistics):
         """Windows that stay at the frame before them."""
-        last = self.space.from_feature(batch["prior"][:, -1])
+        last, portrait = (
+            self.space.from_feature(frame) for frame in (batch["prior"][:, -1], batch["portrait"])
+        )
         held = jnp.repeat(last[:, None], batch["motion"].shape[1], axis=1)
-        return self.space.encode(held, last, statistics)
+        return self.space.encode(held, portrait, statistics)
 
     def summarise(self, latents: dict[str, np.ndarray]) -> dict[str, float]:
         """FGD of generated windows and of controls, from [n, 32] of each kind."""
@@ -216,8 +235,8 @@ class Stage2:
         _, prior, speech = self._standardise(variables, batch)
         conditions = prior[:1], speech[:1], batch["speaker"][:1]
         sampled = jax.jit(self._sample)(variables, key, *conditions)
-        last = self.space.from_feature(batch["prior"][0, -1])
-        vectors = self.space.decode(sampled[0], last, variables["statistics"])
+        pose = self.space.from_feature(batch["portrait"][0])
+        vectors = self.space.decode(sampled[0], pose, variables["statistics"])
         generated = self.space.to_feature(vectors)
         rows = [
             animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)
@@ -241,6 +260,7 @@ def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
         motion_dim=space.dim,
         speech_dim=config.speech_dim,
         num_speakers=len(config.speakers),
+        portrait=config.relative,
         **config.model,
     )
     return space, model
@@ -276,7 +296,7 @@ def abstract_variables(config: ConfigDict) -> dict:
     statistics = Statistics(
         motion_mean=motion,
         motion_std=motion,
-        change_std=motion,
+        pose_std=motion,
         speech_mean=speech,
         speech_std=speech,
     )

@@ -113,6 +113,16 @@ def vgg19_table() -> Table:
     return table
 
 
+def lpips_table() -> Table:
+    """The arrays of torchvision's AlexNet up to relu5 and of LPIPS's `heads`, for `AlexNet`."""
+    table: Table = {}
+    for block, layer in enumerate((0, 3, 6, 8, 10), start=1):
+        table |= _conv(f"features.{layer}", f"conv{block}")
+        head = Target("heads", (f"block{block}",), np.ravel)
+        table[f"lin{block - 1}.model.1.weight"] = (head,)
+    return table
+
+
 def wavlm_table(num_layers: int = 24, *, conv_bias: bool = False) -> Table:
     """The arrays of transformers' `WavLMModel`, Large structure, for `WavLM`; 487 of Large."""
     table: Table = {}

@@ -245,12 +245,12 @@ _ANIMATE = "animate --stage1=runs/stage1 --out=new.mp4 "
         (
             "generate --image=portrait.png --audio=speech.wav --stage1=runs/stage1 --out=new.mp4 "
             "--motion=portrait.png",
-            "portrait.png: cannot be read; an .npz of --save_motion is wanted",
+            "portrait.png: cannot be read; an .npz that holds 'motion' is wanted",
         ),
         (
             "generate --image=portrait.png --audio=driving.mp4 --stage1=runs/stage1 --out=new.mp4 "
             "--motion=calm.npz",
-            "calm.npz: does not hold the 6 frames of 147 numbers",
+            "calm.npz: motion has another size than is wanted, which is 6 frames of 147 numbers",
         ),
         (
             _GENERATE + "--image=portrait.png --audio=speech.wav --speaker=eve",

@@ -254,7 +254,7 @@ def _windows(counted, split="train", **options):
 
 
 def test_windows_and_their_past(counted):
-    starts = set()
+    starts, portraits = set(), set()
     iterator = iter(_windows(counted, train=True))
     for batch in (next(iterator) for _ in range(9)):  # 4 + 5 windows, twice.
         np.testing.assert_array_equal(batch["motion"][..., 0], batch["speech"][..., 0])
@@ -265,6 +265,11 @@ def test_windows_and_their_past(counted):
             expected = start - frame + np.maximum(np.arange(frame - 3, frame), 0)
             np.testing.assert_array_equal(prior[:, 0], expected)
             starts.add(float(start))
+        np.testing.assert_array_equal(
+            batch["portrait"][:, 0] // 1000, batch["motion"][:, 0, 0] // 1000
+        )
+        portraits |= set(batch["portrait"][:, 0].tolist())
+    assert len(portraits) > 5  # Any frame of the window's clip.
     assert starts == {0, 5, 10, 15, 1000, 1005, 1010, 1015, 1020}
 
 

@@ -140,3 +140,27 @@ def test_windows_are_cut_every_stride():
     assert fgd.cut_windows(motion, window=10, stride=3).shape == (1, 10, 2)
     assert fgd.cut_windows(motion, window=11, stride=3).shape == (0, 11, 2)
     assert fgd.cut_windows(motion[:0], window=4, stride=3).shape == (0, 4, 2)
+
+
+def test_a_kept_autoencoder_is_the_same_one(variables, real, tmp_path):
+    path = tmp_path / "fgd.npz"
+    fgd.write_autoencoder(path, variables)
+    again = fgd.read_autoencoder(path)
+    assert fgd.hash_autoencoder(again) == fgd.hash_autoencoder(variables)
+    found = fgd.encode_windows(again, real[:5])
+    np.testing.assert_array_equal(found, fgd.encode_windows(variables, real[:5]))
+
+
+def test_other_files_are_no_autoencoders(variables, tmp_path):
+    path = tmp_path / "fgd.npz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(InputError, match="is no fitted autoencoder"):
+        fgd.read_autoencoder(path)
+    np.savez(path, motion=np.zeros(3, object), allow_pickle=True)
+    with pytest.raises(InputError, match="is no fitted autoencoder"):
+        fgd.read_autoencoder(path)
+    broken = jax.tree.map(lambda x: x, variables)
+    broken["params"]["encoder"]["mu"]["kernel"] = np.zeros((32, 31), np.float32)
+    fgd.write_autoencoder(path, broken)
+    with pytest.raises(InputError, match="of another version"):
+        fgd.read_autoencoder(path)

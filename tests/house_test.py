@@ -18,8 +18,9 @@ _FLOORS = [
     {
         "data", "metrics", "losses", "checkpoints", "pretrained",
         "torch_names", "torch_checkpoint", "torch_weights", "safetensors", "wavlm_weights",
+        "array_pickle",
     },
-    {"stage1", "stage2", "animator", "generator", "stream", "long_form", "control"},
+    {"evaluation", "stage1", "stage2", "animator", "generator", "stream", "long_form", "control"},
     {"train_lib", "jobs"},
     {
         "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",

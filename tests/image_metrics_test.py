@@ -113,3 +113,18 @@ def test_boxes_unite_and_empty_ones_cover_nothing():
     beyond = np.array([[-5.0, -5.0, 99.0, 99.0]], np.float32)
     assert image_ops.box_mask(beyond, height=4, width=4).all()
     assert not image_ops.box_mask(np.array([[3.0, 0, 1.0, 4]]), height=4, width=4).any()
+
+
+def test_masked_ssim_is_the_mean_of_the_map_where_the_mask_is():
+    one, other = _pictures()["noisy"]
+    one, other = one.astype(np.float32), other.astype(np.float32)
+    _, full = structural_similarity(
+        one.astype(np.float64), other.astype(np.float64), gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, data_range=1.0, channel_axis=-1, full=True,
+    )  # fmt: skip
+    mask = np.zeros((40, 33, 1), np.float32)
+    mask[12:20, 9:21] = 1
+    found = metrics.ssim(one, other, mask)
+    assert float(found) == pytest.approx(full[12:20, 9:21].mean(), abs=1e-6)
+    # Outside of where the window fits nothing counts.
+    assert np.isnan(metrics.ssim(one, other, np.zeros_like(mask)))

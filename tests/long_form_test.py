@@ -25,7 +25,7 @@ _SAMPLING = Sampling(make_sampler("ddim", num_steps=3))
 @pytest.fixture(scope="module")
 def variables():
     params = _MODEL.init_variables(jax.random.key(0))["params"]
-    sizes = {"motion": _FEATURE, "change": _FEATURE, "speech": 4}
+    sizes = {"motion": _FEATURE, "pose": _FEATURE, "speech": 4}
     statistics = {f"{name}_mean": jnp.zeros(dim) for name, dim in sizes.items()}
     statistics |= {f"{name}_std": jnp.ones(dim) for name, dim in sizes.items()}
     return {"params": params, "statistics": statistics}
@@ -42,7 +42,7 @@ def _speech(length, seed=0):
 
 def test_the_candidate_that_goes_on_costs_least():
     line = np.arange(8, dtype=np.float32)[:, None]  # One feature, one a frame.
-    heading = Heading(prior=line[:3], ahead=line[3:6])
+    heading = Heading(portrait=line[0], prior=line[:3], ahead=line[3:6])
     candidates = np.stack([line[3:7], line[3:7] + 2, line[3:7] * 0 + 3, line[3:7][::-1]])
     cost = np.asarray(seam_cost(candidates, heading))
     # Positions off by 0; 2, 2, 2; 0, 1, 2; 3, 1, 1. Velocities by 0; 2, 0, 0; 0, 1, 1; 3, 2, 2.

@@ -10,6 +10,7 @@ import scipy.ndimage
 from gesture_jax import pretrained, torch_names
 from gesture_jax.errors import InputError
 from gesture_jax.models import vgg
+from gesture_jax.models.lpips import lpips_distance
 from gesture_jax.models.vgg import VGG, VGG16, VGG19
 from tests import torch_file
 
@@ -27,7 +28,7 @@ def distance(weights):
     """ST-LPIPS of two pictures [h, w, 3] in [0, 1]."""
     see = jax.jit(lambda image: VGG().apply({"params": weights["params"]}, image))
     heads = [weights["heads"][f"block{block}"] for block in range(1, 6)]
-    return lambda one, other: float(vgg.st_lpips(see(one[None]), see(other[None]), heads)[0])
+    return lambda one, other: float(lpips_distance(see(one[None]), see(other[None]), heads)[0])
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +89,12 @@ def test_blur_pool_by_scipy():
 def test_the_distance_of_two_pixels_by_hand():
     one, other = jnp.array([[[[3.0, 4.0]]]]), jnp.array([[[[1.0, 0.0]]]])
     # Unit vectors (0.6, 0.8) and (1, 0): squares of the difference 0.16 and 0.64.
-    value = vgg.st_lpips([one], [other], [jnp.array([1.0, 2.0])])
+    value = lpips_distance([one], [other], [jnp.array([1.0, 2.0])])
     np.testing.assert_allclose(value, [0.16 + 2 * 0.64], rtol=1e-6)
 
 
 def test_gradients_are_finite_where_nothing_is_active():
-    loss = lambda x: vgg.st_lpips([x], [jnp.ones((1, 2, 2, 3))], [jnp.ones(3)]).sum()
+    loss = lambda x: lpips_distance([x], [jnp.ones((1, 2, 2, 3))], [jnp.ones(3)]).sum()
     assert np.isfinite(jax.grad(loss)(jnp.zeros((1, 2, 2, 3)))).all()
 
 

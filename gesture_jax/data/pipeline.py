@@ -168,8 +168,9 @@ def motion_windows(
       num_workers: processes that read; 0 is a thread of this one.
 
     Returns:
-      Batches of `motion` [b, window, d], `prior` [b, p, d], which ends right before the window, and
-      `speech` [b, window, a], float32, `speaker` [b] int32; and `mask` in a test pass.
+      Batches of `motion` [b, window, d], `prior` [b, p, d], which ends right before the window,
+      `portrait` [b, d], another frame of the clip, drawn anew each time, or its first one in a test
+      pass, and `speech` [b, window, a], float32, `speaker` [b] int32; and `mask` in a test pass.
 
     Raises:
       InputError: where every clip is shorter than the window.
@@ -188,20 +189,22 @@ def motion_windows(
     read = _Motions(source).read
     numbers = {speaker: number for number, speaker in enumerate(speakers)}
 
-    def cut(index: int) -> Example:
+    def cut(index: int, random: np.random.Generator | None = None) -> Example:
         clip, start = starts[index]
         record = read(clip)
+        portrait = 0 if random is None else random.integers(len(record["motion"]))
         before = np.maximum(np.arange(start - num_prior, start), 0)
         span = slice(start, start + window)
         return {
             "motion": record["motion"][span],
             "prior": record["motion"][before],
+            "portrait": record["motion"][portrait],
             "speech": record["speech"][span],
             "speaker": np.int32(numbers[record["speaker"]] if numbers else 0),
         }
 
     if train:
-        stream = _train_stream(len(starts), seed).map(cut)
+        stream = _train_stream(len(starts), seed).random_map(cut)
     else:
         stream = _test_stream(len(starts), batch_size, shard, cut)
     return Batches(_batches(stream, batch_size, shard), num_workers)

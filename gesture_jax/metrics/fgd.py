@@ -6,8 +6,12 @@ data and the seed that it was fitted with. Beside a value belong that of two hal
 windows, the least that can be hoped for, and that of a control such as motion at rest.
 """
 
+import hashlib
+import os
+import zipfile
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +19,7 @@ import optax
 from tqdm import tqdm
 
 from gesture_jax.array_types import Motion, MotionSequence
+from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
 from gesture_jax.metrics.frechet import Moments, frechet_distance
 from gesture_jax.models.motion_autoencoder import (
@@ -134,6 +139,51 @@ def fgd(
     """
     both = (real_windows, generated_windows)
     return frechet_distance(*(Moments.of(encode_windows(variables, each)) for each in both))
+
+
+def write_autoencoder(path: str | os.PathLike, variables: Variables) -> None:
+    """Keeps a fitted autoencoder, an .npz, for values that can be compared with today's.
+
+    Raises:
+      InputError: where the place cannot be written.
+    """
+    with write_beside(path) as beside, beside.open("wb") as file:
+        np.savez(file, **_flatten(variables))
+
+
+def read_autoencoder(path: str | os.PathLike) -> Variables:
+    """What `write_autoencoder` wrote; nothing is unpickled.
+
+    Raises:
+      InputError: where it cannot be read, or is something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            flat = {name: saved[name] for name in saved.files}
+        shape = flat["statistics/mean"].shape
+        length = len(flat["params/decoder/frames/bias"]) // FRAME_CHANNELS
+        expected = jax.eval_shape(_init, jax.random.key(0), np.zeros((2, length, *shape), "f4"))
+    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, EOFError):
+        raise InputError(
+            f"{path}: is no fitted autoencoder; give one that evaluate wrote"
+        ) from None
+    wanted = {name: leaf.shape for name, leaf in _flatten(expected).items()}
+    wanted |= {f"statistics/{name}": shape for name in ("mean", "std")}
+    if {name: array.shape for name, array in flat.items()} != wanted:
+        raise InputError(f"{path}: is an autoencoder of another version; fit one again")
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def hash_autoencoder(variables: Variables) -> str:
+    """The SHA-256 of all its numbers, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, array in sorted(_flatten(variables).items()):
+        digest.update(name.encode() + np.asarray(array, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def _flatten(variables: Variables) -> dict[str, jax.Array]:
+    return flax.traverse_util.flatten_dict(variables, sep="/")
 
 
 _encode = jax.jit(latent)

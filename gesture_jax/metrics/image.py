@@ -33,7 +33,7 @@ def psnr(image: Image, target: Image, mask: FeatureMap | None = None) -> jax.Arr
     return jnp.where(count > 0, -10.0 * jnp.log10(jnp.maximum(mse, 1e-10)), jnp.nan)
 
 
-def ssim(image: Image, target: Image) -> jax.Array:
+def ssim(image: Image, target: Image, mask: FeatureMap | None = None) -> jax.Array:
     """Structural similarity (Wang et al. 2004), one value a picture; 1 for equal ones.
 
     With the authors' Gaussian window of 11 pixels, where it lies inside the picture; of each
@@ -42,9 +42,10 @@ def ssim(image: Image, target: Image) -> jax.Array:
     Args:
       image: [*b, h, w, 3] in [0, 1], 11 pixels or more a side.
       target: the same.
+      mask: [*b, h, w, 1], 1 where the window's centre counts, else 0; all count without it.
 
     Returns:
-      [*b].
+      [*b]; NaN where no window's centre counts.
 
     Raises:
       ValueError: for smaller pictures.
@@ -54,7 +55,14 @@ def ssim(image: Image, target: Image) -> jax.Array:
     mean_x, mean_y, variance_x, variance_y, covariance = _moments(image, target)
     brightness = (2 * mean_x * mean_y + _C1) / (mean_x * mean_x + mean_y * mean_y + _C1)
     structure = (2 * covariance + _C2) / (variance_x + variance_y + _C2)
-    return (brightness * structure).mean(axis=(-3, -2, -1))
+    similarity = (brightness * structure).mean(axis=-1, keepdims=True)
+    if mask is None:
+        return similarity.mean(axis=(-3, -2, -1))
+    border = _WINDOW_PX // 2
+    weights = mask[..., border:-border, border:-border, :]
+    count = weights.sum(axis=(-3, -2, -1))
+    total = (similarity * weights).sum(axis=(-3, -2, -1))
+    return jnp.where(count > 0, total / jnp.maximum(count, 1.0), jnp.nan)
 
 
 def _moments(x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:

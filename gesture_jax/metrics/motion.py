@@ -1,28 +1,15 @@
-"""Measures of motion that need no joints: its speed, variety, beats and seams.
-
-Frame i is shown at i / 25 s.
-"""
+"""Measures of motion that need no joints: its speed, variety and seams."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import librosa
 import numpy as np
-import scipy.signal
 
-from gesture_jax.array_types import Audio, MotionSequence
-from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ
+from gesture_jax.array_types import MotionSequence
 from gesture_jax.errors import InputError
 
 _SMOOTHING_FRAMES = 2.0
-# Of the mean speed; what a minimum must lie below its neighbours, more than float32 rounds.
-_MIN_DEPTH = 1e-5
-# At 512 samples, 32 ms, librosa's comparison with the 30 ms before compares with nothing, and each
-# frame of a rise is an onset.
-_ONSET_HOP = 256
-# librosa analyses as many samples at once.
-_SHORTEST_SAMPLES = 2048
 
 
 def speed(motion: MotionSequence) -> jax.Array:
@@ -103,67 +90,23 @@ def diversity(features: np.ndarray, *, num_pairs: int = 500, seed: int = 0) -> f
     return float(np.abs(features[first] - features[second]).sum(axis=1).mean())
 
 
-def motion_beats(motion: MotionSequence) -> np.ndarray:
-    """When a motion slows down between two strokes: strict local minima of its `speed`.
+def l1_diversity(clips: Sequence[MotionSequence]) -> float:
+    """How far poses are from their clip's mean pose (L1div of BEAT and EMAGE, Liu et al. 2022).
 
-    As in Bailando and EDGE, whose Gaussian of 5 frames at 60 a second is the 80 ms of `speed`. The
-    first and last value are no minima, nor are equal ones. Speed i is the change from frame i to
-    frame i + 1, hence that of the moment between them, (i + 0.5) / 25 s.
-
-    Args:
-      motion: [t, d] at 25 frames a second, features of comparable scale.
-
-    Returns:
-      [beats] in seconds, ascending; empty for motion at rest.
-    """
-    if len(motion) < 2:
-        return np.zeros(0)
-    curve = np.asarray(speed(motion))
-    minima, _ = scipy.signal.find_peaks(-curve, threshold=_MIN_DEPTH * curve.mean())
-    return (minima + 0.5) / FPS
-
-
-def audio_onsets(audio: Audio) -> np.ndarray:
-    """When syllables and other sounds begin, by librosa's detector at steps of 16 ms.
+    Mean over all frames of the L1 distance, summed over the features, to the mean of their clip;
+    hence it grows with the number of features, and a clip counts by its length. As with
+    `diversity`, more is not better: compare with the value of real motion.
 
     Args:
-      audio: [n] float32, mono, 16 kHz.
+      clips: [t, d] each, t of any length.
 
-    Returns:
-      [onsets] in seconds, ascending; empty for silence.
+    Raises:
+      InputError: where there is no frame.
     """
-    sound = librosa.util.fix_length(
-        np.asarray(audio, np.float32), size=max(len(audio), _SHORTEST_SAMPLES)
-    )
-    return librosa.onset.onset_detect(
-        y=sound, sr=SAMPLE_RATE_HZ, hop_length=_ONSET_HOP, units="time"
-    )
-
-
-def beat_alignment(
-    motion_beats_sec: np.ndarray, audio_beats_sec: np.ndarray, *, sigma_sec: float = 0.1
-) -> float:
-    """How close to each beat of the sound a beat of the motion is, in [0, 1].
-
-    Mean over the audio beats a of exp(-min_b (a - b)^2 / (2 sigma^2)), b the motion beats. Many
-    motion beats raise it, jitter's included: report their number a second beside it, the value of
-    the real motion and that with the sound of another clip.
-
-    Args:
-      motion_beats_sec: [m], in any order.
-      audio_beats_sec: [a].
-      sigma_sec: a beat this far off counts 0.61, one twice as far 0.14.
-
-    Returns:
-      0 for no motion beats; NaN for no audio beats, which a mean over clips leaves out and counts.
-    """
-    motion_beats_sec, audio_beats_sec = np.asarray(motion_beats_sec), np.asarray(audio_beats_sec)
-    if not len(audio_beats_sec):
-        return float("nan")
-    if not len(motion_beats_sec):
-        return 0.0
-    gap_sec = np.abs(audio_beats_sec[:, None] - motion_beats_sec).min(axis=1)
-    return float(np.exp(-0.5 * np.square(gap_sec / sigma_sec)).mean())
+    clips = [np.asarray(clip, np.float64) for clip in clips if len(clip)]
+    if not clips:
+        raise InputError("L1 diversity wants a clip of one frame or more")
+    return float(np.concatenate([np.abs(clip - clip.mean(axis=0)) for clip in clips]).sum(1).mean())
 
 
 def seam_jerk_ratio(motion: MotionSequence, borders: Sequence[int]) -> float:

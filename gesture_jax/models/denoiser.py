@@ -144,7 +144,8 @@ class MotionDenoiser(nn.Module):
     Attributes:
       motion_dim: d, length of a motion vector.
       speech_dim: a, speech features a frame.
-      num_prior: p, frames before the window that are given; 1 is S2G-MDDiffusion's.
+      num_prior: frames before the window that are given; 1 is S2G-MDDiffusion's.
+      portrait: whether the portrait's pose is given before these.
       window: t, frames.
       latent: width of all tokens.
       feedforward: inner width of the feed-forward parts.
@@ -159,6 +160,7 @@ class MotionDenoiser(nn.Module):
     motion_dim: int
     speech_dim: int = 35
     num_prior: int = 5
+    portrait: bool = False
     window: int = 80
     latent: int = 512
     feedforward: int = 1024
@@ -211,7 +213,8 @@ class MotionDenoiser(nn.Module):
         Args:
           noisy: [b, t, d], x_t.
           time: [b] diffusion times.
-          prior: [b, p, d], the frames right before the window.
+          prior: [b, p, d], the frames right before the window; of them the first, where `portrait`,
+            is the portrait's pose.
           speech: [b, t, a].
           speaker: [b] int, who moves; wanted where `num_speakers` is not 0, and never dropped.
           drop: [b] bool; where true, the speech is replaced by the learned null.
@@ -266,7 +269,7 @@ class MotionDenoiser(nn.Module):
         time_tokens = self.time_tokens(wave).reshape(-1, _NUM_TIME_TOKENS, self.latent)
         memory = self.memory_norm(jnp.concatenate([speech.tokens, time_tokens], axis=-2))
         condition = self.time_hidden(wave) + speech.hidden
-        # Every frame sees all prior frames, the most recent one last.
+        # Every frame sees all prior ones, the most recent one last.
         prior = prior.reshape(len(prior), 1, -1)
         prior = jnp.broadcast_to(prior, (*noisy.shape[:2], prior.shape[-1]))
         x = self.motion_in(jnp.concatenate([noisy, prior], axis=-1))
@@ -280,7 +283,7 @@ class MotionDenoiser(nn.Module):
             key,
             jnp.zeros((1, self.window, self.motion_dim)),
             jnp.zeros((1,), jnp.int32),
-            jnp.zeros((1, self.num_prior, self.motion_dim)),
+            jnp.zeros((1, self.portrait + self.num_prior, self.motion_dim)),
             jnp.zeros((1, self.window, self.speech_dim)),
             speaker=jnp.zeros((1,), jnp.int32),
         )

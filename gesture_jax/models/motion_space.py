@@ -5,8 +5,9 @@ space `angles` the diffusion sees those three, and what it makes is recomposed t
 `matrix` keeps the nine, for features of the released network. Either is a *vector* here.
 
 Vectors of different people at rest are further apart than those of one person's poses, so that
-noise of the size of all vectors drowns what people do. A window is therefore seen relative to the
-frame before it. All is brought to unit size by statistics of the training set, which travel in the
+noise of the size of all vectors drowns what people do. Motion is therefore seen relative to the
+portrait's pose; were it relative to the frame before a window, errors would add up from window to
+window. All is brought to unit size by statistics of the training set, which travel in the
 checkpoint.
 """
 
@@ -29,13 +30,13 @@ _SMALLEST_STD = 0.25
 class Statistics(TypedDict):
     """Of the training set, a value a feature, float32.
 
-    `motion_*` are of single vectors, `change_std` is the root mean square of what a window's
-    vectors are away from the frame before it, `speech_*` are of speech features.
+    `motion_*` are of single vectors, `pose_std` is the root mean square of what two vectors of one
+    clip are apart, `speech_*` are of speech features.
     """
 
     motion_mean: jax.Array
     motion_std: jax.Array
-    change_std: jax.Array
+    pose_std: jax.Array
     speech_mean: jax.Array
     speech_std: jax.Array
 
@@ -47,7 +48,7 @@ class MotionSpace:
     Attributes:
       name: "angles" or "matrix".
       feature_dim: length of stage 1's feature, 9 g^2 + 3.
-      relative: whether windows are relative to the frame before them, or to the mean of all.
+      relative: whether motion is relative to the portrait's pose, or to the mean of all.
     """
 
     name: str
@@ -72,30 +73,48 @@ class MotionSpace:
         """The inverse of `from_feature`."""
         return vector if self.name == "matrix" else rotation.angles_to_matrix_feature(vector)
 
-    def standardise(self, vector: jax.Array, statistics: Statistics) -> jax.Array:
-        """[*b, dim] as the network is shown the frames before a window."""
-        return (vector - statistics["motion_mean"]) / statistics["motion_std"]
-
-    def encode(self, vector: jax.Array, last: jax.Array, statistics: Statistics) -> jax.Array:
-        """Windows as the diffusion sees them.
+    def encode(self, vector: jax.Array, portrait: jax.Array, statistics: Statistics) -> jax.Array:
+        """Motion as the diffusion sees it.
 
         Args:
           vector: [*b, t, dim].
-          last: [*b, dim], the frame before.
+          portrait: [*b, dim], the vector of the portrait's pose.
           statistics: of the training set.
 
         Returns:
           [*b, t, dim].
         """
         if self.relative:
-            return (vector - last[..., None, :]) / statistics["change_std"]
-        return self.standardise(vector, statistics)
+            return (vector - portrait[..., None, :]) / statistics["pose_std"]
+        return self._standardise(vector, statistics)
 
-    def decode(self, window: jax.Array, last: jax.Array, statistics: Statistics) -> jax.Array:
+    def decode(self, motion: jax.Array, portrait: jax.Array, statistics: Statistics) -> jax.Array:
         """The inverse of `encode`."""
         if self.relative:
-            return window * statistics["change_std"] + last[..., None, :]
-        return window * statistics["motion_std"] + statistics["motion_mean"]
+            return motion * statistics["pose_std"] + portrait[..., None, :]
+        return motion * statistics["motion_std"] + statistics["motion_mean"]
+
+    def encode_prior(
+        self, prior: jax.Array, portrait: jax.Array, statistics: Statistics
+    ) -> jax.Array:
+        """What the network is given of the past.
+
+        Args:
+          prior: [*b, p, dim], the frames before a window.
+          portrait: [*b, dim].
+          statistics: of the training set.
+
+        Returns:
+          [*b, p, dim]; where motion is relative, [*b, 1 + p, dim], what it is relative to first.
+        """
+        encoded = self.encode(prior, portrait, statistics)
+        if not self.relative:
+            return encoded
+        pose = self._standardise(portrait, statistics)
+        return jnp.concatenate([pose[..., None, :], encoded], axis=-2)
+
+    def _standardise(self, vector: jax.Array, statistics: Statistics) -> jax.Array:
+        return (vector - statistics["motion_mean"]) / statistics["motion_std"]
 
 
 def standardise_speech(speech: jax.Array, statistics: Statistics) -> jax.Array:
@@ -115,35 +134,30 @@ def hide_future(speech: jax.Array, num_heard: jax.Array) -> jax.Array:
 
 
 def gather_statistics(
-    motions: Iterable[np.ndarray],
-    speeches: Iterable[np.ndarray],
-    *,
-    window: int,
-    standardise: bool = True,
+    motions: Iterable[np.ndarray], speeches: Iterable[np.ndarray], *, standardise: bool = True
 ) -> Statistics:
     """Statistics over all frames, accumulated in float64 clip by clip.
 
     Args:
-      motions: iterable of [t, dim] vectors.
+      motions: iterable of [t, dim] vectors, a clip each.
       speeches: iterable of [t, a].
-      window: length of the diffusion's windows, in frames.
       standardise: whether each motion value is brought to unit size by itself; else all by one
         factor, so that the diffusion's noise still has the size of its data.
     """
-    motion, change, speech = _Moments(), _Moments(), _Moments()
+    motion, within, speech = _Moments(), _Moments(), _Moments()
     for vectors in motions:
         vectors = np.asarray(vectors, np.float64)
         motion.add(vectors)
-        for start in range(0, max(1, len(vectors) - window), window):
-            change.add(vectors[start : start + window] - vectors[start])
+        within.add(vectors - vectors.mean(axis=0))
     for features in speeches:
         speech.add(np.asarray(features, np.float64))
-    sizes = motion.std, np.hypot(change.mean, change.std)
-    motion_std, change_std = (_scales(size, standardise=standardise) for size in sizes)
+    # Two independent frames of a clip are apart by twice its variance.
+    sizes = motion.std, np.sqrt(2.0) * within.std
+    motion_std, pose_std = (_scales(size, standardise=standardise) for size in sizes)
     statistics = Statistics(
         motion_mean=motion.mean,
         motion_std=motion_std,
-        change_std=change_std,
+        pose_std=pose_std,
         speech_mean=speech.mean,
         speech_std=np.maximum(speech.std, 1e-3),
     )

@@ -1,7 +1,7 @@
 """VGG (Simonyan and Zisserman 2015), for what it sees in pictures rather than pixels.
 
-Two uses of one trunk: features to compare by L1 (the perceptual loss), and ST-LPIPS (Ghildyal and
-Liu 2022, https://arxiv.org/abs/2207.13686), a distance of pictures that small shifts leave small.
+Two uses of one trunk: features to compare by L1 (the perceptual loss), and ST-LPIPS (`lpips`), a
+distance of pictures that small shifts leave small.
 """
 
 import dataclasses
@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gesture_jax.models import lpips
+
 _WIDTHS = (64, 128, 256, 512, 512)
 _BLUR = np.array([1.0, 2.0, 1.0]) / 4
-# The scaling layer of LPIPS, for pictures in [-1, 1]; ImageNet's mean and deviation.
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-_EPSILON = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,7 @@ class VGG(nn.Module):
 
         Blocks after these are not computed; variables of all five may be given.
         """
-        x = (2.0 * image - 1.0 - jnp.array(_SHIFT)) / jnp.array(_SCALE)
+        x = lpips.standardise(image)
         features = []
         for block, width in enumerate(_WIDTHS[:num_blocks]):
             if block:
@@ -76,36 +75,6 @@ class VGG(nn.Module):
 def perceptual_distance(ours: Sequence[jax.Array], theirs: Sequence[jax.Array]) -> jax.Array:
     """Mean absolute difference of features, summed over the blocks (TPSMM); a scalar."""
     return sum(jnp.abs(one - other).mean() for one, other in zip(ours, theirs, strict=True))
-
-
-def st_lpips(
-    ours: Sequence[jax.Array], theirs: Sequence[jax.Array], heads: Sequence[jax.Array]
-) -> jax.Array:
-    """ST-LPIPS of pictures from their features by the shift-tolerant `VGG16`.
-
-    Features are brought to unit length over their channels; the squared difference is weighed by
-    the heads, averaged over the picture, and summed over the blocks.
-
-    Args:
-      ours: features of pictures.
-      theirs: features of the pictures to compare with.
-      heads: for each block [c], weights of its channels.
-
-    Returns:
-      [b], 0 for equal pictures.
-    """
-    total = 0.0
-    for one, other, head in zip(ours, theirs, heads, strict=True):
-        difference = jnp.square(_unit(one) - _unit(other))
-        total = total + (difference @ head).mean(axis=(1, 2))
-    return total
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    # Where nothing is active the length's gradient has to stay finite.
-    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    length = jnp.sqrt(jnp.where(squares > 0, squares, 1.0)) * (squares > 0)
-    return x / (length + _EPSILON)
 
 
 def _blur_pool(x: jax.Array) -> jax.Array:

@@ -1,0 +1,57 @@
+"""Motion in files of its own: the .npz of `generate --save_motion`, and joints that are known."""
+
+import math
+import os
+import zipfile
+
+import numpy as np
+
+from gesture_jax.data.files import write_beside
+from gesture_jax.data.media import FPS
+from gesture_jax.errors import InputError
+
+# Bytes: more than six hours of 2307 numbers a frame do not take.
+_MAX_BYTES = 5 << 30
+# What stands before the numbers in an .npy takes no more.
+_NPY_HEADER = 1024
+
+
+def write_motion(path: str | os.PathLike, motion: np.ndarray, portrait: np.ndarray) -> None:
+    """Writes `motion` [t, d] float32, the portrait [r, r, 3] that it moves, and `fps`.
+
+    Raises:
+      InputError: where the place cannot be written.
+    """
+    with write_beside(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, motion=motion, portrait=portrait, fps=FPS)
+
+
+def read_motion(
+    path: str | os.PathLike, name: str = "motion", *, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """An array of floats by its name, as float32.
+
+    Args:
+      path: an .npz; nothing in it is unpickled.
+      name: "motion", [t, d], or "joints", [t, j, 2].
+      shape: that it has to have, frames and numbers a frame; no more than that is unpacked.
+
+    Raises:
+      InputError: where it cannot be read, or holds no such array, of another shape, or of something
+        else than finite floats.
+    """
+    max_bytes = _MAX_BYTES if shape is None else 8 * math.prod(shape) + _NPY_HEADER
+    values = None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            fits = archive.getinfo(f"{name}.npy").file_size <= max_bytes
+        with np.load(path, allow_pickle=False) as saved:
+            values = saved[name] if fits else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        raise InputError(f"{path}: cannot be read; an .npz that holds {name!r} is wanted") from None
+    if values is None or (shape and values.shape != shape):
+        wanted = "less" if shape is None else f"{shape[0]} frames of {shape[1]} numbers"
+        raise InputError(f"{path}: {name} has another size than is wanted, which is {wanted}")
+    if not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
+        raise InputError(f"{path}: {name} holds something else than finite floats")
+    return values.astype(np.float32)

@@ -1,0 +1,72 @@
+"""The field's metrics of generated against real videos, as numbers and as a page.
+
+    python -m gesture_jax.evaluate --real=DIR --generated=DIR --out=DIR [--paired]
+
+Writes DIR/metrics.json and DIR/report.html. FGD, diversity and beat alignment are of motion, FVD of
+pictures in motion; PSNR, SSIM, ST-LPIPS and LPIPS compare frame by frame, where videos by the same
+name ought to be equal (--paired).
+"""
+
+from absl import flags
+
+from gesture_jax import cli
+
+_REAL = flags.DEFINE_string("real", None, "Folder of real videos.", required=True)
+_GENERATED = flags.DEFINE_string("generated", None, "Folder of generated videos.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Folder for metrics.json and report.html.", required=True)
+_PAIRED = flags.DEFINE_boolean("paired", False, "Compares videos by one name frame by frame.")
+_LIMIT = flags.DEFINE_integer("limit", 0, "Videos of each folder; 0 is all.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the fit, the controls and the bootstrap.", 0)
+_SIZE = flags.DEFINE_integer("size", 256, "Side in pixels at which pictures are compared.", 24)
+_PERCEPTUAL_STRIDE = flags.DEFINE_integer(
+    "perceptual_stride", 10, "One frame in so many goes through ST-LPIPS and LPIPS.", 1
+)
+_LPIPS = flags.DEFINE_string("lpips", "", "torchvision's alexnet-owt-7be5be79.pth, for LPIPS.")
+_FVD_FRAMES = flags.DEFINE_integer("fvd_frames", 16, "Frames of a clip of FVD.", 10)
+_FVD_STRIDE = flags.DEFINE_integer("fvd_stride", 16, "From one clip's start to the next one's.", 1)
+_FVD_CLIPS = flags.DEFINE_integer("fvd_clips", 4, "Clips of a video; 0 does without FVD.", 0)
+_MOTION = flags.DEFINE_enum(
+    "motion", "pose", ["pose", "joints", "features"],
+    "From the videos (extra [pose]), or from an .npz beside each.",
+)  # fmt: skip
+_WINDOW = flags.DEFINE_integer("window", 64, "Frames of a window of FGD and diversity.", 12)
+_FIT = flags.DEFINE_string("fit", "", "Folder to fit FGD's autoencoder to; else --real.")
+_AUTOENCODER = flags.DEFINE_string("autoencoder", "", "A fitted one, OUT/fgd.npz of another time.")
+_BAS_VARIANT = flags.DEFINE_enum(
+    "bas_variant", "onsets", ["onsets", "bailando", "ha2g", "beat", "emage"],
+    "Which beats, and how near is near.",
+)  # fmt: skip
+
+
+def main(_) -> None:
+    from gesture_jax.evaluation.comparison import Comparison, Settings
+    from gesture_jax.evaluation.motion import MotionOptions
+
+    settings = Settings(
+        real=_REAL.value,
+        generated=_GENERATED.value,
+        out=_OUT.value,
+        paired=_PAIRED.value,
+        limit=_LIMIT.value,
+        size=_SIZE.value,
+        perceptual_stride=_PERCEPTUAL_STRIDE.value,
+        lpips=_LPIPS.value,
+        fvd_frames=_FVD_FRAMES.value,
+        fvd_stride=_FVD_STRIDE.value,
+        fvd_clips=_FVD_CLIPS.value,
+        motion=MotionOptions(
+            kind=_MOTION.value,
+            bas_variant=_BAS_VARIANT.value,
+            window=_WINDOW.value,
+            fit=_FIT.value,
+            autoencoder=_AUTOENCODER.value,
+        ),
+        seed=_SEED.value,
+    )
+    comparison = Comparison(settings)
+    comparison.run()
+    print(comparison.write())
+
+
+if __name__ == "__main__":
+    cli.run(main)

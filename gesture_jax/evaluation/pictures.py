@@ -1,0 +1,149 @@
+"""Frame by frame: PSNR, SSIM, ST-LPIPS and LPIPS of a video and its reconstruction.
+
+For pairs that ought to be equal, as a clip and its self-reenactment. What was generated from speech
+moves otherwise than the recording, as it should, and its frames are not compared.
+"""
+
+import collections
+import functools
+import itertools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gesture_jax import losses
+from gesture_jax.evaluation import videos
+from gesture_jax.metrics import image as image_metrics
+from gesture_jax.ops import image as image_ops
+
+_BATCH = 8
+
+
+class Boxes(NamedTuple):
+    """Where hands and the person are in each frame, in pixels: left, top, right, bottom.
+
+    Attributes:
+      hands: [t, 2, 4], zeros where one is not seen.
+      person: [t, 1, 4], zeros where nobody is seen.
+    """
+
+    hands: np.ndarray
+    person: np.ndarray
+
+    def frame(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of one frame; the last one's beyond the end."""
+        return tuple(table[min(number, len(table) - 1)] for table in self)
+
+
+def compare(
+    real: pathlib.Path,
+    generated: pathlib.Path,
+    networks: Mapping[str, Any],
+    *,
+    size: int,
+    perceptual_stride: int,
+    boxes: Boxes | None = None,
+) -> dict[str, float]:
+    """Scores of one pair of videos, each the mean over its frames.
+
+    Args:
+      real: a video.
+      generated: another, compared as long as both last.
+      networks: variables by the name of the distance, "st_lpips" and "lpips", of those wanted.
+      size: side in pixels at which they are compared.
+      perceptual_stride: networks compare one frame in so many; the other measures, each one.
+      boxes: of the real video, if its hands and its background are to be scored apart.
+
+    Returns:
+      `psnr`, `ssim` and what `networks` names, each also as `_hands` and `_background` where boxes
+      are given, NaN where a region is never seen; and `frames_left_out`, what one of both videos
+      has beyond the other.
+    """
+    pixels = _Averager(_compare_pixels)
+    perceptual = [
+        _Averager(functools.partial(_compare_features, {name: variables}))
+        for name, variables in networks.items()
+    ]
+    left_out = 0
+    sides = (videos.read_frames(path, size=size) for path in (generated, real))
+    for number, pair in enumerate(itertools.zip_longest(*sides)):
+        if any(frame is None for frame in pair):
+            left_out += 1
+            continue
+        row = (*pair, *(boxes.frame(number) if boxes else ()))
+        pixels.add(row)
+        for averager in perceptual if number % perceptual_stride == 0 else ():
+            averager.add(row)
+    scores = {"frames_left_out": left_out}
+    for averager in (pixels, *perceptual):
+        scores |= averager.finish()
+    return scores
+
+
+class _Averager:
+    """Mean scores over frames, computed in batches of one shape, so that each compiles once."""
+
+    def __init__(self, score: Callable[..., dict[str, jax.Array]]):
+        self._score, self._rows = score, []
+        self._values: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+
+    def add(self, row: tuple[np.ndarray, ...]) -> None:
+        self._rows.append(row)
+        if len(self._rows) == _BATCH:
+            self._flush()
+
+    def finish(self) -> dict[str, float]:
+        """Means over the frames that have a value."""
+        if self._rows:
+            self._flush()
+        return {name: _mean(np.concatenate(values)) for name, values in self._values.items()}
+
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        filled = rows + [rows[-1]] * (_BATCH - len(rows))
+        scores = self._score(*(np.stack(column) for column in zip(*filled, strict=True)))
+        for name, values in jax.device_get(scores).items():
+            self._values[name].append(values[: len(rows)])
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean(dtype=np.float64)) if len(known) else float("nan")
+
+
+@jax.jit
+def _compare_pixels(ours, theirs, *boxes) -> dict[str, jax.Array]:
+    pictures = _to_float(ours), _to_float(theirs)
+    scores = {}
+    for region, mask in _masks(boxes, theirs.shape).items():
+        scores[f"psnr{region}"] = image_metrics.psnr(*pictures, mask)
+        scores[f"ssim{region}"] = image_metrics.ssim(*pictures, mask)
+    return scores
+
+
+@jax.jit
+def _compare_features(networks, ours, theirs, *boxes) -> dict[str, jax.Array]:
+    pictures = _to_float(ours), _to_float(theirs)
+    ((name, variables),) = networks.items()
+    masks = _masks(boxes, theirs.shape)
+    distances = losses.lpips(variables, *pictures, masks=list(masks.values()))
+    return {f"{name}{region}": each for region, each in zip(masks, distances, strict=True)}
+
+
+def _to_float(pictures: jax.Array) -> jax.Array:
+    return pictures.astype(jnp.float32) / 255.0
+
+
+def _masks(boxes: tuple[jax.Array, ...], shape: tuple[int, ...]) -> dict[str, jax.Array | None]:
+    """By the ending of a score's name; None is the whole frame."""
+    if not boxes:
+        return {"": None}
+    height, width = shape[1:3]
+    hands, person = (image_ops.box_mask(each, height=height, width=width) for each in boxes)
+    # A frame in which nobody is seen has no background to tell from a person.
+    somebody = person.max(axis=(1, 2, 3), keepdims=True)
+    return {"": None, "_hands": hands, "_background": somebody * (1.0 - person)}

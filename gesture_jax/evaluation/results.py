@@ -1,0 +1,89 @@
+"""What an evaluation has found, section by section, and its file `metrics.json`."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from gesture_jax.data.files import write_beside
+from gesture_jax.metrics.scores import Score
+
+CONTROLS = {
+    "real": "real videos, one half against the other: the least to hope for",
+    "still": "the first frame of each real video, held",
+    "shuffled": "the frames of each real video in random order",
+    "other speech": "what was generated, against the sound of other clips",
+}
+"""Rows beside the metrics, and what they are."""
+
+
+@dataclasses.dataclass
+class Results:
+    """Of one part of an evaluation, or of all.
+
+    Attributes:
+      scores: by metric.
+      controls: the same metrics of other videos, by `CONTROLS`.
+      clips: values by the name of a clip, then by metric.
+      missing: metrics that could not be computed, and how to get them.
+      notes: what a reader has to know of these numbers, sentences.
+      protocol: what they follow from, JSON-ready.
+      seconds: time taken, by part.
+      curves: for the plots: by the name of a clip, then of the curve, [n].
+    """
+
+    scores: dict[str, Score] = dataclasses.field(default_factory=dict)
+    controls: dict[str, dict[str, Score]] = dataclasses.field(default_factory=dict)
+    clips: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    curves: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+    def add(self, other: "Results") -> None:
+        """Takes another part's findings over."""
+        self.scores |= other.scores
+        for name in ("controls", "clips", "curves"):
+            table = getattr(self, name)
+            for row, values in getattr(other, name).items():
+                table.setdefault(row, {}).update(values)
+        self.missing |= other.missing
+        self.notes += other.notes
+        self.protocol |= other.protocol
+        self.seconds |= other.seconds
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes `metrics.json`: the metrics by name, then `controls`, `clips`, `protocol`, ...
+
+        What is not a number is null.
+        """
+        content = {
+            **{name: dataclasses.asdict(score) for name, score in self.scores.items()},
+            **{name: {"missing": reason} for name, reason in self.missing.items()},
+            "controls": {
+                row: {name: dataclasses.asdict(score) for name, score in scores.items()}
+                for row, scores in self.controls.items()
+            },
+            "clips": self.clips,
+            "notes": self.notes,
+            "protocol": self.protocol,
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+        }
+        with write_beside(pathlib.Path(path)) as beside:
+            beside.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.integer) else value

@@ -1,0 +1,113 @@
+"""A number with how many clips it is of, and how sure it is: intervals of 95 % by bootstrap.
+
+Clips are drawn with replacement, never windows or frames, which are alike within a clip.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.stats
+
+from gesture_jax.metrics.frechet import Moments, frechet_distance
+
+_LEVEL = 0.95
+_MEAN_RESAMPLES = 1000
+# Each takes eigenvalues of matrices as wide as the features.
+_SET_RESAMPLES = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A metric of a set of clips.
+
+    Attributes:
+      value: of all clips; NaN where no clip has one.
+      count: clips that it is of.
+      low: lower end of the interval; NaN for fewer than two clips.
+      high: upper end.
+    """
+
+    value: float
+    count: int
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+def mean_score(values: Sequence[float], *, seed: int = 0) -> Score:
+    """The mean of one value a clip, [n]; clips whose value is NaN are left out of the count."""
+    values = np.asarray(values, np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Score(float("nan"), 0)
+    if len(values) < 2 or np.ptp(values) == 0:
+        # Equal values have no spread to draw from.
+        ends = (values[0],) * 2 if len(values) > 1 else (float("nan"),) * 2
+        return Score(float(values.mean()), len(values), *map(float, ends))
+    ends = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=_MEAN_RESAMPLES, confidence_level=_LEVEL,
+        method="percentile", rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Score(float(values.mean()), len(values), float(ends.low), float(ends.high))
+
+
+def frechet_score(
+    real: Sequence[np.ndarray],
+    generated: Sequence[np.ndarray],
+    *,
+    paired: bool = False,
+    seed: int = 0,
+) -> Score:
+    """The Frechet distance of two sets, from the features [k, d] of each clip's windows.
+
+    Drawing with replacement repeats clips, which adds to a distance that few examples make too
+    large already. So only the spread of what is drawn is used: 1.96 standard deviations to either
+    side of the value, 0 at the least.
+
+    Args:
+      real: a clip each.
+      generated: others.
+      paired: whether each belongs to the real one of its place, and is drawn with it.
+      seed: of the draw.
+
+    Raises:
+      InputError: for fewer than two windows, or features that are not finite.
+    """
+    sides = [[Moments.of(clip) for clip in clips] for clips in (real, generated)]
+    distance = lambda *chosen: frechet_distance(*(
+        _merge([clips[index] for index in indices])
+        for clips, indices in zip(sides, chosen, strict=True)
+    ))  # fmt: skip
+    sizes = len(real), len(generated)
+    if paired:
+        return _set_score(lambda both: distance(both, both), sizes[:1], seed=seed)
+    return _set_score(distance, sizes, seed=seed)
+
+
+def set_score(
+    statistic: Callable[[np.ndarray], float], clips: Sequence[np.ndarray], *, seed: int = 0
+) -> Score:
+    """A statistic of the features of all clips, [k, d] each, such as their diversity."""
+    of_chosen = lambda chosen: statistic(np.concatenate([clips[index] for index in chosen]))
+    return _set_score(of_chosen, [len(clips)], seed=seed)
+
+
+def _set_score(statistic: Callable[..., float], sizes: Sequence[int], *, seed: int) -> Score:
+    """Of indices of clips, for each set of so many."""
+    value = float(statistic(*map(np.arange, sizes)))
+    if min(sizes) < 2:
+        return Score(value, min(sizes))
+    random = np.random.default_rng(seed)
+    drawn = [
+        statistic(*(random.integers(size, size=size) for size in sizes))
+        for _ in range(_SET_RESAMPLES)
+    ]
+    reach = scipy.stats.norm.ppf((1 + _LEVEL) / 2) * float(np.std(drawn, ddof=1))
+    return Score(value, min(sizes), max(value - reach, 0.0), value + reach)
+
+
+def _merge(parts: Sequence[Moments]) -> Moments:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total.merge(part)
+    return total

@@ -195,11 +195,9 @@ class Stage2:
         return values
 
     def _hold(self, batch, statistics):
-        """Windows that stay at the frame before them."""
-        last, portrait = (
-            self.space.from_feature(frame) for frame in (batch["prior"][:, -1], batch["portrait"])
-        )
-        held = jnp.repeat(last[:, None], batch["motion"].shape[1], axis=1)
+        """Windows in which the portrait holds still."""
+        portrait = self.space.from_feature(batch["portrait"])
+        held = jnp.repeat(portrait[:, None], batch["motion"].shape[1], axis=1)
         return self.space.encode(held, portrait, statistics)
 
     def summarise(self, latents: dict[str, np.ndarray]) -> dict[str, float]:

@@ -1,13 +1,19 @@
 """Two folders of videos compared: what is matched, cut, averaged, counted and shown."""
 
+import dataclasses
 import json
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
-from gesture_jax.data import media, motion_files
+from gesture_jax.data import media, motion_files, speaker
 from gesture_jax.errors import InputError
-from gesture_jax.evaluation import pictures, videos
+from gesture_jax.evaluation import motion, pictures, videos
+from gesture_jax.evaluation.comparison import Comparison, Settings
+from gesture_jax.evaluation.motion import MotionOptions
 from gesture_jax.evaluation.results import Results
 from gesture_jax.metrics.scores import Score
 
@@ -113,3 +119,113 @@ def test_motion_comes_back_from_its_file_and_nothing_else_is_read(tmp_path):
     np.savez(path, motion=np.array([print], object), allow_pickle=True)
     with pytest.raises(InputError, match="cannot be read"):
         motion_files.read_motion(path)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Three drawn clips of 1.2 s, with sound, and their joints beside them."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(3):
+        done = speaker.perform(identity=number % 2, seed=number, duration_sec=1.2, size=32)
+        _write(folder / f"clip{number}.mp4", done.frames, audio=done.audio)
+        np.savez(folder / f"clip{number}.npz", joints=done.joints)
+    return folder
+
+
+def _settings(real, generated, out, **options):
+    measured = MotionOptions(kind="joints", window=16)
+    options = dict(paired=True, size=32, perceptual_stride=10, fvd_frames=10, fvd_clips=1) | options
+    return Settings(
+        real=str(real), generated=str(generated), out=str(out), motion=measured, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def equal(clips, tmp_path_factory):
+    """An evaluation of a folder against itself."""
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(motion, "_FIT_STEPS", 30)
+        comparison = Comparison(_settings(clips, clips, out))
+        comparison.run()
+    comparison.write()
+    return out
+
+
+def test_a_folder_is_like_itself(equal):
+    found = json.loads((equal / "metrics.json").read_text())
+    for name in ("fgd", "fvd"):
+        assert found[name]["value"] < 1e-3 and found[name]["count"] == 3
+        assert found["controls"]["still"][name]["value"] > 1.0
+    assert found["psnr"] == {"value": 100.0, "count": 3, "low": 100.0, "high": 100.0}
+    assert found["ssim"]["value"] == pytest.approx(1.0, abs=1e-6)
+    assert found["st_lpips"]["value"] == pytest.approx(0.0, abs=1e-6)
+    for name in ("div", "bas", "beats_per_sec"):
+        assert found[name]["value"] == found[f"{name}_real"]["value"] > 0
+    assert found["controls"]["still"]["bas"]["value"] == 0
+    assert "other speech" in found["controls"]
+    assert "alexnet" in found["lpips"]["missing"]
+    assert {
+        "seed",
+        "versions",
+        "fvd_weights_sha256",
+        "fgd_autoencoder_sha256",
+        "bas_sigma_sec",
+    } <= set(found["protocol"])
+    assert any("examples of 32 features are few" in note for note in found["notes"])
+
+
+def test_an_autoencoder_is_used_again(clips, equal, tmp_path):
+    """FGD by the one that was kept, of clips that move in reverse; nothing is fitted."""
+    reverse = tmp_path / "reverse"
+    shutil.copytree(clips, reverse)
+    for path in reverse.glob("*.npz"):
+        np.savez(path, joints=np.load(path)["joints"][::-1])
+    settings = _settings(clips, reverse, tmp_path / "out", paired=False, fvd_clips=0)
+    options = dataclasses.replace(settings.motion, autoencoder=str(equal / "fgd.npz"))
+    comparison = Comparison(dataclasses.replace(settings, motion=options))
+    comparison.run()
+    assert not (tmp_path / "out").exists()
+    found = comparison.results
+    protocol = json.loads((equal / "metrics.json").read_text())["protocol"]
+    assert found.protocol["fgd_autoencoder_sha256"] == protocol["fgd_autoencoder_sha256"]
+    assert found.scores["fgd"].value > 1e-2
+    assert found.missing["psnr"].startswith("compares frame by frame") and "fvd" in found.missing
+
+
+def test_motion_that_is_missing_or_too_short_is_named(clips, equal, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(clips / "clip0.mp4", alone)
+    with pytest.raises(InputError, match=r"clip0.npz: cannot be read; an .npz that holds 'joints'"):
+        Comparison(_settings(clips, alone, tmp_path / "out", paired=False)).run()
+    shutil.copy(clips / "clip0.npz", alone)
+    settings = _settings(alone, alone, tmp_path / "out", fvd_frames=31)
+    options = dataclasses.replace(settings.motion, autoencoder=str(equal / "fgd.npz"))
+    with pytest.raises(InputError, match=r"clip0.mp4: is shorter than a window of 31 frames"):
+        Comparison(dataclasses.replace(settings, motion=options)).run()
+
+
+def test_the_page_needs_nothing_else(equal):
+    page = (equal / "report.html").read_text()
+    assert page.count("<video") == 3 and page.count("<svg") == 3
+    assert not re.findall(r"(?:src|href)=['\"](?!data:|#)", page)
+
+
+_PROBE = """<script>setTimeout(() => { document.body.dataset.ready = [...document.querySelectorAll(
+'video')].map(video => video.readyState).join() }, 3000)</script></html>"""
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium is installed")
+def test_a_browser_plays_the_videos(equal, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text((equal / "report.html").read_text().replace("</html>", _PROBE))
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    command = [
+        "chromium", *flags.split(), "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000", "--dump-dom",
+        page.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    # HAVE_ENOUGH_DATA.
+    assert 'data-ready="4,4,4"' in done.stdout

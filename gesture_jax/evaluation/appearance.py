@@ -12,7 +12,7 @@ from gesture_jax.evaluation import videos
 from gesture_jax.evaluation.results import Results
 from gesture_jax.metrics import fvd
 from gesture_jax.metrics.frechet import Moments, small_sample_note
-from gesture_jax.metrics.scores import frechet_score
+from gesture_jax.metrics.scores import frechet_score, halves_score
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -59,9 +59,8 @@ def score(
     found = lambda other, paired: frechet_score(sides["real"], other, paired=paired, seed=seed)
     # Made of the real clips, one of each.
     controls = {name: {"fvd": found(other, True)} for name, other in others.items()}
-    if len(real) > 1:
-        halves = sides["real"][::2], sides["real"][1::2]
-        controls["real"] = {"fvd": frechet_score(*halves, seed=seed)}
+    if floor := halves_score(sides["real"], seed=seed):
+        controls["real"] = {"fvd": floor}
     notes = [
         f"FVD, {name}: {note}"
         for name, clips in sides.items()

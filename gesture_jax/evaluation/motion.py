@@ -12,7 +12,7 @@ from gesture_jax.evaluation.results import Results
 from gesture_jax.metrics import beats, fgd
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.metrics.frechet import Moments, small_sample_note
-from gesture_jax.metrics.scores import frechet_score, mean_score, set_score
+from gesture_jax.metrics.scores import frechet_score, halves_score, mean_score, set_score
 
 METRICS = "fgd", "div", "div_real", "bas", "bas_real", "beats_per_sec", "beats_per_sec_real"
 _FIT_STEPS = 2000
@@ -127,8 +127,8 @@ def _score_sets(
         for name, clips in latents.items()
     }
     scores = {**rows.pop("generated"), "div_real": diversity(real)}
-    if len(real) > 1:
-        rows["real"] = {"fgd": frechet_score(real[::2], real[1::2], seed=seed)}
+    if floor := halves_score(real, seed=seed):
+        rows["real"] = {"fgd": floor}
     notes = [
         f"FGD, {name}: {note}"
         for name, clips in (("real", real), ("generated", latents["generated"]))

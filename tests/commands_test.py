@@ -75,7 +75,10 @@ def readme_runs(folder):
 
 
 def test_the_readme_promises_files(readme_runs):
-    names = ["talk.mp4", "talk.png", "talks/1.mp4", "moved.mp4", "data/drawn/example.wav"]
+    names = [
+        "talk.mp4", "talk.png", "talks/1.mp4", "moved.mp4", "data/drawn/example.wav",
+        "runs/report/report.html",
+    ]  # fmt: skip
     assert not [name for name in names if not (readme_runs / name).is_file()]
 
 
@@ -257,6 +260,14 @@ _ANIMATE = "animate --stage1=runs/stage1 --out=new.mp4 "
             "speaker 'eve' is not known to this stage 2; known: none",
         ),
         ("extract --stage1=nowhere --data=data/mine", "nowhere: no stage1 checkpoint here"),
+        (
+            "evaluate --real=nowhere --generated=videos --out=new",
+            "nowhere: no such folder; give one with videos in it",
+        ),
+        (
+            "evaluate --real=videos --generated=raw/oliver --out=new --paired",
+            "2 videos have no generated one by their name (p0#1, p1#1)",
+        ),
         ("train --config=configs/stage1.py:huge --workdir=new", "unknown preset 'huge'"),
         ("train --config=configs/stage9.py:demo --workdir=new", "configs/stage9.py"),
         (

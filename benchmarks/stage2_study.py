@@ -32,7 +32,7 @@ VARIANTS = {
     },
 }
 # Standard deviations that the denoised motion is bounded to; 0 does not.
-_CLIPS = (0.0, 4.0, 3.0)
+_CLIPS = (0.0, 4.0)
 _SAMPLERS = {"ddpm": (8, 20, 50), "ddim": (4, 8, 12, 20, 50), "dpm": (4, 8, 12, 20, 50)}
 
 

@@ -143,8 +143,8 @@ def _demo() -> dict:
         },
         # Uniform times did not learn to follow speech in these few steps; these did.
         "loss": {"velocity": 16.0, "speech_dropout": 0.1, "time_power": 8.0},
-        # Fewer steps come nearer to real motion, docs/stage2.md; and are faster.
-        "sampler": {"num_steps": 4},
+        # See docs/stage2.md.
+        "sampler": {"num_steps": 20, "guidance": 1.5},
         "fgd_steps": 300,
         "optim": {"learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.995},
     }

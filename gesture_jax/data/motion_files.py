@@ -26,6 +26,21 @@ def write_motion(path: str | os.PathLike, motion: np.ndarray, portrait: np.ndarr
         np.savez_compressed(file, motion=motion, portrait=portrait, fps=FPS)
 
 
+def read_joint_names(path: str | os.PathLike) -> tuple[str, ...]:
+    """The names of `joints` in a file that `read_motion` reads; none where it does not tell them.
+
+    Raises:
+      InputError: where they are something else than strings.
+    """
+    with np.load(path, allow_pickle=False) as saved:
+        if "names" not in saved.files:
+            return ()
+        names = saved["names"]
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise InputError(f"{path}: names holds something else than one string a joint")
+    return tuple(names.tolist())
+
+
 def read_motion(
     path: str | os.PathLike, name: str = "motion", *, shape: tuple[int, int] | None = None
 ) -> np.ndarray:

@@ -16,8 +16,8 @@ from gesture_jax.ops import rotation
 
 KINDS = "pose", "joints", "features"
 """Joints that the pose model sees in the videos (extra [pose]); joints that are known, from an .npz
-beside each video, with `joints` [t, j, 2]; stage 1's motion features, from an .npz beside each
-video, as `generate --save_motion` writes it.
+beside each video, with `joints` [t, j, 2] and, where the beat alignment wants them, `names` [j];
+stage 1's motion features, from an .npz beside each video, as `generate --save_motion` writes it.
 """
 # Of the person's height and width: hair above the eyes, hips below the lowest joint.
 _PERSON_ROOM = 0.15
@@ -86,7 +86,8 @@ def _read(path: pathlib.Path, kind: str) -> Moves:
         return Moves(path, poses.keypoints, pose.JOINT_NAMES, audio, poses.num_missing)
     beside = path.with_suffix(".npz")
     if kind == "joints":
-        return Moves(path, motion_files.read_motion(beside, "joints"), (), audio)
+        joints = motion_files.read_motion(beside, "joints")
+        return Moves(path, joints, motion_files.read_joint_names(beside), audio)
     features = motion_files.read_motion(beside)
     # Three numbers a cell rather than the nine of its rotation.
     return Moves(path, np.asarray(rotation.matrix_to_angles_feature(features)), (), audio)

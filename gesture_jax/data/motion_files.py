@@ -32,11 +32,12 @@ def read_joint_names(path: str | os.PathLike) -> tuple[str, ...]:
     Raises:
       InputError: where they are something else than strings.
     """
-    with np.load(path, allow_pickle=False) as saved:
-        if "names" not in saved.files:
-            return ()
-        names = saved["names"]
-    if names.dtype.kind != "U" or names.ndim != 1:
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            names = saved["names"] if "names" in saved.files else np.array([], str)
+    except ValueError:  # Pickled objects.
+        names = None
+    if names is None or names.dtype.kind != "U" or names.ndim != 1:
         raise InputError(f"{path}: names holds something else than one string a joint")
     return tuple(names.tolist())
 

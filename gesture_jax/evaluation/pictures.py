@@ -21,6 +21,8 @@ from gesture_jax.metrics import image as image_metrics
 from gesture_jax.ops import image as image_ops
 
 _BATCH = 8
+# Networks see few frames of a video, and a batch that is filled up costs as much as a full one.
+_NETWORK_BATCH = 2
 
 
 class Boxes(NamedTuple):
@@ -63,9 +65,9 @@ def compare(
       are given, NaN where a region is never seen; and `frames_left_out`, what one of both videos
       has beyond the other.
     """
-    pixels = _Averager(_compare_pixels)
+    pixels = _Averager(_compare_pixels, _BATCH)
     perceptual = [
-        _Averager(functools.partial(_compare_features, {name: variables}))
+        _Averager(functools.partial(_compare_features, {name: variables}), _NETWORK_BATCH)
         for name, variables in networks.items()
     ]
     left_out = 0
@@ -87,13 +89,13 @@ def compare(
 class _Averager:
     """Mean scores over frames, computed in batches of one shape, so that each compiles once."""
 
-    def __init__(self, score: Callable[..., dict[str, jax.Array]]):
-        self._score, self._rows = score, []
+    def __init__(self, score: Callable[..., dict[str, jax.Array]], batch_size: int):
+        self._score, self._batch_size, self._rows = score, batch_size, []
         self._values: dict[str, list[np.ndarray]] = collections.defaultdict(list)
 
     def add(self, row: tuple[np.ndarray, ...]) -> None:
         self._rows.append(row)
-        if len(self._rows) == _BATCH:
+        if len(self._rows) == self._batch_size:
             self._flush()
 
     def finish(self) -> dict[str, float]:
@@ -104,7 +106,7 @@ class _Averager:
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
-        filled = rows + [rows[-1]] * (_BATCH - len(rows))
+        filled = rows + [rows[-1]] * (self._batch_size - len(rows))
         scores = self._score(*(np.stack(column) for column in zip(*filled, strict=True)))
         for name, values in jax.device_get(scores).items():
             self._values[name].append(values[: len(rows)])

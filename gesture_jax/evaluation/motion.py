@@ -174,6 +174,7 @@ class _BeatFinder:
         self._variant = variant
         self._names = real[0].names
         self._usual = beats.typical_rates(variant, [c.motion for c in real], names=self._names)
+        self._sounds: dict[pathlib.Path, np.ndarray] = {}
 
     def motion(self, clip: Moves) -> list[np.ndarray]:
         return beats.find_motion_beats(
@@ -181,7 +182,10 @@ class _BeatFinder:
         )
 
     def sound(self, clip: Moves) -> np.ndarray:
-        return beats.find_audio_beats(self._variant, clip.audio)
+        # Controls have the sound of the clips that they are made of.
+        if clip.path not in self._sounds:
+            self._sounds[clip.path] = beats.find_audio_beats(self._variant, clip.audio)
+        return self._sounds[clip.path]
 
     def score(self, clips: list[Moves]) -> dict[str, list[float]]:
         """By metric, a value a clip."""

@@ -144,7 +144,7 @@ def _demo() -> dict:
         # Uniform times did not learn to follow speech in these few steps; these did.
         "loss": {"velocity": 16.0, "speech_dropout": 0.1, "time_power": 8.0},
         # See docs/stage2.md.
-        "sampler": {"num_steps": 20, "guidance": 1.5},
+        "sampler": {"name": "dpm", "num_steps": 8, "guidance": 1.5},
         "fgd_steps": 300,
         "optim": {"learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.995},
     }

@@ -16,9 +16,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gesture_jax.errors import InputError
 
-
-# Seconds: the others of a process that died end within a minute; one that has finished waits for the
-# others so long.
+# When a process dies, the others end within a minute; one that has finished waits for the others
+# so long.
 _HEARTBEAT_SEC = 30
 _SHUTDOWN_SEC = 60
 
@@ -47,14 +46,15 @@ def start_processes() -> None:
             shutdown_timeout_seconds=_SHUTDOWN_SEC,
         )
     except ValueError as error:
-        raise InputError(f"JAX_NUM_PROCESSES={number}: no other processes found ({error})") from None
+        raise InputError(f"JAX_NUM_PROCESSES={number}: found no others ({error})") from None
 
 
 def _told_processes(number: str) -> dict[str, str | int]:
     """Arguments of `jax.distributed.initialize`, as the environment tells them."""
     address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     own = os.environ.get("JAX_PROCESS_ID", "")
-    if not (number.isdecimal() and own.isdecimal() and int(own) < int(number)) or ":" not in address:
+    numbered = number.isdecimal() and own.isdecimal() and int(own) < int(number)
+    if not numbered or ":" not in address:
         raise InputError(
             f"JAX_NUM_PROCESSES={number} wants JAX_PROCESS_ID, from 0 to one less (found {own!r}), "
             f"and JAX_COORDINATOR_ADDRESS=HOST:PORT of process 0 (found {address!r})"

@@ -11,8 +11,9 @@ from tensorboardX import SummaryWriter
 class MetricsWriter:
     """Writes metrics of a run that starts, or resumes, at `step`.
 
-    Of several processes one is `active`; the others' writers touch nothing. Records of later steps, left by a run that was killed after its last checkpoint, are dropped:
-    the resumed run writes them again.
+    Records of later steps, left by a run that was killed after its last checkpoint, are dropped:
+    the resumed run writes them again. Of several processes one is `active`; the writers of the
+    others touch nothing.
     """
 
     def __init__(self, workdir: str | os.PathLike, *, step: int = 0, active: bool = True):

@@ -73,11 +73,18 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
+def first_process_says(value: bool) -> bool:
+    """`value` of process 0, so that all decide alike while files come and go."""
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
 @contextlib.contextmanager
 def first_process_first(what: str) -> Iterator[None]:
     """Process 0 goes through the block alone, then all others: a shared disk gets `what` once.
 
     Every process has to come here. If process 0 fails, the others go on, and see it for themselves.
+    Checkpoints are read in the block by all or by none: later saves wait until all have counted the
+    same number of reads.
     """
     if not is_first_process():
         multihost_utils.sync_global_devices(what)

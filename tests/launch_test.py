@@ -264,7 +264,9 @@ def _train_locally(workdir, data, **options):
         f"--config.data.path={data}",
         "--config.num_steps=3",
         "--config.eval_every_steps=3",
+        "--config.data.procedural_clip_sec=1.0",
         "--config.loss.adversarial=0.0",
+        "--config.loss.warp=0.0",
         *(f"--config.model.{name}=16" for name in small),
         # Most of the time is compilation.
         JAX_DISABLE_MOST_OPTIMIZATIONS="true",

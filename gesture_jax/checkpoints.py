@@ -140,7 +140,7 @@ def load_variables(
     """
     step = newest_step(workdir)
     path = _directory(workdir) / str(step)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     collections = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         dict(abstract_variables),
@@ -148,6 +148,9 @@ def load_variables(
     abstract = {"ema_params": collections.pop("params"), "model_state": collections}
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
+    # One of several processes reads for itself, and waits for no other.
+    context.multiprocessing_options.primary_host = jax.process_index()
+    context.multiprocessing_options.active_processes = {jax.process_index()}
     with context:
         _check_shapes(path, abstract)
         state = ocp.load_checkpointables(path, {_STATE: abstract})[_STATE]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax import losses, pretrained
+from gesture_jax import losses, pretrained, sharding
 from gesture_jax.data import clips, images, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
 from gesture_jax.data.regions import HANDS
@@ -220,23 +220,28 @@ def ensure_dataset(config: ConfigDict, workdir: str) -> str:
       InputError: where it is missing and the preset makes none.
     """
     path = config.data.path or str(pathlib.Path(workdir) / "dataset")
-    if not clips.is_dataset(path):
-        if not config.data.procedural_clips:
-            raise InputError(
-                f"{path}: no dataset here; make one with `python -m gesture_jax.prepare "
-                f"--videos=DIR --size={config.model.resolution} --out=DATASET` "
-                "and pass --config.data.path=DATASET"
-            )
-        procedural.write_procedural(
-            path,
-            num_clips=config.data.procedural_clips,
-            num_identities=config.data.procedural_identities,
-            clip_sec=config.data.procedural_clip_sec,
-            size=config.model.resolution,
-            seed=config.seed,
-        )
+    with sharding.first_process_first("dataset"):
+        if not clips.is_dataset(path):
+            _make_dataset(config, path)
     config.data.path = path
     return path
+
+
+def _make_dataset(config: ConfigDict, path: str) -> None:
+    if not config.data.procedural_clips:
+        raise InputError(
+            f"{path}: no dataset here; make one with `python -m gesture_jax.prepare "
+            f"--videos=DIR --size={config.model.resolution} --out=DATASET` "
+            "and pass --config.data.path=DATASET"
+        )
+    procedural.write_procedural(
+        path,
+        num_clips=config.data.procedural_clips,
+        num_identities=config.data.procedural_identities,
+        clip_sec=config.data.procedural_clip_sec,
+        size=config.model.resolution,
+        seed=config.seed,
+    )
 
 
 def _load_frozen(config: ConfigDict) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax import checkpoints
+from gesture_jax import checkpoints, sharding
 from gesture_jax.animator import Animator, extract_motions
 from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import GaussianProcess, motion_loss
@@ -311,14 +311,15 @@ def ensure_motions(config: ConfigDict) -> str:
         raise InputError("stage 2 needs a trained stage 1: pass --config.stage1_workdir=DIR")
     stage1_config = checkpoints.read_config(config.stage1_workdir, stage="stage1")
     path = config.data.path or str(pathlib.Path(config.stage1_workdir).absolute() / "motions")
-    if not clips.is_dataset(path):
+    if sharding.first_process_says(not clips.is_dataset(path)):
         data_path = stage1_config.data.path
         if not config.data.extract_missing:
             raise InputError(
                 f"{path}: no motion features here; extract them with `python -m "
                 f"gesture_jax.extract --stage1={config.stage1_workdir} --data={data_path}`"
             )
-        extract_motions(config.stage1_workdir, data_path, path)
+        with sharding.first_process_first("motions"):
+            extract_motions(config.stage1_workdir, data_path, path)
     found = motions.MotionSource(path, "train").metadata["stage1_step"]
     newest = checkpoints.newest_step(config.stage1_workdir)
     if found != newest:

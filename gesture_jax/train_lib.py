@@ -108,7 +108,8 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
     mesh = sharding.make_mesh(batch_size=config.batch_size)
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
     _check_resumable(config, workdir)
-    checkpoints.write_config(workdir, config)
+    if sharding.is_first_process():
+        checkpoints.write_config(workdir, config)
     batches = task.train_batches()
     optimizer = optim.make_optimizer(config.optim, num_steps=config.num_steps)
     checkpointer = checkpoints.Checkpointer(workdir, keep=config.keep_checkpoints)
@@ -171,12 +172,15 @@ def _create_or_restore(config, task, optimizer, mesh, checkpointer, batches) -> 
 
 def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> TrainState:
     first = int(state.step)
-    base_key = jax.device_put(jax.random.key(config.seed + 1), sharding.replicated(mesh))
-    frozen = jax.device_put(task.frozen, sharding.replicated(mesh))
+    make_key = lambda: jax.random.key(config.seed + 1)
+    base_key = jax.jit(make_key, out_shardings=sharding.replicated(mesh))()
+    frozen = sharding.replicate(task.frozen, mesh)
     evaluator = _Evaluator(task, frozen, base_key, pathlib.Path(workdir))
     pending: tuple[int, Metrics] | None = None
     with (
-        contextlib.closing(MetricsWriter(workdir, step=first)) as writer,
+        contextlib.closing(
+            MetricsWriter(workdir, step=first, active=sharding.is_first_process())
+        ) as writer,
         _progress_bar(config, first) as progress,
     ):
         for step in range(first + 1, config.num_steps + 1):
@@ -229,8 +233,11 @@ class _Evaluator:
         means |= self._task.summarise({k: np.concatenate(v) for k, v in tables.items()})
         means = {f"test/{name}": value for name, value in means.items()}
         writer.write_scalars(step, means)
-        progress.write(f"step {step}: " + _sentence(means), file=sys.stderr)
+        # All processes draw, as the state may lie on all; one writes.
         sheet = self._task.draw_samples(state.variables, first_batch, self._key)
+        if not sharding.is_first_process():
+            return
+        progress.write(f"step {step}: " + _sentence(means), file=sys.stderr)
         self._samples.mkdir(parents=True, exist_ok=True)
         images.write_image(self._samples / f"step_{step:07d}.png", sheet)
         writer.write_image(step, "samples", sheet)
@@ -294,6 +301,7 @@ def _progress_bar(config: ConfigDict, first: int) -> tqdm:
         initial=first,
         unit="step",
         desc=config.stage,
+        disable=not sharding.is_first_process(),
         # A log file wants a line now and then, a terminal a moving bar.
         mininterval=0.5 if sys.stderr.isatty() else 20,
         dynamic_ncols=True,

@@ -12,10 +12,14 @@ class MetricsWriter:
     """Writes metrics of a run that starts, or resumes, at `step`.
 
     Records of later steps, left by a run that was killed after its last checkpoint, are dropped:
-    the resumed run writes them again.
+    the resumed run writes them again. Of several processes one is `active`; the writers of the
+    others touch nothing.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, step: int = 0):
+    def __init__(self, workdir: str | os.PathLike, *, step: int = 0, active: bool = True):
+        self._active = active
+        if not active:
+            return
         workdir = pathlib.Path(workdir)
         path = workdir / "metrics.jsonl"
         _drop_records_after(path, step)
@@ -26,18 +30,22 @@ class MetricsWriter:
 
     def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
         """Appends `{"step": step, name: value, ...}`."""
+        if not self._active:
+            return
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         """Shows a `[h, w, 3]` uint8 picture in TensorBoard."""
-        self._board.add_image(name, image, step, dataformats="HWC")
+        if self._active:
+            self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flushes everything to disk."""
-        self._file.close()
-        self._board.close()
+        if self._active:
+            self._file.close()
+            self._board.close()
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:

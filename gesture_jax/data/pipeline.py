@@ -1,8 +1,8 @@
 """From data sets to batches: Grain pipelines, deterministic by seed and resumable.
 
-A training stream is shuffled as a whole and then dealt to the hosts, element k to host k mod n, so
-that n hosts together see the same stream as one. The position in it goes into checkpoints, and is
-the same however many worker processes decode.
+A training stream is shuffled as a whole and cut into batches; each host makes its share of every
+batch, so that n hosts together see the same batches as one. The position goes into checkpoints, and
+is the same however many hosts and worker processes there are.
 A test pass goes through everything once, in order; its last batch is filled up by repetition, and
 `mask` [b] float32 is 0 there.
 """
@@ -229,9 +229,26 @@ def _test_stream(
 
 
 def _batches(stream: grain.MapDataset, batch_size: int, shard: tuple[int, int]) -> grain.MapDataset:
-    number, count = shard
     # After the random parts, which follow the position in the common stream.
-    return stream[number::count].batch(batch_size, drop_remainder=True)
+    return _Share(stream, batch_size, shard).batch(batch_size, drop_remainder=True)
+
+
+class _Share(grain.MapDataset):
+    """Of every batch of all hosts together the rows of one host, which follow each other."""
+
+    def __init__(self, stream: grain.MapDataset, batch_size: int, shard: tuple[int, int]):
+        super().__init__(stream)
+        self._stream = stream
+        self._batch_size, (self._number, self._count) = batch_size, shard
+
+    def __len__(self) -> int:
+        return len(self._stream) // (self._batch_size * self._count) * self._batch_size
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, row = divmod(index, self._batch_size)
+        return self._stream[(batch * self._count + self._number) * self._batch_size + row]
 
 
 def _pair(frames: np.ndarray, boxes: np.ndarray) -> Example:

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Installs the package with all it needs into .venv: launch/install.sh EXTRA (tpu, cuda or cpu).
+# Runs on each host, in the checkout; a second run does what is missing. Where the system's Python is
+# older than 3.11, as on TPU VMs, uv brings its own.
+set -euo pipefail
+extra=$1
+package=.
+[[ $extra == cpu ]] || package=".[$extra]"
+if [[ ! -x .venv/bin/python ]]; then
+  if python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    python3 -m venv .venv
+  else
+    python3 -m pip install --quiet --user uv
+    python3 -m uv venv --quiet --seed --python 3.12 .venv
+  fi
+fi
+.venv/bin/python -m pip install --quiet --editable "$package"

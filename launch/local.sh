@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Several processes on this machine, each with simulated CPU devices of its own: a pod, without one.
+#
+#   launch/local.sh [--processes=2] [--devices=2] [--port=PORT] [--python=python] [--dry_run] \
+#     -- --config=configs/stage1.py:smoke --workdir=runs/local
+#
+# When one process fails, the others are ended, and its exit code is that of this script.
+set -euo pipefail
+# shellcheck source=launch/common.sh
+source "$(dirname "$0")/common.sh"
+
+processes=2 devices=2 port=23456 python=python
+read_options "processes devices port python" "$@"
+need_train_flags
+
+end_others() {
+  local pid tries
+  for pid in $(jobs -pr); do kill -TERM "$pid" || true; done
+  # JAX takes SIGTERM as a warning, so that a run may go on after it.
+  for ((tries = 0; tries < 20; tries++)); do
+    [[ -n $(jobs -pr) ]] || return 0
+    sleep 0.5
+  done
+  for pid in $(jobs -pr); do kill -KILL "$pid" || true; done
+}
+trap end_others EXIT
+trap 'exit 130' INT TERM
+
+for ((process = 0; process < processes; process++)); do
+  command=(
+    env JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="$devices"
+    JAX_COORDINATOR_ADDRESS="127.0.0.1:$port" JAX_NUM_PROCESSES="$processes" JAX_PROCESS_ID="$process"
+    "$python" -m gesture_jax.train "${train_flags[@]}"
+  )
+  if [[ $dry_run == true ]]; then
+    echo "$(show "${command[@]}") &"
+  else
+    "${command[@]}" &
+  fi
+done
+[[ $dry_run == false ]] || exit 0
+for ((process = 0; process < processes; process++)); do
+  wait -n
+done

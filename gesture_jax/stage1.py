@@ -83,6 +83,11 @@ class Stage1:
             params[DISCRIMINATOR] = self._discriminator.init(key, blank)["params"]
         return params, variables
 
+    def draw(self, key, batch):
+        """Nothing: what is random is in the pairs."""
+        del key, batch
+        return {}
+
     def loss(self, params, model_state, frozen, batch, key, step):
         """The sum of all terms of a weight above zero, each logged by itself (design.md 6)."""
         del key

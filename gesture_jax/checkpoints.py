@@ -261,14 +261,8 @@ def load_variables(
 def _check_shapes(path: pathlib.Path, abstract: Any) -> None:
     """Names what a saved state lacks or holds in another shape."""
     saved = ocp.metadata(path).metadata
-    found = {
-        _name(key): tuple(leaf.shape)
-        for key, leaf in jax.tree.leaves_with_path(saved)
-    }
-    wanted = {
-        _name(key): leaf.shape
-        for key, leaf in jax.tree.leaves_with_path(abstract)
-    }
+    found = {_name(key): tuple(leaf.shape) for key, leaf in jax.tree.leaves_with_path(saved)}
+    wanted = {_name(key): leaf.shape for key, leaf in jax.tree.leaves_with_path(abstract)}
     wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
     if wrong:
         raise InputError(

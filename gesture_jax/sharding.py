@@ -107,9 +107,7 @@ def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
     }
 
 
-def split_batch(
-    batch: dict[str, jax.Array], num_parts: int, mesh: Mesh
-) -> dict[str, jax.Array]:
+def split_batch(batch: dict[str, jax.Array], num_parts: int, mesh: Mesh) -> dict[str, jax.Array]:
     """[b, *] to [parts, b / parts, *], where part k is rows k, k + parts, ...: each device splits
     what it has.
     """

@@ -124,3 +124,12 @@ def gather(tree: Any, mesh: Mesh) -> Any:
 def scatter(tree: Any, mesh: Mesh) -> Any:
     """Arrays where `state_shardings` has them."""
     return jax.lax.with_sharding_constraint(tree, state_shardings(tree, mesh))
+
+
+def settle(tree: Any, mesh: Mesh) -> None:
+    """Waits for arrays where devices are simulated by threads of one CPU: two programs under way at
+    once would wait for each other's threads forever. Elsewhere programs queue up, and this does
+    nothing.
+    """
+    if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
+        jax.block_until_ready(tree)

@@ -242,6 +242,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
                 batch = sharding.shard_batch(next(batches), mesh)
             with watch.stepping(step):
                 state, metrics = step_fn(state, frozen, batch, base_key)
+                sharding.settle(state, mesh)
             progress.update()
             log.flush()  # One step late, so that fetching never makes the device wait.
             if _due(step, config.log_every_steps, config.num_steps):

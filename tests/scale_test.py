@@ -15,6 +15,13 @@ from tests import tiny
 _STEPS = 10
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quickly_compiled():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
     """Config and task of both stages."""

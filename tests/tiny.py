@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from configs import stage1 as stage1_config
@@ -40,6 +41,13 @@ def stage2(stage1_workdir, **changes) -> ConfigDict:
     })  # fmt: skip
     config.update_from_flattened_dict(changes)
     return config
+
+
+def flags(config: ConfigDict) -> dict[str, str]:
+    """Where a config of this file differs from its preset, as flags have it."""
+    flat = lambda tree: flatten_dict(tree.to_dict(), sep=".")
+    preset = flat(stage1_config.get_config(config.preset))
+    return {name: value for name, value in flat(config).items() if preset[name] != value}
 
 
 def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:

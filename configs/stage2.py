@@ -32,6 +32,12 @@ def _paper() -> dict:
         "stage1_workdir": "",
         "num_steps": 500_000,
         "batch_size": 64,
+        # Parts of a batch that are computed one after another, for batches larger than the memory.
+        # What a loss or a norm takes over a batch is taken over a part.
+        "accumulate_steps": 1,
+        # Devices along the axes of the mesh; -1 is as many as there are. Each group of `fsdp` holds
+        # the state once.
+        "mesh": {"data": -1, "fsdp": 1},
         "log_every_steps": 100,
         "eval_every_steps": 5_000,
         "checkpoint_every_steps": 5_000,

@@ -7,11 +7,15 @@ in the data, always of the same step. Inference reads `ema_params` and `model_st
 import json
 import os
 import pathlib
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
@@ -21,15 +25,22 @@ from gesture_jax.errors import InputError
 
 _STATE = "state"
 _DATA = "data"
+_FINGERPRINTS = "fingerprints"
+# What Orbax, and what is below it, raise of files that are cut short or changed.
+_DAMAGE = (ValueError, LookupError, TypeError, OSError, RuntimeError)
 
 
 class Checkpointer:
-    """Saves and resumes one training run."""
+    """Saves and resumes one training run.
+
+    With each checkpoint goes a fingerprint of every array, by which a damaged one is known.
+    """
 
     def __init__(self, workdir: str | os.PathLike, *, keep: int):
         """Keeps the newest `keep` checkpoints below `workdir`."""
+        self._path = _directory(workdir)
         self._orbax = ocp.training.Checkpointer(
-            _directory(workdir),
+            self._path,
             # The loop decides when to save; the newest few stay.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
@@ -46,14 +57,53 @@ class Checkpointer:
         """Starts to save state and position in the data; waits only for the save before."""
         self.wait()
         saved = {_STATE: state, _DATA: _as_arrays(batches.get_state())}
-        self._pending = self._orbax.save_checkpointables_async(step, saved)
+        self._pending = self._orbax.save_checkpointables_async(
+            step, saved, custom_metadata={_FINGERPRINTS: _fingerprints(saved)}
+        )
 
     def restore(self, abstract_state: Any, batches: BatchIterator) -> Any:
-        """The newest state on the shardings of `abstract_state`; moves `batches` to its place."""
+        """The newest whole state on the shardings of `abstract_state`; `batches` at its place.
+
+        Newer checkpoints that are damaged are moved to `WORKDIR/damaged`, and told of on stderr.
+
+        Raises:
+          InputError: where no checkpoint is whole.
+        """
         abstract = {_STATE: abstract_state, _DATA: _as_arrays(batches.get_state())}
-        loaded = self._orbax.load_checkpointables(None, abstract)
-        batches.set_state(jax.tree.map(int, loaded[_DATA]))
-        return loaded[_STATE]
+        damaged: dict[int, str] = {}
+        for step in sorted((saved.step for saved in self._orbax.checkpoints), reverse=True):
+            try:
+                loaded = self._load(step, abstract)
+            except _DAMAGE as error:
+                damaged[step] = _first_line(error)
+                continue
+            self._set_aside(damaged, instead=step)
+            batches.set_state(jax.tree.map(int, loaded[_DATA]))
+            return loaded[_STATE]
+        reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
+        raise InputError(f"{self._path}: no checkpoint is whole, or none fits: {reasons}")
+
+    def _load(self, step: int, abstract: Any) -> Any:
+        """Raises one of `_DAMAGE` where what is read is not what was saved."""
+        loaded = self._orbax.load_checkpointables(step, abstract)
+        _check_fingerprints(self._path / str(step), loaded)
+        return loaded
+
+    def _set_aside(self, damaged: Mapping[int, str], *, instead: int) -> None:
+        for step, reason in damaged.items():
+            print(
+                f"{self._path / str(step)}: damaged ({reason}); moved to {self._path.parent}/"
+                f"damaged, going on from step {instead}",
+                file=sys.stderr,
+            )
+            if jax.process_index() == 0:
+                folder = self._path.parent / "damaged"
+                folder.mkdir(exist_ok=True)
+                where = folder / f"{step}-{time.strftime('%Y%m%dT%H%M%S')}"
+                (self._path / str(step)).rename(where)
+        if damaged:
+            multihost_utils.sync_global_devices("damaged")
+            self._orbax.reload()
 
     def wait(self) -> None:
         """Returns once the save under way, if any, is on disk."""
@@ -65,6 +115,50 @@ class Checkpointer:
         """Waits, then lets go of the directory."""
         self.wait()
         self._orbax.close()
+
+
+def _fingerprints(tree: Any) -> dict[str, int]:
+    """A number for each array, by its name; any change of one of its numbers changes it."""
+    # A device would see 32 of the 64 bits of a position in the data.
+    halve = lambda x: x.reshape(1).view(np.uint32) if isinstance(x, np.ndarray) else x
+    arrays = jax.tree.leaves_with_path(tree)
+    return {_name(key): int(_fingerprint(halve(array))) for key, array in arrays}
+
+
+@jax.jit
+def _fingerprint(array: jax.Array) -> jax.Array:
+    """Sum of the hashes of all places and what is there, modulo 2^32: the same however it lies."""
+    array = jnp.asarray(array)
+    bits = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}").astype(jnp.uint32)
+    place = jnp.zeros(array.shape, jnp.uint32)
+    for axis, length in enumerate(array.shape):
+        place = place * np.uint32(length) + jax.lax.broadcasted_iota(jnp.uint32, array.shape, axis)
+    mixed = bits ^ (place * np.uint32(0x9E3779B1))
+    # Steps of MurmurHash3, each of which loses nothing: no two values at a place look alike.
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
+    return mixed.sum(dtype=jnp.uint32)
+
+
+def _check_fingerprints(path: pathlib.Path, loaded: Any) -> None:
+    """Raises ValueError where arrays are not those that were saved; checkpoints from before
+    fingerprints are let be.
+    """
+    saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+    if not saved:
+        return
+    found = _fingerprints(loaded)
+    wrong = [name for name, number in found.items() if saved[_FINGERPRINTS].get(name) != number]
+    if wrong:
+        raise ValueError(f"{len(wrong)} of {len(found)} arrays have changed, first {wrong[0]}")
+
+
+def _name(key: tuple) -> str:
+    return jax.tree_util.keystr(key, simple=True, separator="/")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def write_config(workdir: str | os.PathLike, config: ConfigDict) -> None:
@@ -151,23 +245,27 @@ def load_variables(
     # One of several processes reads for itself, and waits for no other.
     context.multiprocessing_options.primary_host = jax.process_index()
     context.multiprocessing_options.active_processes = {jax.process_index()}
-    with context:
-        _check_shapes(path, abstract)
-        state = ocp.load_checkpointables(path, {_STATE: abstract})[_STATE]
+    try:
+        with context:
+            _check_shapes(path, abstract)
+            loaded = ocp.load_checkpointables(path, {_STATE: abstract})
+        _check_fingerprints(path, loaded)
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(
+            f"{path}: this checkpoint is damaged ({_first_line(error)}); train on for a while, "
+            "which starts from the newest whole one, or move it away"
+        ) from error
+    state = loaded[_STATE]
     return {"params": state["ema_params"], **state["model_state"]}, step
 
 
 def _check_shapes(path: pathlib.Path, abstract: Any) -> None:
     """Names what a saved state lacks or holds in another shape."""
     saved = ocp.metadata(path).metadata
-    found = {
-        jax.tree_util.keystr(key, simple=True, separator="/"): tuple(leaf.shape)
-        for key, leaf in jax.tree.leaves_with_path(saved)
-    }
-    wanted = {
-        jax.tree_util.keystr(key, simple=True, separator="/"): leaf.shape
-        for key, leaf in jax.tree.leaves_with_path(abstract)
-    }
+    found = {_name(key): tuple(leaf.shape) for key, leaf in jax.tree.leaves_with_path(saved)}
+    wanted = {_name(key): leaf.shape for key, leaf in jax.tree.leaves_with_path(abstract)}
     wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
     if wrong:
         raise InputError(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags  # noqa: F401  (registers its flag parsers before app.run)
 
 from gesture_jax.cache import cache_dir
-from gesture_jax.errors import InputError
+from gesture_jax.errors import InputError, Stopped
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -52,6 +53,9 @@ def _one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[s
             main(argv)
         except (InputError, FloatingPointError) as error:
             _fail(str(error))
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            sys.exit(128 + signal.SIGTERM)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

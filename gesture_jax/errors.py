@@ -6,3 +6,10 @@ class InputError(ValueError):
 
     The command lines print it as one line and exit with code 2; library users can catch it.
     """
+
+
+class Stopped(Exception):
+    """A run was told to stop, and has saved all; the message says where it goes on.
+
+    The command lines exit with 128 + SIGTERM, so that what restarts runs knows it is unfinished.
+    """

@@ -1,114 +1,67 @@
 """The device mesh and where arrays live on it.
 
-One program for one device, many devices and many processes: the batch is split along the mesh's
-`data` axis, the state is the same everywhere.
+One program for one device, many devices and many processes. The mesh has two axes: each device gets
+its own part of every batch, and the state is cut along `fsdp` alone, so that a group of that many
+devices holds it once. Large parameters are gathered where a step needs them; pictures never are.
 """
 
-import contextlib
-import os
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gesture_jax.errors import InputError
 
-# When a process dies, the others end within a minute; one that has finished waits for the others
-# so long.
-_HEARTBEAT_SEC = 30
-_SHUTDOWN_SEC = 60
+AXES = "data", "fsdp"
+# Arrays of fewer numbers are not worth the messages that cutting them costs.
+_SMALL = 2**14
 
 
-def start_processes() -> None:
-    """Joins the other processes of a run, if the environment says that there are any.
+def make_mesh(
+    sizes: Mapping[str, int] | None = None,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh of all devices with the axes `data` and `fsdp`.
 
-    Comes before all else that touches a device. `JAX_NUM_PROCESSES` says how many there are:
-
-    - unset or 1: this process is alone;
-    - auto: JAX asks the cluster (TPU pods, GKE, a step of SLURM);
-    - a number: `JAX_PROCESS_ID` says which one this is, `JAX_COORDINATOR_ADDRESS` the host:port at
-      which process 0 is reached.
-
-    Raises:
-      InputError: where these variables do not say it all, or no cluster is found.
-    """
-    number = os.environ.get("JAX_NUM_PROCESSES") or "1"
-    if number == "1":
-        return
-    told = {} if number == "auto" else _told_processes(number)
-    try:
-        jax.distributed.initialize(
-            **told,
-            heartbeat_timeout_seconds=_HEARTBEAT_SEC,
-            shutdown_timeout_seconds=_SHUTDOWN_SEC,
-        )
-    except ValueError as error:
-        raise InputError(f"JAX_NUM_PROCESSES={number}: found no others ({error})") from None
-
-
-def _told_processes(number: str) -> dict[str, str | int]:
-    """Arguments of `jax.distributed.initialize`, as the environment tells them."""
-    address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-    own = os.environ.get("JAX_PROCESS_ID", "")
-    numbered = number.isdecimal() and own.isdecimal() and int(own) < int(number)
-    if not numbered or ":" not in address:
-        raise InputError(
-            f"JAX_NUM_PROCESSES={number} wants JAX_PROCESS_ID, from 0 to one less (found {own!r}), "
-            f"and JAX_COORDINATOR_ADDRESS=HOST:PORT of process 0 (found {address!r})"
-        )
-    return {
-        "coordinator_address": address,
-        "num_processes": int(number),
-        "process_id": int(own),
-        # Or a SLURM job around would take part.
-        "cluster_detection_method": "deactivate",
-    }
-
-
-def is_first_process() -> bool:
-    """Whether this process writes what is written once a run, and talks."""
-    return jax.process_index() == 0
-
-
-def first_process_says(value: bool) -> bool:
-    """`value` of process 0, so that all decide alike while files come and go."""
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
-
-
-@contextlib.contextmanager
-def first_process_first(what: str) -> Iterator[None]:
-    """Process 0 goes through the block alone, then all others: a shared disk gets `what` once.
-
-    Every process has to come here. If process 0 fails, the others go on, and see it for themselves.
-    Checkpoints are read in the block by all or by none: later saves wait until all have counted the
-    same number of reads.
-    """
-    if not is_first_process():
-        multihost_utils.sync_global_devices(what)
-    try:
-        yield
-    finally:
-        if is_first_process():
-            multihost_utils.sync_global_devices(what)
-
-
-def make_mesh(*, batch_size: int) -> Mesh:
-    """All devices along one axis, `data`.
+    Args:
+      sizes: of the axes; one may be -1: as many as there are devices for. By default all devices
+        are along `data`.
+      batch_size: of what is split over the devices at once.
+      devices: all there are, by default.
 
     Raises:
-      InputError: where `batch_size` does not divide over the devices.
+      InputError: where sizes, or `batch_size`, do not fit the devices.
     """
-    num_devices = jax.device_count()
-    if batch_size % num_devices:
+    devices = jax.devices() if devices is None else devices
+    shape = _infer_sizes(sizes or {"data": -1, "fsdp": 1}, len(devices))
+    if batch_size % len(devices):
         raise InputError(
-            f"batch_size {batch_size} does not divide over {num_devices} devices; "
-            f"choose a multiple of {num_devices}, for instance --config.batch_size={num_devices}"
+            f"batches of {batch_size} do not divide over {len(devices)} devices; choose a multiple "
+            f"of {len(devices)}, for instance --config.batch_size={len(devices)} (of which "
+            "accumulate_steps makes several batches)"
         )
     # Auto axes: Explicit ones, the default of make_mesh, reject the gather of the warp.
-    return jax.make_mesh((num_devices,), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def _infer_sizes(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
+    shape = [sizes.get(axis, 1) for axis in AXES]
+    known = math.prod(size for size in shape if size != -1)
+    if shape.count(-1) == 1 and known > 0:
+        shape[shape.index(-1)] = num_devices // known
+    if min(shape) < 1 or math.prod(shape) != num_devices or sizes.keys() - set(AXES):
+        told = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+        raise InputError(
+            f"mesh of {told} does not fit {num_devices} devices; give data and fsdp, whose product "
+            "is that number, -1 for one of them to be inferred"
+        )
+    return tuple(shape)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -123,8 +76,32 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The leading axis split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def state_shardings(abstract: Any, mesh: Mesh) -> Any:
+    """The one rule of where the state lives, for a tree of arrays or `jax.ShapeDtypeStruct`.
+
+    A large array is cut along the largest of its axes that `fsdp` divides, the last of equals;
+    all else is the same on every device.
+    """
+    size = mesh.shape["fsdp"]
+
+    def choose(leaf) -> NamedSharding:
+        axes = [(length, axis) for axis, length in enumerate(leaf.shape) if length % size == 0]
+        if not axes or math.prod(leaf.shape) < _SMALL:
+            return replicated(mesh)
+        _, axis = max(axes)
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, "fsdp"))
+
+    return jax.tree.map(choose, abstract)
+
+
+def abstract(create: Callable[[], Any], shardings: Any) -> Any:
+    """Shapes, dtypes and shardings of what `create()` makes, nothing computed."""
+    make = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+    return jax.tree.map(make, jax.eval_shape(create), shardings)
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -134,3 +111,31 @@ def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
         name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
         for name, value in batch.items()
     }
+
+
+def split_batch(batch: dict[str, jax.Array], num_parts: int, mesh: Mesh) -> dict[str, jax.Array]:
+    """[b, *] to [parts, b / parts, *], where part k is rows k, k + parts, ...: each device splits
+    what it has.
+    """
+    split = lambda x: jnp.moveaxis(x.reshape(-1, num_parts, *x.shape[1:]), 1, 0)
+    where = NamedSharding(mesh, PartitionSpec(None, AXES))
+    return jax.lax.with_sharding_constraint(jax.tree.map(split, batch), where)
+
+
+def gather(tree: Any, mesh: Mesh) -> Any:
+    """Arrays whole on every device."""
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
+
+
+def scatter(tree: Any, mesh: Mesh) -> Any:
+    """Arrays where `state_shardings` has them."""
+    return jax.lax.with_sharding_constraint(tree, state_shardings(tree, mesh))
+
+
+def settle(tree: Any, mesh: Mesh) -> None:
+    """Waits for arrays where devices are simulated by threads of one CPU: two programs under way at
+    once would wait for each other's threads forever. Elsewhere programs queue up, and this does
+    nothing.
+    """
+    if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
+        jax.block_until_ready(tree)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax import losses, pretrained, sharding
+from gesture_jax import losses, pretrained, processes
 from gesture_jax.data import clips, images, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
 from gesture_jax.data.regions import HANDS
@@ -82,6 +82,11 @@ class Stage1:
         if self._config.loss.adversarial:
             params[DISCRIMINATOR] = self._discriminator.init(key, blank)["params"]
         return params, variables
+
+    def draw(self, key, batch):
+        """Nothing: what is random is in the pairs."""
+        del key, batch
+        return {}
 
     def loss(self, params, model_state, frozen, batch, key, step):
         """The sum of all terms of a weight above zero, each logged by itself (design.md 6)."""
@@ -220,7 +225,7 @@ def ensure_dataset(config: ConfigDict, workdir: str) -> str:
       InputError: where it is missing and the preset makes none.
     """
     path = config.data.path or str(pathlib.Path(workdir) / "dataset")
-    with sharding.first_process_first("dataset"):
+    with processes.first_process_first("dataset"):
         if not clips.is_dataset(path):
             _make_dataset(config, path)
     config.data.path = path

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax import checkpoints, sharding
+from gesture_jax import checkpoints, processes
 from gesture_jax.animator import Animator, extract_motions
 from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import GaussianProcess, motion_loss
@@ -122,25 +122,36 @@ class Stage2:
             standardise_speech(batch["speech"], statistics),
         )
 
+    def draw(self, key, batch):
+        """Diffusion times, noise, and what of speech and past is kept from the network."""
+        weights = self._config.loss
+        key_time, key_noise, key_drop, key_future, key_past, _ = jax.random.split(key, 6)
+        count, length, _ = batch["motion"].shape
+        return {
+            "time": self.process.draw_times(key_time, count, power=weights.time_power),
+            "noise": jax.random.normal(key_noise, (count, length, self.space.dim)),
+            "drop": jax.random.bernoulli(key_drop, weights.speech_dropout, (count,)),
+            "heard": self._draw_heard(key_future, count),
+            "past_offset": self._draw_past_offset(key_past, count),
+        }
+
     def loss(self, params, model_state, frozen, batch, key, step):
         """Position, velocity and acceleration of the denoised window."""
         del frozen, step
         weights = self._config.loss
-        key_time, key_noise, key_drop, key_future, key_past, key_dropout = jax.random.split(key, 6)
         motion, prior, speech = self._standardise(model_state, batch)
-        count = len(motion)
-        time = self.process.draw_times(key_time, count, power=weights.time_power)
-        noise = jax.random.normal(key_noise, motion.shape)
+        # Not of the portrait, which is real.
+        prior = prior.at[:, int(self.model.portrait) :].add(batch["past_offset"])
         denoised = self.model.apply(
             {"params": params},
-            self.process.add_noise(motion, noise, time),
-            time,
-            self._blur_past(key_past, prior),
-            hide_future(speech, self._draw_heard(key_future, count)),
+            self.process.add_noise(motion, batch["noise"], batch["time"]),
+            batch["time"],
+            prior,
+            hide_future(speech, batch["heard"]),
             speaker=batch["speaker"],
-            drop=jax.random.bernoulli(key_drop, weights.speech_dropout, (count,)),
+            drop=batch["drop"],
             train=True,
-            rngs={"dropout": key_dropout},
+            rngs={"dropout": jax.random.split(key, 6)[5]},  # `draw` has the others.
         )
         loss, metrics = motion_loss(
             denoised,
@@ -151,18 +162,15 @@ class Stage2:
         )
         return loss, (metrics, model_state)
 
-    def _blur_past(self, key: jax.Array, prior: jax.Array) -> jax.Array:
-        """Moves the frames before a window off, all by the same noise of some size.
+    def _draw_past_offset(self, key: jax.Array, count: int) -> jax.Array:
+        """How far the frames before a window are moved off, all alike; [count, 1, d].
 
         What was generated is never quite what is real; a network that trusts it adds its errors up
         from window to window, until pictures fall apart.
         """
         key_size, key_noise = jax.random.split(key)
-        count, _, dim = prior.shape
         size = jax.random.uniform(key_size, (count, 1, 1), maxval=self._config.loss.prior_noise)
-        offset = size * jax.random.normal(key_noise, (count, 1, dim))
-        # Not the portrait, which is real.
-        return prior.at[:, int(self.model.portrait) :].add(offset)
+        return size * jax.random.normal(key_noise, (count, 1, self.space.dim))
 
     def _draw_heard(self, key: jax.Array, count: int) -> jax.Array:
         """How many frames of speech are heard: mostly all, else as in a stream; [count]."""
@@ -311,14 +319,14 @@ def ensure_motions(config: ConfigDict) -> str:
         raise InputError("stage 2 needs a trained stage 1: pass --config.stage1_workdir=DIR")
     stage1_config = checkpoints.read_config(config.stage1_workdir, stage="stage1")
     path = config.data.path or str(pathlib.Path(config.stage1_workdir).absolute() / "motions")
-    if sharding.first_process_says(not clips.is_dataset(path)):
+    if processes.first_process_says(not clips.is_dataset(path)):
         data_path = stage1_config.data.path
         if not config.data.extract_missing:
             raise InputError(
                 f"{path}: no motion features here; extract them with `python -m "
                 f"gesture_jax.extract --stage1={config.stage1_workdir} --data={data_path}`"
             )
-        with sharding.first_process_first("motions"):
+        with processes.first_process_first("motions"):
             extract_motions(config.stage1_workdir, data_path, path)
     found = motions.MotionSource(path, "train").metadata["stage1_step"]
     newest = checkpoints.newest_step(config.stage1_workdir)

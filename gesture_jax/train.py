@@ -1,7 +1,7 @@
 """Trains a stage: `python -m gesture_jax.train --config=configs/stage1.py:demo --workdir=DIR`.
 
 Resumes by itself from the newest checkpoint in DIR. One of several processes where the environment
-says so (`sharding.start_processes`; `launch/` sets it).
+says so (`processes.start_processes`; `launch/` sets it).
 """
 
 from absl import flags
@@ -18,7 +18,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(_) -> None:
-    from gesture_jax import sharding, train_lib
+    from gesture_jax import processes, train_lib
 
     config = _CONFIG.value
     try:
@@ -26,7 +26,7 @@ def main(_) -> None:
     except OSError:
         path = flags.FLAGS["config"].config_filename
         raise InputError(f"{path}: no such config; configs/stage1.py and stage2.py exist") from None
-    sharding.start_processes()
+    processes.start_processes()
     train_lib.train(config, _WORKDIR.value)
 
 

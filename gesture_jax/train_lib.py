@@ -21,9 +21,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gesture_jax import checkpoints, optim, sharding, stage1, stage2
+from gesture_jax import checkpoints, optim, processes, sharding, stage1, stage2
 from gesture_jax.data import images
-from gesture_jax.errors import InputError
+from gesture_jax.errors import InputError, Stopped
+from gesture_jax.watch import Watch, until_terminated
 from gesture_jax.writer import MetricsWriter
 
 Batch = dict[str, np.ndarray]
@@ -33,7 +34,7 @@ TASKS = {"stage1": stage1.Stage1, "stage2": stage2.Stage2}
 # What may change between a run and its resumption; all else is part of the experiment.
 _MAY_CHANGE = {
     "num_steps", "log_every_steps", "eval_every_steps", "checkpoint_every_steps",
-    "keep_checkpoints", "optim.max_grad_norm",
+    "keep_checkpoints", "accumulate_steps", "mesh.data", "mesh.fsdp", "optim.max_grad_norm",
 }  # fmt: skip
 
 
@@ -54,6 +55,12 @@ class Task(Protocol):
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Parameters and model state."""
+
+    def draw(self, key: jax.Array, batch: Batch) -> Batch:
+        """What the loss wants of chance, a row an example, beside the batch itself.
+
+        So it does not matter to an example which part of a batch it is in.
+        """
 
     def loss(self, params, model_state, frozen, batch: Batch, key: jax.Array, step: jax.Array):
         """`(loss, (metrics, model_state))`; `step` is how many steps were made before this one.
@@ -101,21 +108,28 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
       The final state.
 
     Raises:
+      Stopped: after SIGTERM, once all is saved.
       InputError: for missing data, a config that does not fit the checkpoint, and the like.
       FloatingPointError: when the loss is not finite, or the gradient's norm is above
         `config.optim.max_grad_norm` (0: any will do).
     """
-    mesh = sharding.make_mesh(batch_size=config.batch_size)
+    mesh = _make_mesh(config)
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
     _check_resumable(config, workdir)
-    if sharding.is_first_process():
+    if processes.is_first_process():
         checkpoints.write_config(workdir, config)
     batches = task.train_batches()
     optimizer = optim.make_optimizer(config.optim, num_steps=config.num_steps)
     checkpointer = checkpoints.Checkpointer(workdir, keep=config.keep_checkpoints)
     try:
         state = _create_or_restore(config, task, optimizer, mesh, checkpointer, batches)
-        step_fn = make_step(task, optimizer, ema_decay=config.optim.ema_decay, mesh=mesh)
+        step_fn = make_step(
+            task,
+            optimizer,
+            ema_decay=config.optim.ema_decay,
+            mesh=mesh,
+            num_parts=config.accumulate_steps,
+        )
         return _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer)
     except FloatingPointError as error:
         checkpointer.wait()
@@ -129,25 +143,71 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
         batches.close()
 
 
+def _make_mesh(config: ConfigDict) -> Mesh:
+    if config.accumulate_steps < 1 or config.batch_size % config.accumulate_steps:
+        raise InputError(
+            f"accumulate_steps {config.accumulate_steps} does not divide batch_size "
+            f"{config.batch_size}; choose a divisor of it"
+        )
+    part_size = config.batch_size // config.accumulate_steps
+    return sharding.make_mesh(config.mesh.to_dict(), batch_size=part_size)
+
+
 def make_step(
-    task: Task, optimizer: optax.GradientTransformation, *, ema_decay: float, mesh: Mesh
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema_decay: float,
+    mesh: Mesh,
+    num_parts: int = 1,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """The compiled `step(state, frozen, batch, key) -> (state, metrics)`; it donates the state."""
+    """The compiled `step(state, frozen, batch, key) -> (state, metrics)`; it donates the state.
+
+    The gradient is the mean of those of `num_parts` of the batch, computed one after another.
+    """
 
     def step(state: TrainState, frozen, batch, base_key):
         key = jax.random.fold_in(base_key, state.step)
-        grad_fn = jax.value_and_grad(task.loss, has_aux=True)
-        (loss, (metrics, model_state)), grads = grad_fn(
-            state.params, state.model_state, frozen, batch, key, state.step
+        (grads, metrics), model_state = _gradients(
+            task, state, frozen, {**batch, **task.draw(key, batch)}, key, mesh, num_parts
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = optim.update_ema(state.ema_params, params, state.step, decay=ema_decay)
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
-        return TrainState(state.step + 1, params, ema_params, model_state, opt_state), metrics
+        metrics = {"grad_norm": optax.tree.norm(grads), **metrics}
+        state = TrainState(state.step + 1, params, ema_params, model_state, opt_state)
+        return sharding.scatter(state, mesh), sharding.gather(metrics, mesh)
 
-    replicated = sharding.replicated(mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=(replicated, replicated))
+    return jax.jit(step, donate_argnums=0)
+
+
+def _gradients(task, state, frozen, batch, key, mesh, num_parts):
+    """`(gradients, metrics), model state`: means over the parts of a batch, rows k, k + n, ..."""
+    grad_fn = jax.value_and_grad(task.loss, has_aux=True)
+    # At rest the state lies in pieces; the networks see whole parameters, so that the compiler has
+    # no reason to gather pictures instead.
+    params = sharding.gather(state.params, mesh)
+
+    def look(model_state, part, key):
+        (loss, (metrics, model_state)), grads = grad_fn(
+            params, sharding.gather(model_state, mesh), frozen, part, key, state.step
+        )
+        return (sharding.scatter(grads, mesh), {"loss": loss, **metrics}), model_state
+
+    if num_parts == 1:
+        return look(state.model_state, batch, key)
+
+    def add(carry, part):
+        total, model_state = carry
+        number, rows = part
+        found, model_state = look(model_state, rows, jax.random.fold_in(key, number))
+        return (jax.tree.map(jnp.add, total, found), model_state), None
+
+    parts = jnp.arange(num_parts), sharding.split_batch(batch, num_parts, mesh)
+    shapes, _ = jax.eval_shape(look, state.model_state, jax.tree.map(lambda x: x[0], parts[1]), key)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (total, model_state), _ = jax.lax.scan(add, (nothing, state.model_state), parts)
+    return jax.tree.map(lambda sum_: sum_ / num_parts, total), model_state
 
 
 def create_state(task: Task, optimizer: optax.GradientTransformation, *, seed: int) -> TrainState:
@@ -160,14 +220,10 @@ def create_state(task: Task, optimizer: optax.GradientTransformation, *, seed: i
 
 def _create_or_restore(config, task, optimizer, mesh, checkpointer, batches) -> TrainState:
     create = lambda: create_state(task, optimizer, seed=config.seed)
-    replicated = sharding.replicated(mesh)
+    shardings = sharding.state_shardings(jax.eval_shape(create), mesh)
     if checkpointer.latest_step is None:
-        return jax.jit(create, out_shardings=replicated)()
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
-        jax.eval_shape(create),
-    )
-    return checkpointer.restore(abstract, batches)
+        return jax.jit(create, out_shardings=shardings)()
+    return checkpointer.restore(sharding.abstract(create, shardings), batches)
 
 
 def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> TrainState:
@@ -175,34 +231,62 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
     make_key = lambda: jax.random.key(config.seed + 1)
     base_key = jax.jit(make_key, out_shardings=sharding.replicated(mesh))()
     frozen = sharding.replicate(task.frozen, mesh)
-    evaluator = _Evaluator(task, frozen, base_key, pathlib.Path(workdir))
-    pending: tuple[int, Metrics] | None = None
+    evaluator = _Evaluator(task, frozen, base_key, pathlib.Path(workdir), mesh)
     with (
         contextlib.closing(
-            MetricsWriter(workdir, step=first, active=sharding.is_first_process())
+            MetricsWriter(workdir, step=first, active=processes.is_first_process())
         ) as writer,
         _progress_bar(config, first) as progress,
+        contextlib.closing(Watch(workdir, batch_size=config.batch_size)) as watch,
+        until_terminated() as stop,
     ):
+        log = _Log(config, writer, progress)
         for step in range(first + 1, config.num_steps + 1):
-            batch = sharding.shard_batch(next(batches), mesh)
-            state, metrics = step_fn(state, frozen, batch, base_key)
+            with watch.waiting():
+                batch = sharding.shard_batch(next(batches), mesh)
+            with watch.stepping(step):
+                state, metrics = step_fn(state, frozen, batch, base_key)
+                sharding.settle(state, mesh)
             progress.update()
-            if pending:  # One step late, so that fetching never makes the device wait.
-                _log(writer, progress, config, *pending)
-                pending = None
+            log.flush()  # One step late, so that fetching never makes the device wait.
             if _due(step, config.log_every_steps, config.num_steps):
-                pending = step, metrics
-            evaluate = _due(step, config.eval_every_steps, config.num_steps)
-            save = _due(step, config.checkpoint_every_steps, config.num_steps)
-            if evaluate or save:
+                log.hold(step, metrics, watch.read())
+            if _due(step, config.eval_every_steps, config.num_steps):
+                log.flush()
                 _check(config, step, metrics)
-            if evaluate:
                 evaluator.run(step, state, writer, progress)
-            if save:
+            stopped = stop(step) and step < config.num_steps
+            if stopped or _due(step, config.checkpoint_every_steps, config.num_steps):
+                log.flush()  # What a checkpoint has behind it is on record.
+                _check(config, step, metrics)
                 checkpointer.save(step, state, batches)
-        if pending:
-            _log(writer, progress, config, *pending)
+            if stopped:
+                checkpointer.wait()
+                raise Stopped(
+                    f"{workdir}: told to stop; step {step} of {config.num_steps} is saved, and the "
+                    "same command goes on from it"
+                )
     return state
+
+
+class _Log:
+    """Metrics of one step on their way to the writer, held while the device computes them."""
+
+    def __init__(self, config: ConfigDict, writer: MetricsWriter, progress: tqdm):
+        self._config, self._writer, self._progress = config, writer, progress
+        self._held: tuple[int, Metrics, dict[str, float]] | None = None
+
+    def hold(self, step: int, metrics: Metrics, rates: dict[str, float]) -> None:
+        self._held = step, metrics, rates
+
+    def flush(self) -> None:
+        """Writes what is held, if anything; refuses what is not finite."""
+        if self._held is None:
+            return
+        (step, metrics, rates), self._held = self._held, None
+        scalars = _check(self._config, step, metrics)
+        self._writer.write_scalars(step, scalars | rates)
+        self._progress.set_postfix_str(_sentence({"loss": scalars["loss"]}), refresh=False)
 
 
 class _Evaluator:
@@ -211,17 +295,20 @@ class _Evaluator:
     An average is over the examples that have a value; one that no example has is left out.
     """
 
-    def __init__(self, task: Task, frozen: Any, key: jax.Array, workdir: pathlib.Path):
+    def __init__(self, task: Task, frozen: Any, key: jax.Array, workdir: pathlib.Path, mesh: Mesh):
         self._task, self._frozen, self._key = task, frozen, key
         self._samples = workdir / "samples"
-        self._evaluate = jax.jit(task.evaluate)
+        everywhere = sharding.replicated(mesh)
+        self._evaluate = jax.jit(task.evaluate, out_shardings=everywhere)
+        self._gather = jax.jit(lambda variables: variables, out_shardings=everywhere)
 
     def run(self, step: int, state: TrainState, writer: MetricsWriter, progress: tqdm) -> None:
         totals, counts = collections.Counter(), collections.Counter()
         tables, first_batch = collections.defaultdict(list), None
+        variables = self._gather(state.variables)
         for batch in self._task.test_batches():
             first_batch = first_batch or batch
-            values = self._evaluate(state.variables, self._frozen, batch, self._key)
+            values = self._evaluate(variables, self._frozen, batch, self._key)
             for name, value in jax.device_get(values).items():
                 if value.ndim > 1:
                     tables[name].append(value[batch["mask"] > 0])
@@ -234,19 +321,13 @@ class _Evaluator:
         means = {f"test/{name}": value for name, value in means.items()}
         writer.write_scalars(step, means)
         # All processes draw, as the state may lie on all; one writes.
-        sheet = self._task.draw_samples(state.variables, first_batch, self._key)
-        if not sharding.is_first_process():
+        sheet = self._task.draw_samples(variables, first_batch, self._key)
+        if not processes.is_first_process():
             return
         progress.write(f"step {step}: " + _sentence(means), file=sys.stderr)
         self._samples.mkdir(parents=True, exist_ok=True)
         images.write_image(self._samples / f"step_{step:07d}.png", sheet)
         writer.write_image(step, "samples", sheet)
-
-
-def _log(writer: MetricsWriter, progress: tqdm, config, step: int, metrics: Metrics) -> None:
-    scalars = _check(config, step, metrics)
-    writer.write_scalars(step, scalars)
-    progress.set_postfix_str(_sentence({"loss": scalars["loss"]}), refresh=False)
 
 
 def _check(config: ConfigDict, step: int, metrics: Metrics) -> dict[str, float]:
@@ -301,7 +382,7 @@ def _progress_bar(config: ConfigDict, first: int) -> tqdm:
         initial=first,
         unit="step",
         desc=config.stage,
-        disable=not sharding.is_first_process(),
+        disable=not processes.is_first_process(),
         # A log file wants a line now and then, a terminal a moving bar.
         mininterval=0.5 if sys.stderr.isatty() else 20,
         dynamic_ncols=True,

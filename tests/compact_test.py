@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from configs import stage1 as stage1_config
-from gesture_jax import optim, train_lib
+from gesture_jax import optim, sharding, train_lib
 from gesture_jax.animator import Animator
 from gesture_jax.data import speaker
 from gesture_jax.errors import InputError
@@ -122,7 +122,7 @@ def test_two_frames_are_learned_by_heart(frames, tmp_path):
     config.optim.warmup_steps = 20
     task = train_lib.TASKS["stage1"](config, str(tmp_path))
     optimizer = optim.make_optimizer(config.optim, num_steps=300)
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = sharding.make_mesh(batch_size=2, devices=jax.devices()[:1])
     create = lambda: train_lib.create_state(task, optimizer, seed=0)
     state = jax.jit(create)()
     step = train_lib.make_step(task, optimizer, ema_decay=0.9, mesh=mesh)

@@ -13,7 +13,7 @@ _PACKAGE = _ROOT / "gesture_jax"
 # Floor by floor, as in design.md; a package stands for all its modules.
 _FLOORS = [
     {"errors", "array_types", "cache", "manifest"},
-    {"ops", "diffusion", "sharding", "optim", "presets", "writer", "cli"},
+    {"ops", "diffusion", "processes", "sharding", "optim", "presets", "writer", "watch", "cli"},
     {"models"},
     {
         "data", "metrics", "losses", "checkpoints", "pretrained",

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gesture_jax import sharding
+from gesture_jax import processes
 from gesture_jax.errors import InputError
 from gesture_jax.writer import read_metrics
 
@@ -245,7 +245,7 @@ def test_half_told_processes_are_refused(monkeypatch, told):
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="wants JAX_PROCESS_ID"):
-        sharding.start_processes()
+        processes.start_processes()
 
 
 def _train_locally(workdir, data, **options):

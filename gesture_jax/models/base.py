@@ -85,9 +85,12 @@ class BaseModel(nn.Module):
           `warped` [b, 2g, 2g, d].
         """
         features = self.source_encoder(source)
-        if self.relative:  # In one batch, so that both are seen by the same statistics.
-            both = self.extract(jnp.concatenate([driving, source]), train=train)
-            motion, own = jnp.split(both, 2)
+        if self.relative:
+            # In one batch, so that both are seen by the same statistics; in turn, so that a device
+            # of many has both of its pairs.
+            both = jnp.stack([driving, source], axis=1).reshape(-1, *driving.shape[1:])
+            both = self.extract(both, train=train)
+            motion, own = both[0::2], both[1::2]
             features = features.replace(motion=own)
         else:
             motion = self.extract(driving, train=train)

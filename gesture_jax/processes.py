@@ -1,0 +1,89 @@
+"""One run in several processes: how they find each other, and what only the first one does."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from gesture_jax.errors import InputError
+
+# When a process dies, the others end within a minute; one that has finished waits for the others
+# so long.
+_HEARTBEAT_SEC = 30
+_SHUTDOWN_SEC = 60
+
+
+def start_processes() -> None:
+    """Joins the other processes of a run, if the environment says that there are any.
+
+    Comes before all else that touches a device. `JAX_NUM_PROCESSES` says how many there are:
+
+    - unset or 1: this process is alone;
+    - auto: JAX asks the cluster (TPU pods, GKE, a step of SLURM);
+    - a number: `JAX_PROCESS_ID` says which one this is, `JAX_COORDINATOR_ADDRESS` the host:port at
+      which process 0 is reached.
+
+    Raises:
+      InputError: where these variables do not say it all, or no cluster is found.
+    """
+    number = os.environ.get("JAX_NUM_PROCESSES") or "1"
+    if number == "1":
+        return
+    told = {} if number == "auto" else _told_processes(number)
+    try:
+        jax.distributed.initialize(
+            **told,
+            heartbeat_timeout_seconds=_HEARTBEAT_SEC,
+            shutdown_timeout_seconds=_SHUTDOWN_SEC,
+        )
+    except ValueError as error:
+        raise InputError(f"JAX_NUM_PROCESSES={number}: found no others ({error})") from None
+
+
+def _told_processes(number: str) -> dict[str, str | int]:
+    """Arguments of `jax.distributed.initialize`, as the environment tells them."""
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    own = os.environ.get("JAX_PROCESS_ID", "")
+    numbered = number.isdecimal() and own.isdecimal() and int(own) < int(number)
+    if not numbered or ":" not in address:
+        raise InputError(
+            f"JAX_NUM_PROCESSES={number} wants JAX_PROCESS_ID, from 0 to one less (found {own!r}), "
+            f"and JAX_COORDINATOR_ADDRESS=HOST:PORT of process 0 (found {address!r})"
+        )
+    return {
+        "coordinator_address": address,
+        "num_processes": int(number),
+        "process_id": int(own),
+        # Or a SLURM job around would take part.
+        "cluster_detection_method": "deactivate",
+    }
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what is written once a run, and talks."""
+    return jax.process_index() == 0
+
+
+def first_process_says(value: bool) -> bool:
+    """`value` of process 0, so that all decide alike while files come and go."""
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+@contextlib.contextmanager
+def first_process_first(what: str) -> Iterator[None]:
+    """Process 0 goes through the block alone, then all others: a shared disk gets `what` once.
+
+    Every process has to come here. If process 0 fails, the others go on, and see it for themselves.
+    Checkpoints are read in the block by all or by none: later saves wait until all have counted the
+    same number of reads.
+    """
+    if not is_first_process():
+        multihost_utils.sync_global_devices(what)
+    try:
+        yield
+    finally:
+        if is_first_process():
+            multihost_utils.sync_global_devices(what)

@@ -1,0 +1,297 @@
+"""Nothing is lost: a run that is stopped, killed or damaged ends as one that was let be."""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from gesture_jax import checkpoints, train_lib
+from gesture_jax.errors import InputError, Stopped
+from gesture_jax.writer import read_metrics
+from tests import tiny
+
+_ROOT = pathlib.Path(__file__).parents[1]
+# Of a run that is killed; by hand, more.
+_KILLS = int(os.environ.get("GESTURE_JAX_TEST_KILLS", "3"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quickly_compiled():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Made by a task that needs it."""
+    workdir = tmp_path_factory.mktemp("data")
+    train_lib.TASKS["stage1"](tiny.stage1(), str(workdir))
+    return str(workdir / "dataset")
+
+
+def _config(dataset, **changes):
+    changes = {"num_steps": 12, "eval_every_steps": 100, "data.path": dataset} | changes
+    return tiny.stage1(**changes)
+
+
+@pytest.fixture(scope="module")
+def straight(dataset, tmp_path_factory):
+    """Twelve steps in one go, saved every other step; the newest three checkpoints are kept."""
+    workdir = tmp_path_factory.mktemp("straight")
+    return workdir, train_lib.train(_config(dataset), str(workdir))
+
+
+def _equal(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def _records(workdir):
+    """What a run tells, without what it took."""
+    return [
+        {name: value for name, value in record.items() if not name.startswith("time/")}
+        for record in read_metrics(workdir)
+    ]
+
+
+def _same_run(workdir, state, straight):
+    assert _equal(state, straight[1])
+    assert _records(workdir) == _records(straight[0])
+
+
+def _terminate_at(workdir, step):
+    """SIGTERM to this process once `step` is on record."""
+
+    def wait():
+        while not any(record["step"] >= step for record in read_metrics(workdir)):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    return waiting
+
+
+def test_sigterm_saves_first_and_says_so(dataset, straight, tmp_path):
+    config = _config(dataset, checkpoint_every_steps=100)
+    waiting = _terminate_at(tmp_path, 3)
+    with pytest.raises(
+        Stopped, match=r"told to stop; step \d+ of 12 is saved, and the same"
+    ) as told:
+        train_lib.train(config, str(tmp_path))
+    waiting.join()
+    step = checkpoints.newest_step(tmp_path)
+    assert f"step {step} of" in str(told.value) and 3 <= step < 12
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert [record["step"] for record in _records(tmp_path)] == list(range(1, step + 1))
+    _same_run(tmp_path, train_lib.train(config, str(tmp_path)), straight)
+
+
+def _train_in_child(config, workdir, num_devices):
+    jax.config.update("jax_num_cpu_devices", num_devices)
+    jax.config.update("jax_disable_most_optimizations", True)
+    train_lib.train(config, workdir)
+
+
+def _start(*arguments):
+    """A process that trains, forked from one that has imported all but has touched no device."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.resume_test"])
+    process = context.Process(target=_train_in_child, args=arguments)
+    process.start()
+    return process
+
+
+def _restored(config, workdir):
+    """The last state, by a run that has nothing left to do."""
+    return train_lib.train(config, str(workdir))
+
+
+def test_killed_at_any_moment_it_goes_on(dataset, straight, tmp_path):
+    """By SIGKILL, some steps after each start: while it computes, saves, or starts again."""
+    draw, config = random.Random(0), _config(dataset, checkpoint_every_steps=1)
+    for _ in range(_KILLS):
+        process = _start(config, str(tmp_path), 8)
+        known = len(read_metrics(tmp_path))
+        deadline = time.monotonic() + 100
+        while len(read_metrics(tmp_path)) in (0, known) and time.monotonic() < deadline:
+            time.sleep(0.01)
+            if not process.is_alive():
+                break
+        process.join(draw.uniform(0, 0.5))
+        process.kill()
+        process.join()
+    saved = sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("*") if p.name.isdigit())
+    print("saved", saved, [r["step"] for r in _records(tmp_path)])
+    _same_run(tmp_path, train_lib.train(config, str(tmp_path)), straight)
+
+
+def test_another_number_of_devices_goes_on(dataset, straight, tmp_path):
+    """From eight along `data` to two along `fsdp`, and back."""
+    shutil.copytree(straight[0], tmp_path / "run")
+    for step in ("10", "12"):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / step)
+    mesh = {"mesh.data": 1, "mesh.fsdp": 2}
+    process = _start(_config(dataset, **mesh), str(tmp_path / "run"), 2)
+    process.join()
+    assert process.exitcode == 0
+    state = _restored(_config(dataset), tmp_path / "run")
+    assert len(jax.tree.leaves(state)[0].sharding.device_set) == 8
+    for one, other in zip(_records(tmp_path / "run"), _records(straight[0]), strict=True):
+        assert one["step"] == other["step"]
+        if "loss" in one:
+            assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def _truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def damaged_runs(straight, tmp_path_factory):
+    """Copies of the straight run: a function of what is done to the largest file of step 12."""
+
+    def damage(how):
+        workdir = tmp_path_factory.mktemp("damaged") / "run"
+        shutil.copytree(straight[0], workdir)
+        files = [path for path in (workdir / "checkpoints" / "12").rglob("*") if path.is_file()]
+        how(max(files, key=lambda path: path.stat().st_size))
+        return workdir
+
+    return damage
+
+
+@pytest.mark.parametrize("how", [_truncate, _flip, pathlib.Path.unlink])
+def test_a_damaged_checkpoint_falls_back_to_the_newest_whole_one(
+    dataset, straight, damaged_runs, how, capfd
+):
+    workdir = damaged_runs(how)
+    with pytest.raises(InputError, match="checkpoints/12: this checkpoint is damaged"):
+        checkpoints.load_variables(workdir, {"params": _shapes(straight[1].ema_params)})
+    _same_run(workdir, train_lib.train(_config(dataset), str(workdir)), straight)
+    told = capfd.readouterr().err
+    assert "checkpoints/12: damaged (" in told and "going on from step 10" in told
+    assert [path.name[:3] for path in (workdir / "damaged").iterdir()] == ["12-"]
+
+
+def _shapes(tree):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+class _Position:
+    """A position in the data, as checkpoints see it."""
+
+    def __init__(self):
+        self.position = 0
+
+    def get_state(self):
+        return {"position": self.position}
+
+    def set_state(self, state):
+        self.position = state["position"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Checkpoints of steps 1 and 2 of a small state."""
+    workdir = tmp_path_factory.mktemp("small")
+    saver, position = checkpoints.Checkpointer(workdir, keep=2), _Position()
+    for step in (1, 2):
+        position.position = step
+        saver.save(step, _small_state(step), position)
+    saver.close()
+    return workdir
+
+
+def _small_state(step):
+    noise = jax.random.normal(jax.random.key(step), (64, 64))
+    return {"a": noise, "b": {"c": jax.numpy.full(3, step), "d": jax.numpy.bool_(True)}}
+
+
+def test_whatever_file_is_damaged_no_wrong_state_is_restored(small, tmp_path):
+    """A state is that of step 2, from files whose damage does no harm, or that of step 1."""
+    files = [path for path in (small / "checkpoints" / "2").rglob("*") if path.is_file()]
+    fallen_back = 0
+    for number, path in enumerate(files):
+        for how in (_truncate, _flip):
+            workdir = tmp_path / f"{number}{how.__name__}"
+            shutil.copytree(small, workdir)
+            how(workdir / path.relative_to(small))
+            saver, position = checkpoints.Checkpointer(workdir, keep=2), _Position()
+            state = saver.restore(_placed(_small_state(0)), position)
+            saver.close()
+            assert position.position in (1, 2)
+            assert _equal(state, _small_state(position.position))
+            fallen_back += position.position == 1
+    assert fallen_back >= len(files)
+
+
+def _placed(tree):
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
+    )
+
+
+def test_where_nothing_is_whole_nothing_is_restored_and_nothing_moved(small, tmp_path):
+    shutil.copytree(small, tmp_path / "run")
+    for path in list((tmp_path / "run" / "checkpoints").rglob("*")):
+        if path.is_file() and path.stat().st_size:
+            _truncate(path)
+    saver = checkpoints.Checkpointer(tmp_path / "run", keep=2)
+    with pytest.raises(InputError, match="no checkpoint is whole, or none fits: step 2: "):
+        saver.restore(_placed(_small_state(0)), _Position())
+    saver.close()
+    assert not (tmp_path / "run" / "damaged").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "bool"])
+def test_any_flipped_bit_changes_the_fingerprint(dtype):
+    values = np.asarray(jax.random.bernoulli(jax.random.key(0), shape=(3, 5)).astype(dtype))
+    first = int(checkpoints._fingerprint(values))
+    bits = 1 if dtype == "bool" else 8 * values.dtype.itemsize
+    for bit in range(bits):
+        changed = values.copy()
+        changed.view(f"u{values.dtype.itemsize}")[1, 2] ^= 1 << bit
+        assert int(checkpoints._fingerprint(changed)) != first
+    assert int(checkpoints._fingerprint(values[::-1])) != first
+
+
+def test_the_command_says_so_and_its_exit_code_too(dataset, tmp_path):
+    """SIGTERM while the first steps compile."""
+    config = f"--config={_ROOT}/configs/stage1.py:smoke"
+    small = [
+        f"--config.{name}={value}"
+        for name, value in tiny.flags(_config(dataset, num_steps=10_000)).items()
+    ]
+    command = [sys.executable, "-m", "gesture_jax.train", config, f"--workdir={tmp_path}", *small]
+    running = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True)
+    while not read_metrics(tmp_path) and running.poll() is None:
+        time.sleep(0.05)
+    running.terminate()
+    _, told = running.communicate(timeout=100)
+    assert running.returncode == 128 + signal.SIGTERM, told
+    assert "is saved, and the same command goes on from it" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    beat = json.loads((tmp_path / "heartbeat.json").read_text())
+    assert beat["step"] >= 1 and beat["pid"] == running.pid
+    rates = read_metrics(tmp_path)[-1]
+    assert rates["time/steps_per_sec"] > 0 and 0 <= rates["time/input_share"] <= 1
+    assert rates["time/late_compilations"] == 0

@@ -1,0 +1,58 @@
+"""The smallest trainings that have everything: both stages, the game, averages, sharded arrays."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from configs import stage1 as stage1_config
+from configs import stage2 as stage2_config
+from gesture_jax import checkpoints
+from gesture_jax.models.build import build_model
+
+
+def stage1(**changes) -> ConfigDict:
+    """`smoke` of 16 pixels, with the reference's warp; some of its arrays are large enough to cut.
+
+    Every pixel counts alike and the warp is not compared, so that its loss is a mean over examples.
+    """
+    config = stage1_config.get_config("smoke")
+    narrow = dict.fromkeys(("fine_width", "extractor_width", "field_width", "seen_width"), 8)
+    blocks = dict.fromkeys(("num_source_blocks", "num_extractor_blocks"), 0)
+    config.update({
+        "data": {"procedural_identities": 1, "procedural_clips": 2, "procedural_clip_sec": 4.0},
+        "model": {"resolution": 16, "num_bins": 4, "warp_kind": "volume", **narrow, **blocks},
+        "discriminator": {"width": 8, "num_levels": 1},
+        "loss": {"pyramid_levels": 1, "region_weight": 1.0, "warp": 0.0},
+    })  # fmt: skip
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def stage2(stage1_workdir, **changes) -> ConfigDict:
+    """`smoke` of one layer without dropout, whose chance no two ways of computing share."""
+    config = stage2_config.get_config("smoke")
+    config.update({
+        "stage1_workdir": str(stage1_workdir),
+        "fgd_steps": 0,
+        "model": {"latent": 64, "feedforward": 256, "num_layers": 1, "dropout": 0.0},
+    })  # fmt: skip
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def flags(config: ConfigDict) -> dict[str, str]:
+    """Where a config of this file differs from its preset, as flags have it."""
+    flat = lambda tree: flatten_dict(tree.to_dict(), sep=".")
+    preset = flat(stage1_config.get_config(config.preset))
+    return {name: value for name, value in flat(config).items() if preset[name] != value}
+
+
+def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """A workdir that stage 2 can stand on."""
+    blank = jnp.zeros((1, *[config.model.resolution] * 2, 3))
+    make = lambda: build_model(**config.model).init(jax.random.key(0), blank, blank, train=False)
+    checkpoints.write_config(workdir, config)
+    checkpoints.save_variables(workdir, jax.jit(make)())

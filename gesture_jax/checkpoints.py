@@ -128,7 +128,7 @@ def _fingerprints(tree: Any) -> dict[str, int]:
 @jax.jit
 def _fingerprint(array: jax.Array) -> jax.Array:
     """Sum of the hashes of all places and what is there, modulo 2^32: the same however it lies."""
-    array = jnp.asarray(array)
+    array = array.astype(jnp.uint8) if array.dtype == bool else array
     bits = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}").astype(jnp.uint32)
     place = jnp.zeros(array.shape, jnp.uint32)
     for axis, length in enumerate(array.shape):

@@ -127,6 +127,6 @@ def scatter(tree: Any, mesh: Mesh) -> Any:
 
 
 def settle(tree: Any, mesh: Mesh) -> None:
-    """Waits for arrays where devices are simulated: threads of one CPU do not serve two programs."""
+    """Waits for arrays where devices are simulated, as their threads do not serve two programs."""
     if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
         jax.block_until_ready(tree)

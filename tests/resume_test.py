@@ -21,6 +21,11 @@ from gesture_jax.errors import InputError, Stopped
 from gesture_jax.writer import read_metrics
 from tests import tiny
 
+# Where a checkpoint is damaged, Orbax drops what it was about to do.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 _ROOT = pathlib.Path(__file__).parents[1]
 # Of a run that is killed; by hand, more.
 _KILLS = int(os.environ.get("GESTURE_JAX_TEST_KILLS", "3"))

@@ -233,7 +233,9 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
     with (
         contextlib.closing(MetricsWriter(workdir, step=first)) as writer,
         _progress_bar(config, first) as progress,
-        contextlib.closing(Watch(workdir, batch_size=config.batch_size)) as watch,
+        contextlib.closing(
+            Watch(workdir, batch_size=config.batch_size, active=jax.process_index() == 0)
+        ) as watch,
         until_terminated() as stop,
     ):
         log = _Log(config, writer, progress)

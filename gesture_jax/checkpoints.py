@@ -120,7 +120,7 @@ class Checkpointer:
 def _fingerprints(tree: Any) -> dict[str, int]:
     """A number for each array, by its name; any change of one of its numbers changes it."""
     # A device would see 32 of the 64 bits of a position in the data.
-    halve = lambda x: x.reshape(1).view(np.uint32) if isinstance(x, np.ndarray) else x
+    halve = lambda x: np.ravel(x).view(np.uint32) if x.dtype == np.int64 else x
     arrays = jax.tree.leaves_with_path(tree)
     return {_name(key): int(_fingerprint(halve(array))) for key, array in arrays}
 
@@ -128,7 +128,7 @@ def _fingerprints(tree: Any) -> dict[str, int]:
 @jax.jit
 def _fingerprint(array: jax.Array) -> jax.Array:
     """Sum of the hashes of all places and what is there, modulo 2^32: the same however it lies."""
-    array = jnp.asarray(array)
+    array = array.astype(jnp.uint8) if array.dtype == bool else array
     bits = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}").astype(jnp.uint32)
     place = jnp.zeros(array.shape, jnp.uint32)
     for axis, length in enumerate(array.shape):

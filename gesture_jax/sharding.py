@@ -133,9 +133,6 @@ def scatter(tree: Any, mesh: Mesh) -> Any:
 
 
 def settle(tree: Any, mesh: Mesh) -> None:
-    """Waits for arrays where devices are simulated by threads of one CPU: two programs under way at
-    once would wait for each other's threads forever. Elsewhere programs queue up, and this does
-    nothing.
-    """
+    """Waits for arrays where devices are simulated, as their threads do not serve two programs."""
     if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
         jax.block_until_ready(tree)

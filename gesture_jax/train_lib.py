@@ -237,7 +237,9 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
             MetricsWriter(workdir, step=first, active=processes.is_first_process())
         ) as writer,
         _progress_bar(config, first) as progress,
-        contextlib.closing(Watch(workdir, batch_size=config.batch_size)) as watch,
+        contextlib.closing(
+            Watch(workdir, batch_size=config.batch_size, active=jax.process_index() == 0)
+        ) as watch,
         until_terminated() as stop,
     ):
         log = _Log(config, writer, progress)

@@ -4,6 +4,10 @@ import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Simulated devices hang in a program that comes from the compilation cache, as each does its
+# collectives in another order, unless it is scheduled so.
+_SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_SCHEDULER}".strip()
 # Programs that several tests or commands need are compiled once a session.
 _CACHE = tempfile.TemporaryDirectory(prefix="gesture_jax_test_xla_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name

@@ -220,7 +220,8 @@ class _Toy:
 
 def test_examples_without_a_value_are_left_out_of_its_average(tmp_path):
     state = train_lib.TrainState(0, 4.0, 4.0, {}, None)
-    evaluator = train_lib._Evaluator(_Toy(), {}, jax.random.key(0), tmp_path)
+    mesh = sharding.make_mesh(batch_size=8)
+    evaluator = train_lib._Evaluator(_Toy(), {}, jax.random.key(0), tmp_path, mesh)
     writer = MetricsWriter(tmp_path)
     evaluator.run(1, state, writer, tqdm(disable=True))
     writer.close()

@@ -26,9 +26,12 @@ end_others() {
 trap end_others EXIT
 trap 'exit 130' INT TERM
 
+# Simulated devices can hang in a program that comes from the compilation cache without it.
+scheduler="${XLA_FLAGS:-} --xla_cpu_enable_concurrency_optimized_scheduler=false"
+
 for ((process = 0; process < processes; process++)); do
   command=(
-    env JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="$devices"
+    env JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="$devices" XLA_FLAGS="$scheduler"
     JAX_COORDINATOR_ADDRESS="127.0.0.1:$port" JAX_NUM_PROCESSES="$processes" JAX_PROCESS_ID="$process"
     "$python" -m gesture_jax.train "${train_flags[@]}"
   )

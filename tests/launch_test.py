@@ -51,11 +51,14 @@ def test_shellcheck_passes():
     assert done.returncode == 0, done.stdout
 
 
-def test_local_processes_have_devices_and_a_number_each():
+def test_local_processes_have_devices_and_a_number_each(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")
+    scheduler = "XLA_FLAGS= --xla_cpu_enable_concurrency_optimized_scheduler=false"
     shown = _shown("local.sh", "--processes=3", "--devices=4", "--port=1234")
     assert shown == [
         [
             "env", "JAX_PLATFORMS=cpu", "JAX_NUM_CPU_DEVICES=4",
+            scheduler,
             "JAX_COORDINATOR_ADDRESS=127.0.0.1:1234", "JAX_NUM_PROCESSES=3",
             f"JAX_PROCESS_ID={number}", "python", *_TRAIN, "&",
         ]

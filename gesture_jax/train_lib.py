@@ -238,7 +238,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
         ) as writer,
         _progress_bar(config, first) as progress,
         contextlib.closing(
-            Watch(workdir, batch_size=config.batch_size, active=jax.process_index() == 0)
+            Watch(workdir, batch_size=config.batch_size, active=processes.is_first_process())
         ) as watch,
         until_terminated() as stop,
     ):

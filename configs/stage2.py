@@ -9,7 +9,7 @@ smoke missing ones are made first.
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 8 layers, 80 frames, 5 prior frames | GPU or TPU | days; not yet run |
-| demo | 2 layers of 128 on the procedural speaker | two CPU cores | minutes; not yet timed |
+| demo | 2 layers of 128 on the procedural speaker | one CPU core | 4 minutes |
 | smoke | 2 small layers; what tests use | one CPU core | seconds |
 """
 

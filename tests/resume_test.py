@@ -23,7 +23,6 @@ from tests import tiny
 
 # Where a checkpoint is damaged, Orbax drops what it was about to do.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 _ROOT = pathlib.Path(__file__).parents[1]

@@ -9,9 +9,8 @@ from tqdm import tqdm
 from gesture_jax import pretrained
 from gesture_jax.data.files import hash_file
 from gesture_jax.evaluation import videos
-from gesture_jax.evaluation.results import Results
+from gesture_jax.evaluation.results import Results, changes, small_sample_notes
 from gesture_jax.metrics import fvd
-from gesture_jax.metrics.frechet import Moments, small_sample_note
 from gesture_jax.metrics.scores import frechet_score, halves_score
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -44,7 +43,6 @@ def score(
       InputError: where a video is shorter than a clip, or the weights cannot be fetched.
     """
     variables = pretrained.load_i3d()
-    random = np.random.default_rng(seed)
     cut = {"size": size, "length": length, "stride": stride, "most": most}
 
     def logits(paths: Sequence[pathlib.Path], name: str, change: Change = lambda clip: clip):
@@ -52,20 +50,12 @@ def score(
         return clips.split(fvd.logits(variables, clips))
 
     sides = {"real": logits(real, "real"), "generated": logits(generated, "generated")}
-    others = {
-        "still": logits(real, "still", lambda clip: np.repeat(clip[:1], len(clip), axis=0)),
-        "shuffled": logits(real, "shuffled", random.permutation),
-    }
+    others = {name: logits(real, name, change) for name, change in changes(seed).items()}
     found = lambda other, paired: frechet_score(sides["real"], other, paired=paired, seed=seed)
     # Made of the real clips, one of each.
     controls = {name: {"fvd": found(other, True)} for name, other in others.items()}
     if floor := halves_score(sides["real"], seed=seed):
         controls["real"] = {"fvd": floor}
-    notes = [
-        f"FVD, {name}: {note}"
-        for name, clips in sides.items()
-        if (note := small_sample_note(Moments.of(np.concatenate(clips))))
-    ]
     protocol = {
         "fvd": "I3D of Kinetics-400, logits before the softmax",
         "fvd_weights_sha256": hash_file(pretrained.find("i3d")),
@@ -75,7 +65,9 @@ def score(
         "fvd_clips": {name: sum(map(len, clips)) for name, clips in sides.items()},
     }
     scores = {"fvd": found(sides["generated"], paired)}
-    return Results(scores=scores, controls=controls, notes=notes, protocol=protocol)
+    return Results(
+        scores=scores, controls=controls, notes=small_sample_notes("FVD", sides), protocol=protocol
+    )
 
 
 class _Clips:

@@ -8,10 +8,9 @@ import numpy as np
 
 from gesture_jax.evaluation import moves, videos
 from gesture_jax.evaluation.moves import Moves
-from gesture_jax.evaluation.results import Results
+from gesture_jax.evaluation.results import Results, changes, small_sample_notes
 from gesture_jax.metrics import beats, fgd
 from gesture_jax.metrics import motion as motion_metrics
-from gesture_jax.metrics.frechet import Moments, small_sample_note
 from gesture_jax.metrics.scores import frechet_score, halves_score, mean_score, set_score
 
 METRICS = "fgd", "div", "div_real", "bas", "bas_real", "beats_per_sec", "beats_per_sec_real"
@@ -69,10 +68,14 @@ def score(
         for name, paths in (("real", real), ("generated", generated))
     }
     variables, fitted = _find_autoencoder(options, sides["real"], keep, seed)
+    controls = {
+        name: [dataclasses.replace(clip, motion=change(clip.motion)) for clip in sides["real"]]
+        for name, change in changes(seed).items()
+    }
     results = Results()
     for part in (
-        _score_sets(sides, variables, options.window, paired, seed),
-        _score_beats(sides, options.bas_variant, seed),
+        _score_sets(sides, controls, variables, options.window, paired, seed),
+        _score_beats(sides, controls, options.bas_variant, seed),
         _describe(sides, options, variables, fitted, seed),
     ):
         results.add(part)
@@ -98,24 +101,18 @@ def _windows(clip: Moves, window: int) -> np.ndarray:
     return found
 
 
-def _controls(real: list[Moves], seed: int) -> Sides:
-    random = np.random.default_rng(seed)
-    changes = {
-        "still": lambda motion: np.repeat(motion[:1], len(motion), axis=0),
-        "shuffled": random.permutation,
-    }
-    return {
-        name: [dataclasses.replace(clip, motion=change(clip.motion)) for clip in real]
-        for name, change in changes.items()
-    }
-
-
 def _score_sets(
-    sides: Sides, variables: fgd.Variables, window: int, paired: bool, seed: int
+    sides: Sides,
+    controls: Sides,
+    variables: fgd.Variables,
+    window: int,
+    paired: bool,
+    seed: int,
 ) -> Results:
     """FGD and diversity, of the latents of windows."""
     encode = lambda clips: [fgd.encode_windows(variables, _windows(c, window)) for c in clips]
-    latents = {name: encode(c) for name, c in {**sides, **_controls(sides["real"], seed)}.items()}
+    latents = {name: encode(clips) for name, clips in {**sides, **controls}.items()}
+    notes = small_sample_notes("FGD", {side: latents[side] for side in sides})
     real = latents.pop("real")
     diversity = lambda clips: set_score(motion_metrics.diversity, clips, seed=seed)
     rows = {
@@ -129,19 +126,14 @@ def _score_sets(
     scores = {**rows.pop("generated"), "div_real": diversity(real)}
     if floor := halves_score(real, seed=seed):
         rows["real"] = {"fgd": floor}
-    notes = [
-        f"FGD, {name}: {note}"
-        for name, clips in (("real", real), ("generated", latents["generated"]))
-        if (note := small_sample_note(Moments.of(np.concatenate(clips))))
-    ]
     return Results(scores=scores, controls=rows, notes=notes)
 
 
-def _score_beats(sides: Sides, variant: str, seed: int) -> Results:
+def _score_beats(sides: Sides, controls: Sides, variant: str, seed: int) -> Results:
     """Beat alignment, and how many beats there are."""
     find = _BeatFinder(variant, sides["real"])
     results, rows = Results(), {}
-    for name, clips in {**sides, **_controls(sides["real"], seed)}.items():
+    for name, clips in {**sides, **controls}.items():
         rows[name] = find.score(clips)
         if name not in sides:
             continue

@@ -5,11 +5,13 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gesture_jax.data.files import write_beside
+from gesture_jax.metrics.frechet import Moments, small_sample_note
 from gesture_jax.metrics.scores import Score
 
 CONTROLS = {
@@ -19,6 +21,20 @@ CONTROLS = {
     "other speech": "what was generated, against the sound of other clips",
 }
 """Rows beside the metrics, and what they are."""
+
+
+def changes(seed: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """How the controls that are made of real frames are made: [t, *] to [t, *]."""
+    return {
+        "still": lambda frames: np.repeat(frames[:1], len(frames), axis=0),
+        "shuffled": np.random.default_rng(seed).permutation,
+    }
+
+
+def small_sample_notes(metric: str, sides: Mapping[str, Sequence[np.ndarray]]) -> list[str]:
+    """Of each side, the features [k, d] of its clips: a sentence where they are too few."""
+    notes = {side: small_sample_note(Moments.of(np.concatenate(c))) for side, c in sides.items()}
+    return [f"{metric}, {side}: {note}" for side, note in notes.items() if note]
 
 
 @dataclasses.dataclass

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
+from gesture_jax import processes
 from gesture_jax.data.files import write_beside
 from gesture_jax.data.pipeline import BatchIterator
 from gesture_jax.errors import InputError
@@ -96,7 +97,7 @@ class Checkpointer:
                 f"damaged, going on from step {instead}",
                 file=sys.stderr,
             )
-            if jax.process_index() == 0:
+            if processes.is_first_process():
                 folder = self._path.parent / "damaged"
                 folder.mkdir(exist_ok=True)
                 where = folder / f"{step}-{time.strftime('%Y%m%dT%H%M%S')}"

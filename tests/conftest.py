@@ -13,5 +13,14 @@ _CACHE = tempfile.TemporaryDirectory(prefix="gesture_jax_test_xla_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="module")
+def quickly_compiled():
+    """For tests that compile much and compute little."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

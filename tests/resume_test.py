@@ -21,20 +21,14 @@ from gesture_jax.errors import InputError, Stopped
 from gesture_jax.writer import read_metrics
 from tests import tiny
 
-# Where a checkpoint is damaged, Orbax drops what it was about to do.
 pytestmark = [
+    pytest.mark.usefixtures("quickly_compiled"),
+    # Where a checkpoint is damaged, Orbax drops what it was about to do.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 _ROOT = pathlib.Path(__file__).parents[1]
 # Of a run that is killed; by hand, more.
 _KILLS = int(os.environ.get("GESTURE_JAX_TEST_KILLS", "3"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quickly_compiled():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,8 @@ from gesture_jax import optim, sharding, train_lib
 from gesture_jax.errors import InputError
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 _STEPS = 10
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quickly_compiled():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,15 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
-import librosa
 import numpy as np
 
 from gesture_jax.array_types import Audio
+from gesture_jax.cache import keep_librosa_filters
 from gesture_jax.data.files import hash_file
 from gesture_jax.errors import InputError
+
+keep_librosa_filters()
+import librosa  # noqa: E402
 
 KINDS = ("baseline", "wavlm", "both")
 

@@ -58,7 +58,7 @@ class Bench:
     def __init__(self, workdir: str):
         """Reads all that rows are made of, and fits the autoencoder."""
         config = checkpoints.read_config(workdir, stage="stage2")
-        self.generator = GestureGenerator.load(stage1=config.stage1_workdir, stage2=workdir)
+        self.use(workdir)
         self._window = config.model.window
         train, test = (MotionSource(config.data.path, split) for split in ("train", "test"))
         by_speaker = collections.defaultdict(list)
@@ -83,6 +83,11 @@ class Bench:
         windows = [self._windows(record["motion"], record["speaker"]) for record in train]
         self._autoencoder = fgd.fit_autoencoder(np.concatenate(windows), num_steps=_FIT_STEPS)
         self._real = Moments.of(self._latents([take["motion"] for take in self.takes]))
+
+    def use(self, workdir: str) -> None:
+        """From now on measures this stage 2, trained on the same motions."""
+        config = checkpoints.read_config(workdir, stage="stage2")
+        self.generator = GestureGenerator.load(stage1=config.stage1_workdir, stage2=workdir)
 
     def generate(self, *, speech_of: int = 0, seed: int = 0) -> list[np.ndarray]:
         """Motion [t, d] for each test clip, by its own speech or that of the n-th clip after it."""

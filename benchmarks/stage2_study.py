@@ -38,16 +38,17 @@ _SAMPLERS = {"ddpm": (8, 20, 50), "ddim": (4, 8, 12, 20, 50), "dpm": (4, 8, 12, 
 
 def train_variants(study: str, stage1: str, motions: str, steps: int, out_dir: str) -> dict:
     """Trains and measures all variants of a study; finished ones are not trained again."""
-    table = {}
+    table, bench = {}, None
     for number, (name, changes) in enumerate(VARIANTS[study].items()):
         workdir = pathlib.Path(out_dir) / f"{study}{number}"
         if not (workdir / "checkpoints" / str(steps)).exists():
             config = stage2_config.get_config("demo")
             config.stage1_workdir, config.data.path = stage1, motions
-            config.update_from_flattened_dict(changes)
+            config.update_from_flattened_dict({"fgd_steps": 0, **changes})
             config.num_steps = config.eval_every_steps = config.checkpoint_every_steps = steps
             train_lib.train(config, str(workdir))
-        bench = gestures.Bench(str(workdir))
+        bench = bench or gestures.Bench(str(workdir))
+        bench.use(str(workdir))
         for clip in _CLIPS if study == "spaces" else _CLIPS[:1]:
             bench.generator.configure(sampler={"clip": clip})
             label = f"{name}, within {clip:g}" if clip else name

@@ -4,12 +4,14 @@ A workdir holds `config.json` and `checkpoints/STEP/{state,data}`: the train sta
 in the data, always of the same step. Inference reads `ema_params` and `model_state` alone.
 """
 
+import contextlib
+import errno
 import json
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -107,15 +109,31 @@ class Checkpointer:
             self._orbax.reload()
 
     def wait(self) -> None:
-        """Returns once the save under way, if any, is on disk."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        """Returns once the save under way, if any, is on disk.
+
+        Raises:
+          OSError: where the disk is full; checkpoints from before are whole.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            with self._told_of_full_disk():
+                pending.result()
 
     def close(self) -> None:
         """Waits, then lets go of the directory."""
         self.wait()
-        self._orbax.close()
+        with self._told_of_full_disk():
+            self._orbax.close()
+
+    @contextlib.contextmanager
+    def _told_of_full_disk(self) -> Iterator[None]:
+        """Tensorstore and Orbax have an error of their own each for what is an OSError."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            if os.strerror(errno.ENOSPC) not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, "no space left", str(self._path)) from error
 
 
 def _fingerprints(tree: Any) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import sys
+import traceback
 from collections.abc import Iterator
 
 import jax
@@ -41,6 +43,8 @@ def start_processes() -> None:
         )
     except ValueError as error:
         raise InputError(f"JAX_NUM_PROCESSES={number}: found no others ({error})") from None
+    # CPUs wait half a minute for the others' first message, and for later ones as long as it takes.
+    multihost_utils.sync_global_devices("start")
 
 
 def _told_processes(number: str) -> dict[str, str | int]:
@@ -60,6 +64,29 @@ def _told_processes(number: str) -> dict[str, str | int]:
         # Or a SLURM job around would take part.
         "cluster_detection_method": "deactivate",
     }
+
+
+@contextlib.contextmanager
+def ending_with_the_others() -> Iterator[None]:
+    """Around a run: where a message to the other processes fails, this process ends too, at once.
+
+    It says why, and exits with code 1. An orderly end would wait for a process that has died.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()
+        reason = str(error).splitlines()[0]
+        print(
+            f"error: process {jax.process_index()} of {jax.process_count()} ends: {reason}; if "
+            "another one has died, its log says why; the same command goes on from the newest "
+            "checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
 
 
 def is_first_process() -> bool:

@@ -14,20 +14,33 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configs/stage1.py:PRESET or configs/stage2.py:PRESET", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: made, or resumed from.")
+_PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps", None, "FIRST:LAST, steps that JAX's profiler traces into WORKDIR/profile."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(_) -> None:
     from gesture_jax import processes, train_lib
 
-    config = _CONFIG.value
+    config, profile_steps = _CONFIG.value, _read_steps(_PROFILE_STEPS.value)
     try:
         config.stage  # noqa: B018  A config file that is not there shows at first use.
     except OSError:
         path = flags.FLAGS["config"].config_filename
         raise InputError(f"{path}: no such config; configs/stage1.py and stage2.py exist") from None
     processes.start_processes()
-    train_lib.train(config, _WORKDIR.value)
+    with processes.ending_with_the_others():
+        train_lib.train(config, _WORKDIR.value, profile_steps=profile_steps)
+
+
+def _read_steps(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise InputError(f"--profile_steps={text}: give two steps, as in --profile_steps=10:15")
+    return int(first), int(last)
 
 
 if __name__ == "__main__":

@@ -97,12 +97,16 @@ class TrainState:
         return {"params": self.ema_params, **self.model_state}
 
 
-def train(config: ConfigDict, workdir: str) -> TrainState:
+def train(
+    config: ConfigDict, workdir: str, *, profile_steps: tuple[int, int] | None = None
+) -> TrainState:
     """Trains the stage that `config.stage` names, from the newest checkpoint in `workdir` if any.
 
     Args:
       config: from `configs/stage1.py` or `configs/stage2.py`.
       workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/`, `samples/`, `tensorboard/`.
+      profile_steps: first and last step of which JAX's profiler keeps a trace, in
+        `workdir/profile`.
 
     Returns:
       The final state.
@@ -130,7 +134,14 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
             mesh=mesh,
             num_parts=config.accumulate_steps,
         )
-        return _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer)
+        watch = Watch(
+            workdir,
+            batch_size=config.batch_size,
+            active=processes.is_first_process(),
+            profile_steps=profile_steps,
+        )
+        with contextlib.closing(watch):
+            return _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, watch)
     except FloatingPointError as error:
         checkpointer.wait()
         saved = checkpointer.latest_step
@@ -226,7 +237,7 @@ def _create_or_restore(config, task, optimizer, mesh, checkpointer, batches) -> 
     return checkpointer.restore(sharding.abstract(create, shardings), batches)
 
 
-def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> TrainState:
+def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, watch) -> TrainState:
     first = int(state.step)
     make_key = lambda: jax.random.key(config.seed + 1)
     base_key = jax.jit(make_key, out_shardings=sharding.replicated(mesh))()
@@ -237,18 +248,14 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer) -> 
             MetricsWriter(workdir, step=first, active=processes.is_first_process())
         ) as writer,
         _progress_bar(config, first) as progress,
-        contextlib.closing(
-            Watch(workdir, batch_size=config.batch_size, active=processes.is_first_process())
-        ) as watch,
         until_terminated() as stop,
     ):
         log = _Log(config, writer, progress)
         for step in range(first + 1, config.num_steps + 1):
             with watch.waiting():
                 batch = sharding.shard_batch(next(batches), mesh)
-            with watch.stepping(step):
-                state, metrics = step_fn(state, frozen, batch, base_key)
-                sharding.settle(state, mesh)
+            state, metrics = watch.step(step, step_fn, state, frozen, batch, base_key)
+            sharding.settle(state, mesh)
             progress.update()
             log.flush()  # One step late, so that fetching never makes the device wait.
             if _due(step, config.log_every_steps, config.num_steps):

@@ -9,12 +9,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
+from gesture_jax.data.files import write_beside
+from gesture_jax.hardware import find_chip, peak_memory
+from gesture_jax.ops.count import count_flops
+
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _HEARTBEAT_SEC = 5.0
+# Of the time that goes by waiting for data, the share that is told of.
+_SLOW_INPUT = 0.5
 
 
 @contextlib.contextmanager
@@ -39,69 +46,143 @@ def until_terminated() -> Iterator[Callable[[int], bool]]:
 
 
 class Watch:
-    """Measures a training loop: steps a second, how long it waits for data, what it compiles.
+    """Measures a training loop: its rates, how long it waits for data, what it compiles.
 
     `WORKDIR/heartbeat.json` holds step and time of a run that is alive, renewed every few seconds:
     whoever watches from outside restarts a run whose heart has stopped.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, batch_size: int, active: bool = True):
-        """Of several processes one is `active`, and writes."""
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        *,
+        batch_size: int,
+        active: bool = True,
+        profile_steps: tuple[int, int] | None = None,
+        patience_sec: float = 60.0,
+    ):
+        """Of several processes one is `active`, and writes.
+
+        Args:
+          workdir: of the run.
+          batch_size: examples of a step, of all processes together.
+          active: whether this process writes.
+          profile_steps: first and last step of a trace by JAX's profiler, in `workdir/profile`.
+          patience_sec: how long a batch may take before the user is told.
+        """
         self._path = pathlib.Path(workdir) / "heartbeat.json"
-        self._batch_size, self._active = batch_size, active
+        self._batch_size, self._active, self._patience_sec = batch_size, active, patience_sec
         self._start, self._waited, self._steps = time.monotonic(), 0.0, 0
         self._last_beat = -float("inf")
         self._num_compiled, self._late, self._warm = 0, 0, False
+        self._flops = 0
+        self._profile_steps, self._tracing = profile_steps or (None, None), False
+        self._slow_input_told = False
         jax.monitoring.register_event_duration_secs_listener(self._hear)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around what waits for data."""
+        """Around what waits for data; tells of it when it takes long, while it still does."""
         start = time.monotonic()
-        yield
-        self._waited += time.monotonic() - start
+        stalled = threading.Timer(self._patience_sec, self._tell_stall)
+        stalled.daemon = True
+        stalled.start()
+        try:
+            yield
+        finally:
+            stalled.cancel()
+            seconds = time.monotonic() - start
+            self._waited += seconds
+            if seconds > self._patience_sec:
+                self._tell(f"data came after {seconds:.0f} s")
 
-    @contextlib.contextmanager
-    def stepping(self, step: int) -> Iterator[None]:
-        """Around a step: counts it, beats, and warns where any but the first compiles something."""
+    def step(self, step: int, step_fn: Callable, *args) -> Any:
+        """`step_fn(*args)`, which is step number `step`: counted, and traced where that is wanted.
+
+        Beats, and warns where any step but the first compiles something.
+        """
+        first, last = self._profile_steps
+        if not self._warm:
+            self._flops = count_flops(step_fn, *args)
+        if step == first:
+            jax.profiler.start_trace(self._path.parent / "profile")
+            self._tracing = True
         before = self._num_compiled
-        yield
+        result = step_fn(*args)
         if self._warm and self._num_compiled > before:
             self._late += self._num_compiled - before
-            print(
+            self._tell(
                 f"step {step}: compiled again, as shapes or shardings of state or batch have "
-                "changed; each time costs as much as the first",
-                file=sys.stderr,
+                "changed; each time costs as much as the first"
             )
+        if step == last:
+            jax.block_until_ready(result)
+            self._end_trace()
         self._warm = True
         self._steps += 1
         self._beat(step)
+        return result
+
+    def _end_trace(self) -> None:
+        if self._tracing:
+            jax.profiler.stop_trace()
+        self._tracing = False
 
     def _beat(self, step: int) -> None:
         now = time.monotonic()
         if self._active and now - self._last_beat >= _HEARTBEAT_SEC:
             self._last_beat = now
-            beside = self._path.with_suffix(".tmp")
-            beside.write_text(json.dumps({"step": step, "time": time.time(), "pid": os.getpid()}))
-            os.replace(beside, self._path)
+            with write_beside(self._path) as beside:
+                beat = {"step": step, "time": time.time(), "pid": os.getpid()}
+                beside.write_text(json.dumps(beat))
 
     def _hear(self, event: str, duration: float, **_) -> None:
         del duration
         self._num_compiled += event == _COMPILED
 
+    def _tell_stall(self) -> None:
+        self._tell(
+            f"the input has stalled: no batch for {self._patience_sec:.0f} s; the run waits for "
+            "the disk or the network that holds the dataset, not for the device"
+        )
+
+    def _tell(self, sentence: str) -> None:
+        if self._active:
+            print(sentence, file=sys.stderr, flush=True)
+
     def close(self) -> None:
-        """Listens no longer."""
+        """Listens no longer, and writes a trace that was begun."""
+        self._end_trace()
         jax.monitoring.unregister_event_duration_listener(self._hear)
 
     def read(self) -> dict[str, float]:
-        """Rates since the last reading; the input share is the part of the time spent waiting."""
+        """What was measured since the last reading, by names under `time/` and `memory/`.
+
+        `flops_per_sec` counts the operations of the networks, all devices together, and `mfu` is
+        their share of the peak of these devices, where it is known.
+        """
         now = time.monotonic()
         seconds = max(now - self._start, 1e-9)
+        steps_per_sec, input_share = self._steps / seconds, self._waited / seconds
         rates = {
-            "time/steps_per_sec": self._steps / seconds,
-            "time/examples_per_sec": self._steps * self._batch_size / seconds,
-            "time/input_share": self._waited / seconds,
+            "time/steps_per_sec": steps_per_sec,
+            "time/examples_per_sec": steps_per_sec * self._batch_size,
+            "time/flops_per_sec": steps_per_sec * self._flops,
+            "time/input_share": input_share,
             "time/late_compilations": float(self._late),
         }
+        chip = find_chip(jax.devices()[0].device_kind)
+        if chip:
+            peak = chip.flops * jax.device_count()
+            rates["time/mfu"] = rates["time/flops_per_sec"] / peak
         self._start, self._waited, self._steps = now, 0.0, 0
-        return rates
+        self._tell_slow_input(input_share, seconds)
+        return rates | {f"memory/{name}_gib": size for name, size in peak_memory().items()}
+
+    def _tell_slow_input(self, share: float, seconds: float) -> None:
+        if share > _SLOW_INPUT and seconds > _HEARTBEAT_SEC and not self._slow_input_told:
+            self._slow_input_told = True
+            self._tell(
+                f"{share:.0%} of the time goes by waiting for data; more processes read faster: "
+                "--config.data.num_workers"
+            )

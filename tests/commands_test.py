@@ -19,7 +19,7 @@ from gesture_jax import torch_names
 from gesture_jax.animator import abstract_variables
 from gesture_jax.data import images, media, speaker
 from gesture_jax.models.deviation import DeviationModel
-from tests import torch_file
+from tests import tiny, torch_file
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _BLOCKS = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
@@ -143,17 +143,11 @@ def test_the_readmes_python_runs(readme_runs):
     assert done.stdout.split() == ["156", "6", "float32"]
 
 
-def _learned(workdir):
-    """The metrics of a run, but for how long it took."""
-    records = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in each.items() if not k.startswith("time/")} for each in records]
-
-
 def test_both_stages_are_launched_in_one_go(readme_runs):
     done = _run(f"{_ROOT}/launch/both_stages.sh smoke data/mine runs/launched", readme_runs)
     assert done.returncode == 0, done.stderr
     straight, launched = (readme_runs / "runs" / name for name in ("stage1", "launched/stage1"))
-    assert _learned(straight) == _learned(launched)
+    assert tiny.records(straight) == tiny.records(launched)
     assert _run(f"{_ROOT}/launch/both_stages.sh smoke", readme_runs).returncode == 2
 
 

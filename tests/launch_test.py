@@ -251,12 +251,51 @@ def test_half_told_processes_are_refused(monkeypatch, told):
         processes.start_processes()
 
 
+_MEETING = """
+import sys, time
+from jax.experimental import multihost_utils
+from gesture_jax import processes
+
+processes.start_processes()
+with processes.ending_with_the_others():
+    for number in range(10_000):
+        multihost_utils.sync_global_devices(f"meeting {number}")
+        print(number, flush=True)
+        time.sleep(0.1)
+"""
+
+
+def test_when_a_process_dies_the_other_ends_too_and_says_so():
+    address = f"127.0.0.1:{_free_port()}"
+    told = {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": address, "JAX_PLATFORMS": "cpu"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": _ROOT}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", _MEETING],
+            env={**os.environ, **told, "JAX_PROCESS_ID": str(number)},
+            **pipes,
+        )
+        for number in range(2)
+    )
+    assert first.stdout.readline() == second.stdout.readline() == "0\n"
+    second.kill()
+    second.communicate()
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 1, said
+    assert said.splitlines()[-1].startswith("error: process 0 of 2 ends: ")
+    assert said.splitlines()[-1].endswith("goes on from the newest checkpoint")
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def _train_locally(workdir, data, **options):
     """Three steps of a small stage 1, the last of them after a save; gives the metrics."""
     small = ("width", "fine_width", "extractor_width", "field_width", "seen_width", "num_bins")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        options["port"] = free.getsockname()[1]
+    options["port"] = _free_port()
     done = _launch(
         "local.sh",
         *(f"--{name}={value}" for name, value in options.items()),

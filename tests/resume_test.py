@@ -1,5 +1,6 @@
 """Nothing is lost: a run that is stopped, killed or damaged ends as one that was let be."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -56,17 +57,9 @@ def _equal(one, other):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def _records(workdir):
-    """What a run tells, without what it took."""
-    return [
-        {name: value for name, value in record.items() if not name.startswith("time/")}
-        for record in read_metrics(workdir)
-    ]
-
-
 def _same_run(workdir, state, straight):
     assert _equal(state, straight[1])
-    assert _records(workdir) == _records(straight[0])
+    assert tiny.records(workdir) == tiny.records(straight[0])
 
 
 def _terminate_at(workdir, step):
@@ -93,7 +86,7 @@ def test_sigterm_saves_first_and_says_so(dataset, straight, tmp_path):
     step = checkpoints.newest_step(tmp_path)
     assert f"step {step} of" in str(told.value) and 3 <= step < 12
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert [record["step"] for record in _records(tmp_path)] == list(range(1, step + 1))
+    assert [record["step"] for record in tiny.records(tmp_path)] == list(range(1, step + 1))
     _same_run(tmp_path, train_lib.train(config, str(tmp_path)), straight)
 
 
@@ -145,7 +138,7 @@ def test_another_number_of_devices_goes_on(dataset, straight, tmp_path):
     assert process.exitcode == 0
     state = _restored(_config(dataset), tmp_path / "run")
     assert len(jax.tree.leaves(state)[0].sharding.device_set) == 8
-    for one, other in zip(_records(tmp_path / "run"), _records(straight[0]), strict=True):
+    for one, other in zip(tiny.records(tmp_path / "run"), tiny.records(straight[0]), strict=True):
         assert one["step"] == other["step"]
         if "loss" in one:
             assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
@@ -190,6 +183,30 @@ def test_a_damaged_checkpoint_falls_back_to_the_newest_whole_one(
     told = capfd.readouterr().err
     assert "checkpoints/12: damaged (" in told and "going on from step 10" in told
     assert [path.name[:3] for path in (workdir / "damaged").iterdir()] == ["12-"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with room for a checkpoint and a half, and a function that makes room for more."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = lambda *arguments: subprocess.run(["mount", *arguments, str(disk)], capture_output=True)
+    if not shutil.which("mount") or mount("-t", "tmpfs", "-o", "size=3m", "tmpfs").returncode:
+        pytest.skip("a small disk is mounted by root alone")
+    yield disk, lambda: mount("-o", "remount,size=100m")
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_of_and_loses_nothing(dataset, straight, small_disk):
+    disk, make_room = small_disk
+    config = _config(dataset, checkpoint_every_steps=1, keep_checkpoints=20)
+    with pytest.raises(OSError, match="no space left") as told:
+        train_lib.train(config, str(disk / "run"))
+    assert told.value.errno == errno.ENOSPC  # Which the command line makes a sentence of.
+    assert told.value.filename == str(disk / "run" / "checkpoints")
+    assert checkpoints.newest_step(disk / "run") == 1
+    make_room()
+    _same_run(disk / "run", train_lib.train(config, str(disk / "run")), straight)
 
 
 def _shapes(tree):

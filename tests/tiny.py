@@ -11,6 +11,7 @@ from configs import stage1 as stage1_config
 from configs import stage2 as stage2_config
 from gesture_jax import checkpoints
 from gesture_jax.models.build import build_model
+from gesture_jax.writer import read_metrics
 
 
 def stage1(**changes) -> ConfigDict:
@@ -48,6 +49,15 @@ def flags(config: ConfigDict) -> dict[str, str]:
     flat = lambda tree: flatten_dict(tree.to_dict(), sep=".")
     preset = flat(stage1_config.get_config(config.preset))
     return {name: value for name, value in flat(config).items() if preset[name] != value}
+
+
+def records(workdir) -> list[dict[str, float]]:
+    """What a run tells, without the times and the memory that no two runs share."""
+    measured = lambda name: name.startswith(("time/", "memory/"))
+    return [
+        {name: value for name, value in record.items() if not measured(name)}
+        for record in read_metrics(workdir)
+    ]
 
 
 def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:

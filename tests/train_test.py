@@ -15,6 +15,7 @@ from configs import stage2 as stage2_config
 from gesture_jax import checkpoints, optim, sharding, train_lib
 from gesture_jax.errors import InputError
 from gesture_jax.writer import MetricsWriter, read_metrics
+from tests import tiny
 
 
 def _config1(**changes):
@@ -48,13 +49,6 @@ def _equal(one, other):
         np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     )
-
-
-def _untimed(workdir):
-    """Records without what two runs cannot share."""
-    timed = lambda name: name.startswith("time/")
-    records = read_metrics(workdir)
-    return [{k: v for k, v in record.items() if not timed(k)} for record in records]
 
 
 def test_a_workdir_has_all_that_people_look_for(run1):
@@ -124,7 +118,7 @@ def test_resuming_is_exact_to_the_bit(run1, run2, tmp_path, stage):
     config = checkpoints.read_config(straight, stage=f"stage{stage}")
     resumed = train_lib.train(config, str(tmp_path / "run"))
     assert _equal(resumed, state)
-    assert _untimed(tmp_path / "run") == _untimed(straight)
+    assert tiny.records(tmp_path / "run") == tiny.records(straight)
 
 
 def test_finished_runs_stay_as_they_are(run1):

@@ -1,0 +1,60 @@
+"""What an evaluation takes: clips of 4 s at 256 pixels against compressed copies of themselves.
+
+python -m benchmarks.evaluation FOLDER NUM_CLIPS OUT [EVALUATE_FLAG ...]
+
+The clips are cut from the videos of FOLDER, at times spread over them. Prints the seconds that each
+part took, whole and a clip, and the most memory that it had.
+"""
+
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+
+import numpy as np
+
+from benchmarks.report import format_table
+from gesture_jax.data import media
+from gesture_jax.evaluation import videos
+
+_SIZE, _CLIP_SEC = 256, 4.0
+_CRF = {"real": 10, "generated": 36}
+
+
+def cut_clips(folder: str, num_clips: int, out: pathlib.Path) -> None:
+    """Writes `real` and `generated`, the same clips, little and much compressed."""
+    sources = videos.find_videos(folder)
+    for number, path in enumerate(sources):
+        wanted = len(range(number, num_clips, len(sources)))
+        frames, audio = media.read_video(path, size=_SIZE), media.read_audio(path)
+        last_sec = len(frames) / media.FPS - _CLIP_SEC
+        for index, start_sec in enumerate(np.linspace(0, last_sec, wanted)):
+            first = round(start_sec * media.FPS)
+            count = round(_CLIP_SEC * media.FPS)
+            sound = audio[first * media.SAMPLES_PER_FRAME :][: count * media.SAMPLES_PER_FRAME]
+            for side, crf in _CRF.items():
+                target = out / side / f"{path.stem}-{index}.mp4"
+                media.write_video(target, frames[first : first + count], audio=sound, crf=crf)
+
+
+def measure(out: pathlib.Path, num_clips: int, flags: list[str]) -> dict[str, dict[str, float]]:
+    """Runs the command; a row for each part of it."""
+    command = [
+        sys.executable, "-m", "gesture_jax.evaluate", "--paired", f"--real={out / 'real'}",
+        f"--generated={out / 'generated'}", f"--out={out / 'result'}", *flags,
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    found = json.loads((out / "result" / "metrics.json").read_text())["seconds"]
+    table = {part: {"s": sec, "s a clip": sec / num_clips} for part, sec in found.items()}
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(f"\n{num_clips} clips, at most {memory:.2f} GiB\n")
+    return table
+
+
+if __name__ == "__main__":
+    folder, num_clips, out, *flags = sys.argv[1:]
+    out = pathlib.Path(out)
+    if not (out / "generated").exists():
+        cut_clips(folder, int(num_clips), out)
+    print(format_table(measure(out, int(num_clips), flags), first="part"))

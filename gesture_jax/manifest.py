@@ -3,10 +3,16 @@
 import csv
 import dataclasses
 import json
+import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 from gesture_jax.errors import InputError
+
+_SEEDS = 2**32
+# Of a table, in which all is text.
+_SEED = re.compile("[0-9]{1,20}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +46,12 @@ class Request:
             wanted = int if field.name == "seed" else str
             if value != field.default and type(value) is not wanted:
                 raise InputError(f"{field.name} is {value!r}; {wanted.__name__} is wanted")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it has to be 0 or more")
+            if wanted is str and value is not None and not _is_text(value):
+                raise InputError(f"{field.name} is {value!r}, which no file can be called")
+        if not 0 <= self.seed < _SEEDS:
+            raise InputError(f"seed is {self.seed}; it has to be 0 to {_SEEDS - 1}")
+        if self.save_motion and not self.save_motion.endswith(".npz"):
+            raise InputError(f"{self.save_motion}: the name of the motion has to end in .npz")
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Request))
@@ -101,12 +111,20 @@ def _json_rows(text: str) -> Iterator[tuple[int, object]]:
             yield number, None
 
 
+def _is_text(value: str) -> bool:
+    """Whether the system could have a file of this name."""
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+
+
 def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
     reader = csv.DictReader(text.splitlines(), strict=True)
     try:
         for row in reader:
             filled = {key: value for key, value in row.items() if value}
-            if filled.get("seed", "").isdecimal():
+            if _SEED.fullmatch(filled.get("seed", "")):
                 filled["seed"] = int(filled["seed"])
             yield reader.line_num, filled
     except csv.Error:

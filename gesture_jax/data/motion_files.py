@@ -2,16 +2,17 @@
 
 import math
 import os
-import zipfile
 
 import numpy as np
 
+from gesture_jax.data import npz
 from gesture_jax.data.files import write_beside
 from gesture_jax.data.media import FPS
 from gesture_jax.errors import InputError
 
 # Bytes: more than six hours of 2307 numbers a frame do not take.
 _MAX_BYTES = 5 << 30
+_MAX_NAMES_BYTES = 1 << 20
 # What stands before the numbers in an .npy takes no more.
 _NPY_HEADER = 1024
 
@@ -32,12 +33,9 @@ def read_joint_names(path: str | os.PathLike) -> tuple[str, ...]:
     Raises:
       InputError: where they are something else than strings.
     """
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            names = saved["names"] if "names" in saved.files else np.array([], str)
-    except ValueError:  # Pickled objects.
-        names = None
-    if names is None or names.dtype.kind != "U" or names.ndim != 1:
+    found = dict(npz.iterate(path, names={"names"}, max_bytes=_MAX_NAMES_BYTES))
+    names = found.get("names", np.array([], str))
+    if names.dtype.kind != "U" or names.ndim != 1:
         raise InputError(f"{path}: names holds something else than one string a joint")
     return tuple(names.tolist())
 
@@ -57,16 +55,12 @@ def read_motion(
         else than finite floats.
     """
     max_bytes = _MAX_BYTES if shape is None else 8 * math.prod(shape) + _NPY_HEADER
-    values = None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            fits = archive.getinfo(f"{name}.npy").file_size <= max_bytes
-        with np.load(path, allow_pickle=False) as saved:
-            values = saved[name] if fits else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        raise InputError(f"{path}: cannot be read; an .npz that holds {name!r} is wanted") from None
-    if values is None or (shape and values.shape != shape):
-        wanted = "less" if shape is None else f"{shape[0]} frames of {shape[1]} numbers"
+    found = dict(npz.iterate(path, names={name}, max_bytes=max_bytes))
+    if name not in found:
+        raise InputError(f"{path}: holds no {name!r}; an .npz with it is wanted")
+    values = found[name]
+    if shape and values.shape != shape:
+        wanted = f"{shape[0]} frames of {shape[1]} numbers"
         raise InputError(f"{path}: {name} has another size than is wanted, which is {wanted}")
     if not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
         raise InputError(f"{path}: {name} holds something else than finite floats")

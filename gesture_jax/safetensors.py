@@ -16,7 +16,7 @@ import numpy as np
 from gesture_jax.errors import InputError
 
 _MAX_HEADER_BYTES = 16 << 20
-_MAX_AXES = 8
+_MAX_AXES, _MAX_LENGTH = 8, 2**40
 _LENGTH = struct.Struct("<Q")
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "I64": np.int64}
 
@@ -61,11 +61,13 @@ def _view(path: pathlib.Path, data: np.ndarray, name: str, entry: object) -> np.
         raise InputError(f"{path}: {name} is {kind}; save it as one of {', '.join(_DTYPES)}")
     dtype = np.dtype(_DTYPES[kind])
     # JSON has floats and booleans where we need whole numbers.
-    whole = all(type(number) is int and 0 <= number < 2**40 for number in (begin, end, *shape))
+    whole = all(type(number) is int and number >= 0 for number in (begin, end, *shape))
     if not whole or len(shape) > _MAX_AXES:
         raise InputError(f"{path}: impossible shape or place of {name}")
     if end > len(data):
         raise InputError(f"{path}: cut short, {name} ends at byte {end} of {len(data)}")
     if end - begin != math.prod(shape) * dtype.itemsize:
         raise InputError(f"{path}: {name} has {end - begin} bytes, not those of {kind} {shape}")
+    if max(shape, default=0) > _MAX_LENGTH:  # Where another axis is 0.
+        raise InputError(f"{path}: impossible shape of {name}")
     return np.asarray(data[begin:end]).view(dtype).reshape(shape)

@@ -235,7 +235,7 @@ class Stage2:
         """The first test clip, every eighth frame: as it moved, and as generated; both rendered."""
         animator = Animator.load(self._config.stage1_workdir)
         portrait = clips.decode_frames(
-            clips.ClipSource(self._train.metadata["data_path"], "test")[0], [0]
+            clips.ClipSource(self._train.metadata.get("data_path", ""), "test")[0], [0]
         )[0]
         source = animator.encode_source(portrait)
         _, prior, speech = self._standardise(variables, batch)
@@ -328,7 +328,7 @@ def ensure_motions(config: ConfigDict) -> str:
             )
         with processes.first_process_first("motions"):
             extract_motions(config.stage1_workdir, data_path, path)
-    found = motions.MotionSource(path, "train").metadata["stage1_step"]
+    found = motions.MotionSource(path, "train").metadata.get("stage1_step")
     newest = checkpoints.newest_step(config.stage1_workdir)
     if found != newest:
         raise InputError(

@@ -14,7 +14,7 @@ from gesture_jax.errors import InputError
 # Larger ones are decompression bombs, or scans that nobody needs as a portrait.
 _MAX_PIXELS = 50_000_000
 # Pillow knows more, of which some call other programs (EPS) and none is what portraits are kept in.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 _GAP_PX = 2
 _ROWS = 256
 

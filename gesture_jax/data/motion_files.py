@@ -33,9 +33,12 @@ def read_joint_names(path: str | os.PathLike) -> tuple[str, ...]:
     Raises:
       InputError: where they are something else than strings.
     """
-    found = dict(npz.iterate(path, names={"names"}, max_bytes=_MAX_NAMES_BYTES))
-    names = found.get("names", np.array([], str))
-    if names.dtype.kind != "U" or names.ndim != 1:
+    try:
+        found = dict(npz.iterate(path, names={"names"}, max_bytes=_MAX_NAMES_BYTES))
+        names = found.get("names", np.array([], str))
+    except InputError:
+        names = None
+    if names is None or names.dtype.kind != "U" or names.ndim != 1:
         raise InputError(f"{path}: names holds something else than one string a joint")
     return tuple(names.tolist())
 
@@ -55,9 +58,10 @@ def read_motion(
         else than finite floats.
     """
     max_bytes = _MAX_BYTES if shape is None else 8 * math.prod(shape) + _NPY_HEADER
-    found = dict(npz.iterate(path, names={name}, max_bytes=max_bytes))
+    wanted = f"an .npz that holds {name!r}"
+    found = dict(npz.iterate(path, names={name}, max_bytes=max_bytes, wanted=wanted))
     if name not in found:
-        raise InputError(f"{path}: holds no {name!r}; an .npz with it is wanted")
+        raise InputError(f"{path}: cannot be read; {wanted} is wanted")
     values = found[name]
     if shape and values.shape != shape:
         wanted = f"{shape[0]} frames of {shape[1]} numbers"

@@ -22,7 +22,11 @@ _MAX_AXES = 8
 
 
 def iterate(
-    path: str | os.PathLike, *, names: set[str] | None = None, max_bytes: int = 5 << 30
+    path: str | os.PathLike,
+    *,
+    names: set[str] | None = None,
+    max_bytes: int = 5 << 30,
+    wanted: str = "an .npz",
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Names and arrays (read-only), one after the other.
 
@@ -30,6 +34,7 @@ def iterate(
       path: an .npz.
       names: of the arrays that are wanted, if not all; what is not there is not given.
       max_bytes: that an array may take.
+      wanted: for the error message: what would be right.
 
     Raises:
       InputError: where it cannot be read, or an array is too large or not of numbers or strings.
@@ -43,7 +48,7 @@ def iterate(
     except InputError:
         raise
     except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
-        raise InputError(f"{path}: cannot be read; an .npz is wanted") from error
+        raise InputError(f"{path}: cannot be read; {wanted} is wanted") from error
 
 
 def _read(
@@ -57,7 +62,7 @@ def _read(
     with archive.open(info) as file:
         shape, is_fortran, dtype = _read_header(file)
         if dtype.kind not in "biufU" or len(shape) > _MAX_AXES or min(shape, default=0) < 0:
-            raise InputError(f"{path}: {info.filename} is no array of numbers or strings")
+            raise ValueError("not an array of numbers or strings")
         if file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
             raise InputError(f"{path}: {info.filename} is not as long as its shape {shape} says")
         content = np.frombuffer(file.read(), dtype)

@@ -157,8 +157,8 @@ def read_autoencoder(path: str | os.PathLike) -> Variables:
     Raises:
       InputError: where it cannot be read, or is something else.
     """
-    flat = dict(npz.iterate(path))
     try:
+        flat = dict(npz.iterate(path))
         shape = flat["statistics/mean"].shape
         length = len(flat["params/decoder/frames/bias"]) // FRAME_CHANNELS
         windows = jax.ShapeDtypeStruct((2, length, *shape), jnp.float32)

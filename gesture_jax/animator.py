@@ -204,8 +204,8 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
 
 def abstract_variables(model: BaseModel) -> dict[str, Any]:
     """Shapes of the model's variables, nothing computed."""
-    image = jnp.zeros((1, model.resolution, model.resolution, 3))
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), image, image))
+    image = jax.ShapeDtypeStruct((1, model.resolution, model.resolution, 3), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), image, image)
 
 
 def _render_batch(model, variables, features, motion):

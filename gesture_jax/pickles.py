@@ -14,7 +14,7 @@ from typing import Any
 from gesture_jax.errors import InputError
 
 # Beyond these there is no checkpoint: 651 arrays take 30 000 steps.
-_MAX_STEPS = 1_000_000
+_MAX_STEPS = 300_000
 _MAX_PROTOCOL = 4
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 

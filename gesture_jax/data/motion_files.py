@@ -13,6 +13,7 @@ from gesture_jax.errors import InputError
 # Bytes: more than six hours of 2307 numbers a frame do not take.
 _MAX_BYTES = 5 << 30
 _MAX_NAMES_BYTES = 1 << 20
+_AXES = {"motion": ("frames", "numbers"), "joints": ("frames", "joints", 2)}
 # What stands before the numbers in an .npy takes no more.
 _NPY_HEADER = 1024
 
@@ -50,7 +51,7 @@ def read_motion(
 
     Args:
       path: an .npz; nothing in it is unpickled.
-      name: "motion", [t, d], or "joints", [t, j, 2].
+      name: "motion", [t, d], or "joints", [t, j, 2]; t is 1 or more.
       shape: that it has to have, frames and numbers a frame; no more than that is unpacked.
 
     Raises:
@@ -63,9 +64,14 @@ def read_motion(
     if name not in found:
         raise InputError(f"{path}: cannot be read; {wanted} is wanted")
     values = found[name]
+    axes = _AXES[name]
+    if values.ndim != len(axes) or 0 in values.shape or axes[2:] != values.shape[2:]:
+        raise InputError(f"{path}: {name} is of shape {values.shape}; wanted is {axes}")
     if shape and values.shape != shape:
         wanted = f"{shape[0]} frames of {shape[1]} numbers"
         raise InputError(f"{path}: {name} has another size than is wanted, which is {wanted}")
-    if not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
+    with np.errstate(over="ignore"):  # To infinity, which is refused.
+        floats = values.astype(np.float32) if values.dtype.kind == "f" else np.array(np.nan)
+    if not np.isfinite(floats).all():
         raise InputError(f"{path}: {name} holds something else than finite floats")
-    return values.astype(np.float32)
+    return floats

@@ -7,6 +7,7 @@ inflates whatever was deflated.
 import ast
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -66,6 +67,8 @@ def _read(
         if file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
             raise InputError(f"{path}: {info.filename} is not as long as its shape {shape} says")
         content = np.frombuffer(file.read(), dtype)
+    if dtype.kind == "U" and (content.view(f"{dtype.byteorder}u4") > sys.maxunicode).any():
+        raise ValueError("not a character")
     return content.reshape(shape, order="F" if is_fortran else "C")
 
 

@@ -238,7 +238,7 @@ def read_meta(path: str | os.PathLike, *, kind: str, remedy: str) -> dict[str, A
     try:
         meta = json.loads((pathlib.Path(path) / _META_FILE).read_text())
         found, version = meta["kind"], meta["format_version"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InputError(f"{path}/{_META_FILE}: cannot be read ({error}); {remedy}") from error
     if found != kind or version != FORMAT_VERSION:
         raise InputError(

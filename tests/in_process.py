@@ -1,0 +1,33 @@
+"""Runs command lines in this process, where all that they import is there already."""
+
+import contextlib
+import io
+import runpy
+
+from absl.testing import flagsaver
+
+# What defines flags of its own, which have to outlive a command.
+import gesture_jax.evaluation.comparison
+import gesture_jax.generator
+import gesture_jax.jobs
+import gesture_jax.train_lib  # noqa: F401
+from gesture_jax import cli
+
+
+def run(command: str, *arguments: str) -> tuple[int, str]:
+    """As `python -m gesture_jax.COMMAND ARGUMENTS` does: exit code and stderr.
+
+    What would end in a traceback is raised.
+    """
+    saved = flagsaver.save_flag_values()
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            main = runpy.run_module(f"gesture_jax.{command}", run_name="in_process")["main"]
+            cli.parse_flags([command, *arguments])
+            cli.one_sentence(main)([command])
+    except SystemExit as end:
+        return end.code, errors.getvalue()
+    finally:
+        flagsaver.restore_flag_values(saved)
+    return 0, errors.getvalue()

@@ -181,14 +181,15 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
     sources = {split: clips.ClipSource(data_path, split) for split in ("train", "test")}
 
     def motions(source: clips.ClipSource):
-        for record in tqdm(source, total=len(source), desc="extract", unit="clip"):
-            frames = clips.decode_frames(record)
-            yield {
-                "clip_id": record["clip_id"],
-                "speaker": record["speaker"],
-                "motion": animator.extract_motion(frames),
-                "speech": record["speech"],
-            }
+        with tqdm(source, total=len(source), desc="extract", unit="clip") as progress:
+            for record in progress:
+                frames = clips.decode_frames(record)
+                yield {
+                    "clip_id": record["clip_id"],
+                    "speaker": record["speaker"],
+                    "motion": animator.extract_motion(frames),
+                    "speech": record["speech"],
+                }
 
     write_motions(
         out_dir,

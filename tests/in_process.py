@@ -3,6 +3,8 @@
 import contextlib
 import io
 import runpy
+import sys
+import warnings
 
 from absl.testing import flagsaver
 
@@ -19,15 +21,22 @@ def run(command: str, *arguments: str) -> tuple[int, str]:
 
     What would end in a traceback is raised.
     """
-    saved = flagsaver.save_flag_values()
+    saved, argv = flagsaver.save_flag_values(), sys.argv
+    sys.argv = [command, *arguments]  # Where configs look for what overrides them.
     errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            contextlib.redirect_stderr(errors),
+            contextlib.redirect_stdout(io.StringIO()),
+            # As ml_collections loads a config.
+            warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+        ):
             main = runpy.run_module(f"gesture_jax.{command}", run_name="in_process")["main"]
-            cli.parse_flags([command, *arguments])
+            cli.parse_flags(sys.argv)
             cli.one_sentence(main)([command])
     except SystemExit as end:
         return end.code, errors.getvalue()
     finally:
         flagsaver.restore_flag_values(saved)
+        sys.argv = argv
     return 0, errors.getvalue()

@@ -69,7 +69,8 @@ def read_all(paths: Sequence[pathlib.Path], kind: str, *, what: str) -> list[Mov
     Raises:
       InputError: where motion cannot be found or read, or differs in its features.
     """
-    found = [_read(path, kind) for path in tqdm(paths, desc=f"motion, {what}", unit="video")]
+    with tqdm(paths, desc=f"motion, {what}", unit="video") as progress:
+        found = [_read(path, kind) for path in progress]
     first = found[0]
     for clip in found:
         if clip.motion.shape[1:] != first.motion.shape[1:]:

@@ -44,14 +44,18 @@ class Request:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             wanted = int if field.name == "seed" else str
-            if value != field.default and type(value) is not wanted:
+            if value is None and field.default is None:
+                continue
+            if type(value) is not wanted:
                 raise InputError(f"{field.name} is {value!r}; {wanted.__name__} is wanted")
-            if wanted is str and value is not None and not _is_text(value):
+            if wanted is str and not _is_text(value):
                 raise InputError(f"{field.name} is {value!r}, which no file can be called")
         if not 0 <= self.seed < _SEEDS:
             raise InputError(f"seed is {self.seed}; it has to be 0 to {_SEEDS - 1}")
-        if self.save_motion and not self.save_motion.endswith(".npz"):
-            raise InputError(f"{self.save_motion}: the name of the motion has to end in .npz")
+        # Told before the video is rendered; and no slip overwrites a portrait.
+        for value, ending in ((self.sheet, ".png"), (self.save_motion, ".npz")):
+            if value is not None and not value.lower().endswith(ending):
+                raise InputError(f"{value}: the name of this file has to end in {ending}")
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Request))

@@ -244,6 +244,7 @@ def test_lists_of_other_files_are_no_media(tmp_path):
         {"seed": 10**30},
         {"seed": True},
         {"seed": 1.5},
+        {"seed": 0.0},
         {"seed": None},
         {"save_motion": "/etc/passwd"},
         {"sheet": ["a.png"]},

@@ -118,7 +118,9 @@ def _run(inputs: pathlib.Path, command: str) -> tuple[int, str]:
 
 
 def _made(inputs: pathlib.Path) -> list[pathlib.Path]:
-    return [path for path in (inputs / "out").rglob("*") if path.is_file()]
+    """But for takes that were done whole, which the next preparation need not do again."""
+    made = (path for path in (inputs / "out").rglob("*") if path.is_file())
+    return [path for path in made if "data.parts" not in path.parts]
 
 
 def _files(inputs: pathlib.Path, command: str) -> list[pathlib.Path]:

@@ -11,14 +11,13 @@ from absl import app, flags, logging
 from ml_collections import config_flags  # noqa: F401  (registers its flag parsers before app.run)
 
 from gesture_jax.cache import cache_dir
-from gesture_jax.errors import InputError, Stopped
+from gesture_jax.errors import InputError, Stopped, one_line
 
 # What the system says of files and folders that are not as they would have to be.
 _OF_THE_USERS_PLACES = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR,
     errno.EEXIST, errno.ELOOP, errno.EIO,
 }  # fmt: skip
-_MOST_CHARACTERS = 1000
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -85,7 +84,5 @@ def one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[st
 
 
 def _fail(sentence: str) -> None:
-    # Names in hostile files could tell the terminal what to do, or fill it.
-    shown = [c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(sentence.split())]
-    print("error:", "".join(shown)[:_MOST_CHARACTERS], file=sys.stderr)
+    print("error:", one_line(" ".join(sentence.split())), file=sys.stderr)
     sys.exit(2)

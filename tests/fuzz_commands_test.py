@@ -201,7 +201,7 @@ def test_absurd_values_of_a_config_are_refused_or_work(stage, inputs, tmp_path, 
         "stage2": lambda: tiny.stage2(inputs / "stage1", **{"data.extract_missing": False}),
     }[stage]
 
-    @fuzz.examples(30)
+    @fuzz.examples(12)
     @hypothesis.given(st.sampled_from(_overrides(make())))
     def property_(override):
         key, value = override

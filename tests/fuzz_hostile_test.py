@@ -283,3 +283,10 @@ def test_a_large_array_is_read_whole(tmp_path):
     np.savez(file, motion=motion)
     (tmp_path / "a.npz").write_bytes(file.getvalue())
     np.testing.assert_array_equal(motion_files.read_motion(tmp_path / "a.npz"), motion)
+
+
+def test_names_in_files_do_not_steer_the_terminal(tmp_path):
+    (tmp_path / "a.ckpt").write_bytes(b"cos\n\x1b[2Jsys\ttem" + b"a" * 9_999 + b"\n.")
+    with pytest.raises(InputError) as caught:
+        array_pickle.read(tmp_path / "a.ckpt")
+    assert str(caught.value).isprintable() and len(str(caught.value)) <= 1000

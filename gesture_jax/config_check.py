@@ -104,7 +104,8 @@ def _check_value(key: str, value: Any, rule: Any) -> None:
             raise InputError(f"{key} is {value!r}; wanted is a {rule.__name__}")
         return
     low, high = rule
-    is_number = type(value) is int or (type(value) is float and type(low) is float)
+    kinds = int if type(low) is int else int | float
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:  # NaN is not.
         kind = "a whole number" if type(low) is int else "a number"
         raise InputError(f"{key} is {value!r}; wanted is {kind} from {low:g} to {high:g}")

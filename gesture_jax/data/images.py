@@ -1,5 +1,6 @@
 """Pictures: any file or array in, squares for the networks and sheets for people out."""
 
+import io
 import os
 import pathlib
 import warnings
@@ -15,6 +16,7 @@ from gesture_jax.errors import InputError
 _MAX_PIXELS = 50_000_000
 # Pillow knows more, of which some call other programs (EPS) and none is what portraits are kept in.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+_MAX_BYTES = 256 << 20
 _GAP_PX = 2
 _ROWS = 256
 
@@ -36,9 +38,15 @@ def load_image(path: str | os.PathLike) -> np.ndarray:
         raise InputError(f"{path}: no such file; give a picture")
     if not path.stat().st_size:
         raise InputError(f"{path}: is empty (0 bytes); give a picture")
+    if path.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{path}: is too large a file for a picture; scale it down")
     try:
         # Pillow warns of oddities that do not matter here.
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            # Of bytes, as Pillow asks files for as many as they claim to have.
+            Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image,
+        ):
             if image.width * image.height > _MAX_PIXELS:
                 raise InputError(
                     f"{path}: {image.width}x{image.height} pixels are too many; scale it down"

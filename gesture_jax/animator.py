@@ -181,14 +181,15 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
     sources = {split: clips.ClipSource(data_path, split) for split in ("train", "test")}
 
     def motions(source: clips.ClipSource):
-        for record in tqdm(source, total=len(source), desc="extract", unit="clip"):
-            frames = clips.decode_frames(record)
-            yield {
-                "clip_id": record["clip_id"],
-                "speaker": record["speaker"],
-                "motion": animator.extract_motion(frames),
-                "speech": record["speech"],
-            }
+        with tqdm(source, total=len(source), desc="extract", unit="clip") as progress:
+            for record in progress:
+                frames = clips.decode_frames(record)
+                yield {
+                    "clip_id": record["clip_id"],
+                    "speaker": record["speaker"],
+                    "motion": animator.extract_motion(frames),
+                    "speech": record["speech"],
+                }
 
     write_motions(
         out_dir,
@@ -204,8 +205,8 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
 
 def abstract_variables(model: BaseModel) -> dict[str, Any]:
     """Shapes of the model's variables, nothing computed."""
-    image = jnp.zeros((1, model.resolution, model.resolution, 3))
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), image, image))
+    image = jax.ShapeDtypeStruct((1, model.resolution, model.resolution, 3), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), image, image)
 
 
 def _render_batch(model, variables, features, motion):

@@ -1,19 +1,21 @@
 """Reads pickles of NumPy arrays in nested dicts, without NumPy's own unpickling.
 
-A pickle is untrusted: it may name what arrays of numbers are pickled as, for which classes of this
-file stand in; whatever else it names is refused before it is looked up.
+A pickle is untrusted (`pickles.py`): it may name what arrays of numbers are pickled as, for which
+classes of this file stand in.
 """
 
+import io
 import os
 import pathlib
-import pickle
 from typing import Any
 
 import numpy as np
 
+from gesture_jax import pickles
 from gesture_jax.errors import InputError
 
 _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
+_MAX_BYTES = 1 << 30
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
@@ -23,18 +25,20 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
       InputError: where the file is missing or damaged, or its pickle names or holds anything else.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; give a pickle of arrays")
+    if path.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{path}: more than {_MAX_BYTES} bytes are no pickle of ours")
     try:
-        with path.open("rb") as file:
-            return _unwrap(_Unpickler(file, path).load())
+        content = io.BytesIO(path.read_bytes())
+        return _unwrap(_Unpickler(content, path).load(), seen=set())
     except InputError:
         raise
     except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
         raise InputError(f"{path}: damaged pickle ({type(error).__name__}: {error})") from error
 
 
-class _Dtype:
+class _Dtype(pickles.StandIn):
     """Stands in for numpy.dtype."""
 
     def __init__(self, code: str, *_: Any):
@@ -47,7 +51,7 @@ class _Dtype:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-class _Array:
+class _Array(pickles.StandIn):
     """Stands in for numpy.ndarray and what makes an empty one, which its state then fills."""
 
     def __init__(self, *_: Any):
@@ -59,36 +63,29 @@ class _Array:
         self.array = np.frombuffer(content, dtype.dtype).reshape(shape, order=order)
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, path: pathlib.Path):
-        super().__init__(file)
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = {
-            ("numpy", "dtype"): _Dtype,
-            ("numpy", "ndarray"): _Array,
-            # Before NumPy 2, and since.
-            ("numpy.core.multiarray", "_reconstruct"): _Array,
-            ("numpy._core.multiarray", "_reconstruct"): _Array,
-        }
-        if (module, name) in known:
-            return known[module, name]
-        raise InputError(
-            f"{self._path}: its pickle asks for {module}.{name}, which arrays do not need; "
-            "refused, nothing of it was run"
-        )
+class _Unpickler(pickles.Unpickler):
+    KNOWN = {  # noqa: RUF012
+        ("numpy", "dtype"): _Dtype,
+        ("numpy", "ndarray"): _Array,
+        # Before NumPy 2, and since.
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,
+    }
+    NEEDLESS = "arrays do not need"
 
 
-def _unwrap(tree: Any) -> dict[str, Any]:
+def _unwrap(tree: Any, *, seen: set[int]) -> dict[str, Any]:
     if not isinstance(tree, dict) or not all(isinstance(name, str) for name in tree):
         raise ValueError("not a dict by names")
-    return {name: _unwrap_entry(name, entry) for name, entry in tree.items()}
+    if id(tree) in seen:  # One that holds itself, or what doubles at every level, would never end.
+        raise ValueError("a dict in more than one place")
+    seen.add(id(tree))
+    return {name: _unwrap_entry(name, entry, seen) for name, entry in tree.items()}
 
 
-def _unwrap_entry(name: str, entry: Any) -> Any:
+def _unwrap_entry(name: str, entry: Any, seen: set[int]) -> Any:
     if not isinstance(entry, _Array):
-        return _unwrap(entry)
+        return _unwrap(entry, seen=seen)
     if entry.array is None:
         raise ValueError(f"{name!r} is an array without content")
     return entry.array

@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
-from gesture_jax import processes
+from gesture_jax import config_check, processes
 from gesture_jax.data.files import write_beside
 from gesture_jax.data.pipeline import BatchIterator
 from gesture_jax.errors import InputError
@@ -200,11 +200,16 @@ def read_config(workdir: str | os.PathLike, *, stage: str) -> ConfigDict:
         )
     try:
         config = ConfigDict(_lists_to_tuples(json.loads(path.read_text())))
-        found = config.stage
-    except (ValueError, TypeError, AttributeError) as error:
+        if config.stage == "stage2":
+            config_check.check_complete(config)
+        config_check.check(config)  # Converted weights of stage 1 have little to tell.
+        config.model  # noqa: B018
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a config of gesture_jax ({error})") from None
-    if found != stage:
-        raise InputError(f"{workdir}: this is a checkpoint of {found}, but {stage} is wanted")
+    if config.stage != stage:
+        raise InputError(
+            f"{workdir}: this is a checkpoint of {config.stage}, but {stage} is wanted"
+        )
     return config
 
 
@@ -233,7 +238,7 @@ def newest_step(workdir: str | os.PathLike) -> int:
     Raises:
       InputError: where there is no checkpoint.
     """
-    names = [path.name for path in _directory(workdir).glob("*") if path.name.isdigit()]
+    names = [path.name for path in _directory(workdir).glob("*") if path.name.isdecimal()]
     if not names:
         raise InputError(f"{workdir}: no checkpoint was saved here yet; train for longer first")
     return max(map(int, names))

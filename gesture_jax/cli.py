@@ -1,6 +1,7 @@
 """What every command line shares: one clear sentence and exit code 2 for bad input."""
 
 import errno
+import math
 import os
 import signal
 import sys
@@ -10,7 +11,13 @@ from absl import app, flags, logging
 from ml_collections import config_flags  # noqa: F401  (registers its flag parsers before app.run)
 
 from gesture_jax.cache import cache_dir
-from gesture_jax.errors import InputError, Stopped
+from gesture_jax.errors import InputError, Stopped, one_line
+
+# What the system says of files and folders that are not as they would have to be.
+_OF_THE_USERS_PLACES = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ELOOP, errno.EIO,
+}  # fmt: skip
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -20,9 +27,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     traceback; every other exception is a defect of ours and keeps its traceback.
     """
     logging.set_verbosity(logging.WARNING)
+    sys.stdout.reconfigure(errors="backslashreplace")  # A file's name may be no text.
     _keep_compiled_programs()
     try:
-        app.run(_one_sentence(main), flags_parser=_parse_flags)
+        app.run(one_sentence(main), flags_parser=parse_flags)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -32,11 +40,17 @@ def _keep_compiled_programs() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """What `argv` has beside flags; bad ones end the program with one line and exit code 2."""
     try:
         remaining = flags.FLAGS(argv)
         if len(remaining) > 1:
             raise flags.Error(f"unexpected argument {remaining[1]!r}; options are --name=value")
+        for name in flags.FLAGS:
+            value = flags.FLAGS[name].value
+            # No bound of a flag keeps NaN out.
+            if isinstance(value, float) and not math.isfinite(value):
+                raise flags.Error(f"--{name}={value}: a finite number is wanted")
         return remaining
     except (flags.Error, TypeError) as error:
         # What a config file's own code raised arrives as the text of a traceback.
@@ -47,7 +61,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         _fail(f"no such value in the config: {reason}")
 
 
-def _one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
+def one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
+    """`main`, ending the program with one line where the user can mend what is wrong."""
+
     def guarded(argv: Sequence[str]) -> None:
         try:
             main(argv)
@@ -57,13 +73,16 @@ def _one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[s
             print(stopped, file=sys.stderr)
             sys.exit(128 + signal.SIGTERM)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                name = error.filename or "output"
+                _fail(f"{name}: no space left on the disk; what was done is kept")
+            if error.errno not in _OF_THE_USERS_PLACES or not error.filename:
                 raise
-            _fail(f"{error.filename or 'output'}: no space left on the disk; what was done is kept")
+            _fail(f"{error.filename}: {error.strerror}; give another place")
 
     return guarded
 
 
 def _fail(sentence: str) -> None:
-    print("error:", " ".join(sentence.split()), file=sys.stderr)
+    print("error:", one_line(" ".join(sentence.split())), file=sys.stderr)
     sys.exit(2)

@@ -1,11 +1,22 @@
 """What a user can get wrong, told in one sentence."""
 
+_MOST_CHARACTERS = 1000
+
 
 class InputError(ValueError):
     """Bad input: the message names the file or value, what is wrong and what would be right.
 
     The command lines print it as one line and exit with code 2; library users can catch it.
     """
+
+    def __init__(self, sentence: str):
+        super().__init__(one_line(sentence))
+
+
+def one_line(text: str) -> str:
+    """A text that quotes hostile files, for a terminal: they can neither steer it nor fill it."""
+    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.splitlines()))
+    return "".join(shown)[:_MOST_CHARACTERS]
 
 
 class Stopped(Exception):

@@ -16,13 +16,15 @@ _GENERATED = flags.DEFINE_string("generated", None, "Folder of generated videos.
 _OUT = flags.DEFINE_string("out", None, "Folder for metrics.json and report.html.", required=True)
 _PAIRED = flags.DEFINE_boolean("paired", False, "Compares videos by one name frame by frame.")
 _LIMIT = flags.DEFINE_integer("limit", 0, "Videos of each folder; 0 is all.", 0)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the fit, the controls and the bootstrap.", 0)
-_SIZE = flags.DEFINE_integer("size", 256, "Side in pixels at which pictures are compared.", 24)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the fit, the controls and the bootstrap.", 0, 2**31)
+_SIZE = flags.DEFINE_integer(
+    "size", 256, "Side in pixels at which pictures are compared.", 24, 2048
+)
 _PERCEPTUAL_STRIDE = flags.DEFINE_integer(
     "perceptual_stride", 10, "One frame in so many goes through ST-LPIPS and LPIPS.", 1
 )
 _LPIPS = flags.DEFINE_string("lpips", "", "torchvision's alexnet-owt-7be5be79.pth, for LPIPS.")
-_FVD_FRAMES = flags.DEFINE_integer("fvd_frames", 16, "Frames of a clip of FVD.", 10)
+_FVD_FRAMES = flags.DEFINE_integer("fvd_frames", 16, "Frames of a clip of FVD.", 10, 1000)
 _FVD_STRIDE = flags.DEFINE_integer("fvd_stride", 16, "From one clip's start to the next one's.", 1)
 _FVD_CLIPS = flags.DEFINE_integer("fvd_clips", 4, "Clips of a video; 0 does without FVD.", 0)
 _MOTION = flags.DEFINE_enum(

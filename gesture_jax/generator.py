@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 from ml_collections import ConfigDict
 
-from gesture_jax import checkpoints, stage2
+from gesture_jax import checkpoints, config_check, stage2
 from gesture_jax.animator import Animator, Source
 from gesture_jax.control import Control
 from gesture_jax.data import media, speech
@@ -100,6 +100,7 @@ class GestureGenerator:
         config = self._config.copy_and_resolve_references()
         for name, section in sections.items():
             config[name].update({k: v for k, v in section.items() if v is not None})
+        config_check.check(config)
         self._sampling = stage2.make_sampling(config)
         self.pace, self.stream_pace = Pace(**config.pace), Pace(**config.stream_pace)
         self.control = Control(**config.control)

@@ -3,10 +3,16 @@
 import csv
 import dataclasses
 import json
+import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 from gesture_jax.errors import InputError
+
+_SEEDS = 2**32
+# Of a table, in which all is text.
+_SEED = re.compile("[0-9]{1,20}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +44,18 @@ class Request:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             wanted = int if field.name == "seed" else str
-            if value != field.default and type(value) is not wanted:
+            if value is None and field.default is None:
+                continue
+            if type(value) is not wanted:
                 raise InputError(f"{field.name} is {value!r}; {wanted.__name__} is wanted")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it has to be 0 or more")
+            if wanted is str and not _is_text(value):
+                raise InputError(f"{field.name} is {value!r}, which no file can be called")
+        if not 0 <= self.seed < _SEEDS:
+            raise InputError(f"seed is {self.seed}; it has to be 0 to {_SEEDS - 1}")
+        # Told before the video is rendered; and no slip overwrites a portrait.
+        for value, ending in ((self.sheet, ".png"), (self.save_motion, ".npz")):
+            if value is not None and not value.lower().endswith(ending):
+                raise InputError(f"{value}: the name of this file has to end in {ending}")
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Request))
@@ -101,12 +115,20 @@ def _json_rows(text: str) -> Iterator[tuple[int, object]]:
             yield number, None
 
 
+def _is_text(value: str) -> bool:
+    """Whether the system could have a file of this name."""
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+
+
 def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
     reader = csv.DictReader(text.splitlines(), strict=True)
     try:
         for row in reader:
             filled = {key: value for key, value in row.items() if value}
-            if filled.get("seed", "").isdecimal():
+            if _SEED.fullmatch(filled.get("seed", "")):
                 filled["seed"] = int(filled["seed"])
             yield reader.line_num, filled
     except csv.Error:

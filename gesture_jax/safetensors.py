@@ -16,6 +16,7 @@ import numpy as np
 from gesture_jax.errors import InputError
 
 _MAX_HEADER_BYTES = 16 << 20
+_MAX_AXES, _MAX_LENGTH = 8, 2**40
 _LENGTH = struct.Struct("<Q")
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "I64": np.int64}
 
@@ -28,11 +29,14 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         or holds other numbers than F32, F16, BF16 and I64.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; give weights in a .safetensors file")
     if path.stat().st_size < _LENGTH.size:
         raise InputError(f"{path}: not a .safetensors file, too short for a header")
-    file = np.memmap(path, np.uint8, mode="r")
+    try:
+        file = np.memmap(path, np.uint8, mode="r")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give another") from error
     (length,) = _LENGTH.unpack(file[: _LENGTH.size].tobytes())
     start = _LENGTH.size + length
     if length > _MAX_HEADER_BYTES or start > len(file):
@@ -57,10 +61,13 @@ def _view(path: pathlib.Path, data: np.ndarray, name: str, entry: object) -> np.
         raise InputError(f"{path}: {name} is {kind}; save it as one of {', '.join(_DTYPES)}")
     dtype = np.dtype(_DTYPES[kind])
     # JSON has floats and booleans where we need whole numbers.
-    if any(type(number) is not int or number < 0 for number in (begin, end, *shape)):
+    whole = all(type(number) is int and number >= 0 for number in (begin, end, *shape))
+    if not whole or len(shape) > _MAX_AXES:
         raise InputError(f"{path}: impossible shape or place of {name}")
     if end > len(data):
         raise InputError(f"{path}: cut short, {name} ends at byte {end} of {len(data)}")
     if end - begin != math.prod(shape) * dtype.itemsize:
         raise InputError(f"{path}: {name} has {end - begin} bytes, not those of {kind} {shape}")
+    if max(shape, default=0) > _MAX_LENGTH:  # Where another axis is 0.
+        raise InputError(f"{path}: impossible shape of {name}")
     return np.asarray(data[begin:end]).view(dtype).reshape(shape)

@@ -35,6 +35,7 @@ class Stage1:
           InputError: where the dataset is missing, or its frames are not of the model's resolution.
         """
         self._config = config
+        _check_sizes(config)
         self.model = build_model(**config.model)
         self._discriminator = PatchDiscriminator(**config.discriminator)
         self.frozen = _load_frozen(config)
@@ -210,6 +211,18 @@ class Stage1:
 
     def _redraw(self, variables, batch):
         return self.model.apply(variables, batch["source"], batch["driving"])["image"]
+
+
+def _check_sizes(config: ConfigDict) -> None:
+    """Raises InputError where frames are too small for what looks at them at several scales."""
+    side = config.model.get("resolution", 256)
+    halvings = {
+        "loss.pyramid_levels": config.loss.pyramid_levels - 1,
+        "discriminator.num_levels": config.discriminator.num_levels,
+    }
+    for name, count in halvings.items():
+        if side % 2**count:
+            raise InputError(f"model.resolution {side} cannot be halved {count} times by {name}")
 
 
 def _from_then_on(started: jax.Array, terms: Callable[[], dict[str, jax.Array]]):

@@ -14,6 +14,7 @@ from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import GaussianProcess, motion_loss
 from gesture_jax.diffusion.samplers import make_sampler
 from gesture_jax.errors import InputError
+from gesture_jax.long_form import Pace
 from gesture_jax.metrics import fgd, frechet
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
@@ -49,6 +50,9 @@ class Stage2:
         self.space, self.model = build(config)
         self.process = make_process(config)
         self.sampling = make_sampling(config)
+        self.sampling.sampler.times(self.process)  # Which refuses what does not fit.
+        for pace in (config.pace, config.stream_pace):
+            Pace(**pace).check(self.model)
         # Here, so that too short clips are told of before training, not after hours of it.
         self._test_windows = self._windows(
             self._test,
@@ -235,7 +239,7 @@ class Stage2:
         """The first test clip, every eighth frame: as it moved, and as generated; both rendered."""
         animator = Animator.load(self._config.stage1_workdir)
         portrait = clips.decode_frames(
-            clips.ClipSource(self._train.metadata["data_path"], "test")[0], [0]
+            clips.ClipSource(self._train.metadata.get("data_path", ""), "test")[0], [0]
         )[0]
         source = animator.encode_source(portrait)
         _, prior, speech = self._standardise(variables, batch)
@@ -320,7 +324,7 @@ def ensure_motions(config: ConfigDict) -> str:
     stage1_config = checkpoints.read_config(config.stage1_workdir, stage="stage1")
     path = config.data.path or str(pathlib.Path(config.stage1_workdir).absolute() / "motions")
     if processes.first_process_says(not clips.is_dataset(path)):
-        data_path = stage1_config.data.path
+        data_path = stage1_config.get("data", {}).get("path", "")  # Converted ones lack it.
         if not config.data.extract_missing:
             raise InputError(
                 f"{path}: no motion features here; extract them with `python -m "
@@ -328,7 +332,7 @@ def ensure_motions(config: ConfigDict) -> str:
             )
         with processes.first_process_first("motions"):
             extract_motions(config.stage1_workdir, data_path, path)
-    found = motions.MotionSource(path, "train").metadata["stage1_step"]
+    found = motions.MotionSource(path, "train").metadata.get("stage1_step")
     newest = checkpoints.newest_step(config.stage1_workdir)
     if found != newest:
         raise InputError(

@@ -1,7 +1,7 @@
 """Reads PyTorch checkpoints without PyTorch: `torch.save` files to arrays by name.
 
-A checkpoint is untrusted: its pickle may name tensors, their storages and plain containers;
-whatever else it names is refused before it is looked up.
+A checkpoint is untrusted (`pickles.py`): its pickle may name tensors, their storages and plain
+containers.
 
 Since PyTorch 1.6 a file is a zip archive: the pickle, and a member for each storage. Before, it was
 a sequence: pickles of a magic number, a version, facts of the machine, the content and the keys of
@@ -9,7 +9,6 @@ the storages; then each storage, eight bytes of its length before it.
 """
 
 import collections
-import dataclasses
 import io
 import math
 import os
@@ -17,15 +16,18 @@ import pathlib
 import pickle
 import zipfile
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from gesture_jax import pickles
 from gesture_jax.errors import InputError
 
 StateDict = dict[str, np.ndarray]
 _MAX_PICKLE_BYTES = 64 << 20
+# Tensors may share their data, and be copied; together they are no more than so often the file.
+_MAX_SHARING = 16
 _MAGIC = 0x1950A86A20F9469CFC6C
 # How an older file begins: the pickle of the magic number.
 _OLDER_START = pickle.dumps(_MAGIC, protocol=2)
@@ -53,15 +55,17 @@ def read_checkpoint(path: str | os.PathLike) -> StateDict:
         but tensors and plain containers.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; give a PyTorch checkpoint (.pt)")
     try:
         with path.open("rb") as file:
             is_older = file.read(len(_OLDER_START)) == _OLDER_START
             file.seek(0)
             return _read_older(path, file) if is_older else _read_archive(path, file)
-    except zipfile.BadZipFile:
-        raise InputError(f"{path}: not a checkpoint that torch.save of PyTorch wrote") from None
+    except zipfile.BadZipFile as error:
+        raise InputError(
+            f"{path}: not a checkpoint that torch.save of PyTorch wrote, or damaged ({error})"
+        ) from None
     except InputError:
         raise
     except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
@@ -74,23 +78,24 @@ def _read_archive(path: pathlib.Path, file: BinaryIO) -> StateDict:
         tensors = _find_state_dict(path, _Unpickler(content, path).load())
 
         def read(storage: _Storage) -> bytes:
-            info = archive.getinfo(f"{root}data/{storage.key}")
-            # torch stores without compression; a member that would inflate is not its work.
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size != storage.num_bytes:
+            name = f"{root}data/{storage.key}"
+            if archive.getinfo(name).file_size != storage.num_bytes:
                 raise InputError(f"{path}: the data of storage {storage.key} have a wrong size")
-            return archive.read(info)
+            return _read_stored(path, archive, name)
 
-        return {name: _read_tensor(path, read, name, t) for name, t in tensors.items()}
+        return _read_tensors(path, read, tensors)
 
 
 def _read_older(path: pathlib.Path, file: BinaryIO) -> StateDict:
-    load = lambda: _Unpickler(file, path).load()
+    content = io.BytesIO(file.read(_MAX_PICKLE_BYTES))
+    load = lambda: _Unpickler(content, path).load()
     load(), load()  # The magic number and the version.
     if not load().get("little_endian"):
         raise InputError(f"{path}: written on a big-endian machine; save it again on another")
     tensors, keys = _find_state_dict(path, load()), load()
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     places = {}
+    file.seek(content.tell())
     for key in keys:
         places[key] = file.tell() + 8
         size = int.from_bytes(file.read(8), "little")
@@ -100,81 +105,76 @@ def _read_older(path: pathlib.Path, file: BinaryIO) -> StateDict:
 
     def read(storage: _Storage) -> bytes:
         file.seek(places[storage.key])
-        content = file.read(storage.num_bytes)
-        if len(content) != storage.num_bytes:
+        if storage.num_bytes > path.stat().st_size - file.tell():
             raise InputError(f"{path}: cut short, the data of storage {storage.key} are missing")
-        return content
+        return file.read(storage.num_bytes)
 
-    return {name: _read_tensor(path, read, name, t) for name, t in tensors.items()}
+    return _read_tensors(path, read, tensors)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Storage:
+class _Storage(NamedTuple):
     """Named in the pickle, read only when a wanted tensor asks for it."""
 
-    dtype: Any
+    dtype: np.dtype
     key: str
     size: int
 
     @property
     def num_bytes(self) -> int:
-        return self.size * np.dtype(self.dtype).itemsize
+        return self.size * self.dtype.itemsize
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Tensor:
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _StorageType:
-    dtype: Any
-
-
-def _rebuild_tensor(storage, offset, shape, strides, *_: Any) -> _Tensor:
+class _Tensor(pickles.StandIn):
     """Stands in for torch._utils._rebuild_tensor_v2; nothing is read yet."""
-    if not isinstance(storage, _Storage):
-        raise ValueError("a tensor without a storage")
-    numbers = (int(offset), *map(int, shape), *map(int, strides))
-    if len(shape) != len(strides) or min(numbers) < 0:
-        raise ValueError("a tensor of impossible shape")
-    return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+
+    def __init__(self, storage, offset, shape, strides, *_: Any):
+        if not isinstance(storage, _Storage):
+            raise ValueError("a tensor without a storage")
+        self.storage, self.offset = storage, int(offset)
+        self.shape, self.strides = tuple(map(int, shape)), tuple(map(int, strides))
+        numbers = (self.offset, *self.shape, *self.strides)
+        if len(shape) != len(strides) or not 0 <= min(numbers) <= max(numbers) < 2**63:
+            raise ValueError("a tensor of impossible shape")
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.storage.dtype.itemsize
 
 
-def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
-    return tensor
+class _Parameter(pickles.StandIn):
+    """Stands in for torch._utils._rebuild_parameter."""
+
+    def __new__(cls, tensor: Any, *_: Any) -> Any:
+        return tensor
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, path: pathlib.Path):
-        super().__init__(file, encoding="utf-8")
-        self._path = path
+class _Dict(collections.OrderedDict):
+    """A module's state dict, without the versions of its layers."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        known = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-        }
-        if (module, name) in known:
-            return known[module, name]
-        if module == "torch" and name in _STORAGES:
-            return _StorageType(_STORAGES[name])
-        raise InputError(
-            f"{self._path}: its pickle asks for {module}.{name}, which a checkpoint of weights "
-            "does not need; refused, nothing of it was run; save the state dict alone"
-        )
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Unpickler(pickles.Unpickler):
+    KNOWN = {  # noqa: RUF012
+        ("collections", "OrderedDict"): _Dict,
+        ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
+        ("torch._utils", "_rebuild_parameter"): _Parameter,
+        # By their names.
+        **{("torch", name): name for name in _STORAGES},
+    }
+    NEEDLESS = "a checkpoint of weights does not need"
+
+    def __init__(self, content: io.BytesIO, path: pathlib.Path):
+        super().__init__(content, path, encoding="utf-8")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage_type, key, _, size, *view = pid
         if any(view):
             raise ValueError("a storage that is part of another")
-        if kind != "storage" or not isinstance(storage_type, _StorageType):
+        if kind != "storage":
             raise ValueError(f"unknown reference {kind!r}")
-        return _Storage(storage_type.dtype, str(key), int(size))
+        return _Storage(np.dtype(_STORAGES[storage_type]), str(key), int(size))
 
 
 def _open_pickle(path: pathlib.Path, archive: zipfile.ZipFile) -> tuple[io.BytesIO, str]:
@@ -182,13 +182,21 @@ def _open_pickle(path: pathlib.Path, archive: zipfile.ZipFile) -> tuple[io.Bytes
     names = [name for name in archive.namelist() if name.endswith("data.pkl")]
     if len(names) != 1:
         raise InputError(f"{path}: a zip file, but not one that torch.save wrote (no data.pkl)")
-    info = archive.getinfo(names[0])
-    if info.file_size > _MAX_PICKLE_BYTES:
-        raise InputError(f"{path}: its pickle has {info.file_size} bytes, too many for weights")
-    byteorder = names[0].removesuffix("data.pkl") + "byteorder"
-    if byteorder in archive.namelist() and archive.read(byteorder) != b"little":
+    root = names[0].removesuffix("data.pkl")
+    byteorder = f"{root}byteorder"
+    if byteorder in archive.namelist() and _read_stored(path, archive, byteorder) != b"little":
         raise InputError(f"{path}: written on a big-endian machine; save it again on another")
-    return io.BytesIO(archive.read(info)), names[0].removesuffix("data.pkl")
+    if archive.getinfo(names[0]).file_size > _MAX_PICKLE_BYTES:
+        raise InputError(f"{path}: its pickle is too large for one of weights")
+    return io.BytesIO(_read_stored(path, archive, names[0])), root
+
+
+def _read_stored(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member as torch stores it, without compression: one that would inflate is not its work."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+        raise InputError(f"{path}: {name} is compressed, which is not how torch.save writes")
+    return archive.read(info)
 
 
 def _find_state_dict(path: pathlib.Path, root: Any) -> dict[str, _Tensor]:
@@ -205,16 +213,24 @@ def _find_state_dict(path: pathlib.Path, root: Any) -> dict[str, _Tensor]:
     return dict(root)
 
 
+def _read_tensors(
+    path: pathlib.Path, read: Callable[[_Storage], bytes], tensors: dict[str, _Tensor]
+) -> StateDict:
+    if sum(tensor.num_bytes for tensor in tensors.values()) > _MAX_SHARING * path.stat().st_size:
+        raise InputError(f"{path}: its tensors are larger than the file can hold; damaged")
+    return {name: _read_tensor(path, read, name, tensor) for name, tensor in tensors.items()}
+
+
 def _read_tensor(
     path: pathlib.Path, read: Callable[[_Storage], bytes], name: str, tensor: _Tensor
 ) -> np.ndarray:
-    storage, dtype = tensor.storage, np.dtype(tensor.storage.dtype)
+    dtype = tensor.storage.dtype
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, dtype)
-    steps = zip(tensor.shape, tensor.strides, strict=True)
-    last = tensor.offset + sum((count - 1) * stride for count, stride in steps)
-    if last >= storage.size or math.prod(tensor.shape) > storage.size:
-        raise InputError(f"{path}: {name} reaches beyond its data")
-    flat = np.frombuffer(read(storage), dtype)[tensor.offset :]
-    strides = [stride * dtype.itemsize for stride in tensor.strides]
-    return np.lib.stride_tricks.as_strided(flat, tensor.shape, strides, writeable=False).copy()
+    steps = [stride * dtype.itemsize for stride in tensor.strides]
+    content = read(tensor.storage)
+    try:  # NumPy looks whether it fits.
+        view = np.ndarray(tensor.shape, dtype, content, tensor.offset * dtype.itemsize, steps)
+    except (ValueError, TypeError):
+        raise InputError(f"{path}: {name} reaches beyond its data") from None
+    return view.copy()

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gesture_jax import checkpoints, optim, processes, sharding, stage1, stage2
+from gesture_jax import checkpoints, config_check, optim, processes, sharding, stage1, stage2
 from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
 from gesture_jax.watch import Watch, until_terminated
@@ -117,6 +117,7 @@ def train(
       FloatingPointError: when the loss is not finite, or the gradient's norm is above
         `config.optim.max_grad_norm` (0: any will do).
     """
+    config_check.check(config)
     mesh = _make_mesh(config)
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
     _check_resumable(config, workdir)

@@ -52,11 +52,13 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
     """The records of a run's `metrics.jsonl`, in order; a line cut short by a crash is left out."""
     path = pathlib.Path(workdir) / "metrics.jsonl"
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
     return records
 
 

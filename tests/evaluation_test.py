@@ -112,7 +112,6 @@ def test_motion_comes_back_from_its_file_and_nothing_else_is_read(tmp_path):
     for name, wanted, sentence in (
         ("motion", (4, 7), "another size than is wanted, which is 4 frames of 7 numbers"),
         ("joints", None, "an .npz that holds 'joints' is wanted"),
-        ("portrait", None, "something else than finite floats"),
     ):
         with pytest.raises(InputError, match=sentence):
             motion_files.read_motion(path, name, shape=wanted)
@@ -122,9 +121,16 @@ def test_motion_comes_back_from_its_file_and_nothing_else_is_read(tmp_path):
         np.savez(path, joints=motion[..., None], names=names)
         with pytest.raises(InputError, match="something else than one string a joint"):
             motion_files.read_joint_names(path)
-    np.savez(path, motion=np.array([print], object), allow_pickle=True)
-    with pytest.raises(InputError, match="cannot be read"):
-        motion_files.read_motion(path)
+    for values, sentence in (
+        (np.array([print], object), "cannot be read"),
+        (np.ones((4, 3), int), "something else than finite floats"),
+        (np.full((4, 3), 1e300), "something else than finite floats"),
+        (np.ones((0, 3)), "wanted is"),
+        (np.ones((4, 3, 3)), "wanted is"),
+    ):
+        np.savez(path, motion=values, allow_pickle=True)
+        with pytest.raises(InputError, match=sentence):
+            motion_files.read_motion(path)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,10 @@ _PACKAGE = _ROOT / "gesture_jax"
 # Floor by floor, as in design.md; a package stands for all its modules.
 _FLOORS = [
     {"errors", "array_types", "cache", "manifest"},
-    {"ops", "diffusion", "processes", "sharding", "optim", "presets", "writer", "watch", "cli"},
+    {
+        "ops", "diffusion", "processes", "sharding", "optim", "presets", "writer", "watch", "cli",
+        "config_check", "pickles",
+    },
     {"models"},
     {
         "data", "metrics", "losses", "checkpoints", "pretrained",

@@ -32,6 +32,7 @@ __all__ = [
 
 # At 95 without chroma subsampling, frames come back at 40 dB or better: losses see no artefacts.
 _JPEG_QUALITY = 95
+_MAX_SIDE_PX = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,31 +138,45 @@ def decode_frames(record: Record, indices: Sequence[int] | None = None) -> Frame
     """
     frames = record["frames"]
     chosen = range(len(frames)) if indices is None else indices
-    return np.stack([decode_frame(frames[i]) for i in chosen])
+    pictures = [decode_frame(frames[i]) for i in chosen]
+    if len({picture.shape for picture in pictures}) > 1:
+        raise InputError("a data set is damaged: frames of one clip differ in size")
+    return np.stack(pictures)
 
 
 def decode_frame(jpeg: bytes) -> np.ndarray:
-    """[size, size, 3] uint8."""
-    return np.asarray(Image.open(io.BytesIO(jpeg)))
+    """[size, size, 3] uint8.
+
+    Raises:
+      InputError: where it is no such JPEG.
+    """
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+            if image.width == image.height <= _MAX_SIDE_PX and image.mode == "RGB":
+                return np.asarray(image)
+            reason = f"{image.width}x{image.height} pixels, {image.mode}"
+    except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
+        reason = str(error)
+    raise InputError(f"a data set is damaged: a frame is no square JPEG ({reason})")
 
 
 class ClipSource(records.RecordSource):
     """Clips by number: dicts with the fields of `Clip`; `frames` are JPEG, read when asked for."""
 
-    KIND = ClipRecords.name
+    BUILDER = ClipRecords
     REMEDY = "make one with `python -m gesture_jax.prepare --videos=DIR --out=DATASET`"
 
     def __init__(self, path: str | os.PathLike, split: str):
         """Opens a split; see `RecordSource`."""
         super().__init__(path, split)
-        self._frames = self._open(FrameRecords.name)
-        lengths = self._facts["num_frames"]
-        self._starts = [0, *itertools.accumulate(lengths)]
-        if len(lengths) != len(self) or self._starts[-1] != len(self._frames):
-            raise InputError(
-                f"{path}: is damaged ({len(self)} clips of {len(self._frames)} frames where "
-                f"{len(lengths)} of {self._starts[-1]} were written); {self.REMEDY}"
-            )
+        self._frames = self._open(FrameRecords)
+        self._starts = [0, *itertools.accumulate(self._lengths)]
+        if self._starts[-1] != len(self._frames):
+            raise self.damaged(f"{len(self._frames)} frames where {self._starts[-1]} were written")
+        names = self.metadata.get("joint_names")
+        told = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not told or type(self.metadata.get("size")) is not int:
+            raise self.damaged("its size or joint_names are missing")
 
     @property
     def size(self) -> int:
@@ -184,7 +199,10 @@ class ClipSource(records.RecordSource):
         return decode_frames({"frames": _FrameList(self, index)}, frames)
 
     def _read_jpeg(self, index: int, frame: int) -> bytes:
-        return self._frames[self._starts[index] + frame]["jpeg"]
+        try:
+            return self._frames[self._starts[index] + frame]["jpeg"]
+        except Exception as error:
+            raise self.damaged(f"frame {frame} of clip {index}: {error}") from error
 
     def _decode(self, record: Record, index: int) -> Record:
         count = record["num_frames"]

@@ -21,7 +21,7 @@ def write_beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
+        if os.path.isdir(path):
             raise InputError(f"{path}: is a folder; give the name of a file")
         folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

@@ -1,7 +1,9 @@
 """Pictures: any file or array in, squares for the networks and sheets for people out."""
 
+import io
 import os
 import pathlib
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,38 +13,50 @@ from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
 
 # Larger ones are decompression bombs, or scans that nobody needs as a portrait.
-_MAX_PIXELS = 120_000_000
+_MAX_PIXELS = 50_000_000
+# Pillow knows more, of which some call other programs (EPS) and none is what portraits are kept in.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+_MAX_BYTES = 256 << 20
 _GAP_PX = 2
+_ROWS = 256
 
 
 def load_image(path: str | os.PathLike) -> np.ndarray:
     """Reads a picture, upright, transparency over white.
 
     Args:
-      path: anything that Pillow reads: any mode, 8 or 16 bits.
+      path: a file of one of `FORMATS`: any mode, 8 or 16 bits.
 
     Returns:
       [h, w, 3], uint8, or float32 in [0, 1] where the file has more than 8 bits.
 
     Raises:
-      InputError: where it is missing, empty, not a picture or damaged.
+      InputError: where it is missing, empty, not a picture, too large or damaged.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; give a picture")
     if not path.stat().st_size:
         raise InputError(f"{path}: is empty (0 bytes); give a picture")
+    if path.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{path}: is too large a file for a picture; scale it down")
     try:
-        with Image.open(path) as image:
+        # Pillow warns of oddities that do not matter here.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            # Of bytes, as Pillow asks files for as many as they claim to have.
+            Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image,
+        ):
             if image.width * image.height > _MAX_PIXELS:
-                raise InputError(f"{path}: {image.width}x{image.height} pixels are too many")
-            image = ImageOps.exif_transpose(image)
-            return to_rgb(_as_array(image))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+                raise InputError(
+                    f"{path}: {image.width}x{image.height} pixels are too many; scale it down"
+                )
+            return to_rgb(_as_array(ImageOps.exif_transpose(image)))
+    except InputError:
+        raise
+    except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
         reason = "not a picture" if isinstance(error, UnidentifiedImageError) else "damaged"
-        raise InputError(
-            f"{path}: {reason}; give a PNG or JPEG, or what else Pillow reads"
-        ) from error
+        raise InputError(f"{path}: {reason}; give one of {', '.join(FORMATS)}") from error
 
 
 def _as_array(image: Image.Image) -> np.ndarray:
@@ -76,6 +90,12 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
         raise InputError(f"picture of shape {image.shape}; wanted is [h, w] or [h, w, 1 to 4]")
     if image.dtype == np.uint8 and image.shape[-1] in (1, 3):
         return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    # In strips, as floats take four times the memory.
+    strips = range(0, len(image), _ROWS)
+    return np.concatenate([_strip_to_rgb(image[top : top + _ROWS]) for top in strips])
+
+
+def _strip_to_rgb(image: np.ndarray) -> np.ndarray:
     values = _unit_range(image)
     if image.shape[-1] in (2, 4):  # Over white.
         alpha = values[..., -1:]

@@ -23,6 +23,14 @@ FPS = 25
 SAMPLE_RATE_HZ = 16_000
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 _MAX_SIDE_PX = 8192
+# Of a decoded picture, of which a decoder keeps up to twenty: 8K video.
+_MAX_PIXELS = 7680 * 4320
+# Containers with everything inside. Others are lists of further files, which must not be read.
+_CONTAINERS = (
+    "mov,matroska,avi,flv,mpeg,mpegts,asf,gif,h264,hevc,wav,w64,aiff,au,caf,flac,mp3,ogg,aac,amr"
+)
+# Telephones carry 8 kHz. What claims fewer would become long sound by being brought to 16 kHz.
+_MIN_RATE_HZ = 4_000
 # Time stamps that leap further than this are damage; filling the hole would never end.
 _MAX_GAP_SEC = 10.0
 # Nothing longer is decoded: whoever has such a file cuts it first.
@@ -130,10 +138,12 @@ def read_audio(
     with _open(path, "sound") as container:
         if not container.streams.audio:
             raise InputError(f"{path}: has no audio stream; give a file with speech in it")
-        stream = container.streams.audio[0]
+        stream = _decodable(path, container.streams.audio[0])
         track = _Track()
         _seek(container, stream, start_sec)
         for frame in _frames(container, stream):
+            if frame.sample_rate < _MIN_RATE_HZ:
+                raise InputError(f"{path}: {frame.sample_rate} samples a second are no speech")
             track.add(frame, _time_of(container, frame, start_sec))
             if most is not None and track.count >= most:
                 break
@@ -250,13 +260,14 @@ class _Encoder:
 @contextlib.contextmanager
 def _open(path: str | os.PathLike, what: str) -> Iterator:
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; give a file with {what}")
     if not path.stat().st_size:
         raise InputError(f"{path}: is empty (0 bytes); give a file with {what}")
     try:
-        # By its own protocol: a playlist must not make us read other files or the network.
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
+        # A playlist must not make us read other files or the network.
+        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+        with av.open(str(path), options=options) as container:
             yield container
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be decoded as {what}; not media, or damaged") from error
@@ -267,7 +278,8 @@ def _decode(path: str | os.PathLike, start_sec: float) -> Iterator[tuple[float, 
     with _open(path, "video") as container:
         if not container.streams.video:
             raise InputError(f"{path}: has no video stream; give a video")
-        stream = container.streams.video[0]
+        stream = _decodable(path, container.streams.video[0])
+        stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         if max(stream.width, stream.height) > _MAX_SIDE_PX:
             raise InputError(f"{path}: {stream.width}x{stream.height} pixels are too many")
         stream.thread_type = "AUTO"
@@ -279,6 +291,13 @@ def _decode(path: str | os.PathLike, start_sec: float) -> Iterator[tuple[float, 
             # A frame without a time stamp follows the one before.
             time = time + step if found is None else found
             yield time, frame
+
+
+def _decodable(path: str | os.PathLike, stream):
+    """The stream; raises InputError where nothing here decodes it."""
+    if stream.codec_context is None:
+        raise InputError(f"{path}: of a kind that cannot be decoded, or damaged; convert it")
+    return stream
 
 
 def _seek(container, stream, start_sec: float) -> None:
@@ -346,8 +365,9 @@ class _Track:
         for part in self._resampler.resample(None):
             self._append(part.to_ndarray()[0])
         # Files of floats may hold what is no number.
-        samples = np.nan_to_num(np.concatenate(self._chunks), nan=0.0, posinf=1.0, neginf=-1.0)
-        return np.clip(samples, -1.0, 1.0)
+        samples = np.concatenate(self._chunks)
+        np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
+        return np.clip(samples, -1.0, 1.0, out=samples)
 
     def _append(self, samples: np.ndarray) -> None:
         skipped = min(self._skip, len(samples))

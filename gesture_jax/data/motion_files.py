@@ -2,16 +2,18 @@
 
 import math
 import os
-import zipfile
 
 import numpy as np
 
+from gesture_jax.data import npz
 from gesture_jax.data.files import write_beside
 from gesture_jax.data.media import FPS
 from gesture_jax.errors import InputError
 
 # Bytes: more than six hours of 2307 numbers a frame do not take.
 _MAX_BYTES = 5 << 30
+_MAX_NAMES_BYTES = 1 << 20
+_AXES = {"motion": ("frames", "numbers"), "joints": ("frames", "joints", 2)}
 # What stands before the numbers in an .npy takes no more.
 _NPY_HEADER = 1024
 
@@ -33,9 +35,9 @@ def read_joint_names(path: str | os.PathLike) -> tuple[str, ...]:
       InputError: where they are something else than strings.
     """
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            names = saved["names"] if "names" in saved.files else np.array([], str)
-    except ValueError:  # Pickled objects.
+        found = dict(npz.iterate(path, names={"names"}, max_bytes=_MAX_NAMES_BYTES))
+        names = found.get("names", np.array([], str))
+    except InputError:
         names = None
     if names is None or names.dtype.kind != "U" or names.ndim != 1:
         raise InputError(f"{path}: names holds something else than one string a joint")
@@ -49,7 +51,7 @@ def read_motion(
 
     Args:
       path: an .npz; nothing in it is unpickled.
-      name: "motion", [t, d], or "joints", [t, j, 2].
+      name: "motion", [t, d], or "joints", [t, j, 2]; t is 1 or more.
       shape: that it has to have, frames and numbers a frame; no more than that is unpacked.
 
     Raises:
@@ -57,17 +59,19 @@ def read_motion(
         else than finite floats.
     """
     max_bytes = _MAX_BYTES if shape is None else 8 * math.prod(shape) + _NPY_HEADER
-    values = None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            fits = archive.getinfo(f"{name}.npy").file_size <= max_bytes
-        with np.load(path, allow_pickle=False) as saved:
-            values = saved[name] if fits else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        raise InputError(f"{path}: cannot be read; an .npz that holds {name!r} is wanted") from None
-    if values is None or (shape and values.shape != shape):
-        wanted = "less" if shape is None else f"{shape[0]} frames of {shape[1]} numbers"
+    wanted = f"an .npz that holds {name!r}"
+    found = dict(npz.iterate(path, names={name}, max_bytes=max_bytes, wanted=wanted))
+    if name not in found:
+        raise InputError(f"{path}: cannot be read; {wanted} is wanted")
+    values = found[name]
+    axes = _AXES[name]
+    if values.ndim != len(axes) or 0 in values.shape or axes[2:] != values.shape[2:]:
+        raise InputError(f"{path}: {name} is of shape {values.shape}; wanted is {axes}")
+    if shape and values.shape != shape:
+        wanted = f"{shape[0]} frames of {shape[1]} numbers"
         raise InputError(f"{path}: {name} has another size than is wanted, which is {wanted}")
-    if not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
+    with np.errstate(over="ignore"):  # To infinity, which is refused.
+        floats = values.astype(np.float32) if values.dtype.kind == "f" else np.array(np.nan)
+    if not np.isfinite(floats).all():
         raise InputError(f"{path}: {name} holds something else than finite floats")
-    return values.astype(np.float32)
+    return floats

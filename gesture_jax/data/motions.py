@@ -73,8 +73,14 @@ class MotionSource(records.RecordSource):
       speech_dim: a.
     """
 
-    KIND = MotionRecords.name
+    BUILDER = MotionRecords
     REMEDY = "make one with `python -m gesture_jax.extract --stage1=WORKDIR --data=DATASET`"
+
+    def __init__(self, path: str | os.PathLike, split: str):
+        """Opens a split; see `RecordSource`."""
+        super().__init__(path, split)
+        if not {"motion", "speech"} <= self.metadata["dims"].keys():
+            raise self.damaged("its dims are not those of motion and speech")
 
     @property
     def motion_dim(self) -> int:
@@ -86,5 +92,6 @@ class MotionSource(records.RecordSource):
 
     def _decode(self, record: Record, index: int) -> Record:
         count = record["num_frames"]
-        tables = {key: record[key].reshape(count, -1) for key in ("motion", "speech")}
+        dims = self.metadata["dims"]
+        tables = {key: record[key].reshape(count, dims[key]) for key in ("motion", "speech")}
         return {**records.decode_texts(record), **tables}

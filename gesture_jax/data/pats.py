@@ -24,6 +24,8 @@ LEFT_EDGES = {"oliver": 0.38, "seth": 0.395, "chemistry": 0.031, "jon": 1.0}
 _SPEAKER_NAMES = {"chem": "chemistry"}
 _COLUMNS = ("speaker", "interval_id", "start_time", "end_time")
 _YOUTUBE_ID_LENGTH = 11
+# No recording is as long as that; NaN is not below it either.
+_MOST_SEC = 1e6
 # Jon's newer videos are not on YouTube; their links end in four digits.
 _OTHER_ID_LENGTH = 4
 
@@ -170,7 +172,7 @@ def parse_time(text: str) -> float:
     *before, clock = text.split()
     days = int(before[0]) if len(before) > 1 and before[1].startswith("day") else 0
     numbers = [float(number) for number in clock.split(":")]
-    if len(numbers) > 3 or any(number < 0 for number in numbers):
+    if len(numbers) > 3 or not all(0 <= number < _MOST_SEC for number in numbers):
         raise ValueError(text)
     return days * 86_400 + sum(n * 60**k for k, n in enumerate(reversed(numbers)))
 
@@ -287,5 +289,5 @@ def _read_split(path: str | os.PathLike) -> dict[str, str]:
 def _read_json(path: str | os.PathLike):
     try:
         return json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error

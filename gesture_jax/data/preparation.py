@@ -102,8 +102,17 @@ def prepare(
 
 
 def read_report(path: str | os.PathLike) -> Report:
-    """What `preparation.json` of a data set says."""
-    return json.loads((pathlib.Path(path) / REPORT_FILE).read_text())
+    """What `preparation.json` of a data set says.
+
+    Raises:
+      InputError: where it cannot be read.
+    """
+    try:
+        return json.loads((pathlib.Path(path) / REPORT_FILE).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}/{REPORT_FILE}: cannot be read ({error}); prepare again"
+        ) from error
 
 
 def _clip_records(stretches: Sequence[Stretch]) -> Iterator[bytes]:

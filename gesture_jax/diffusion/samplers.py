@@ -201,6 +201,13 @@ def guided(denoise_both: Denoise, guidance: float | jax.Array) -> Denoise:
     return denoise
 
 
+def check_interval(interval: tuple[float, ...]) -> None:
+    """Raises InputError for anything but two rising shares from 0 to 1."""
+    numbers = all(isinstance(share, int | float) for share in interval)
+    if not numbers or len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+        raise InputError(f"interval is {interval}; it takes two rising shares from 0 to 1")
+
+
 def within_interval(
     inside: Denoise,
     outside: Denoise,
@@ -223,9 +230,7 @@ def within_interval(
     Returns:
       A network for batches of one time, as samplers call it.
     """
-    low, high = interval
-    if not 0 <= low <= high <= 1:
-        raise InputError(f"interval is {interval}; it takes two rising shares from 0 to 1")
+    check_interval(interval)
     first, end = (round(share * process.num_steps) for share in interval)
     if (first, end) == (0, process.num_steps):
         return inside

@@ -79,14 +79,15 @@ class _Clips:
         self._counts: list[int] = []
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for path in tqdm(self._paths, desc=f"FVD, {self._name}", unit="video"):
-            frames = videos.read_frames(path, size=self._size)
-            self._counts.append(0)
-            for clip in videos.cut_clips(frames, **self._cut):
-                self._counts[-1] += 1
-                yield self._change(clip)
-            if not self._counts[-1]:
-                raise videos.too_short(path, self._cut["length"])
+        with tqdm(self._paths, desc=f"FVD, {self._name}", unit="video") as progress:
+            for path in progress:
+                frames = videos.read_frames(path, size=self._size)
+                self._counts.append(0)
+                for clip in videos.cut_clips(frames, **self._cut):
+                    self._counts[-1] += 1
+                    yield self._change(clip)
+                if not self._counts[-1]:
+                    raise videos.too_short(path, self._cut["length"])
 
     def split(self, rows: np.ndarray) -> list[np.ndarray]:
         """[n, d] of all clips -> [k, d] of each video."""

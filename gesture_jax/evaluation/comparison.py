@@ -111,13 +111,14 @@ class Comparison:
         if not settings.paired:
             return Results(missing=dict.fromkeys(("psnr", "ssim", "st_lpips", "lpips"), _UNPAIRED))
         networks, part = self._load_networks()
-        for generated, real in tqdm(self._partners.items(), desc="pictures", unit="video"):
-            part.clips[generated.stem] = pictures.compare(
-                real, generated, networks,
-                size=settings.size,
-                perceptual_stride=settings.perceptual_stride,
-                boxes=moves.find_boxes(real, size=settings.size),
-            )  # fmt: skip
+        with tqdm(self._partners.items(), desc="pictures", unit="video") as progress:
+            for generated, real in progress:
+                part.clips[generated.stem] = pictures.compare(
+                    real, generated, networks,
+                    size=settings.size,
+                    perceptual_stride=settings.perceptual_stride,
+                    boxes=moves.find_boxes(real, size=settings.size),
+                )  # fmt: skip
         part.protocol["perceptual_stride"] = settings.perceptual_stride
         part.protocol["frames_left_out"] = sum(
             scores.pop("frames_left_out") for scores in part.clips.values()

@@ -1,6 +1,7 @@
 """How the people in videos move, by one of three kinds of motion."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -68,7 +69,8 @@ def read_all(paths: Sequence[pathlib.Path], kind: str, *, what: str) -> list[Mov
     Raises:
       InputError: where motion cannot be found or read, or differs in its features.
     """
-    found = [_read(path, kind) for path in tqdm(paths, desc=f"motion, {what}", unit="video")]
+    with tqdm(paths, desc=f"motion, {what}", unit="video") as progress:
+        found = [_read(path, kind) for path in progress]
     first = found[0]
     for clip in found:
         if clip.motion.shape[1:] != first.motion.shape[1:]:
@@ -87,8 +89,14 @@ def _read(path: pathlib.Path, kind: str) -> Moves:
     beside = path.with_suffix(".npz")
     if kind == "joints":
         joints = motion_files.read_motion(beside, "joints")
-        return Moves(path, joints, motion_files.read_joint_names(beside), audio)
+        names = motion_files.read_joint_names(beside)
+        if names and len(names) != joints.shape[1]:
+            raise InputError(f"{beside}: {len(names)} names of {joints.shape[1]} joints")
+        return Moves(path, joints, names, audio)
     features = motion_files.read_motion(beside)
+    length = features.shape[1]
+    if length != 9 * math.isqrt(max(length - 3, 0) // 9) ** 2 + 3:
+        raise InputError(f"{beside}: {length} numbers a frame are no motion feature, 9 g^2 + 3")
     # Three numbers a cell rather than the nine of its rotation.
     return Moves(path, np.asarray(rotation.matrix_to_angles_feature(features)), (), audio)
 

@@ -8,7 +8,6 @@ windows, the least that can be hoped for, and that of a control such as motion a
 
 import hashlib
 import os
-import zipfile
 from typing import Any
 
 import flax
@@ -19,6 +18,7 @@ import optax
 from tqdm import tqdm
 
 from gesture_jax.array_types import Motion, MotionSequence
+from gesture_jax.data import npz
 from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
 from gesture_jax.metrics.frechet import Moments, frechet_distance
@@ -158,19 +158,22 @@ def read_autoencoder(path: str | os.PathLike) -> Variables:
       InputError: where it cannot be read, or is something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            flat = {name: saved[name] for name in saved.files}
+        flat = dict(npz.iterate(path))
         shape = flat["statistics/mean"].shape
         length = len(flat["params/decoder/frames/bias"]) // FRAME_CHANNELS
-        expected = jax.eval_shape(_init, jax.random.key(0), np.zeros((2, length, *shape), "f4"))
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, EOFError):
+        windows = jax.ShapeDtypeStruct((2, length, *shape), jnp.float32)
+        expected = jax.eval_shape(_init, jax.random.key(0), windows)
+    except Exception as error:  # Shapes that do not fit fail in many ways.
         raise InputError(
             f"{path}: is no fitted autoencoder; give one that evaluate wrote"
-        ) from None
+        ) from error
     wanted = {name: leaf.shape for name, leaf in _flatten(expected).items()}
     wanted |= {f"statistics/{name}": shape for name in ("mean", "std")}
     if {name: array.shape for name, array in flat.items()} != wanted:
         raise InputError(f"{path}: is an autoencoder of another version; fit one again")
+    sound = all(array.dtype.kind == "f" and np.isfinite(array).all() for array in flat.values())
+    if not sound or not (flat["statistics/std"] > 0).all():
+        raise InputError(f"{path}: holds something else than finite floats; fit one again")
     return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from gesture_jax.array_types import MotionSequence, Prior, SpeechFeatures, Time
 from gesture_jax.diffusion.process import GaussianProcess
-from gesture_jax.diffusion.samplers import Sampler, guided, within_interval
+from gesture_jax.diffusion.samplers import Sampler, check_interval, guided, within_interval
+from gesture_jax.errors import InputError
 
 _EPSILON = 1e-5
 _LONGEST_WAVE = 10_000.0
@@ -171,6 +172,15 @@ class MotionDenoiser(nn.Module):
     dropout: float = 0.1
     dtype: jnp.dtype = jnp.float32
 
+    def __post_init__(self):
+        """Raises InputError for a width that heads and positions do not divide."""
+        super().__post_init__()
+        if self.latent % 2 or self.latent % self.num_heads:
+            raise InputError(
+                f"latent is {self.latent}; it has to be even, and a multiple of num_heads, "
+                f"{self.num_heads}"
+            )
+
     def setup(self):
         dense = lambda width: nn.Dense(width, dtype=self.dtype)
         norm = lambda: nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype)
@@ -302,6 +312,10 @@ class Sampling:
     sampler: Sampler
     guidance: float = 2.0
     interval: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self):
+        """Raises InputError for another interval."""
+        check_interval(self.interval)
 
 
 def sample_motion(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, local_copy
 
 _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 
@@ -22,11 +23,11 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
       InputError: where the file is missing or damaged, or its pickle names or holds anything else.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a pickle of arrays")
     try:
-        with path.open("rb") as file:
+        with local_copy(path).open("rb") as file:
             return _unwrap(_Unpickler(file, path).load())
     except InputError:
         raise

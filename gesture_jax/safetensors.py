@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, local_copy, size_of
 
 _MAX_HEADER_BYTES = 16 << 20
 _LENGTH = struct.Struct("<Q")
@@ -27,12 +28,12 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
       InputError: where the file is missing, is none of the kind, is cut short, contradicts itself
         or holds other numbers than F32, F16, BF16 and I64.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give weights in a .safetensors file")
-    if path.stat().st_size < _LENGTH.size:
+    if size_of(path) < _LENGTH.size:
         raise InputError(f"{path}: not a .safetensors file, too short for a header")
-    file = np.memmap(path, np.uint8, mode="r")
+    file = np.memmap(local_copy(path), np.uint8, mode="r")
     (length,) = _LENGTH.unpack(file[: _LENGTH.size].tobytes())
     start = _LENGTH.size + length
     if length > _MAX_HEADER_BYTES or start > len(file):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pathlib
 import signal
 import sys
 import threading
@@ -13,8 +12,12 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
+from gesture_jax.files import as_path, is_remote, write_beside
+
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _HEARTBEAT_SEC = 5.0
+# A bucket lets the training wait for it.
+_REMOTE_HEARTBEAT_SEC = 30.0
 
 
 @contextlib.contextmanager
@@ -47,7 +50,8 @@ class Watch:
 
     def __init__(self, workdir: str | os.PathLike, *, batch_size: int, active: bool = True):
         """Of several processes one is `active`, and writes."""
-        self._path = pathlib.Path(workdir) / "heartbeat.json"
+        self._path = as_path(workdir) / "heartbeat.json"
+        self._every_sec = _REMOTE_HEARTBEAT_SEC if is_remote(self._path) else _HEARTBEAT_SEC
         self._batch_size, self._active = batch_size, active
         self._start, self._waited, self._steps = time.monotonic(), 0.0, 0
         self._last_beat = -float("inf")
@@ -79,11 +83,11 @@ class Watch:
 
     def _beat(self, step: int) -> None:
         now = time.monotonic()
-        if self._active and now - self._last_beat >= _HEARTBEAT_SEC:
+        if self._active and now - self._last_beat >= self._every_sec:
             self._last_beat = now
-            beside = self._path.with_suffix(".tmp")
-            beside.write_text(json.dumps({"step": step, "time": time.time(), "pid": os.getpid()}))
-            os.replace(beside, self._path)
+            beat = {"step": step, "time": time.time(), "pid": os.getpid()}
+            with write_beside(self._path) as beside:
+                beside.write_text(json.dumps(beat))
 
     def _hear(self, event: str, duration: float, **_) -> None:
         del duration

@@ -12,7 +12,7 @@ _PACKAGE = _ROOT / "gesture_jax"
 
 # Floor by floor, as in design.md; a package stands for all its modules.
 _FLOORS = [
-    {"errors", "array_types", "cache", "manifest"},
+    {"errors", "array_types", "cache", "buckets", "files", "step_folders", "manifest"},
     {"ops", "diffusion", "processes", "sharding", "optim", "presets", "writer", "watch", "cli"},
     {"models"},
     {

@@ -1,14 +1,13 @@
 """Pictures: any file or array in, squares for the networks and sheets for people out."""
 
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, local_copy, size_of, write_beside
 
 # Larger ones are decompression bombs, or scans that nobody needs as a portrait.
 _MAX_PIXELS = 120_000_000
@@ -27,13 +26,13 @@ def load_image(path: str | os.PathLike) -> np.ndarray:
     Raises:
       InputError: where it is missing, empty, not a picture or damaged.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a picture")
-    if not path.stat().st_size:
+    if not size_of(path):
         raise InputError(f"{path}: is empty (0 bytes); give a picture")
     try:
-        with Image.open(path) as image:
+        with Image.open(local_copy(path)) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise InputError(f"{path}: {image.width}x{image.height} pixels are too many")
             image = ImageOps.exif_transpose(image)

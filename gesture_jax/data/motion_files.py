@@ -6,9 +6,9 @@ import zipfile
 
 import numpy as np
 
-from gesture_jax.data.files import write_beside
 from gesture_jax.data.media import FPS
 from gesture_jax.errors import InputError
+from gesture_jax.files import local_copy, write_beside
 
 # Bytes: more than six hours of 2307 numbers a frame do not take.
 _MAX_BYTES = 5 << 30
@@ -33,7 +33,7 @@ def read_joint_names(path: str | os.PathLike) -> tuple[str, ...]:
       InputError: where they are something else than strings.
     """
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with np.load(local_copy(path), allow_pickle=False) as saved:
             names = saved["names"] if "names" in saved.files else np.array([], str)
     except ValueError:  # Pickled objects.
         names = None
@@ -59,9 +59,9 @@ def read_motion(
     max_bytes = _MAX_BYTES if shape is None else 8 * math.prod(shape) + _NPY_HEADER
     values = None
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(local_copy(path)) as archive:
             fits = archive.getinfo(f"{name}.npy").file_size <= max_bytes
-        with np.load(path, allow_pickle=False) as saved:
+        with np.load(local_copy(path), allow_pickle=False) as saved:
             values = saved[name] if fits else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         raise InputError(f"{path}: cannot be read; an .npz that holds {name!r} is wanted") from None

@@ -15,8 +15,8 @@ import librosa
 import numpy as np
 
 from gesture_jax.array_types import Audio
-from gesture_jax.data.files import hash_file
 from gesture_jax.errors import InputError
+from gesture_jax.files import hash_file
 
 KINDS = ("baseline", "wavlm", "both")
 

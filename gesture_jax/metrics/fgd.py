@@ -19,8 +19,8 @@ import optax
 from tqdm import tqdm
 
 from gesture_jax.array_types import Motion, MotionSequence
-from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
+from gesture_jax.files import local_copy, write_beside
 from gesture_jax.metrics.frechet import Moments, frechet_distance
 from gesture_jax.models.motion_autoencoder import (
     FRAME_CHANNELS,
@@ -158,7 +158,7 @@ def read_autoencoder(path: str | os.PathLike) -> Variables:
       InputError: where it cannot be read, or is something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with np.load(local_copy(path), allow_pickle=False) as saved:
             flat = {name: saved[name] for name in saved.files}
         shape = flat["statistics/mean"].shape
         length = len(flat["params/decoder/frames/bias"]) // FRAME_CHANNELS

@@ -162,4 +162,5 @@ def move_folder(path: str | os.PathLike, target: str | os.PathLike) -> None:
     """Moves a folder within its bucket, file by file."""
     system, name = _locate(path)
     for file in system.find(name):
-        system.mv(file, _locate(target)[1] + file.removeprefix(name))
+        system.cp_file(file, _locate(target)[1] + file.removeprefix(name))
+    system.rm(name, recursive=True)

@@ -237,7 +237,7 @@ class GrowingFiles:
         for file in find_files(self.local):
             size = size_of(file)
             if file.is_file() and self._put.get(file) != size:
-                buckets.put_file(file, self._path / file.relative_to(self.local).as_posix())
+                _put_file(file, self._path / file.relative_to(self.local).as_posix())
                 self._put[file] = size
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from gesture_jax import checkpoints, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
 from gesture_jax.data import clips, images
 from gesture_jax.data.motions import write_motions
+from gesture_jax.files import absolute
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
@@ -195,9 +195,9 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
         out_dir,
         {split: lambda source=source: motions(source) for split, source in sources.items()},
         metadata={
-            "stage1_workdir": str(pathlib.Path(stage1_workdir).absolute()),
+            "stage1_workdir": str(absolute(stage1_workdir)),
             "stage1_step": checkpoints.newest_step(stage1_workdir),
-            "data_path": str(pathlib.Path(data_path).absolute()),
+            "data_path": str(absolute(data_path)),
             **sources["train"].hearing,
         },
     )

@@ -6,13 +6,13 @@ classes of this file stand in.
 
 import io
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from gesture_jax import pickles
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, is_file, local_copy, size_of
 
 _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 _MAX_BYTES = 1 << 30
@@ -24,13 +24,13 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
       InputError: where the file is missing or damaged, or its pickle names or holds anything else.
     """
-    path = pathlib.Path(path)
-    if not os.path.isfile(path):
+    path = as_path(path)
+    if not is_file(path):
         raise InputError(f"{path}: no such file; give a pickle of arrays")
-    if path.stat().st_size > _MAX_BYTES:
+    if size_of(path) > _MAX_BYTES:
         raise InputError(f"{path}: more than {_MAX_BYTES} bytes are no pickle of ours")
     try:
-        content = io.BytesIO(path.read_bytes())
+        content = io.BytesIO(local_copy(path).read_bytes())
         return _unwrap(_Unpickler(content, path).load(), seen=set())
     except InputError:
         raise

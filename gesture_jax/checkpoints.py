@@ -22,9 +22,10 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
 from gesture_jax import config_check, processes
-from gesture_jax.data.files import write_beside
 from gesture_jax.data.pipeline import BatchIterator
 from gesture_jax.errors import InputError
+from gesture_jax.files import absolute, as_path, write_beside
+from gesture_jax.step_folders import StepFolders, readable, saved_steps
 
 _STATE = "state"
 _DATA = "data"
@@ -42,8 +43,14 @@ class Checkpointer:
     def __init__(self, workdir: str | os.PathLike, *, keep: int):
         """Keeps the newest `keep` checkpoints below `workdir`."""
         self._path = _directory(workdir)
+        self._folders = StepFolders(self._path)
+        if self._folders.is_mirrored and jax.process_count() > 1:
+            raise InputError(
+                f"{workdir}: several processes save their checkpoints to gs:// or to a disk that "
+                "all see; one process alone does so here"
+            )
         self._orbax = ocp.training.Checkpointer(
-            self._path,
+            self._folders.local,
             # The loop decides when to save; the newest few stay.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
@@ -60,9 +67,10 @@ class Checkpointer:
         """Starts to save state and position in the data; waits only for the save before."""
         self.wait()
         saved = {_STATE: state, _DATA: _as_arrays(batches.get_state())}
-        self._pending = self._orbax.save_checkpointables_async(
+        save = self._orbax.save_checkpointables_async(
             step, saved, custom_metadata={_FINGERPRINTS: _fingerprints(saved)}
         )
+        self._pending = self._folders.after(save)
 
     def restore(self, abstract_state: Any, batches: BatchIterator) -> Any:
         """The newest whole state on the shardings of `abstract_state`; `batches` at its place.
@@ -89,7 +97,7 @@ class Checkpointer:
     def _load(self, step: int, abstract: Any) -> Any:
         """Raises one of `_DAMAGE` where what is read is not what was saved."""
         loaded = self._orbax.load_checkpointables(step, abstract)
-        _check_fingerprints(self._path / str(step), loaded)
+        _check_fingerprints(self._folders.local / str(step), loaded)
         return loaded
 
     def _set_aside(self, damaged: Mapping[int, str], *, instead: int) -> None:
@@ -100,10 +108,8 @@ class Checkpointer:
                 file=sys.stderr,
             )
             if processes.is_first_process():
-                folder = self._path.parent / "damaged"
-                folder.mkdir(exist_ok=True)
-                where = folder / f"{step}-{time.strftime('%Y%m%dT%H%M%S')}"
-                (self._path / str(step)).rename(where)
+                name = f"{step}-{time.strftime('%Y%m%dT%H%M%S')}"
+                self._folders.set_aside(step, self._path.parent / "damaged" / name)
         if damaged:
             multihost_utils.sync_global_devices("damaged")
             self._orbax.reload()
@@ -124,6 +130,7 @@ class Checkpointer:
         self.wait()
         with self._told_of_full_disk():
             self._orbax.close()
+            self._folders.close()
 
     @contextlib.contextmanager
     def _told_of_full_disk(self) -> Iterator[None]:
@@ -182,7 +189,7 @@ def _first_line(error: Exception) -> str:
 
 def write_config(workdir: str | os.PathLike, config: ConfigDict) -> None:
     """Writes `config.json`, beside first, then renamed."""
-    with write_beside(pathlib.Path(workdir) / "config.json") as beside:
+    with write_beside(as_path(workdir) / "config.json") as beside:
         beside.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
 
 
@@ -192,7 +199,7 @@ def read_config(workdir: str | os.PathLike, *, stage: str) -> ConfigDict:
     Raises:
       InputError: where the workdir has no readable config, or that of the other stage.
     """
-    path = pathlib.Path(workdir) / "config.json"
+    path = as_path(workdir) / "config.json"
     if not path.exists():
         raise InputError(
             f"{workdir}: no {stage} checkpoint here (config.json is missing); give the --workdir "
@@ -229,7 +236,10 @@ def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> 
     """
     collections = dict(variables)
     state = {"ema_params": collections.pop("params"), "model_state": collections}
-    ocp.save_checkpointables(_directory(workdir) / "0", {_STATE: state}, overwrite=True)
+    folders = StepFolders(_directory(workdir), fetch=False)
+    ocp.save_checkpointables(folders.local / "0", {_STATE: state}, overwrite=True)
+    folders.replace(0)
+    folders.close()
 
 
 def newest_step(workdir: str | os.PathLike) -> int:
@@ -238,10 +248,10 @@ def newest_step(workdir: str | os.PathLike) -> int:
     Raises:
       InputError: where there is no checkpoint.
     """
-    names = [path.name for path in _directory(workdir).glob("*") if path.name.isdecimal()]
-    if not names:
+    steps = saved_steps(_directory(workdir))
+    if not steps:
         raise InputError(f"{workdir}: no checkpoint was saved here yet; train for longer first")
-    return max(map(int, names))
+    return max(steps)
 
 
 def load_variables(
@@ -270,10 +280,11 @@ def load_variables(
     context.multiprocessing_options.primary_host = jax.process_index()
     context.multiprocessing_options.active_processes = {jax.process_index()}
     try:
+        folder = readable(path)
         with context:
-            _check_shapes(path, abstract)
-            loaded = ocp.load_checkpointables(path, {_STATE: abstract})
-        _check_fingerprints(path, loaded)
+            _check_shapes(folder, abstract, name=path)
+            loaded = ocp.load_checkpointables(folder, {_STATE: abstract})
+        _check_fingerprints(folder, loaded)
     except InputError:
         raise
     except _DAMAGE as error:
@@ -285,15 +296,15 @@ def load_variables(
     return {"params": state["ema_params"], **state["model_state"]}, step
 
 
-def _check_shapes(path: pathlib.Path, abstract: Any) -> None:
+def _check_shapes(folder: pathlib.Path, abstract: Any, *, name: pathlib.Path) -> None:
     """Names what a saved state lacks or holds in another shape."""
-    saved = ocp.metadata(path).metadata
+    saved = ocp.metadata(folder).metadata
     found = {_name(key): tuple(leaf.shape) for key, leaf in jax.tree.leaves_with_path(saved)}
     wanted = {_name(key): leaf.shape for key, leaf in jax.tree.leaves_with_path(abstract)}
     wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
     if wrong:
         raise InputError(
-            f"{path}: does not fit its config.json: {len(wrong)} of {len(wanted)} arrays are "
+            f"{name}: does not fit its config.json: {len(wrong)} of {len(wanted)} arrays are "
             f"missing or of another shape, the first being {wrong[0]} "
             f"({found.get(wrong[0], 'missing')}, wanted {wanted[wrong[0]]})"
         )
@@ -304,4 +315,4 @@ def _as_arrays(position: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 
 def _directory(workdir: str | os.PathLike) -> pathlib.Path:
-    return pathlib.Path(workdir).absolute() / "checkpoints"
+    return absolute(workdir) / "checkpoints"

@@ -1,7 +1,5 @@
 """Motion features of a dataset: `python -m gesture_jax.extract --stage1=WORKDIR --data=DATASET`."""
 
-import pathlib
-
 from absl import flags
 
 from gesture_jax import cli
@@ -14,8 +12,9 @@ flags.mark_flags_as_required(["stage1", "data"])
 
 def main(_) -> None:
     from gesture_jax import animator
+    from gesture_jax.files import as_path
 
-    out = _OUT.value or str(pathlib.Path(_STAGE1.value) / "motions")
+    out = _OUT.value or str(as_path(_STAGE1.value) / "motions")
     animator.extract_motions(_STAGE1.value, _DATA.value, out)
     print(f"motion features: {out}")
 

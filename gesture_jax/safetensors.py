@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, is_file, local_copy, size_of
 
 _MAX_HEADER_BYTES = 16 << 20
 _MAX_AXES, _MAX_LENGTH = 8, 2**40
@@ -28,13 +29,13 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
       InputError: where the file is missing, is none of the kind, is cut short, contradicts itself
         or holds other numbers than F32, F16, BF16 and I64.
     """
-    path = pathlib.Path(path)
-    if not os.path.isfile(path):
+    path = as_path(path)
+    if not is_file(path):
         raise InputError(f"{path}: no such file; give weights in a .safetensors file")
-    if path.stat().st_size < _LENGTH.size:
+    if size_of(path) < _LENGTH.size:
         raise InputError(f"{path}: not a .safetensors file, too short for a header")
     try:
-        file = np.memmap(path, np.uint8, mode="r")
+        file = np.memmap(local_copy(path), np.uint8, mode="r")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give another") from error
     (length,) = _LENGTH.unpack(file[: _LENGTH.size].tobytes())

@@ -4,7 +4,6 @@ Source and driving are two frames of one clip. The motion feature of the driving
 the renderer learns of it, so it must hold the motion and nothing else that the source has already.
 """
 
-import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from gesture_jax.data import clips, images, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
 from gesture_jax.data.regions import HANDS
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.build import build_model
 from gesture_jax.models.discriminator import PatchDiscriminator
@@ -237,7 +237,7 @@ def ensure_dataset(config: ConfigDict, workdir: str) -> str:
     Raises:
       InputError: where it is missing and the preset makes none.
     """
-    path = config.data.path or str(pathlib.Path(workdir) / "dataset")
+    path = config.data.path or str(as_path(workdir) / "dataset")
     with processes.first_process_first("dataset"):
         if not clips.is_dataset(path):
             _make_dataset(config, path)

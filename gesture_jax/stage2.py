@@ -1,6 +1,5 @@
 """Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
 
-import pathlib
 from collections.abc import Iterable
 
 import jax
@@ -14,6 +13,7 @@ from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import GaussianProcess, motion_loss
 from gesture_jax.diffusion.samplers import make_sampler
 from gesture_jax.errors import InputError
+from gesture_jax.files import absolute
 from gesture_jax.long_form import Pace
 from gesture_jax.metrics import fgd, frechet
 from gesture_jax.metrics import motion as motion_metrics
@@ -322,7 +322,7 @@ def ensure_motions(config: ConfigDict) -> str:
     if not config.stage1_workdir:
         raise InputError("stage 2 needs a trained stage 1: pass --config.stage1_workdir=DIR")
     stage1_config = checkpoints.read_config(config.stage1_workdir, stage="stage1")
-    path = config.data.path or str(pathlib.Path(config.stage1_workdir).absolute() / "motions")
+    path = config.data.path or str(absolute(config.stage1_workdir) / "motions")
     if processes.first_process_says(not clips.is_dataset(path)):
         data_path = stage1_config.get("data", {}).get("path", "")  # Converted ones lack it.
         if not config.data.extract_missing:
@@ -340,5 +340,5 @@ def ensure_motions(config: ConfigDict) -> str:
             "remove them, and extract them again"
         )
     config.data.path = path
-    config.stage1_workdir = str(pathlib.Path(config.stage1_workdir).absolute())
+    config.stage1_workdir = str(absolute(config.stage1_workdir))
     return path

@@ -23,6 +23,7 @@ import numpy as np
 
 from gesture_jax import pickles
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, is_file, local_copy
 
 StateDict = dict[str, np.ndarray]
 _MAX_PICKLE_BYTES = 64 << 20
@@ -54,11 +55,11 @@ def read_checkpoint(path: str | os.PathLike) -> StateDict:
       InputError: where the file is missing, is not such a checkpoint, or its pickle names anything
         but tensors and plain containers.
     """
-    path = pathlib.Path(path)
-    if not os.path.isfile(path):
+    path = as_path(path)
+    if not is_file(path):
         raise InputError(f"{path}: no such file; give a PyTorch checkpoint (.pt)")
     try:
-        with path.open("rb") as file:
+        with local_copy(path).open("rb") as file:
             is_older = file.read(len(_OLDER_START)) == _OLDER_START
             file.seek(0)
             return _read_older(path, file) if is_older else _read_archive(path, file)

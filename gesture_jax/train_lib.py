@@ -24,6 +24,7 @@ from tqdm import tqdm
 from gesture_jax import checkpoints, config_check, optim, processes, sharding, stage1, stage2
 from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
+from gesture_jax.files import as_path
 from gesture_jax.watch import Watch, until_terminated
 from gesture_jax.writer import MetricsWriter
 
@@ -243,7 +244,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
     make_key = lambda: jax.random.key(config.seed + 1)
     base_key = jax.jit(make_key, out_shardings=sharding.replicated(mesh))()
     frozen = sharding.replicate(task.frozen, mesh)
-    evaluator = _Evaluator(task, frozen, base_key, pathlib.Path(workdir), mesh)
+    evaluator = _Evaluator(task, frozen, base_key, as_path(workdir), mesh)
     with (
         contextlib.closing(
             MetricsWriter(workdir, step=first, active=processes.is_first_process())
@@ -268,6 +269,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
             stopped = stop(step) and step < config.num_steps
             if stopped or _due(step, config.checkpoint_every_steps, config.num_steps):
                 log.flush()  # What a checkpoint has behind it is on record.
+                writer.flush()
                 _check(config, step, metrics)
                 checkpointer.save(step, state, batches)
             if stopped:
@@ -335,7 +337,6 @@ class _Evaluator:
         if not processes.is_first_process():
             return
         progress.write(f"step {step}: " + _sentence(means), file=sys.stderr)
-        self._samples.mkdir(parents=True, exist_ok=True)
         images.write_image(self._samples / f"step_{step:07d}.png", sheet)
         writer.write_image(step, "samples", sheet)
 
@@ -365,7 +366,7 @@ def _largest_term(config: ConfigDict, values: dict[str, float]) -> str:
 
 def _check_resumable(config: ConfigDict, workdir: str) -> None:
     """Refuses to go on with a run under a config that contradicts its own."""
-    if not (pathlib.Path(workdir) / "checkpoints").exists():
+    if not (as_path(workdir) / "checkpoints").exists():
         return
     saved = checkpoints.read_config(workdir, stage=config.stage)
     ours, theirs = _flatten(config), _flatten(saved)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pathlib
 import signal
 import sys
 import threading
@@ -14,12 +13,14 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from gesture_jax.data.files import write_beside
+from gesture_jax.files import as_path, is_remote, write_beside
 from gesture_jax.hardware import find_chip, peak_memory
 from gesture_jax.ops.count import count_flops
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _HEARTBEAT_SEC = 5.0
+# A bucket lets the training wait for it.
+_REMOTE_HEARTBEAT_SEC = 30.0
 # Of the time that goes by waiting for data, the share that is told of.
 _SLOW_INPUT = 0.5
 
@@ -70,7 +71,8 @@ class Watch:
           profile_steps: first and last step of a trace by JAX's profiler, in `workdir/profile`.
           patience_sec: how long a batch may take before the user is told.
         """
-        self._path = pathlib.Path(workdir) / "heartbeat.json"
+        self._path = as_path(workdir) / "heartbeat.json"
+        self._every_sec = _REMOTE_HEARTBEAT_SEC if is_remote(self._path) else _HEARTBEAT_SEC
         self._batch_size, self._active, self._patience_sec = batch_size, active, patience_sec
         self._start, self._waited, self._steps = time.monotonic(), 0.0, 0
         self._last_beat = -float("inf")
@@ -130,10 +132,10 @@ class Watch:
 
     def _beat(self, step: int) -> None:
         now = time.monotonic()
-        if self._active and now - self._last_beat >= _HEARTBEAT_SEC:
+        if self._active and now - self._last_beat >= self._every_sec:
             self._last_beat = now
+            beat = {"step": step, "time": time.time(), "pid": os.getpid()}
             with write_beside(self._path) as beside:
-                beat = {"step": step, "time": time.time(), "pid": os.getpid()}
                 beside.write_text(json.dumps(beat))
 
     def _hear(self, event: str, duration: float, **_) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from gesture_jax import safetensors, torch_checkpoint, torch_names, torch_weights
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path
 from gesture_jax.models.wavlm import WavLM, WavLMConfig
 
 _PREFIX = "wavlm."
@@ -29,7 +29,7 @@ def load(path: str | os.PathLike) -> tuple[WavLM, dict[str, Any]]:
     Raises:
       InputError: where the file is missing, damaged or not of this structure.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if path.suffix.lower() not in _ENDINGS:
         raise InputError(f"{path}: weights of WavLM end in one of {', '.join(_ENDINGS)}")
     is_safe = path.suffix.lower() == ".safetensors"

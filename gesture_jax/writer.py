@@ -2,10 +2,15 @@
 
 import json
 import os
-import pathlib
 
 import numpy as np
 from tensorboardX import SummaryWriter
+
+from gesture_jax.files import GrowingFiles, as_path, write_beside
+
+_METRICS_FILE = "metrics.jsonl"
+# A bucket takes a file as a whole, whatever was added to it.
+_PUT_SEC = 30.0
 
 
 class MetricsWriter:
@@ -20,12 +25,14 @@ class MetricsWriter:
         self._active = active
         if not active:
             return
-        workdir = pathlib.Path(workdir)
-        path = workdir / "metrics.jsonl"
-        _drop_records_after(path, step)
+        self._files = GrowingFiles(as_path(workdir))
+        kept = [record for record in read_metrics(workdir) if record["step"] <= step]
+        path = self._files.local / _METRICS_FILE
+        with write_beside(path) as beside:
+            beside.write_text("".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a", buffering=1)
         self._board = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+            str(self._files.local / "tensorboard"), purge_step=step + 1 if step else None
         )
 
     def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
@@ -35,22 +42,30 @@ class MetricsWriter:
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
+        self._files.put(every_sec=_PUT_SEC)
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         """Shows a `[h, w, 3]` uint8 picture in TensorBoard."""
         if self._active:
             self._board.add_image(name, image, step, dataformats="HWC")
 
+    def flush(self) -> None:
+        """Returns once all that was written is where it belongs."""
+        if self._active:
+            self._board.flush()
+            self._files.put()
+
     def close(self) -> None:
-        """Flushes everything to disk."""
+        """Flushes everything to disk, or bucket."""
         if self._active:
             self._file.close()
             self._board.close()
+            self._files.put()
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
     """The records of a run's `metrics.jsonl`, in order; a line cut short by a crash is left out."""
-    path = pathlib.Path(workdir) / "metrics.jsonl"
+    path = as_path(workdir) / _METRICS_FILE
     records = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
@@ -60,12 +75,3 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             records.append(record)
     return records
-
-
-def _drop_records_after(path: pathlib.Path, step: int) -> None:
-    if not path.exists():
-        return
-    kept = [record for record in read_metrics(path.parent) if record["step"] <= step]
-    beside = path.with_suffix(".tmp")
-    beside.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    os.replace(beside, path)

@@ -2,15 +2,14 @@
 
 import io
 import os
-import pathlib
 import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, is_file, local_copy, size_of, write_beside
 
 # Larger ones are decompression bombs, or scans that nobody needs as a portrait.
 _MAX_PIXELS = 50_000_000
@@ -33,19 +32,19 @@ def load_image(path: str | os.PathLike) -> np.ndarray:
     Raises:
       InputError: where it is missing, empty, not a picture, too large or damaged.
     """
-    path = pathlib.Path(path)
-    if not os.path.isfile(path):
+    path = as_path(path)
+    if not is_file(path):
         raise InputError(f"{path}: no such file; give a picture")
-    if not path.stat().st_size:
+    if not size_of(path):
         raise InputError(f"{path}: is empty (0 bytes); give a picture")
-    if path.stat().st_size > _MAX_BYTES:
+    if size_of(path) > _MAX_BYTES:
         raise InputError(f"{path}: is too large a file for a picture; scale it down")
     try:
         # Pillow warns of oddities that do not matter here.
         with (
             warnings.catch_warnings(action="ignore"),
             # Of bytes, as Pillow asks files for as many as they claim to have.
-            Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image,
+            Image.open(io.BytesIO(local_copy(path).read_bytes()), formats=FORMATS) as image,
         ):
             if image.width * image.height > _MAX_PIXELS:
                 raise InputError(

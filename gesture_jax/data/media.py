@@ -6,7 +6,6 @@ Times count from the start of the container, so that frame k and sample 640 k be
 import contextlib
 import itertools
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import av
@@ -14,10 +13,10 @@ import numpy as np
 import scipy.io.wavfile
 
 from gesture_jax.array_types import Audio, Frames
-from gesture_jax.data.files import write_beside
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.images import square, to_uint8
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, is_file, local_copy, size_of, write_beside
 
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
@@ -188,7 +187,7 @@ def write_video(
     Raises:
       InputError: where the place cannot be written or the ending is not that of an mp4.
     """
-    if pathlib.Path(path).suffix.lower() != ".mp4":
+    if as_path(path).suffix.lower() != ".mp4":
         raise InputError(f"{path}: the video's name has to end in .mp4")
     with (
         write_beside(path) as beside,
@@ -259,15 +258,15 @@ class _Encoder:
 
 @contextlib.contextmanager
 def _open(path: str | os.PathLike, what: str) -> Iterator:
-    path = pathlib.Path(path)
-    if not os.path.isfile(path):
+    path = as_path(path)
+    if not is_file(path):
         raise InputError(f"{path}: no such file; give a file with {what}")
-    if not path.stat().st_size:
+    if not size_of(path):
         raise InputError(f"{path}: is empty (0 bytes); give a file with {what}")
     try:
         # A playlist must not make us read other files or the network.
         options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-        with av.open(str(path), options=options) as container:
+        with av.open(str(local_copy(path)), options=options) as container:
             yield container
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be decoded as {what}; not media, or damaged") from error

@@ -6,9 +6,9 @@ import os
 import numpy as np
 
 from gesture_jax.data import npz
-from gesture_jax.data.files import write_beside
 from gesture_jax.data.media import FPS
 from gesture_jax.errors import InputError
+from gesture_jax.files import write_beside
 
 # Bytes: more than six hours of 2307 numbers a frame do not take.
 _MAX_BYTES = 5 << 30

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from gesture_jax.errors import InputError
+from gesture_jax.files import local_copy
 
 # Bytes that any small file may inflate to; beyond, it holds at least a share of what comes of it.
 _FREE_BYTES = 128 << 20
@@ -41,7 +42,7 @@ def iterate(
       InputError: where it cannot be read, or an array is too large or not of numbers or strings.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(local_copy(path)) as archive:
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 if names is None or name in names:

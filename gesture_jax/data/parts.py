@@ -17,8 +17,6 @@ import multiprocessing
 import os
 import pathlib
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
@@ -27,6 +25,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
+from gesture_jax import files
 from gesture_jax.data import clips, media, records, speech
 from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
@@ -111,7 +110,7 @@ def make_parts(
       takes: all of them.
       num_workers: processes; 0 is this one, None as many as there are cores where it pays.
     """
-    missing = [take for take in takes if not _folder(parts_dir, take).exists()]
+    missing = [take for take in takes if not _is_done(parts_dir, take)]
     if num_workers is None:
         num_workers = (os.cpu_count() or 1) if len(missing) >= _MANY_TAKES else 0
     done = len(takes) - len(missing)
@@ -133,16 +132,12 @@ def _keep(
     parts_dir: pathlib.Path, take: Take, perform: Callable[[], Iterable[Clip | LeftOut]]
 ) -> None:
     """Writes what `perform` gives as the part of a take, unless it is there."""
-    folder = _folder(parts_dir, take)
-    if folder.exists():
+    if _is_done(parts_dir, take):
         return
-    parts_dir.mkdir(parents=True, exist_ok=True)
-    beside = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(parts_dir, take), dir=parts_dir))
-    try:
+    folder, scratch = _folder(parts_dir, take), files.scratch_for(parts_dir)
+    prefix = _prefix(parts_dir, take)
+    with files.folder_beside(folder, prefix=prefix, scratch=scratch, last=_FACTS) as beside:
         (beside / _FACTS).write_text(json.dumps(_write(take.name, perform, beside)))
-        _put(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def read_parts(parts_dir: pathlib.Path, takes: Iterable[Take]) -> list[Part]:
@@ -206,9 +201,10 @@ def _run_pool(
 
 
 def _remove_half_done(parts_dir: pathlib.Path, take: Take) -> bool:
-    half_done = list(parts_dir.glob(f"{glob.escape(_prefix(parts_dir, take))}*"))
+    names = f"{glob.escape(_prefix(parts_dir, take))}*"
+    half_done = list(files.scratch_for(parts_dir).glob(names))
     for folder in half_done:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.remove_folder(folder)
     return bool(half_done)
 
 
@@ -266,18 +262,14 @@ def _prefix(parts_dir: pathlib.Path, take: Take) -> str:
     return f".{_folder(parts_dir, take).name}."
 
 
-def _put(beside: pathlib.Path, folder: pathlib.Path) -> None:
-    try:
-        os.replace(beside, folder)
-    except OSError:
-        if not folder.exists():  # Else another worker was faster, with the same.
-            raise
+def _is_done(parts_dir: pathlib.Path, take: Take) -> bool:
+    return (_folder(parts_dir, take) / _FACTS).exists()
 
 
 def _read(path: pathlib.Path, start: int, stop: int) -> Iterator[bytes]:
     if stop <= start:
         return
-    reader = ArrayRecordReader(str(path))
+    reader = ArrayRecordReader(str(files.local_copy(path)))
     try:
         for index in range(start, stop):
             yield from reader.read([index])

@@ -7,11 +7,13 @@ ends `video_link`; nothing is downloaded. Crops and the 15 s are S2G-MDDiffusion
 import collections
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from gesture_jax import files
 from gesture_jax.data import preparation
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.parts import LeftOut, fingerprint
@@ -181,7 +183,8 @@ def _read_table(path: str | os.PathLike) -> tuple[list[Interval], list[LeftOut]]
     rows: dict[str, Interval] = {}
     left_out = []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        text = files.as_path(path).read_bytes().decode("utf-8")
+        with io.StringIO(text, newline="") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or ()
             lacking = [name for name in _COLUMNS if name not in columns]
@@ -231,13 +234,13 @@ def _order(row: Interval) -> tuple:
 
 def _index(raw_dir: str | os.PathLike) -> dict[tuple[str, str], pathlib.Path]:
     """Raw videos by folder and name without ending."""
-    root = pathlib.Path(raw_dir)
+    root = files.as_path(raw_dir)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the one with PATS's raw videos")
     index = {}
-    for path in sorted(root.rglob("*")):
-        inside = path.resolve().is_relative_to(root.resolve())
-        if path.suffix.lower() in VIDEO_ENDINGS and path.is_file() and inside:
+    for path in files.find_files(root):
+        wanted = path.suffix.lower() in VIDEO_ENDINGS and files.is_inside(path, root)
+        if wanted and path.is_file():
             folder = "" if path.parent == root else path.parent.name
             index[_SPEAKER_NAMES.get(folder, folder), path.stem] = path
     return index
@@ -288,6 +291,6 @@ def _read_split(path: str | os.PathLike) -> dict[str, str]:
 
 def _read_json(path: str | os.PathLike):
     try:
-        return json.loads(pathlib.Path(path).read_text())
+        return json.loads(files.as_path(path).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error

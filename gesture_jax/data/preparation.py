@@ -9,10 +9,10 @@ import functools
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gesture_jax import files
 from gesture_jax.data import clips, contact_sheet, images, media, parts, records, splits
 from gesture_jax.data.clips import ClipRecords, FrameRecords
 from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ
@@ -65,7 +65,7 @@ def prepare(
     Raises:
       InputError: where nothing can be used, or `out_dir` holds something else.
     """
-    out_dir = pathlib.Path(out_dir).absolute()
+    out_dir = files.absolute(out_dir)
     if records.is_done(out_dir, kind=ClipRecords.name, arguments=arguments):
         return None
     parts_dir = out_dir.with_name(out_dir.name + ".parts")
@@ -74,7 +74,7 @@ def prepare(
     by_split = splits.split_clips(done, test_fraction=test_fraction, split_ends=split_ends)
     left_out = [*left_out, *(entry for part in done for entry in part.left_out)]
     if not any(by_split.values()):
-        shutil.rmtree(parts_dir, ignore_errors=True)
+        files.remove_folder(parts_dir)
         raise InputError(f"{out_dir}: nothing could be used; {_name_some(left_out)}")
     report = _report(len(takes), by_split, left_out)
     notes = {split: _note(stretches) for split, stretches in by_split.items()}
@@ -95,9 +95,9 @@ def prepare(
         },
         finish=finish,
         arguments=arguments,
-        scratch_dir=parts_dir,
+        scratch_dir=files.scratch_for(parts_dir),
     )
-    shutil.rmtree(parts_dir, ignore_errors=True)
+    files.remove_folder(parts_dir)
     return report
 
 
@@ -108,7 +108,7 @@ def read_report(path: str | os.PathLike) -> Report:
       InputError: where it cannot be read.
     """
     try:
-        return json.loads((pathlib.Path(path) / REPORT_FILE).read_text())
+        return json.loads((files.as_path(path) / REPORT_FILE).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}/{REPORT_FILE}: cannot be read ({error}); prepare again"

@@ -16,8 +16,6 @@ import io
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -27,8 +25,10 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_parser import ExampleParserNp
 
+from gesture_jax import files
 from gesture_jax.data.media import FPS
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path
 
 Record = dict[str, Any]
 FORMAT_VERSION = "2.0.0"  # 1.0.0 had the frames inside the clips.
@@ -118,9 +118,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 shards.write(content)
         template = self._get_filename_template(split_name=split)
         for index, path in enumerate(shards.paths):  # Their names tell how many there are.
-            os.replace(
-                path, template.sharded_filepath(shard_index=index, num_shards=len(shards.paths))
-            )
+            path.rename(template.sharded_filepath(shard_index=index, num_shards=len(shards.paths)))
         return tfds.core.SplitInfo(
             name=split,
             shard_lengths=shards.lengths,
@@ -147,7 +145,7 @@ def open_writer(path: str | os.PathLike) -> ArrayRecordWriter:
 
 class _ShardWriter:
     def __init__(self, folder: os.PathLike, split: str):
-        self._folder, self._split = pathlib.Path(folder), split
+        self._folder, self._split = as_path(folder), split
         self._writer: ArrayRecordWriter | None = None
         self._shard_bytes = 0
         self.paths: list[pathlib.Path] = []
@@ -219,7 +217,7 @@ def decode_texts(record: Record) -> Record:
 
 def is_dataset(path: str | os.PathLike) -> bool:
     """Whether a finished data set, of any kind, lies in this folder."""
-    return (pathlib.Path(path) / _META_FILE).is_file()
+    return (as_path(path) / _META_FILE).is_file()
 
 
 def read_meta(path: str | os.PathLike, *, kind: str, remedy: str) -> dict[str, Any]:
@@ -236,7 +234,7 @@ def read_meta(path: str | os.PathLike, *, kind: str, remedy: str) -> dict[str, A
     if not is_dataset(path):
         raise InputError(f"{path}: no data set here ({_META_FILE} is missing); {remedy}")
     try:
-        meta = json.loads((pathlib.Path(path) / _META_FILE).read_text())
+        meta = json.loads((as_path(path) / _META_FILE).read_text())
         found, version = meta["kind"], meta["format_version"]
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InputError(f"{path}/{_META_FILE}: cannot be read ({error}); {remedy}") from error
@@ -265,7 +263,8 @@ def write_dataset(
       finish: called at the end with the folder, to which it may add files; gives JSON-ready facts
         for `dataset.json`.
       arguments: JSON-ready; what the contents follow from.
-      scratch_dir: where it is written first, on the same disk; by default beside `out_dir`.
+      scratch_dir: where it is written first, on this machine and the disk of `out_dir`; by default
+        beside it.
 
     Returns:
       False where a data set made from the same arguments is there already: nothing was done.
@@ -273,33 +272,23 @@ def write_dataset(
     Raises:
       InputError: where `out_dir` holds something else, or a split turns out to be empty.
     """
-    out_dir = pathlib.Path(out_dir).absolute()
+    out_dir = files.absolute(out_dir)
     kind = next(iter(records)).name
     arguments = json.loads(json.dumps(arguments))
     if is_done(out_dir, kind=kind, arguments=arguments):
         return False
-    try:
-        scratch_dir = scratch_dir or out_dir.parent
-        scratch_dir.mkdir(parents=True, exist_ok=True)
-        beside = tempfile.mkdtemp(prefix=f".{out_dir.name}.incomplete-", dir=scratch_dir)
-    except OSError as error:
-        raise InputError(f"{out_dir}: cannot be written ({error.strerror})") from error
-    try:
+    place = {"prefix": f".{out_dir.name}.incomplete-", "scratch": scratch_dir}
+    with files.folder_beside(out_dir, last=_META_FILE, **place) as beside:
         for builder_class, by_split in records.items():
             lengths = _build(beside, builder_class, by_split)
             empty = [split for split, length in lengths.items() if not length]
             if empty:
                 raise InputError(f"{out_dir}: nothing to write for the {empty[0]} split")
         header = {"kind": kind, "format_version": FORMAT_VERSION, "arguments": arguments}
-        content = json.dumps({**header, **finish(pathlib.Path(beside))}, indent=1)
-        (pathlib.Path(beside) / _META_FILE).write_text(content + "\n")
-        os.chmod(beside, 0o755)  # mkdtemp's are private.
-        if is_done(out_dir, kind=kind, arguments=arguments):  # Another process was faster.
-            return False
-        os.replace(beside, out_dir)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return True
+        content = json.dumps({**header, **finish(beside)}, indent=1)
+        (beside / _META_FILE).write_text(content + "\n")
+    # Unless another process was faster, with something else.
+    return is_done(out_dir, kind=kind, arguments=arguments)
 
 
 def is_done(out_dir: str | os.PathLike, *, kind: str, arguments: Mapping[str, Any]) -> bool:
@@ -308,7 +297,7 @@ def is_done(out_dir: str | os.PathLike, *, kind: str, arguments: Mapping[str, An
     Raises:
       InputError: where `out_dir` holds something else.
     """
-    out_dir, arguments = pathlib.Path(out_dir), json.loads(json.dumps(arguments))
+    out_dir, arguments = as_path(out_dir), json.loads(json.dumps(arguments))
     remedy = "choose another folder, or remove this one"
     if is_dataset(out_dir):
         there = read_meta(out_dir, kind=kind, remedy=remedy).get("arguments", {})
@@ -320,20 +309,20 @@ def is_done(out_dir: str | os.PathLike, *, kind: str, arguments: Mapping[str, An
             )
             raise InputError(f"{out_dir}: holds a data set made with {differences}; {remedy}")
         return True
-    if out_dir.exists() and not (out_dir.is_dir() and not any(out_dir.iterdir())):
+    if not files.is_free(out_dir):
         raise InputError(f"{out_dir}: exists and is not a data set; {remedy}")
     return False
 
 
 def _build(
-    folder: str,
+    folder: pathlib.Path,
     builder_class: type[RecordsBuilder],
     records: Mapping[str, Callable[[], Iterable[bytes]]],
 ) -> dict[str, int]:
-    builder = builder_class(records=records, data_dir=folder, file_format="array_record")
+    builder = builder_class(records=records, data_dir=str(folder), file_format="array_record")
     # TFDS announces a download on stdout and leaves its folder behind.
-    with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(download_dir=downloads)
+    with files.temporary_folder() as downloads, contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_dir=str(downloads))
     return {split: info.num_examples for split, info in builder.info.splits.items()}
 
 
@@ -355,7 +344,7 @@ class RecordSource:
         Raises:
           InputError: where data set or split are missing or of another kind.
         """
-        self.path, self.split = pathlib.Path(path), split
+        self.path, self.split = as_path(path), split
         self.metadata = read_meta(path, kind=self.BUILDER.name, remedy=self.REMEDY)
         try:
             facts = self.metadata["splits"]
@@ -403,7 +392,7 @@ class RecordSource:
     def _open(self, builder_class: type[RecordsBuilder]) -> "_Shards":
         """The records of this split, of a kind."""
         prefix = f"{builder_class.name}-{self.split}.array_record"
-        folder = self.path / builder_class.name / FORMAT_VERSION
+        folder = files.local_folder(self.path) / builder_class.name / FORMAT_VERSION
         paths = sorted(folder.glob(f"{prefix}-*"))
         names = [f"{prefix}-{n:05d}-of-{len(paths):05d}" for n in range(len(paths))]
         if not names or [path.name for path in paths] != names:

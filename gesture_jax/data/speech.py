@@ -15,8 +15,8 @@ import numpy as np
 
 from gesture_jax.array_types import Audio
 from gesture_jax.cache import keep_librosa_filters
-from gesture_jax.data.files import hash_file
 from gesture_jax.errors import InputError
+from gesture_jax.files import hash_file
 
 keep_librosa_filters()
 import librosa  # noqa: E402

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from gesture_jax import files
 from gesture_jax.data import framing, media, pose, preparation, scenes, speech
 from gesture_jax.data.clips import Clip
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.media import FPS, SAMPLES_PER_FRAME
 from gesture_jax.data.parts import LeftOut, fingerprint
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, size_of
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")
 # A person has to be seen in this share of the pictures that are searched.
@@ -91,7 +93,7 @@ class VideoTake:
         settings = _tell(self.settings)
         return {
             "clip_id": self.clip_id,
-            "files": [[path.name, path.stat().st_size] for path in (self.path, self.audio_path)],
+            "files": [[path.name, size_of(path)] for path in (self.path, self.audio_path)],
             "span_sec": [self.start_sec, self.stop_sec],
             "crop": self.crop and dataclasses.asdict(self.crop),
             "settings": {**settings, "hearing": self.settings.hearing.describe()},
@@ -212,15 +214,15 @@ def find_takes(
     Raises:
       InputError: where there is no such folder, no video, or two of one name.
     """
-    folder = pathlib.Path(videos_dir)
+    folder = as_path(videos_dir)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with videos in it")
     takes, left_out, by_id = [], [], {}
-    for path in sorted(folder.rglob("*")):
+    for path in files.find_files(folder):
         if path.suffix.lower() not in VIDEO_ENDINGS or path.is_dir():
             continue
         name, audio_path = str(path.relative_to(folder)), _sound_of(path)
-        if not all(p.resolve().is_relative_to(folder.resolve()) for p in (path, audio_path)):
+        if not all(files.is_inside(p, folder) for p in (path, audio_path)):
             left_out.append(LeftOut(name, "leaves the folder", "a link to somewhere else"))
             continue
         if not path.is_file():

@@ -17,7 +17,7 @@ import numpy as np
 
 from gesture_jax import wavlm_weights
 from gesture_jax.array_types import Audio
-from gesture_jax.data.files import hash_file
+from gesture_jax.files import hash_file
 from gesture_jax.models.wavlm import WavLM
 
 _RATE_HZ = 16_000

@@ -7,9 +7,9 @@ import numpy as np
 from tqdm import tqdm
 
 from gesture_jax import pretrained
-from gesture_jax.data.files import hash_file
 from gesture_jax.evaluation import videos
 from gesture_jax.evaluation.results import Results, changes, small_sample_notes
+from gesture_jax.files import hash_file
 from gesture_jax.metrics import fvd
 from gesture_jax.metrics.scores import frechet_score, halves_score
 

@@ -1,7 +1,6 @@
 """Two folders of videos to one set of results: which parts are computed, in which order."""
 
 import dataclasses
-import pathlib
 import time
 from importlib import metadata
 from typing import Any
@@ -10,10 +9,10 @@ from tqdm import tqdm
 
 from gesture_jax import pretrained
 from gesture_jax.data import pose
-from gesture_jax.data.files import hash_file
 from gesture_jax.evaluation import appearance, motion, moves, pictures, report, videos
 from gesture_jax.evaluation.motion import MotionOptions
 from gesture_jax.evaluation.results import Results
+from gesture_jax.files import as_path, hash_file
 from gesture_jax.metrics.scores import mean_score
 
 _UNPAIRED = "compares frame by frame: pass --paired where videos by one name ought to be equal"
@@ -69,7 +68,7 @@ class Comparison:
         Raises:
           InputError: where a folder is missing or empty, or names do not match.
         """
-        self._settings, self._out = settings, pathlib.Path(settings.out)
+        self._settings, self._out = settings, as_path(settings.out)
         self._real, self._generated = (
             videos.find_videos(folder, limit=settings.limit)
             for folder in (settings.real, settings.generated)

@@ -7,15 +7,14 @@ import math
 import os
 import pathlib
 import string
-import tempfile
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from gesture_jax.data import media
-from gesture_jax.data.files import write_beside
 from gesture_jax.evaluation import plots, videos
 from gesture_jax.evaluation.results import CONTROLS, Results
+from gesture_jax.files import temporary_folder, write_beside
 from gesture_jax.metrics.scores import Score
 
 # A page that is mailed should not hold minutes of video.
@@ -136,8 +135,8 @@ def _show(real: pathlib.Path | None, generated: pathlib.Path, *, size: int) -> b
     sides = [videos.read_frames(path, size=size) for path in (real, generated) if path]
     frames = (np.hstack(both) for both in zip(*sides, strict=False))
     audio = media.read_audio(generated) if media.has_audio(generated) else None
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "clip.mp4"
+    with temporary_folder() as folder:
+        path = folder / "clip.mp4"
         media.write_video(
             path,
             itertools.islice(frames, _SHOWN_SEC * media.FPS),

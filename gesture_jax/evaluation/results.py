@@ -4,13 +4,12 @@ import dataclasses
 import json
 import math
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from gesture_jax.data.files import write_beside
+from gesture_jax.files import write_beside
 from gesture_jax.metrics.frechet import Moments, small_sample_note
 from gesture_jax.metrics.scores import Score
 
@@ -90,7 +89,7 @@ class Results:
             "protocol": self.protocol,
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
         }
-        with write_beside(pathlib.Path(path)) as beside:
+        with write_beside(path) as beside:
             beside.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from gesture_jax.data import media
-from gesture_jax.data.files import hash_file
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, hash_file
 
 _SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 _NAMED = 3
@@ -22,7 +22,7 @@ def find_videos(folder: str | os.PathLike, *, limit: int = 0) -> list[pathlib.Pa
     Raises:
       InputError: where there is no such folder, no video in it, or two by one name.
     """
-    folder = pathlib.Path(folder)
+    folder = as_path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with videos in it")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from gesture_jax.array_types import Motion, MotionSequence
 from gesture_jax.data import npz
-from gesture_jax.data.files import write_beside
 from gesture_jax.errors import InputError
+from gesture_jax.files import write_beside
 from gesture_jax.metrics.frechet import Moments, frechet_distance
 from gesture_jax.models.motion_autoencoder import (
     FRAME_CHANNELS,

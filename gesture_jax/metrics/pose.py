@@ -17,8 +17,8 @@ import numpy as np
 
 from gesture_jax.cache import cache_dir
 from gesture_jax.data import media, pose
-from gesture_jax.data.files import hash_file, write_beside
 from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, hash_file, local_copy, write_beside
 
 # The longer side of the pictures that the model sees; a square in them is large enough for it.
 _MOST_PX = 2 * pose.LEAST_PX
@@ -96,7 +96,7 @@ def see_joints(path: str | os.PathLike, *, cache: str | os.PathLike | None = Non
             "poses of videos want a pose model, which is not installed; "
             '`pip install "gesture_jax[pose]"` brings it'
         )
-    folder = cache_dir() / "poses" if cache is None else pathlib.Path(cache)
+    folder = cache_dir() / "poses" if cache is None else as_path(cache)
     kept = folder / f"{hash_file(path)[:32]}-{_model_version()}-{_MOST_PX}.npz"
     seen = _read_kept(kept)
     if seen is None:
@@ -152,7 +152,7 @@ def _read_kept(path: pathlib.Path) -> Seen | None:
     """None where there is no such file, or it is damaged."""
     try:
         # Of a damaged archive NumPy would leave its own file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+        with local_copy(path).open("rb") as file, np.load(file, allow_pickle=False) as saved:
             seen = Seen(saved["joints"].astype(np.float32), saved["size_px"].astype(int))
     # What zip, zlib and NumPy raise for bytes that are wrong; TypeError for a single array.
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):

@@ -128,9 +128,7 @@ class LongForm:
         """
         padded = np.zeros((self._model.window, speech.shape[1]), np.float32)
         padded[: len(speech)] = speech
-        motion, heading = next_window(
-            *self._static, self._variables, key, heading, padded, speaker
-        )
+        motion, heading = next_window(*self._static, self._variables, key, heading, padded, speaker)
         return np.asarray(motion), heading
 
 

@@ -80,7 +80,7 @@ class Report:
         """The least time that each resource of a chip takes; the largest is the roofline."""
         return {
             "compute": self.flops / chip.flops,
-            "memory": self.traffic / chip.memory_rate,
+            "traffic": self.traffic / chip.memory_rate,
             # Each number goes around a ring twice to be summed, once to be gathered.
             "links": sum(
                 (2 if c.kind == "all-reduce" else 1) * c.bytes for c in self.collectives

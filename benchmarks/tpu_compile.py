@@ -126,7 +126,7 @@ def _exchanged(report: compiled.Report, program: ahead.Program, fsdp: int) -> li
 
 _COLUMNS = (
     "memory", "arguments", "temporaries", "operations", "traffic",
-    "compute, at best", "memory, at best", "links, at best", "compiled in",
+    "compute, at best", "traffic, at best", "links, at best", "compiled in",
 )  # fmt: skip
 
 

@@ -74,4 +74,4 @@ def test_the_time_that_a_chip_takes_at_least():
     sent = ("all-reduce", "f32", (5,)), ("all-gather", "bf16", (3,))
     sent = tuple(compiled.Collective(*each) for each in sent)
     report = compiled.Report(0, 0, 0, flops=50.0, traffic=20.0, collectives=sent)
-    assert report.seconds(chip) == {"compute": 0.5, "memory": 2.0, "links": (2 * 20 + 6) / 2}
+    assert report.seconds(chip) == {"compute": 0.5, "traffic": 2.0, "links": (2 * 20 + 6) / 2}

@@ -60,7 +60,7 @@ class Animator:
         self._batch_size = batch_size
         self._encode_source = jax.jit(lambda v, x: model.apply(v, x, method="encode_source"))
         self._extract = jax.jit(lambda v, x: model.apply(v, x, method="extract"))
-        self._render = jax.jit(_render_batch, static_argnums=0)
+        self._render = jax.jit(render_batch, static_argnums=0)
         self._retarget = jax.jit(rotation.retarget_feature)
 
     @classmethod
@@ -209,7 +209,10 @@ def abstract_variables(model: BaseModel) -> dict[str, Any]:
     return jax.eval_shape(model.init, jax.random.key(0), image, image)
 
 
-def _render_batch(model, variables, features, motion):
+def render_batch(
+    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
+) -> jax.Array:
+    """Features of one portrait and motion features [b, d] to frames [b, r, r, 3] in [0, 1]."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
     return model.apply(variables, repeated, motion, method="render")
 

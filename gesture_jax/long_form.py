@@ -128,9 +128,7 @@ class LongForm:
         """
         padded = np.zeros((self._model.window, speech.shape[1]), np.float32)
         padded[: len(speech)] = speech
-        motion, heading = _next_window(
-            *self._static, self._variables, key, heading, padded, speaker
-        )
+        motion, heading = next_window(*self._static, self._variables, key, heading, padded, speaker)
         return np.asarray(motion), heading
 
 
@@ -205,7 +203,8 @@ class MotionWriter:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _next_window(model, space, process, pace, sampling, variables, key, heading, speech, speaker):
+def next_window(model, space, process, pace, sampling, variables, key, heading, speech, speaker):
+    """What `LongForm.step` computes; `speech` is padded to the window."""
     statistics = variables["statistics"]
     speech = standardise_speech(speech, statistics)[None]
     windows = sample_motion(

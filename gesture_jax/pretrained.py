@@ -77,9 +77,13 @@ def load_vgg16() -> dict[str, Any]:
       InputError: where they cannot be fetched.
     """
     state_dict = torch_checkpoint.read_checkpoint(find("vgg16"))
-    abstract = _abstract(VGG(VGG16))
-    abstract["heads"] = _abstract_heads((64, 128, 256, 512, 512))
-    return torch_weights.place(state_dict, torch_names.vgg16_table(), abstract)
+    return torch_weights.place(state_dict, torch_names.vgg16_table(), abstract_vgg16())
+
+
+def abstract_vgg16() -> dict[str, Any]:
+    """Shapes of what `load_vgg16` gives, nothing fetched."""
+    heads = _abstract_heads((64, 128, 256, 512, 512))
+    return {**_abstract(VGG(VGG16)), "heads": heads}
 
 
 def load_vgg19(path: str | os.PathLike) -> dict[str, Any]:
@@ -89,8 +93,12 @@ def load_vgg19(path: str | os.PathLike) -> dict[str, Any]:
       InputError: where it is missing or another network's.
     """
     arrays = torch_checkpoint.read_checkpoint(path)
-    abstract = _abstract(VGG(VGG19))
-    return _place_used(path, arrays, torch_names.vgg19_table(), abstract, "VGG-19")
+    return _place_used(path, arrays, torch_names.vgg19_table(), abstract_vgg19(), "VGG-19")
+
+
+def abstract_vgg19() -> dict[str, Any]:
+    """Shapes of what `load_vgg19` gives."""
+    return _abstract(VGG(VGG19))
 
 
 def load_lpips(path: str | os.PathLike) -> dict[str, Any]:

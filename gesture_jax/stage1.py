@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from gesture_jax import losses, pretrained, processes
 from gesture_jax.data import clips, images, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
-from gesture_jax.data.regions import HANDS
+from gesture_jax.data.regions import HANDS, REGIONS
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path
 from gesture_jax.metrics import image as image_metrics
@@ -25,54 +25,27 @@ from gesture_jax.ops import image as image_ops
 from gesture_jax.optim import DISCRIMINATOR
 
 
-class Stage1:
-    """See `train_lib.Task`. Batches are those of `pipeline.frame_pairs`."""
+class Objective:
+    """What of stage 1 needs no data: networks, losses, measures."""
 
-    def __init__(self, config: ConfigDict, workdir: str):
-        """Finds the dataset, or makes that of the procedural speaker where the preset says so.
-
-        Raises:
-          InputError: where the dataset is missing, or its frames are not of the model's resolution.
-        """
+    def __init__(self, config: ConfigDict):
+        """Raises InputError for sizes that make no network."""
         self._config = config
         _check_sizes(config)
         self.model = build_model(**config.model)
         self._discriminator = PatchDiscriminator(**config.discriminator)
-        self.frozen = _load_frozen(config)
-        path = ensure_dataset(config, workdir)
-        self._train = clips.ClipSource(path, "train")
-        self._test = clips.ClipSource(path, "test")
-        if self._train.size != config.model.resolution:
-            raise InputError(
-                f"{path}: frames of {self._train.size} pixels, but the model's resolution is "
-                f"{config.model.resolution}; prepare with --size={config.model.resolution}"
-            )
 
-    def train_batches(self) -> pipeline.BatchIterator:
-        """Endless random pairs of frames of one clip."""
-        shard = jax.process_index(), jax.process_count()
-        return iter(
-            pipeline.frame_pairs(
-                self._train,
-                batch_size=self._config.batch_size // jax.process_count(),
-                seed=self._config.seed,
-                train=True,
-                shard=shard,
-                cache=self._config.data.cache,
-                augmentation=Augmentation(**self._config.data.augment),
-                num_workers=self._config.data.num_workers,
-            )
-        )
+    def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of what `loss` reads of a training batch."""
+        resolution = self._config.model.resolution
+        shape = lambda *rest: jax.ShapeDtypeStruct((batch_size, *rest), jnp.float32)
+        picture = shape(resolution, resolution, 3)
+        return {"source": picture, "driving": picture, "boxes": shape(len(REGIONS), 4)}
 
-    def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
-        """The first frame of every test clip against frames spread over the clip."""
-        return pipeline.frame_pairs(
-            self._test,
-            batch_size=self._config.batch_size,
-            seed=0,
-            train=False,
-            frames_per_clip=self._config.data.eval_frames_per_clip,
-        )
+    def abstract_frozen(self) -> dict[str, Any]:
+        """Shapes of the networks that are read and never trained, nothing fetched."""
+        vgg19 = lambda path: pretrained.abstract_vgg19()
+        return _choose_frozen(self._config, pretrained.abstract_vgg16, vgg19)
 
     def init(self, key: jax.Array):
         """Parameters, those of the discriminator among them if it plays; and batch statistics."""
@@ -192,6 +165,56 @@ class Stage1:
         del tables
         return {}
 
+    def _redraw(self, variables, batch):
+        return self.model.apply(variables, batch["source"], batch["driving"])["image"]
+
+
+class Stage1(Objective):
+    """See `train_lib.Task`. Batches are those of `pipeline.frame_pairs`."""
+
+    def __init__(self, config: ConfigDict, workdir: str):
+        """Finds the dataset, or makes that of the procedural speaker where the preset says so.
+
+        Raises:
+          InputError: where the dataset is missing, or its frames are not of the model's resolution.
+        """
+        super().__init__(config)
+        self.frozen = _choose_frozen(config, pretrained.load_vgg16, pretrained.load_vgg19)
+        path = ensure_dataset(config, workdir)
+        self._train = clips.ClipSource(path, "train")
+        self._test = clips.ClipSource(path, "test")
+        if self._train.size != config.model.resolution:
+            raise InputError(
+                f"{path}: frames of {self._train.size} pixels, but the model's resolution is "
+                f"{config.model.resolution}; prepare with --size={config.model.resolution}"
+            )
+
+    def train_batches(self) -> pipeline.BatchIterator:
+        """Endless random pairs of frames of one clip."""
+        shard = jax.process_index(), jax.process_count()
+        return iter(
+            pipeline.frame_pairs(
+                self._train,
+                batch_size=self._config.batch_size // jax.process_count(),
+                seed=self._config.seed,
+                train=True,
+                shard=shard,
+                cache=self._config.data.cache,
+                augmentation=Augmentation(**self._config.data.augment),
+                num_workers=self._config.data.num_workers,
+            )
+        )
+
+    def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
+        """The first frame of every test clip against frames spread over the clip."""
+        return pipeline.frame_pairs(
+            self._test,
+            batch_size=self._config.batch_size,
+            seed=0,
+            train=False,
+            frames_per_clip=self._config.data.eval_frames_per_clip,
+        )
+
     def draw_samples(self, variables, batch, key) -> np.ndarray:
         """Rows of source, driving, redrawn, warped volume, and gate masks (white: synthesised)."""
         del key
@@ -208,9 +231,6 @@ class Stage1:
         return self.model.apply(
             variables, batch["source"], batch["driving"], mutable=["intermediates"]
         )
-
-    def _redraw(self, variables, batch):
-        return self.model.apply(variables, batch["source"], batch["driving"])["image"]
 
 
 def _check_sizes(config: ConfigDict) -> None:
@@ -262,16 +282,16 @@ def _make_dataset(config: ConfigDict, path: str) -> None:
     )
 
 
-def _load_frozen(config: ConfigDict) -> dict[str, Any]:
-    """VGGs, where the loss or the evaluation asks for them."""
+def _choose_frozen(config: ConfigDict, vgg16: Callable, vgg19: Callable) -> dict[str, Any]:
+    """VGGs, where the loss or the evaluation asks for them: `vgg16()`, `vgg19(path)`."""
     perceptual, path = config.loss.perceptual, config.loss.vgg19
     frozen = {}
     if config.st_lpips or (perceptual and not path):
-        vgg16 = pretrained.load_vgg16()
+        ours = vgg16()
     if config.st_lpips:
-        frozen["st_lpips"] = vgg16
+        frozen["st_lpips"] = ours
     if perceptual:
-        frozen["perceptual"] = pretrained.load_vgg19(path) if path else vgg16
+        frozen["perceptual"] = vgg19(path) if path else ours
     return frozen
 
 

@@ -27,89 +27,43 @@ from gesture_jax.models.motion_space import (
 )
 
 
-class Stage2:
-    """See `train_lib.Task`. Batches are those of `pipeline.motion_windows`."""
+class Objective:
+    """What of stage 2 needs no data but its sizes: network, losses, measures."""
 
-    def __init__(self, config: ConfigDict, workdir: str):
-        """Finds the motion features, or extracts them where the preset says so.
+    def __init__(self, config: ConfigDict):
+        """Of a config whose `feature_dim` and `speech_dim` are known.
 
         Raises:
-          InputError: where stage 1 or its motion features are missing.
+          InputError: for sizes or samplers that cannot be.
         """
-        del workdir
         self._config = config
-        path = ensure_motions(config)
-        self._train = motions.MotionSource(path, "train")
-        self._test = motions.MotionSource(path, "test")
-        _check_features(self._train, config.data.features)
-        config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
-        config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
-        config.stage1_step = self._train.metadata["stage1_step"]
-        if config.speaker_manners:
-            config.speakers = tuple(sorted(self._train.metadata["speakers"]))
         self.space, self.model = build(config)
         self.process = make_process(config)
         self.sampling = make_sampling(config)
         self.sampling.sampler.times(self.process)  # Which refuses what does not fit.
         for pace in (config.pace, config.stream_pace):
             Pace(**pace).check(self.model)
-        # Here, so that too short clips are told of before training, not after hours of it.
-        self._test_windows = self._windows(
-            self._test,
-            stride=config.model.window // 2,
-            seed=0,
-            train=False,
-            batch_size=config.batch_size,
-        )
-        self._statistics = gather_statistics(
-            (self.space.from_feature(record["motion"]) for record in self._train),
-            (record["speech"] for record in self._train),
-            standardise=config.standardise,
-        )
-        self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
+        # Of features that are of unit size already.
+        abstract = abstract_variables(config)["statistics"]
+        self._statistics = {
+            k: np.full(x.shape, k.endswith("_std"), x.dtype) for k, x in abstract.items()
+        }
 
-    def train_batches(self) -> pipeline.BatchIterator:
-        """Endless random windows."""
-        return iter(
-            self._windows(
-                self._train,
-                stride=self._config.data.window_stride,
-                seed=self._config.seed,
-                train=True,
-                batch_size=self._config.batch_size // jax.process_count(),
-                num_workers=self._config.data.num_workers,
-                shard=(jax.process_index(), jax.process_count()),
-            )
-        )
+    def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a training batch."""
+        model, config = self.model, self._config
+        shape = lambda *rest, dtype="f4": jax.ShapeDtypeStruct((batch_size, *rest), dtype)
+        return {
+            "motion": shape(model.window, config.feature_dim),
+            "prior": shape(model.num_prior, config.feature_dim),
+            "portrait": shape(config.feature_dim),
+            "speech": shape(model.window, config.speech_dim),
+            "speaker": shape(dtype="i4"),
+        }
 
-    def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
-        """Windows that overlap by half."""
-        return self._test_windows
-
-    def _windows(self, source: motions.MotionSource, **options):
-        model = self._config.model
-        return pipeline.motion_windows(
-            source,
-            window=model.window,
-            num_prior=model.num_prior,
-            speakers=self._config.speakers,
-            **options,
-        )
-
-    def _fit_fgd(self):
-        """The network that FGD is measured by: of training windows, as the diffusion sees them."""
-        length, stride = self._config.model.window, self._config.data.window_stride
-        windows = []
-        for record in self._train:
-            vectors = np.asarray(self.space.from_feature(record["motion"]))
-            cut = fgd.cut_windows(vectors, window=length, stride=stride)
-            windows.append(self.space.encode(cut, vectors[:1], self._statistics))
-        return fgd.fit_autoencoder(
-            np.concatenate(windows),
-            seed=self._config.seed,
-            num_steps=self._config.fgd_steps,
-            progress=True,
-        )
+    def abstract_frozen(self) -> dict:
+        """Nothing that a step reads."""
+        return {}
 
     def init(self, key: jax.Array):
         """Parameters, and the training set's statistics."""
@@ -233,6 +187,85 @@ class Stage2:
             process=self.process,
             sampling=self.sampling,
             speaker=speaker,
+        )
+
+
+class Stage2(Objective):
+    """See `train_lib.Task`. Batches are those of `pipeline.motion_windows`."""
+
+    def __init__(self, config: ConfigDict, workdir: str):
+        """Finds the motion features, or extracts them where the preset says so.
+
+        Raises:
+          InputError: where stage 1 or its motion features are missing.
+        """
+        del workdir
+        path = ensure_motions(config)
+        self._train = motions.MotionSource(path, "train")
+        self._test = motions.MotionSource(path, "test")
+        _check_features(self._train, config.data.features)
+        config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
+        config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
+        config.stage1_step = self._train.metadata["stage1_step"]
+        if config.speaker_manners:
+            config.speakers = tuple(sorted(self._train.metadata["speakers"]))
+        super().__init__(config)
+        # Here, so that too short clips are told of before training, not after hours of it.
+        self._test_windows = self._windows(
+            self._test,
+            stride=config.model.window // 2,
+            seed=0,
+            train=False,
+            batch_size=config.batch_size,
+        )
+        self._statistics = gather_statistics(
+            (self.space.from_feature(record["motion"]) for record in self._train),
+            (record["speech"] for record in self._train),
+            standardise=config.standardise,
+        )
+        self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
+
+    def train_batches(self) -> pipeline.BatchIterator:
+        """Endless random windows."""
+        return iter(
+            self._windows(
+                self._train,
+                stride=self._config.data.window_stride,
+                seed=self._config.seed,
+                train=True,
+                batch_size=self._config.batch_size // jax.process_count(),
+                num_workers=self._config.data.num_workers,
+                shard=(jax.process_index(), jax.process_count()),
+            )
+        )
+
+    def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
+        """Windows that overlap by half."""
+        return self._test_windows
+
+    def _windows(self, source: motions.MotionSource, **options):
+        model = self._config.model
+        return pipeline.motion_windows(
+            source,
+            window=model.window,
+            num_prior=model.num_prior,
+            speakers=self._config.speakers,
+            **options,
+        )
+
+    def _fit_fgd(self):
+        """The network that FGD is measured by: of training windows, as the diffusion sees them."""
+        length, stride = self._config.model.window, self._config.data.window_stride
+        windows = []
+        for record in self._train:
+            vectors = np.asarray(self.space.from_feature(record["motion"]))
+            cut = fgd.cut_windows(vectors, window=length, stride=stride)
+            windows.append(self.space.encode(cut, vectors[:1], self._statistics))
+        return fgd.fit_autoencoder(
+            np.concatenate(windows),
+            seed=self._config.seed,
+            num_steps=self._config.fgd_steps,
+            progress=True,
         )
 
     def draw_samples(self, variables, batch, key) -> np.ndarray:

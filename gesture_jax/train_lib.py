@@ -31,6 +31,8 @@ from gesture_jax.writer import MetricsWriter
 Batch = dict[str, np.ndarray]
 Metrics = dict[str, jax.Array]
 TASKS = {"stage1": stage1.Stage1, "stage2": stage2.Stage2}
+# What of a task needs no data: enough to make a step and to compile it.
+OBJECTIVES = {"stage1": stage1.Objective, "stage2": stage2.Objective}
 
 # What may change between a run and its resumption; all else is part of the experiment.
 _MAY_CHANGE = {
@@ -39,20 +41,12 @@ _MAY_CHANGE = {
 }  # fmt: skip
 
 
-class Task(Protocol):
-    """What a stage supplies.
+class Objective(Protocol):
+    """What a stage supplies for a step, which needs no data.
 
     `frozen` holds networks that the step reads and never trains; `model_state` is saved with the
-    parameters but not trained by gradient; `variables` are `{"params": ..., **model_state}`.
+    parameters but not trained by gradient.
     """
-
-    frozen: Any
-
-    def train_batches(self) -> Iterator[Batch]:
-        """Endless; a Grain iterator, whose position is saved with the state."""
-
-    def test_batches(self) -> Iterable[Batch]:
-        """One pass over the test split; `mask` is 0 on padding."""
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Parameters and model state."""
@@ -68,6 +62,18 @@ class Task(Protocol):
 
         A metric by the name of a weight in `config.loss` is that term of the loss, unweighted.
         """
+
+
+class Task(Objective, Protocol):
+    """What a stage supplies for a run; `variables` are `{"params": ..., **model_state}`."""
+
+    frozen: Any
+
+    def train_batches(self) -> Iterator[Batch]:
+        """Endless; a Grain iterator, whose position is saved with the state."""
+
+    def test_batches(self) -> Iterable[Batch]:
+        """One pass over the test split; `mask` is 0 on padding."""
 
     def evaluate(self, variables, frozen, batch: Batch, key: jax.Array) -> Metrics:
         """One value an example, `[b]`, for each metric; NaN where an example has none.
@@ -167,7 +173,7 @@ def _make_mesh(config: ConfigDict) -> Mesh:
 
 
 def make_step(
-    task: Task,
+    task: Objective,
     optimizer: optax.GradientTransformation,
     *,
     ema_decay: float,
@@ -223,7 +229,9 @@ def _gradients(task, state, frozen, batch, key, mesh, num_parts):
     return jax.tree.map(lambda sum_: sum_ / num_parts, total), model_state
 
 
-def create_state(task: Task, optimizer: optax.GradientTransformation, *, seed: int) -> TrainState:
+def create_state(
+    task: Objective, optimizer: optax.GradientTransformation, *, seed: int
+) -> TrainState:
     """The state before the first step."""
     params, model_state = task.init(jax.random.key(seed))
     ema_params = jax.tree.map(jnp.copy, params)

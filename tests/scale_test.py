@@ -116,6 +116,20 @@ def test_the_state_stays_in_pieces(runs1, name):
     assert cut >= 4
 
 
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_what_is_compiled_ahead_is_what_trains(tasks, stage):
+    """Shapes that are known without data are those of the data."""
+    config, task = tasks[stage]
+    batches = task.train_batches()
+    batch = jax.eval_shape(lambda: next(batches))
+    batches.close()
+    ahead = train_lib.OBJECTIVES[stage](config)
+    assert ahead.abstract_batch(config.batch_size) == batch
+    assert ahead.abstract_frozen() == task.frozen
+    shapes = [jax.eval_shape(lambda o=o: _first_state(config, o)) for o in (ahead, task)]
+    assert shapes[0] == shapes[1]
+
+
 def test_the_rule():
     mesh = sharding.make_mesh({"data": -1, "fsdp": 4}, batch_size=8)
     spec = lambda *shape: sharding.state_shardings(jax.ShapeDtypeStruct(shape, "f4"), mesh).spec

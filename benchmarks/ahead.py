@@ -1,0 +1,144 @@
+"""Programs on shapes in place of arrays, to be compiled where there are no devices, data or memory.
+
+Nothing is written again here: the step is the one that `train_lib.train` makes, rendering and
+sampling those of `Animator` and `LongForm`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh, Sharding, SingleDeviceSharding
+from ml_collections import ConfigDict
+
+from configs import stage1 as stage1_config
+from gesture_jax import long_form, optim, sharding, stage2, train_lib
+from gesture_jax.animator import abstract_variables, render_batch
+from gesture_jax.errors import InputError
+from gesture_jax.models.build import build_model
+from gesture_jax.models.denoiser import MotionDenoiser
+
+
+class Program(NamedTuple):
+    """A function to be compiled, its abstract arguments, and those of them that are learned."""
+
+    function: Any
+    arguments: tuple
+    state: Any
+
+    def lower(self) -> jax.stages.Lowered:
+        """Ready for compilation."""
+        return self.function.lower(*self.arguments)
+
+
+def make_objective(config: ConfigDict) -> Any:
+    """A stage without data; what data would tell of sizes is that of the preset's stage 1."""
+    if config.stage == "stage2" and not config.feature_dim:
+        stage1 = stage1_config.get_config(config.preset)
+        config.feature_dim = build_model(**stage1.model).motion_dim
+        config.speech_dim = MotionDenoiser.speech_dim
+    return train_lib.OBJECTIVES[config.stage](config)
+
+
+def abstract_state(config: ConfigDict, mesh: Mesh) -> train_lib.TrainState:
+    """Shapes and shardings of the state that training starts from."""
+    create = _creator(config)
+    return sharding.abstract(create, sharding.state_shardings(jax.eval_shape(create), mesh))
+
+
+def create_state(config: ConfigDict, abstract: train_lib.TrainState) -> train_lib.TrainState:
+    """That state itself, where `abstract_state` has it."""
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return jax.jit(_creator(config), out_shardings=where)()
+
+
+def train_step(config: ConfigDict, devices: Sequence[Any], batch_size: int) -> Program:
+    """A step of training of a batch over all devices.
+
+    Raises:
+      InputError: where the batch or the config's mesh does not fit the devices.
+    """
+    part_size = batch_size // config.accumulate_steps
+    mesh = sharding.make_mesh(config.mesh.to_dict(), batch_size=part_size, devices=devices)
+    objective = make_objective(config)
+    state = abstract_state(config, mesh)
+    step = train_lib.make_step(
+        objective,
+        _optimizer(config),
+        ema_decay=config.optim.ema_decay,
+        mesh=mesh,
+        num_parts=config.accumulate_steps,
+    )
+    frozen, key = place((objective.abstract_frozen(), _abstract_key()), sharding.replicated(mesh))
+    batch = place(objective.abstract_batch(batch_size), sharding.batch_sharding(mesh))
+    return Program(step, (state, frozen, batch, key), state)
+
+
+def render(config: ConfigDict, device: Any, batch_size: int) -> Program:
+    """Frames of one portrait, a batch on one device.
+
+    Raises:
+      InputError: for a config of another stage.
+    """
+    _check_stage(config, "stage1", "render")
+    model = build_model(**config.model)
+    variables = abstract_variables(model)
+    resolution = config.model.resolution
+    picture = jax.ShapeDtypeStruct((1, resolution, resolution, 3), "f4")
+    encode = lambda variables, picture: model.apply(variables, picture, method="encode_source")
+    source = jax.eval_shape(encode, variables, picture)
+    motion = jax.ShapeDtypeStruct((batch_size, model.motion_dim), "f4")
+    arguments = place((variables, source, motion), SingleDeviceSharding(device))
+    return Program(jax.jit(render_batch, static_argnums=0), (model, *arguments), arguments[0])
+
+
+def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
+    """A window of motion from speech, the best of some, as whole speech is taken; on one device.
+
+    Raises:
+      InputError: for a config of another stage.
+    """
+    _check_stage(config, "stage2", "sample")
+    objective = make_objective(config)
+    model, space = objective.model, objective.space
+    pace = long_form.Pace(**{**config.pace, "candidates": candidates})
+    variables = stage2.abstract_variables(config)
+    vectors = lambda *shape: jax.ShapeDtypeStruct((*shape, space.dim), "f4")
+    heading = long_form.Heading(vectors(), vectors(model.num_prior), vectors(pace.blend))
+    speech = jax.ShapeDtypeStruct((model.window, config.speech_dim), "f4")
+    arguments = (variables, _abstract_key(), heading, speech)
+    arguments = place(arguments, SingleDeviceSharding(device))
+    static = (model, space, objective.process, pace, objective.sampling)
+    return Program(long_form.next_window, (*static, *arguments, None), arguments[0])
+
+
+def place(tree: Any, where: Sharding) -> Any:
+    """Shapes, all in one place."""
+    put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+    return jax.tree.map(put, tree)
+
+
+def bytes_a_device(tree: Any) -> int:
+    """What a device holds of abstract arrays that have shardings."""
+    size = lambda leaf: leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
+    return sum(size(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _abstract_key() -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _creator(config: ConfigDict) -> Callable[[], train_lib.TrainState]:
+    objective, optimizer = make_objective(config), _optimizer(config)
+    return lambda: train_lib.create_state(objective, optimizer, seed=config.seed)
+
+
+def _optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    return optim.make_optimizer(config.optim, num_steps=config.num_steps)
+
+
+def _check_stage(config: ConfigDict, stage: str, part: str) -> None:
+    if config.stage != stage:
+        raise InputError(f"--part={part} wants a config of {stage}, this is of {config.stage}")

@@ -11,31 +11,7 @@ from typing import Any
 
 import jax
 
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-    """Peaks of a chip.
-
-    Attributes:
-      flops: multiplications and additions a second, bfloat16.
-      memory: bytes.
-      memory_rate: bytes a second.
-      link_rate: bytes a second that it sends to its neighbours, half of what both ways make.
-    """
-
-    flops: float
-    memory: float
-    memory_rate: float
-    link_rate: float
-
-
-# Google Cloud's documentation, docs.cloud.google.com/tpu/docs/v5e, v5p and v6e, "System
-# architecture": peak compute in bf16, HBM capacity, HBM bandwidth, interconnect (both ways) a chip.
-CHIPS = {
-    "TPU v5 lite": Chip(197e12, 16e9, 819e9, 200e9),
-    "TPU v5": Chip(459e12, 95e9, 2765e9, 600e9),
-    "TPU v6 lite": Chip(918e12, 32e9, 1638e9, 400e9),
-}
+from gesture_jax.hardware import Chip
 
 _ITEM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
 _KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"

@@ -31,6 +31,7 @@ from benchmarks import ahead, compiled
 from benchmarks.report import format_table
 from gesture_jax import cli
 from gesture_jax.errors import InputError
+from gesture_jax.hardware import Chip, find_chip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/stage1.py:PRESET or stage2.py")
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "The slice, as in v5e:4x4 or v5p:2x2x2.")
@@ -48,13 +49,14 @@ _REFUSAL = re.compile(r"Used (\S+) of (\S+) hbm")
 def main(_) -> None:
     devices = describe(_TOPOLOGY.value)
     kind = devices[0].device_kind
-    if kind not in compiled.CHIPS:
-        raise InputError(f"no peaks are known of {kind!r}, but of {', '.join(compiled.CHIPS)}")
+    chip = find_chip(kind)
+    if chip is None:
+        raise InputError(f"no peaks are known of {kind!r}; gesture_jax/hardware.py has those known")
     print(f"{_PART.value} of {_CONFIG.value.stage} on {len(devices)} x {kind}, figures of one chip")
     rows, notes = {}, []
     for batch in map(int, _BATCH.value):
         program = make_program(_CONFIG.value, _PART.value, devices, batch)
-        rows[str(batch)], found = _compile(program, compiled.CHIPS[kind], _CONFIG.value.mesh.fsdp)
+        rows[str(batch)], found = _compile(program, chip, _CONFIG.value.mesh.fsdp)
         notes += [f"batch {batch}: {line}" for line in found]
     print(format_table(rows, first="batch", show=lambda _, value: value))
     print("\n".join(notes))
@@ -86,9 +88,7 @@ def make_program(
     return ahead.sample(config, devices[0], batch)
 
 
-def _compile(
-    program: ahead.Program, chip: compiled.Chip, fsdp: int
-) -> tuple[dict[str, str], list[str]]:
+def _compile(program: ahead.Program, chip: Chip, fsdp: int) -> tuple[dict[str, str], list[str]]:
     """A row of the table, and lines on what the chips exchange."""
     start = time.perf_counter()
     try:

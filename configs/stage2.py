@@ -35,6 +35,9 @@ def _paper() -> dict:
         # Parts of a batch that are computed one after another, for batches larger than the memory.
         # What a loss or a norm takes over a batch is taken over a part.
         "accumulate_steps": 1,
+        # What the networks compute in while they train; "bfloat16" halves what is kept for the
+        # gradient. Parameters, statistics and losses are float32 either way.
+        "dtype": "float32",
         # Devices along the axes of the mesh; -1 is as many as there are. Each group of `fsdp` holds
         # the state once.
         "mesh": {"data": -1, "fsdp": 1},

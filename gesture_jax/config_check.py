@@ -18,7 +18,7 @@ _SHARE, _WEIGHT = (0.0, 1.0), (0.0, 1e9)
 _BOTH = {
     "stage": str, "preset": str, "seed": (0, 2**31 - 1), "num_steps": _SOME,
     "batch_size": (1, 2**16), "accumulate_steps": (1, 2**16),
-    "mesh.data": (-1, 2**16), "mesh.fsdp": (-1, 2**16),
+    "dtype": {"float32", "bfloat16"}, "mesh.data": (-1, 2**16), "mesh.fsdp": (-1, 2**16),
     "log_every_steps": _SOME, "eval_every_steps": _SOME, "checkpoint_every_steps": _SOME,
     "keep_checkpoints": _SOME, "data.path": str, "data.num_workers": (0, 1024),
     "optim.name": str, "optim.learning_rate": (0.0, 10.0), "optim.b1": (0.0, 0.99999),
@@ -68,8 +68,8 @@ _STAGE2 = {
     "fgd_steps": (0, 10**7),
 }  # fmt: skip
 RULES = {"stage1": _BOTH | _STAGE1, "stage2": _BOTH | _STAGE2}
-"""By stage and key, from where to where a number may be, of its type; or another type."""
-_OPTIONAL = {"optim.name", "optim.max_grad_norm"}
+"""By stage and key, from where to where a number may be, of its type; or all names; or a type."""
+_OPTIONAL = {"dtype", "optim.name", "optim.max_grad_norm"}
 
 
 def check(config: ConfigDict) -> None:
@@ -99,6 +99,10 @@ def check_complete(config: ConfigDict) -> None:
 def _check_value(key: str, value: Any, rule: Any) -> None:
     if rule is None:
         raise InputError(f"{key} is no part of a config")
+    if isinstance(rule, set):
+        if value not in rule:
+            raise InputError(f"{key} is {value!r}; wanted is one of {', '.join(sorted(rule))}")
+        return
     if isinstance(rule, type):
         if not isinstance(value, rule):
             raise InputError(f"{key} is {value!r}; wanted is a {rule.__name__}")

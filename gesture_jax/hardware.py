@@ -15,7 +15,7 @@ class Chip:
       flops: operations a second of dense bfloat16 matrix products.
       memory: bytes.
       memory_rate: bytes a second.
-      link_rate: bytes a second that it sends to its neighbours.
+      link_rate: bytes a second that it sends to its neighbours, half of what both ways make.
     """
 
     flops: float
@@ -27,10 +27,10 @@ class Chip:
 # By the beginning of JAX's `device_kind`; the first that fits. Google Cloud's "System architecture"
 # of each TPU, whose interconnect is stated both ways; NVIDIA's data sheets, without sparsity.
 _CHIPS = {
-    "TPU v4": Chip(275e12, 32e9, 1228e9, 150e9),
-    "TPU v5 lite": Chip(197e12, 16e9, 819e9, 100e9),
-    "TPU v5": Chip(459e12, 95e9, 2765e9, 300e9),
-    "TPU v6 lite": Chip(918e12, 32e9, 1638e9, 200e9),
+    "TPU v4": Chip(275e12, 32e9, 1228e9, 300e9),
+    "TPU v5 lite": Chip(197e12, 16e9, 819e9, 200e9),
+    "TPU v5": Chip(459e12, 95e9, 2765e9, 600e9),
+    "TPU v6 lite": Chip(918e12, 32e9, 1638e9, 400e9),
     "NVIDIA H200": Chip(989e12, 141e9, 4800e9, 450e9),
     "NVIDIA H100 PCIe": Chip(756e12, 80e9, 2000e9, 300e9),
     "NVIDIA H100": Chip(989e12, 80e9, 3350e9, 450e9),

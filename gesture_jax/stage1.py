@@ -32,7 +32,7 @@ class Objective:
         """Raises InputError for sizes that make no network."""
         self._config = config
         _check_sizes(config)
-        self.model = build_model(**config.model)
+        self.model = build_model(**config.model).clone(dtype=config.dtype)
         self._discriminator = PatchDiscriminator(**config.discriminator)
 
     def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:

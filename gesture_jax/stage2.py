@@ -37,7 +37,8 @@ class Objective:
           InputError: for sizes or samplers that cannot be.
         """
         self._config = config
-        self.space, self.model = build(config)
+        self.space, model = build(config)
+        self.model = model.clone(dtype=config.dtype)
         self.process = make_process(config)
         self.sampling = make_sampling(config)
         self.sampling.sampler.times(self.process)  # Which refuses what does not fit.

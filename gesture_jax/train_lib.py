@@ -41,6 +41,10 @@ _MAY_CHANGE = {
 }  # fmt: skip
 
 
+# Keys that older configs lack, and what held without them.
+_ADDED = {"dtype": "float32"}
+
+
 class Objective(Protocol):
     """What a stage supplies for a step, which needs no data.
 
@@ -377,7 +381,7 @@ def _check_resumable(config: ConfigDict, workdir: str) -> None:
     if not (as_path(workdir) / "checkpoints").exists():
         return
     saved = checkpoints.read_config(workdir, stage=config.stage)
-    ours, theirs = _flatten(config), _flatten(saved)
+    ours, theirs = _flatten(config), _ADDED | _flatten(saved)
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     keys = [key for key in keys if key not in _MAY_CHANGE]
     if keys:

@@ -114,9 +114,11 @@ def test_configs_that_make_no_network(change, sentence):
         build_model(**(_SMOKE | change))
 
 
-def test_two_frames_are_learned_by_heart(frames, tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_frames_are_learned_by_heart(frames, tmp_path, dtype):
     """35 dB within 300 steps at the size of `smoke`: gradients reach everything they should."""
     config = stage1_config.get_config("smoke")
+    config.dtype = dtype
     config.loss.adversarial = 0.0
     config.loss.warp = 0.0
     config.optim.warmup_steps = 20
@@ -128,6 +130,7 @@ def test_two_frames_are_learned_by_heart(frames, tmp_path):
     step = train_lib.make_step(task, optimizer, ema_decay=0.9, mesh=mesh)
     driving = frames[::-1]
     batch = {"source": frames, "driving": driving, "boxes": np.zeros((2, 3, 4), np.float32)}
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
     for _ in range(300):
         state, _ = step(state, task.frozen, batch, jax.random.key(0))
     redrawn = _apply(task.model, {"params": state.params}, frames, driving)["image"]

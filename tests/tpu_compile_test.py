@@ -10,6 +10,7 @@ import jax
 import pytest
 
 from benchmarks import compiled
+from gesture_jax.hardware import Chip
 from tests import tiny
 
 
@@ -70,7 +71,7 @@ def test_pictures_are_told_from_parameters():
 
 
 def test_the_time_that_a_chip_takes_at_least():
-    chip = compiled.Chip(flops=100.0, memory=1.0, memory_rate=10.0, link_rate=2.0)
+    chip = Chip(flops=100.0, memory=1.0, memory_rate=10.0, link_rate=2.0)
     sent = ("all-reduce", "f32", (5,)), ("all-gather", "bf16", (3,))
     sent = tuple(compiled.Collective(*each) for each in sent)
     report = compiled.Report(0, 0, 0, flops=50.0, traffic=20.0, collectives=sent)

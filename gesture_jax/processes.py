@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from gesture_jax.errors import InputError
+from gesture_jax.errors import InputError, Stopped
 
 # When a process dies, the others end within a minute; one that has finished waits for the others
 # so long.
@@ -68,13 +68,16 @@ def _told_processes(number: str) -> dict[str, str | int]:
 
 @contextlib.contextmanager
 def ending_with_the_others() -> Iterator[None]:
-    """Around a run: where a message to the other processes fails, this process ends too, at once.
+    """Around a run: a process in which it fails, as it does once another one has died, ends at once.
 
-    It says why, and exits with code 1. An orderly end would wait for a process that has died.
+    It says why, and exits with code 1; an orderly end would wait for the dead. What the user is
+    told of in a sentence, and what happens to a process that is alone, is raised as ever.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (InputError, Stopped, FloatingPointError):
+        raise
+    except Exception as error:  # JAX raises a ValueError where a message does not arrive.
         if jax.process_count() == 1:
             raise
         traceback.print_exc()

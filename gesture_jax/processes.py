@@ -68,7 +68,7 @@ def _told_processes(number: str) -> dict[str, str | int]:
 
 @contextlib.contextmanager
 def ending_with_the_others() -> Iterator[None]:
-    """Around a run: a process in which it fails, as it does once another one has died, ends at once.
+    """Around a run: a process in which it fails, as after the death of another, ends at once.
 
     It says why, and exits with code 1; an orderly end would wait for the dead. What the user is
     told of in a sentence, and what happens to a process that is alone, is raised as ever.

@@ -4,6 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/installed
 DEMO := runs/demo
+JOBS ?= 2
 
 .PHONY: demo test lint clean
 
@@ -17,8 +18,8 @@ demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a
 	@echo "Look at $(DEMO)/video.mp4 (with sound), $(DEMO)/sheet.png, and at how training went:"
 	@echo "pictures in $(DEMO)/stage1/samples and $(DEMO)/stage2/samples, numbers in metrics.jsonl."
 
-test: $(STAMP)  ## all tests
-	$(RUN) -m pytest
+test: $(STAMP)  ## all tests, files of them side by side
+	$(RUN) -m pytest --numprocesses=$(JOBS) --dist=loadfile
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -39,6 +39,10 @@ _PART = flags.DEFINE_enum(
     "part", "step", ["step", "render", "sample"], "A training step, frames, or a window of motion."
 )
 _BATCH = flags.DEFINE_list("batch", ["1"], "Examples a chip; several are compiled in turn.")
+_EFFORT = flags.DEFINE_float(
+    "effort", -1.0, "How hard the compiler tries, from -1 to 1; 0, its own, takes hours at 256x256.",
+    -1.0, 1.0,
+)  # fmt: skip
 _TEXT = flags.DEFINE_string("text", "", "File for the last program as compiled, in XLA's HLO.")
 flags.mark_flag_as_required("config")
 
@@ -47,6 +51,7 @@ _REFUSAL = re.compile(r"Used (\S+) of (\S+) hbm")
 
 
 def main(_) -> None:
+    jax.config.update("jax_exec_time_optimization_effort", _EFFORT.value)
     devices = describe(_TOPOLOGY.value)
     kind = devices[0].device_kind
     chip = find_chip(kind)

@@ -11,6 +11,9 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_SCHEDULER}".stri
 # Programs that several tests or commands need are compiled once a session.
 _CACHE = tempfile.TemporaryDirectory(prefix="gesture_jax_test_xla_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two processes that compile librosa at once would spoil what they share.
+    os.environ["NUMBA_CACHE_DIR"] = f"{_CACHE.name}/numba"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -40,7 +40,7 @@ _PART = flags.DEFINE_enum(
 )
 _BATCH = flags.DEFINE_list("batch", ["1"], "Examples a chip; several are compiled in turn.")
 _EFFORT = flags.DEFINE_float(
-    "effort", -1.0, "How hard the compiler tries, from -1 to 1; 0, its own, takes hours at 256x256.",
+    "effort", -1.0, "How hard the compiler tries, from -1 to 1; at 256x256 its own 0 takes hours.",
     -1.0, 1.0,
 )  # fmt: skip
 _TEXT = flags.DEFINE_string("text", "", "File for the last program as compiled, in XLA's HLO.")

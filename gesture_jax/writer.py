@@ -67,7 +67,7 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
     """The records of a run's `metrics.jsonl`, in order; a line cut short by a crash is left out."""
     path = as_path(workdir) / _METRICS_FILE
     records = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):

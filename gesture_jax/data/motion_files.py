@@ -14,8 +14,8 @@ from gesture_jax.files import write_beside
 _MAX_BYTES = 5 << 30
 _MAX_NAMES_BYTES = 1 << 20
 _AXES = {"motion": ("frames", "numbers"), "joints": ("frames", "joints", 2)}
-# What stands before the numbers in an .npy takes no more.
-_NPY_HEADER = 1024
+# Whatever shape is wanted, so much is unpacked to tell of another one.
+_FREE_BYTES = 64 << 20
 
 
 def write_motion(path: str | os.PathLike, motion: np.ndarray, portrait: np.ndarray) -> None:
@@ -52,13 +52,13 @@ def read_motion(
     Args:
       path: an .npz; nothing in it is unpickled.
       name: "motion", [t, d], or "joints", [t, j, 2]; t is 1 or more.
-      shape: that it has to have, frames and numbers a frame; no more than that is unpacked.
+      shape: that it has to have, frames and numbers a frame; not much more is unpacked.
 
     Raises:
       InputError: where it cannot be read, or holds no such array, of another shape, or of something
         else than finite floats.
     """
-    max_bytes = _MAX_BYTES if shape is None else 8 * math.prod(shape) + _NPY_HEADER
+    max_bytes = _MAX_BYTES if shape is None else max(_FREE_BYTES, 8 * math.prod(shape))
     wanted = f"an .npz that holds {name!r}"
     found = dict(npz.iterate(path, names={name}, max_bytes=max_bytes, wanted=wanted))
     if name not in found:

@@ -1,6 +1,6 @@
 """How many operations a function costs, counted from its jaxpr: nothing is compiled or run.
 
-The compiler's own count takes the body of a loop once, and leaves out what its fused kernels do.
+The compiler's own count takes the body of a loop once.
 """
 
 import math

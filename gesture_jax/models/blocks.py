@@ -12,15 +12,23 @@ import jax.numpy as jnp
 
 from gesture_jax.array_types import FeatureMap
 from gesture_jax.ops import image
+from gesture_jax.ops.conv import conv_general_dilated, of_upsampled
 
 _FEWEST_CHANNELS_A_GROUP = 8
 EPSILON = 1e-5
 
 
 def conv(
-    features: int, kernel_size: int, *, name: str, strides: int = 1, dtype=jnp.float32, **options
+    features: int,
+    kernel_size: int,
+    *,
+    name: str,
+    strides: int = 1,
+    dtype=jnp.float32,
+    upsample: bool = False,
+    **options,
 ) -> nn.Conv:
-    """A square convolution padded by half its kernel."""
+    """A square convolution padded by half its kernel; `upsample`: of its input at twice its size."""
     return nn.Conv(
         features,
         (kernel_size, kernel_size),
@@ -28,6 +36,7 @@ def conv(
         padding=kernel_size // 2,
         dtype=dtype,
         name=name,
+        conv_general_dilated=of_upsampled if upsample else conv_general_dilated,
         **options,
     )
 
@@ -63,9 +72,8 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: FeatureMap) -> FeatureMap:
-        if self.resize == "up":
-            x = image.upsample_nearest(x)
-        x = conv(self.features, self.kernel_size, name="conv", dtype=self.dtype)(x)
+        up = self.resize == "up"
+        x = conv(self.features, self.kernel_size, name="conv", dtype=self.dtype, upsample=up)(x)
         groups = num_groups(self.groups, self.features)
         x = nn.relu(group_norm(groups, name="norm", dtype=self.dtype)(x))
         return image.average_pool(x) if self.resize == "down" else x
@@ -101,17 +109,17 @@ class ResizeBlock(nn.Module):
         width = x.shape[-1]
         groups = num_groups(self.groups, width, self.features)
         y = nn.relu(group_norm(groups, name="norm1", dtype=self.dtype)(x))
-        y = conv(self.features, 3, name="conv1", dtype=self.dtype)(self._resize(y))
+        y = self._shrink(y)
+        y = conv(self.features, 3, name="conv1", dtype=self.dtype, upsample=self.resize == "up")(y)
         y = nn.relu(group_norm(groups, name="norm2", dtype=self.dtype)(y))
         y = conv(self.features, 3, name="conv2", dtype=self.dtype)(y)
         if self.resize == "none" and width == self.features:
             return x + y
-        return conv(self.features, 1, name="shortcut", dtype=self.dtype)(self._resize(x)) + y
+        shortcut = conv(self.features, 1, name="shortcut", dtype=self.dtype)(self._shrink(x))
+        return y + (image.upsample_nearest(shortcut) if self.resize == "up" else shortcut)
 
-    def _resize(self, x: FeatureMap) -> FeatureMap:
-        if self.resize == "down":
-            return image.downsample_nearest(x)
-        return image.upsample_nearest(x) if self.resize == "up" else x
+    def _shrink(self, x: FeatureMap) -> FeatureMap:
+        return image.downsample_nearest(x) if self.resize == "down" else x
 
 
 class Bottleneck(nn.Module):

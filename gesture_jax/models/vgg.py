@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gesture_jax.models import lpips
+from gesture_jax.models.blocks import conv
 
 _WIDTHS = (64, 128, 256, 512, 512)
 _BLUR = np.array([1.0, 2.0, 1.0]) / 4
@@ -66,7 +67,7 @@ class VGG(nn.Module):
             if block:
                 x = _blur_pool(x) if self.config.blur else nn.max_pool(x, (2, 2), (2, 2))
             for number in range(self.config.convs[block]):
-                x = nn.relu(nn.Conv(width, (3, 3), name=f"conv{block + 1}_{number + 1}")(x))
+                x = nn.relu(conv(width, 3, name=f"conv{block + 1}_{number + 1}")(x))
                 if number + 1 == self.config.taps[block]:
                     features.append(x)
         return features

@@ -1,0 +1,148 @@
+"""The convolutions of the networks: XLA's own, and on CPUs faster ones that make the same.
+
+XLA's suit TPUs and GPUs. On a CPU they reach two thirds of what matrix products reach, and their
+gradient by the kernel a fifth (benchmarks/README.md), so that Winograd's algorithm is taken there.
+Small ones are left to XLA: they would not repay the time that it takes to compile more.
+
+Both functions stand for `lax.conv_general_dilated` in `nn.Conv`, by its attribute of that name.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gesture_jax.array_types import FeatureMap
+from gesture_jax.ops import winograd
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+# Products of a convolution from which on Winograd's algorithm is taken on CPUs.
+_LARGE = 250e6
+_LARGE_GRADIENT = 30e6
+# Maps of fewer channels make matrices that are too thin.
+_FEWEST_CHANNELS = 16
+# What a 3x3 kernel on a map of twice the size does with a row of the small one: at even places it
+# reads the row before and its own, at odd ones its own and the next.
+_EVEN = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
+_ODD = np.array([[1, 1, 0], [0, 0, 1]], np.float32)
+
+
+def conv_general_dilated(x: jax.Array, kernel: jax.Array, window_strides, padding, **options):
+    """`lax.conv_general_dilated` by the fastest way that the device has."""
+    zeros = _zeros_all_around(x, kernel, window_strides, padding, **options)
+    if zeros is None:
+        return lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
+    return _convolve(x, kernel, zeros)
+
+
+def of_upsampled(x: FeatureMap, kernel: jax.Array, window_strides, padding, **options):
+    """The same of a map enlarged to twice its size by the nearest neighbour, which is never made.
+
+    A 3x3 kernel sees two rows and two columns of the small map at each place, so that four kernels
+    of 2x2, one for even and odd rows and columns, do with 16 products instead of 36.
+
+    Args:
+      x: [b, h, w, c].
+      kernel: [3, 3, c, o].
+      window_strides: all one, as are dilations.
+      padding: one zero all around the enlarged map.
+      **options: of `lax.conv_general_dilated`; no groups.
+
+    Returns:
+      [b, 2h, 2w, o].
+    """
+    if kernel.shape[:2] != (3, 3) or _uniform(kernel, padding) != 1:
+        raise ValueError(f"a 3x3 kernel padded by one is needed, not {kernel.shape}, {padding}")
+    phases = [(rows, columns) for rows in (_EVEN, _ODD) for columns in (_EVEN, _ODD)]
+    kernels = [jnp.einsum("pr,qs,rsco->pqco", *each, kernel) for each in phases]
+    all_four = conv_general_dilated(
+        x, jnp.concatenate(kernels, axis=-1), window_strides, [(1, 1), (1, 1)], **options
+    )
+    batch, height, width, _ = x.shape
+    # Even places look back and odd ones ahead, so that what lies at i of an odd phase is i - 1's.
+    places = [(row, column) for row in (0, 1) for column in (0, 1)]
+    parts = [
+        part[:, row : row + height, column : column + width]
+        for part, (row, column) in zip(jnp.split(all_four, 4, axis=-1), places, strict=True)
+    ]
+    rows = [jnp.stack(parts[:2], axis=3), jnp.stack(parts[2:], axis=3)]
+    return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, -1)
+
+
+def _zeros_all_around(
+    x, kernel, window_strides, padding, *,
+    lhs_dilation=None, rhs_dilation=None, dimension_numbers=None, feature_group_count=1,
+    precision=None,
+) -> int | None:  # fmt: skip
+    """The padding of a convolution that has faster ways; None where there are none."""
+    del dimension_numbers  # Of Flax, which has one order only.
+    steps = {*window_strides, *(lhs_dilation or ()), *(rhs_dilation or ())}
+    plain = steps == {1} and feature_group_count == 1 and precision is None
+    if not plain or kernel.ndim != 4 or x.dtype != jnp.float32:
+        return None
+    return _uniform(kernel, padding) if kernel.shape[:2] in ((2, 2), (3, 3)) else None
+
+
+def _uniform(kernel: jax.Array, padding) -> int | None:
+    """Zeros on each side where they are equally many; stride 1."""
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads((8, 8), kernel.shape[:2], (1, 1), padding)
+    counts = {count for pair in padding for count in pair}
+    return counts.pop() if len(counts) == 1 else None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(x: FeatureMap, kernel: jax.Array, padding: int) -> FeatureMap:
+    """See `winograd.convolve`."""
+    if not _pays(x, kernel, _LARGE):
+        return _xla(x, kernel, padding=padding)
+    return lax.platform_dependent(
+        x, kernel,
+        cpu=functools.partial(winograd.convolve, padding=padding),
+        default=functools.partial(_xla, padding=padding),
+    )  # fmt: skip
+
+
+def _forward(x, kernel, padding):
+    return _convolve(x, kernel, padding), (x, kernel)
+
+
+def _backward(padding, inputs, cotangent):
+    x, kernel = inputs
+    size = kernel.shape[0]
+    turned = jnp.swapaxes(jnp.flip(kernel, axis=(0, 1)), 2, 3)
+    by_input = _convolve(cotangent, turned, size - 1 - padding)
+    options = {"size": size, "padding": padding}
+    if not _pays(x, kernel, _LARGE_GRADIENT):
+        return by_input, _xla_kernel_gradient(x, cotangent, **options)
+    by_kernel = lax.platform_dependent(
+        x, cotangent,
+        cpu=functools.partial(winograd.kernel_gradient, **options),
+        default=functools.partial(_xla_kernel_gradient, **options),
+    )  # fmt: skip
+    return by_input, by_kernel
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _pays(x: jax.Array, kernel: jax.Array, least: float) -> bool:
+    batch, height, width, _ = x.shape
+    return min(kernel.shape[2:]) >= _FEWEST_CHANNELS and (
+        batch * height * width * kernel.size >= least
+    )
+
+
+def _xla(x, kernel, *, padding: int):
+    pads = [(padding, padding)] * 2
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_DIMENSIONS)
+
+
+def _xla_kernel_gradient(x, cotangent, *, size: int, padding: int):
+    shape = (size, size, x.shape[-1], cotangent.shape[-1])
+    by_kernel = jax.linear_transpose(
+        lambda kernel: _xla(x, kernel, padding=padding), jax.ShapeDtypeStruct(shape, x.dtype)
+    )
+    return by_kernel(cotangent)[0]

@@ -28,6 +28,13 @@ def test_matrix_products_and_loops_by_hand():
     assert count_flops(jnp.exp, a) == 0
 
 
+def test_what_nobody_reads_costs_nothing():
+    a, b = _ones(3, 5), _ones(5, 7)
+    assert count_flops(lambda a, b: (a @ b, a)[1], a, b) == 0
+    one = lambda a, b: jax.vjp(jax.jit(jnp.matmul), a, b)[1](_ones(3, 7))[0]
+    assert count_flops(one, a, b) == 2 * 3 * 5 * 7
+
+
 _STRIDES = (1, 2), (3, 1)
 _PADDINGS = ((0, 0), (0, 0)), ((1, 1), (1, 1)), ((2, 1), (0, 3))
 _DILATIONS = (1, 1), (2, 3)

@@ -28,7 +28,7 @@ def conv(
     upsample: bool = False,
     **options,
 ) -> nn.Conv:
-    """A square convolution padded by half its kernel; `upsample`: of its input at twice its size."""
+    """A square convolution padded by half its kernel; `upsample`: of the map at twice its size."""
     return nn.Conv(
         features,
         (kernel_size, kernel_size),

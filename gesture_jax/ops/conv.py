@@ -8,6 +8,7 @@ Both functions stand for `lax.conv_general_dilated` in `nn.Conv`, by its attribu
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,9 @@ from gesture_jax.array_types import FeatureMap
 from gesture_jax.ops import winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Products of a convolution from which on Winograd's algorithm is taken on CPUs.
+# Products of a convolution from which on Winograd's algorithm is taken on CPUs. Its hundred little
+# programs would make the step of a small network slower.
 _LARGE = 250e6
-_LARGE_GRADIENT = 30e6
 # Maps of fewer channels make matrices that are too thin.
 _FEWEST_CHANNELS = 16
 # What a 3x3 kernel on a map of twice the size does with a row of the small one: at even places it
@@ -96,7 +97,7 @@ def _uniform(kernel: jax.Array, padding) -> int | None:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: FeatureMap, kernel: jax.Array, padding: int) -> FeatureMap:
     """See `winograd.convolve`."""
-    if not _pays(x, kernel, _LARGE):
+    if not _is_large(x, kernel):
         return _xla(x, kernel, padding=padding)
     return lax.platform_dependent(
         x, kernel,
@@ -115,7 +116,7 @@ def _backward(padding, inputs, cotangent):
     turned = jnp.swapaxes(jnp.flip(kernel, axis=(0, 1)), 2, 3)
     by_input = _convolve(cotangent, turned, size - 1 - padding)
     options = {"size": size, "padding": padding}
-    if not _pays(x, kernel, _LARGE_GRADIENT):
+    if not _is_large(x, kernel):
         return by_input, _xla_kernel_gradient(x, cotangent, **options)
     by_kernel = lax.platform_dependent(
         x, cotangent,
@@ -128,11 +129,9 @@ def _backward(padding, inputs, cotangent):
 _convolve.defvjp(_forward, _backward)
 
 
-def _pays(x: jax.Array, kernel: jax.Array, least: float) -> bool:
-    batch, height, width, _ = x.shape
-    return min(kernel.shape[2:]) >= _FEWEST_CHANNELS and (
-        batch * height * width * kernel.size >= least
-    )
+def _is_large(x: jax.Array, kernel: jax.Array) -> bool:
+    products = math.prod(x.shape[:3]) * kernel.size
+    return min(kernel.shape[2:]) >= _FEWEST_CHANNELS and products >= _LARGE
 
 
 def _xla(x, kernel, *, padding: int):

@@ -1,9 +1,9 @@
 """Convolutions by Winograd's algorithm, for CPUs: a fraction of the products, the same result.
 
-A tile of 4x4 outputs is made of a tile of 6x6 inputs by a 3x3 kernel, of 5x5 by a 2x2 one. Tiles and
-kernel are transformed by small constant matrices, between which a convolution is 36, or 25, matrix
-products over channels instead of 144, or 64 (Lavin and Gray 2016, https://arxiv.org/abs/1509.09308).
-Errors grow to about 1e-5 of the largest output.
+A tile of 4x4 outputs is made of a tile of 6x6 inputs by a 3x3 kernel, of 5x5 by a 2x2 one. Tiles
+and kernel are transformed by small constant matrices, between which a convolution is 36, or 25,
+matrix products over channels instead of 144, or 64 (Lavin and Gray 2016,
+https://arxiv.org/abs/1509.09308). Errors grow to about 1e-5 of the largest output.
 
 The products are arrays of their own: to put maps together in one costs more than all else.
 """
@@ -51,6 +51,8 @@ def convolve(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
     tiles = [_combine(outputs, row) for row in zip(*columns, strict=True)]
     tiles = jnp.stack([jnp.stack(row, axis=3) for row in tiles], axis=2)
     batch, down, _, right, *_ = tiles.shape
+    # Made once: fused into what reads it, it would be made again for each reader.
+    tiles = lax.optimization_barrier(tiles)
     return tiles.reshape(batch, down * _TILE, right * _TILE, made)[:, :height, :width]
 
 

@@ -137,7 +137,7 @@ def _realtime() -> dict:
             "resolution": 256,
             "num_downs": 3,
             "width": 128,
-            "fine_width": 48,
+            "fine_width": 32,
             "extractor_width": 64,
             "field_width": 64,
             "seen_width": 32,

@@ -21,9 +21,9 @@ from gesture_jax.ops import winograd
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Products of a convolution from which on Winograd's algorithm is taken on CPUs. Its hundred little
 # programs would make the step of a small network slower.
-_LARGE = 250e6
+_LARGE = 500e6
 # Maps of fewer channels make matrices that are too thin.
-_FEWEST_CHANNELS = 16
+_FEWEST_CHANNELS = 64
 # What a 3x3 kernel on a map of twice the size does with a row of the small one: at even places it
 # reads the row before and its own, at odd ones its own and the next.
 _EVEN = np.array([[1, 0, 0], [0, 1, 1]], np.float32)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 from ml_collections import ConfigDict
 
+from benchmarks import compiled
 from configs import stage1 as stage1_config
 from gesture_jax import long_form, optim, sharding, stage2, train_lib
 from gesture_jax.animator import abstract_variables, render_batch
@@ -74,6 +76,29 @@ def train_step(config: ConfigDict, devices: Sequence[Any], batch_size: int) -> P
     frozen, key = place((objective.abstract_frozen(), _abstract_key()), sharding.replicated(mesh))
     batch = place(objective.abstract_batch(batch_size), sharding.batch_sharding(mesh))
     return Program(step, (state, frozen, batch, key), state)
+
+
+def running_step(config: ConfigDict, program: Program) -> tuple[Callable, compiled.Report]:
+    """A step on a random batch, to be called again and again, and what its compiler says of it.
+
+    Args:
+      config: the one that `program` is of.
+      program: of `train_step`.
+    """
+    step = program.lower().compile()
+    random = np.random.default_rng(0)
+    _, frozen, batch, key = program.arguments
+    draw = lambda one: jax.device_put(random.random(one.shape, one.dtype), one.sharding)
+    frozen, batch = jax.tree.map(draw, (frozen, batch))
+    key = jax.device_put(jax.random.key(0), key.sharding)
+    state = create_state(config, program.state)
+
+    def run():
+        nonlocal state
+        state, metrics = step(state, frozen, batch, key)
+        return metrics
+
+    return run, compiled.read(step)
 
 
 def render(config: ConfigDict, device: Any, batch_size: int) -> Program:

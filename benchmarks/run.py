@@ -1,15 +1,26 @@
-"""How fast the parts are on this machine: `python -m benchmarks.run`.
+"""How fast the parts are on this machine: `python -m benchmarks.run [PART ...]`.
 
 Prints a table and appends one JSON object a figure to `benchmarks/results.jsonl`. Compilation does
 not count. Each figure is the median of several runs, with the range beside it.
+
+| part | what |
+|---|---|
+| machine | the floor: products of matrices and copies |
+| data | drawing, features of speech |
+| ops | warps and convolutions, beside XLA's own |
+| demo, realtime, paper | a portrait encoded, motion read, frames rendered, motion sampled |
+| training | a step of either stage; of `paper` one pair, or window, at a time |
 """
 
 import itertools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import ahead
 from benchmarks.report import report, time_ms
 from configs import stage1 as stage1_config
 from configs import stage2 as stage2_config
@@ -18,12 +29,105 @@ from gesture_jax.animator import Animator
 from gesture_jax.data import speaker, speech
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
+from gesture_jax.ops import winograd
 from gesture_jax.ops.warp import deviation_warp, flow_warp
 
+# Batch, side, and channels in and out: VGG's first block, `realtime`, and the levels of `paper`.
+_CONVS = (4, 64, 64, 64), (4, 32, 128, 128), (4, 32, 512, 512), (1, 128, 256, 256)
+_CONVS += ((1, 256, 128, 128),)
 
-def main() -> None:
-    parts = _data(), _warps(), _stage1("demo"), _stage2("demo"), _stage1("paper"), _stage2("paper")
-    report(itertools.chain(*parts))
+
+def main(names: list[str]) -> None:
+    parts = {
+        "machine": _machine,
+        "start": _start,
+        "data": _data,
+        "ops": lambda: itertools.chain(_warps(), _convolutions()),
+        "demo": lambda: itertools.chain(_stage1("demo"), _stage2("demo")),
+        "realtime": lambda: itertools.chain(_stage1("realtime"), _stage2("realtime")),
+        "training": _training,
+        "paper": lambda: itertools.chain(_stage1("paper"), _stage2("paper")),
+    }
+    unknown = sorted({*names} - {*parts})
+    if unknown:
+        sys.exit(f"{', '.join(unknown)}: no such part; choose among {', '.join(parts)}")
+    for name in names or parts:
+        report(parts[name]())
+
+
+def _machine():
+    square = jnp.ones((2048, 2048))
+    product = jax.jit(jnp.matmul)
+    times = time_ms(lambda: product(square, square))
+    yield "matrix product, 2048 x 2048", "GFLOP/s", [2 * 2048**3 / ms / 1e6 for ms in times]
+    for megabytes in (1, 256):
+        line = jnp.ones(megabytes << 18)
+        copy = jax.jit(lambda x: x + 1.0)
+        times = time_ms(lambda copy=copy, line=line: copy(line))
+        rates = [2 * line.nbytes / ms / 1e6 for ms in times]
+        yield f"copy of {megabytes} MB, read and written", "GB/s", rates
+
+
+def _start():
+    """Programs in processes of their own, as users meet them."""
+    programs = {
+        "import gesture_jax": ["-c", "import gesture_jax"],
+        "generate --help": ["-m", "gesture_jax.generate", "--help"],
+    }
+    for name, program in programs.items():
+        start = lambda program=program: subprocess.run(
+            [sys.executable, *program], check=False, capture_output=True
+        )
+        yield f"start: {name}", "ms", time_ms(start)
+
+
+def _convolutions():
+    """3x3 convolutions and their gradients by the kernel, by XLA and by Winograd's algorithm."""
+    random = np.random.default_rng(0)
+    for batch, side, depth, made in _CONVS:
+        x = random.standard_normal((batch, side, side, depth), np.float32)
+        cotangent = random.standard_normal((batch, side, side, made), np.float32)
+        kernel = random.standard_normal((3, 3, depth, made), np.float32)
+        by_kernel = lambda x, kernel, y: jax.vjp(lambda k: _xla(x, k), kernel)[1](y)[0]
+        fast = lambda x, kernel: winograd.convolve(x, kernel, padding=1)
+        fast_by_kernel = lambda x, _, y: winograd.kernel_gradient(x, y, size=3, padding=1)
+        gigaflops = 2 * 9 * batch * side**2 * depth * made / 1e9
+        name = f"convolution {batch} x {side}x{side}, {depth} to {made}"
+        for way, function, arrays in (
+            ("XLA", _xla, (x, kernel)),
+            ("Winograd", fast, (x, kernel)),
+            ("gradient by the kernel, XLA", by_kernel, (x, kernel, cotangent)),
+            ("gradient by the kernel, Winograd", fast_by_kernel, (x, kernel, cotangent)),
+        ):
+            run = jax.jit(function)
+            times = time_ms(lambda run=run, arrays=arrays: run(*arrays))
+            yield f"{name}: {way}", "GFLOP/s", [1000 * gigaflops / ms for ms in times]
+
+
+def _xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _training():
+    """A step with all terms of the loss; of `paper` without what comes late, the discriminator."""
+    for module, preset, batch_size in (
+        (stage1_config, "demo", 4),
+        (stage2_config, "demo", 16),
+        (stage2_config, "paper", 16),
+        (stage1_config, "paper", 1),
+    ):
+        config = module.get_config(preset)
+        if (config.stage, preset) == ("stage1", "paper"):
+            # As the reference was measured: L1 and Adam.
+            config.update({"loss": {"perceptual": 0.0, "warp": 0.0, "adversarial": 0.0}})
+            config.st_lpips = False
+        program = ahead.train_step(config, jax.devices()[:1], batch_size)
+        run, memory = ahead.running_step(config, program)
+        name = f"{preset}: a step of {config.stage}, batch of {batch_size}"
+        yield name, "ms", time_ms(run)
+        yield f"{name}: memory", "GB", [memory.total / 1e9]
 
 
 def _data():
@@ -80,4 +184,4 @@ def _stage2(preset: str):
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

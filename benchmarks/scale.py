@@ -11,9 +11,8 @@ import subprocess
 import sys
 
 import jax
-import numpy as np
 
-from benchmarks import ahead, compiled
+from benchmarks import ahead
 from benchmarks.report import format_table, time_ms
 from configs import stage1 as stage1_config
 from gesture_jax import sharding
@@ -51,22 +50,8 @@ def measure(num_devices: int) -> None:
     simulate(num_devices)
     config = stage1_config.get_config("smoke")
     program = ahead.train_step(config, jax.devices(), _BATCH_SIZE)
-    step = program.lower().compile()
-    random = np.random.default_rng(0)
-    _, frozen, batch, key = program.arguments
-    batch = {
-        name: jax.device_put(random.random(one.shape, one.dtype), one.sharding)
-        for name, one in batch.items()
-    }
-    key = jax.device_put(jax.random.key(0), key.sharding)
-    state = ahead.create_state(config, program.state)
-
-    def run():
-        nonlocal state
-        state, metrics = step(state, frozen, batch, key)
-        return metrics
-
-    times, found = time_ms(run), compiled.read(step)
+    run, found = ahead.running_step(config, program)
+    times = time_ms(run)
     figures = {
         "step, ms": statistics.median(times),
         "state and batch a device, MB": found.arguments / 1e6,

@@ -1,6 +1,8 @@
 """Portrait and motion to frames: a trained stage 1 at work."""
 
+import collections
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -161,9 +163,14 @@ class Animator:
             yield from np.rint(batch * 255.0).astype(np.uint8)
 
     def _render_batches(self, source: Source, motion) -> Iterator[np.ndarray]:
+        """One batch ahead: the next one is computed while frames are encoded and written."""
+        pending = collections.deque()
         for batch, count in _batched(motion, self._batch_size):
             image = self._render(self.model, self._variables, source.features, batch)
-            yield np.asarray(image)[:count]
+            pending.append((image, count))
+            if len(pending) > 1:
+                yield _fetch(*pending.popleft())
+        yield from itertools.starmap(_fetch, pending)
 
 
 def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: str) -> None:
@@ -227,6 +234,10 @@ def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarra
             batch = []
     if batch:
         yield np.stack(batch + batch[-1:] * (size - len(batch))), len(batch)
+
+
+def _fetch(image: jax.Array, count: int) -> np.ndarray:
+    return np.asarray(image)[:count]
 
 
 def _to_float(frames: Frames) -> np.ndarray:

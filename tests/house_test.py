@@ -28,6 +28,7 @@ _FLOORS = [
         "portraits",
     },
     {"train_lib", "jobs"},
+    {"page"},
     {
         "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",
     },

@@ -130,7 +130,7 @@ def how_far(measured: np.ndarray, known: np.ndarray) -> str:
     ):
         if not low - _FAR_SHIFT <= value <= high + _FAR_SHIFT:
             off = max(low - value, value - high)
-            reasons.append(f"{off:.0%} of its side too far {words[value > high]}")
+            reasons.append(f"{off:.0%} of its side too far {words[int(value > high)]}")
     return " and ".join(reasons)
 
 

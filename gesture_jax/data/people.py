@@ -24,8 +24,8 @@ _FAR_RATIO = 1.25
 # Sides of the pictures in which people are searched, in turn: drawn ones are found in small ones.
 _SEARCHED_PX = 640, 128
 _NO_POSE = (
-    "the central square of the portrait is used; to find the person in it, install the extra "
-    '[pose]: pip install "gesture_jax[pose]"; or say --crop=center'
+    "the central square of the portrait is used; the person in it is found where the extra [pose] "
+    'is installed: pip install "gesture_jax[pose]"'
 )
 
 Range = tuple[tuple[float, float], ...]

@@ -39,7 +39,7 @@ def build(desk: Desk, visits: Visits, examples: Examples, *, delete_after_sec: i
             with gr.Tab("Live", id="live"):
                 _live_tab(desk, visits, examples, model)
         set_controls = lambda name: settle(desk.shelf.config(name))
-        model.change(set_controls, model, controls, queue=False, **RAW)
+        model.change(set_controls, model, controls, queue=False, show_progress="hidden", **RAW)
 
         def leave(request: gr.Request):
             visits.end(request)
@@ -61,11 +61,15 @@ def _talk_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown
                 label="Speech", sources=["upload", "microphone"], type="filepath",
                 elem_id="talk-speech", buttons=[],
             )  # fmt: skip
-            gr.Examples([[path] for path in examples.speeches], [audio], label="Drawn voices")
+            voices = [f"Voice {number + 1}" for number in range(len(examples.speeches))]
+            gr.Examples(
+                [[path] for path in examples.speeches], [audio], label="Made-up voices",
+                example_labels=voices,
+            )  # fmt: skip
             pictures = look_inputs(desk.mark)
             controls, settle = number_inputs(desk.shelf.config(desk.shelf.names[0]))
-            go, cancel = _buttons("Generate", "talk")
         with gr.Column(scale=6):
+            go, cancel = _buttons("Generate", "talk")
             panel = Panel.build("talk", "Give a portrait and speech, then press Generate.")
 
     def talk(request: gr.Request, name, image, audio, crop, paste, mark, *values):
@@ -94,8 +98,8 @@ def _animate_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropd
                 False, label="Side by side", info="Portrait, driving frame and result in a row."
             )
             pictures = look_inputs(desk.mark)
-            go, cancel = _buttons("Animate", "animate")
         with gr.Column(scale=6):
+            go, cancel = _buttons("Animate", "animate")
             panel = Panel.build("animate", "Give a portrait and a video whose motion it takes.")
 
     def animate(request: gr.Request, name, image, driving, relative, beside, *chosen):
@@ -122,8 +126,9 @@ def _live_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown
             status = gr.HTML(look.hint(hint), elem_id="live-status")
             stage = gr.HTML(look.live(None, "…"), elem_id="live-stage")
             video = gr.Video(
-                label="Video", interactive=False, visible=False, elem_id="live-video", buttons=[]
-            )
+                show_label=False, interactive=False, visible=False, elem_id="live-video",
+                elem_classes="gj-video", buttons=[],
+            )  # fmt: skip
 
     def begin(request: gr.Request):
         visits.of(request).stop()
@@ -143,12 +148,13 @@ def _live_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown
         yield from _finish(visits.of(request))
 
     outputs = [status, stage]
-    audio.start_recording(begin, None, [*outputs, video], queue=False, **RAW)
+    seen = {"show_progress": "hidden", **RAW}
+    audio.start_recording(begin, None, [*outputs, video], queue=False, **seen)
     audio.stream(
         listen, [model, image, audio, *pictures], outputs, stream_every=_STREAM_EVERY_SEC,
-        time_limit=desk.max_sec, concurrency_limit=4, show_progress="hidden", **RAW,
+        time_limit=desk.max_sec, concurrency_limit=4, **seen,
     )  # fmt: skip
-    audio.stop_recording(finish, None, [*outputs, video], show_progress="hidden", **RAW)
+    audio.stop_recording(finish, None, [*outputs, video], **seen)
 
 
 def _finish(visit):
@@ -187,4 +193,6 @@ def _connect(go, cancel, run, inputs: list, panel: Panel, visits: Visits) -> Non
         visits.of(request).stop()
         return look.hint("Cancelled.")
 
-    cancel.click(stop, None, panel.status, cancels=[event], queue=False, **RAW)
+    cancel.click(
+        stop, None, panel.status, cancels=[event], queue=False, show_progress="hidden", **RAW
+    )

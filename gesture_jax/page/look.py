@@ -13,8 +13,8 @@ HEADER = """
   <h1>gesture_jax</h1>
   <p>One portrait and a speech recording in, a video of that person talking with their hands
   out.</p>
-  <p class="gj-fine">Videos say in their metadata that they are synthetic. Use pictures of people
-  who agreed to it. Files are removed when you close this page.</p>
+  <p class="gj-fine">Use pictures of people who agreed to it. Videos say in their metadata that
+  they are synthetic. Your files are removed when you close the page.</p>
 </div>
 """
 EMPTY = '<div class="gj-status gj-empty">{}</div>'
@@ -40,7 +40,8 @@ CSS = """
   border-radius: 10px; border: 1px solid var(--border-color-primary); overflow: hidden;
   background: var(--block-background-fill); color: var(--body-text-color-subdued)}
 .gj-live img {width: 340px; max-width: 100%; height: auto}
-.gj-video video {max-height: 420px}
+.gj-video video {max-height: 440px; width: 100%}
+.gallery-item img, .gallery .thumbnail-item {max-width: 58px}
 """
 
 

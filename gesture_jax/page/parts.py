@@ -95,7 +95,7 @@ class Panel:
         """Lays it out."""
         status = gr.HTML(look.hint(hint), elem_id=f"{key}-status")
         video = gr.Video(
-            label="Video", interactive=False, autoplay=True, elem_id=f"{key}-video",
+            show_label=False, interactive=False, autoplay=True, elem_id=f"{key}-video",
             elem_classes="gj-video", buttons=[], visible=False,
         )  # fmt: skip
         plot = gr.HTML(visible=False)

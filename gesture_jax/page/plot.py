@@ -20,7 +20,7 @@ def draw(motion: np.ndarray, audio: np.ndarray | None) -> str:
       motion: [t, d] motion features.
       audio: [n] at 16 kHz, if there is sound.
     """
-    figure = Figure(figsize=(8.0, 2.1), layout="constrained")
+    figure = Figure(figsize=(8.0, 2.3), layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.subplots()
     axes.patch.set_alpha(0.0)
@@ -34,7 +34,8 @@ def draw(motion: np.ndarray, audio: np.ndarray | None) -> str:
     axes.plot(times, scaled, color=_MOTION, lw=1.8, label="speed of the motion")
     axes.set(xlabel="seconds", yticks=[], xlim=(0, len(motion) / FPS), ylim=(-1.1, 1.1))
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right", ncols=2, fontsize=8)
+    above = {"loc": "lower left", "bbox_to_anchor": (0.0, 0.98), "borderaxespad": 0.0}
+    axes.legend(frameon=False, ncols=2, fontsize=9, **above)
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()

@@ -118,7 +118,7 @@ def test_a_visitor_makes_plays_and_downloads_a_video(page, folder, tmp_path):
     _give(page, "talk-portrait", folder / "portrait.png")
     _give(page, "talk-speech", folder / "speech.wav")
     page.click("#talk-go")
-    assert "central square" in _status(page, "talk", "Done|error") or "pose" in sys.modules
+    _status(page, "talk", "Done")
     shown = _plays(page, "talk")
     assert shown["videoWidth"] == 32 and shown["duration"] == pytest.approx(1.0, abs=0.05)
     for button, name in (("download", "video.mp4"), ("motion", "motion.npz")):
@@ -179,13 +179,17 @@ def test_a_portrait_moves_like_a_video(page, folder):
 
 def test_a_portrait_talks_with_the_microphone(page, folder):
     page.get_by_role("tab", name="Live").click()
-    _give(page, "live-portrait", folder / "portrait.png")
+    page.locator("#live-people button").first.click()
+    page.wait_for_selector("#live-portrait img", timeout=_WAIT_MS)
     microphone = page.locator("#live-microphone")
     microphone.get_by_text("Record").click()
     page.wait_for_selector("#live-stage img", timeout=_WAIT_MS)
     microphone.get_by_text("Stop", exact=True).click()
     _status(page, "live", "Done")
     assert _plays(page, "live")["duration"] > 0.5
+    page.goto("about:blank")
+    time.sleep(0.5)
+    assert list((folder / "tmp").rglob("drawn_0.png"))  # An example stays for others.
 
 
 def _open(url: str, body: object = None):

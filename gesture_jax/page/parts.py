@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from gesture_jax.data import pose
 from gesture_jax.errors import InputError
 from gesture_jax.page import look
 from gesture_jax.page.settings import SAMPLERS, SETTINGS, defaults
@@ -32,11 +33,7 @@ def portrait_input(portraits: list[str], key: str) -> gr.Image:
 def look_inputs(desk_mark: str | None) -> list:
     """How the portrait is cut and the video is shown."""
     with gr.Accordion("Picture", open=False):
-        crop = gr.Radio(
-            [("Find the person", "auto"), ("Centre", "center")], value="auto", label="Framing",
-            info="Which square of the portrait moves: around the person as in training, or the "
-            "central one.",
-        )  # fmt: skip
+        crop = _framing_input()
         paste_back = gr.Checkbox(
             False, label="Whole picture",
             info="Puts the moving square back into the picture that you gave.",
@@ -46,6 +43,16 @@ def look_inputs(desk_mark: str | None) -> list:
             info="Writes “synthetic” into a corner of every frame.",
         )  # fmt: skip
     return [crop, paste_back, mark]
+
+
+def _framing_input() -> gr.Radio:
+    finds = pose.is_installed()
+    choices = [("Find the person", "auto")] if finds else []
+    return gr.Radio(
+        [*choices, ("Centre", "center")], value="auto" if finds else "center", label="Framing",
+        info="Which square of the portrait moves: around the person as in training, or the "
+        "central one." + ("" if finds else " (The extra [pose], which finds people, is missing.)"),
+    )  # fmt: skip
 
 
 def number_inputs(config) -> tuple[list, Callable]:

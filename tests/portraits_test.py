@@ -12,7 +12,7 @@ from gesture_jax.data.paste import PasteBack
 from gesture_jax.data.watermark import Watermark
 from gesture_jax.errors import InputError
 from gesture_jax.portraits import Portrait, Style
-from tests import tiny
+from tests import in_process, tiny
 
 # As of the procedural speaker: low and high of x, y and distance of the shoulders.
 _KNOWN = np.array([[0.48, 0.52], [0.45, 0.48], [0.30, 0.34]])
@@ -22,9 +22,14 @@ _needs_pose = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def animator(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("portraits")
     tiny.constant_stages(folder, **{"shoulders": tuple(map(tuple, _KNOWN.tolist()))})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def animator(folder):
     return Animator.load(folder / "stage1")
 
 
@@ -192,3 +197,29 @@ def test_pasted_and_marked_videos(animator, tmp_path):
         assert saved["motion"].shape == (len(frames), animator.model.motion_dim)
     with pytest.raises(InputError, match="drop it or --paste_back"):
         jobs.animate(animator, "p", "d", "o.mp4", style=style, side_by_side=True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "size", "code", "told"),
+    [
+        ("--watermark", (96, 160), 0, ""),
+        ("--watermark=ours", (96, 160), 0, ""),
+        ("--nowatermark", (96, 160), 0, ""),
+        ("--watermark=合成", None, 2, "the font has no sign"),
+        ("--crop=left", None, 2, "wanted is auto, center"),
+    ],
+)
+def test_flags_of_style(folder, tmp_path, flag, size, code, told):
+    images.write_image(tmp_path / "p.png", np.full((96, 160, 3), 90, np.uint8))
+    media.write_video(tmp_path / "d.mp4", np.zeros((1, 32, 32, 3), np.uint8))
+    paths = {"image": "p.png", "driving": "d.mp4", "out": "o.mp4"}
+    arguments = [f"--{name}={tmp_path / path}" for name, path in paths.items()]
+    arguments += [f"--stage1={folder}/stage1", "--crop=center", "--paste_back", flag]
+    found, errors = in_process.run("animate", *arguments)
+    assert found == code and told in errors
+    if size:
+        (frame,) = media.iterate_pictures(tmp_path / "o.mp4")
+        assert frame.shape[:2] == size
+        assert (frame[-8:, -30:].max() > 200) == (flag != "--nowatermark")
+    else:
+        assert not (tmp_path / "o.mp4").exists()

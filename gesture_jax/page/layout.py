@@ -86,7 +86,7 @@ def _animate_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropd
         with gr.Column(scale=5):
             image = portrait_input(examples.portraits, "animate")
             driving = gr.Video(
-                label="Driving video", sources=["upload", "webcam"], height=240,
+                label="Driving video", sources=["upload", "webcam"], height=300,
                 elem_id="animate-driving", buttons=[],
             )  # fmt: skip
             gr.Examples([[examples.driving]], [driving], label="A drawn person who gestures")

@@ -41,7 +41,8 @@ CSS = """
   background: var(--block-background-fill); color: var(--body-text-color-subdued)}
 .gj-live img {width: 340px; max-width: 100%; height: auto}
 .gj-video video {max-height: 440px; width: 100%}
-.gallery-item, .gallery-item .container {width: 58px !important; height: 58px !important}
+.gallery-item:has(img, video), .gallery-item:has(img, video) .container {
+  width: 58px !important; height: 58px !important}
 """
 
 

@@ -26,6 +26,7 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no chromium is installed")
 _WAIT_MS = 90_000
+_QUICKLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,8 @@ def server(folder):
     arguments = [f"--workdirs={folder}/runs", f"--port={port}", "--max_sec=10"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gesture_jax.app", *arguments],
-        cwd=_ROOT, env={**os.environ, "TMPDIR": str(folder / "tmp")},
+        # Little is computed there, much is compiled.
+        cwd=_ROOT, env={**os.environ, "TMPDIR": str(folder / "tmp"), _QUICKLY: "true"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:

@@ -47,6 +47,8 @@ def _paper() -> dict:
         "eval_every_steps": 5_000,
         "checkpoint_every_steps": 5_000,
         "keep_checkpoints": 3,
+        # Read off the data: where shoulders are in its frames, see `gesture_jax/data/people.py`.
+        "shoulders": (),
         # Whether ST-LPIPS, by VGG-16, is measured on the test split.
         "st_lpips": True,
         "data": {

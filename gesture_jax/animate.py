@@ -7,30 +7,36 @@ from absl import flags
 
 from gesture_jax import cli
 
-_IMAGE = flags.DEFINE_string(
-    "image", None, "The portrait: any size, cropped to its central square."
-)
+_IMAGE = flags.DEFINE_string("image", None, "The portrait, of any size.")
 _DRIVING = flags.DEFINE_string("driving", None, "The video whose motion is taken.")
 _OUT = flags.DEFINE_string("out", None, "The mp4 to write; it keeps the driving video's sound.")
 _STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained or converted stage 1.")
 _CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the driving video.", lower_bound=0)
 _RELATIVE = flags.DEFINE_boolean("relative", False, "Changes the portrait's own pose instead.")
 _SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Portrait, driving frame and result.")
+_SAVE_MOTION = flags.DEFINE_string("save_motion", None, "Also writes the motion features, an .npz.")
+cli.define_style()
 flags.mark_flags_as_required(["image", "driving", "out", "stage1"])
 
 
 def main(_) -> None:
     from gesture_jax import jobs
+    from gesture_jax.animator import Animator
+    from gesture_jax.portraits import Style
 
-    jobs.animate(
+    style = Style.from_flags(flags.FLAGS)
+    notices = jobs.animate(
+        Animator.load(_STAGE1.value),
         _IMAGE.value,
         _DRIVING.value,
         _OUT.value,
-        stage1=_STAGE1.value,
         crop_px=_CROP_PX.value,
         relative=_RELATIVE.value,
         side_by_side=_SIDE_BY_SIDE.value,
+        save_motion=_SAVE_MOTION.value,
+        style=style,
     )
+    jobs.tell(notices)
     print(f"video: {_OUT.value}")
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gesture_jax import checkpoints, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
-from gesture_jax.data import clips, images
+from gesture_jax.data import clips, images, people
 from gesture_jax.data.motions import write_motions
 from gesture_jax.files import absolute
 from gesture_jax.models.base import BaseModel, SourceFeatures
@@ -48,6 +48,7 @@ class Animator:
         *,
         step: int = 0,
         batch_size: int = 4,
+        shoulders: np.ndarray | None = None,
     ):
         """Most users want `load`, `from_torch` or `from_state_dict`.
 
@@ -56,8 +57,9 @@ class Animator:
           variables: its `params` and `batch_stats`.
           step: how long it was trained, 0 for converted weights.
           batch_size: frames rendered or read at once.
+          shoulders: how training frames were framed, from `people.read_range`.
         """
-        self.model, self.step = model, step
+        self.model, self.step, self.shoulders = model, step, shoulders
         self._variables = variables
         self._batch_size = batch_size
         self._encode_source = jax.jit(lambda v, x: model.apply(v, x, method="encode_source"))
@@ -75,7 +77,8 @@ class Animator:
         config = checkpoints.read_config(workdir, stage="stage1")
         model = build_model(**config.model)
         variables, step = checkpoints.load_variables(workdir, abstract_variables(model))
-        return cls(model, variables, step=step)
+        shoulders = people.read_range(config.get("shoulders"), name=workdir)
+        return cls(model, variables, step=step, shoulders=shoulders)
 
     @classmethod
     def from_torch(cls, path: str | os.PathLike) -> "Animator":

@@ -20,6 +20,38 @@ _OF_THE_USERS_PLACES = {
 }  # fmt: skip
 
 
+# What `define_style` adds to a command.
+_STYLE = {
+    "crop": "The portrait's square: auto (finds the person, extra [pose]), center, or "
+    "LEFT,TOP,SIZE in pixels.",
+    "paste_back": "Shows the whole picture, the square moving in it.",
+    "watermark": "Marks every frame as synthetic; --watermark=TEXT with a text of yours.",
+}
+
+
+def define_style() -> None:
+    """The flags `--crop`, `--paste_back` and `--watermark`."""
+    flags.DEFINE_string("crop", "auto", _STYLE["crop"])
+    flags.DEFINE_boolean("paste_back", False, _STYLE["paste_back"])
+    define_watermark()
+
+
+def define_watermark() -> None:
+    """The flag `--watermark[=TEXT]`: None where it is not given, "" without a text."""
+    parser = _OptionalText()
+    flag = flags.Flag(parser, None, "watermark", None, _STYLE["watermark"], boolean=True)
+    flags.DEFINE_flag(flag)
+
+
+class _OptionalText(flags.ArgumentParser):
+    """Of a flag that may be given without a value, which abseil then calls "true"."""
+
+    syntactic_help = "a text, or nothing"
+
+    def parse(self, argument: str) -> str | None:
+        return {"true": "", "false": None}.get(argument, argument)
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Parses the flags and calls `main(argv)`.
 

@@ -27,7 +27,7 @@ _BOTH = {
     "optim.max_grad_norm": (0.0, 1e30),
 }  # fmt: skip
 _STAGE1 = {
-    "st_lpips": bool,
+    "shoulders": tuple, "st_lpips": bool,
     "data.procedural_clips": (0, 10**5), "data.procedural_identities": (1, 10**5),
     "data.procedural_clip_sec": (0.2, 600.0), "data.cache": bool, "data.augment.swap": _SHARE,
     "data.augment.mirror": _SHARE, "data.augment.jitter": _SHARE,

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import secrets
 import shutil
 import tempfile
 import time
@@ -98,6 +99,18 @@ def lasting_folder() -> pathlib.Path:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="gesture_jax-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def unguessable_folder(parent: pathlib.Path) -> pathlib.Path:
+    """A new, empty folder below one of this machine, which whoever does not know it cannot name."""
+    folder = parent / secrets.token_hex(16)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
+def remove_file(path: str | os.PathLike) -> None:
+    """Removes a file of this machine, if it is there."""
+    pathlib.Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

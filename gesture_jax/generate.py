@@ -11,9 +11,7 @@ from absl import flags
 from gesture_jax import cli
 from gesture_jax.errors import InputError
 
-_IMAGE = flags.DEFINE_string(
-    "image", None, "The portrait: any size, cropped to its central square."
-)
+_IMAGE = flags.DEFINE_string("image", None, "The portrait, of any size.")
 _AUDIO = flags.DEFINE_string("audio", None, "The speech: any audio or video file.")
 _OUT = flags.DEFINE_string("out", None, "The mp4 to write.")
 _MANIFEST = flags.DEFINE_string("manifest", None, "CSV or JSON lines of image, audio, out, ...")
@@ -35,11 +33,13 @@ _MOTION_SCALE = flags.DEFINE_float("motion_scale", None, "1 moves as generated, 
 _HEAD_SCALE = flags.DEFINE_float("head_scale", None, "The same, of the head.", 0)
 _HANDS_SCALE = flags.DEFINE_float("hands_scale", None, "The same, of all below the head.", 0)
 _REST_SEC = flags.DEFINE_float("rest_sec", None, "Returns to the portrait's pose at the end.", 0)
+cli.define_style()
 
 
 def main(_) -> None:
     from gesture_jax import jobs, manifest
     from gesture_jax.animator import Animator
+    from gesture_jax.portraits import Style
 
     requests = manifest.read_requests(
         _MANIFEST.value, seed=_SEED.value, image=_IMAGE.value, audio=_AUDIO.value, out=_OUT.value,
@@ -51,6 +51,7 @@ def main(_) -> None:
         raise InputError("--stage2 is missing; only --motion, without options, does without it")
     if _STAGE2.value and _MOTION.value:
         raise InputError("--motion is rendered as it is; drop --stage2 and its options")
+    style = Style.from_flags(flags.FLAGS)
     animator, generator = Animator.load(_STAGE1.value), None
     if _STAGE2.value:
         from gesture_jax.generator import GestureGenerator
@@ -58,7 +59,7 @@ def main(_) -> None:
         load = GestureGenerator.load
         generator = load(stage1=animator, stage2=_STAGE2.value, wavlm=_WAVLM.value)
         generator.configure(**options)
-    jobs.write_requests(animator, generator, requests)
+    jobs.write_requests(animator, generator, requests, style)
 
 
 def _options() -> dict[str, dict[str, object]]:

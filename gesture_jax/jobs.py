@@ -1,9 +1,9 @@
 """What the inference command lines do: files in, files out, in memory that does not grow."""
 
+import functools
 import itertools
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -12,17 +12,28 @@ from gesture_jax.animator import Animator
 from gesture_jax.data import images, media
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.motion_files import read_motion, write_motion
-from gesture_jax.errors import InputError
+from gesture_jax.errors import InputError, one_line
 from gesture_jax.generator import METADATA, GestureGenerator, count_frames
 from gesture_jax.manifest import Request
+from gesture_jax.portraits import Portrait, Style
 
 _SHEET_PICTURES = 16
+
+# Passes frames on as they come, of so many if that is known; may show progress, or raise to stop.
+Watch = Callable[[Iterator[np.ndarray], int | None], Iterator[np.ndarray]]
+
+
+def show_progress(frames: Iterator[np.ndarray], total: int | None) -> Iterator[np.ndarray]:
+    """A `Watch` that draws a bar on stderr."""
+    with tqdm(frames, total=total, unit="frame") as progress:
+        yield from progress
 
 
 def write_requests(
     animator: Animator,
     generator: GestureGenerator | None,
     requests: Iterable[tuple[str, Request | InputError]],
+    style: Style = Style(),  # noqa: B008
 ) -> None:
     """Generates all that is asked for; a bad row of a manifest does not end the others.
 
@@ -30,6 +41,7 @@ def write_requests(
       animator: the trained stage 1.
       generator: of stage 2; needed where a request does not bring its motion.
       requests: from `manifest.read_requests`.
+      style: how portraits are cut and frames are shown.
 
     Raises:
       InputError: where the one request of the flags is bad; at the end, where rows were, with what
@@ -41,7 +53,7 @@ def write_requests(
         try:
             if isinstance(request, InputError):
                 raise request
-            _write_request(animator, generator, request)
+            tell(write_request(animator, generator, request, style))
             print(f"video: {request.out}")
         except InputError as error:
             if not where:
@@ -52,13 +64,25 @@ def write_requests(
         raise InputError(f"{len(failed)} of {count} rows failed; {failed[0]}")
 
 
-def _write_request(
-    animator: Animator, generator: GestureGenerator | None, request: Request
-) -> None:
-    """One video; frames go to the encoder as they are rendered."""
+def write_request(
+    animator: Animator,
+    generator: GestureGenerator | None,
+    request: Request,
+    style: Style = Style(),  # noqa: B008
+    watch: Watch = show_progress,
+) -> list[str]:
+    """One video; frames go to the encoder as they are rendered.
+
+    Returns:
+      What its user should know: that its framing is unlike that of training frames, for example.
+
+    Raises:
+      InputError: where something of it is bad.
+    """
     if generator is None and not request.motion:
         raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
-    source = animator.encode_source(images.load_image(request.image))
+    portrait = Portrait.open(request.image, animator, style)
+    source = portrait.source
     audio = media.read_audio(request.audio)
     num_frames = count_frames(audio, name=request.audio)
     if request.motion:
@@ -72,63 +96,98 @@ def _write_request(
     sheet = _Sheet(num_frames)
 
     def frames() -> Iterator[np.ndarray]:
-        for motion in windows:
-            if request.save_motion:
-                kept.append(motion)
-            for frame in animator.render_frames(source, motion):
+        for motion in _keeping(windows, kept) if request.save_motion else windows:
+            for frame in portrait.show(animator.render_frames(source, motion)):
                 sheet.see(frame)
                 yield frame
 
-    with tqdm(frames(), total=num_frames, desc="generate", unit="frame") as progress:
-        media.write_video(request.out, progress, audio=audio, metadata=METADATA)
+    watched = watch(frames(), num_frames)
+    media.write_video(request.out, watched, audio=audio, metadata=METADATA)
     if request.sheet:
         images.write_image(request.sheet, sheet.draw())
     if request.save_motion:
         write_motion(request.save_motion, np.concatenate(kept), source.image)
+    return portrait.notices
 
 
 def animate(
+    animator: Animator,
     image: str,
     driving: str,
     out: str,
     *,
-    stage1: str | os.PathLike,
     crop_px: int = 0,
     relative: bool = False,
     side_by_side: bool = False,
-) -> None:
+    save_motion: str | None = None,
+    style: Style = Style(),  # noqa: B008
+    watch: Watch = show_progress,
+    num_frames: int | None = None,
+) -> list[str]:
     """Moves a portrait like a driving video; keeps that video's sound, if it has any.
 
     Args:
+      animator: the trained stage 1.
       image: path of the portrait.
       driving: path of the video whose motion is taken.
       out: path of the mp4 to write.
-      stage1: workdir of the trained stage 1.
       crop_px: border shaved off the driving video.
       relative: applies the driving video's changes to the portrait's own pose; else the portrait
         takes the poses themselves.
       side_by_side: shows the portrait, the driving frame and the result in a row.
+      save_motion: path of an .npz with the motion features, if wanted.
+      style: how the portrait is cut and frames are shown.
+      watch: sees the frames on their way to the encoder.
+      num_frames: for `watch`, where it is known.
+
+    Returns:
+      What its user should know, as of `write_request`.
 
     Raises:
-      InputError: for files that cannot be read, or a workdir without stage 1.
+      InputError: for files that cannot be read, or what does not go together.
     """
-    portrait = images.load_image(image)
-    animator = Animator.load(stage1)
-    source = animator.encode_source(portrait)
+    if side_by_side and style.paste_back:
+        raise InputError("--side_by_side shows squares; drop it or --paste_back")
+    portrait = Portrait.open(image, animator, style)
+    source = portrait.source
     driving_frames = media.iterate_video(driving, size=animator.resolution, crop=Crop(crop_px))
     # The copies are apart by no more than a batch.
     driving_frames, shown = itertools.tee(driving_frames)
     motions = animator.iterate_motion(driving_frames)
     if relative:
         motions = animator.retarget(source, motions)
+    kept: list[np.ndarray] = []
+    if save_motion:
+        motions = _keeping(motions, kept)
     frames = animator.render_frames(source, motions)
     if side_by_side:
-        frames = (np.hstack([source.image, *pair]) for pair in zip(shown, frames, strict=True))
+        own = images.to_uint8(source.image)
+        frames = (np.hstack([own, *pair]) for pair in zip(shown, frames, strict=True))
     else:
         del shown  # Or it would keep all frames.
     audio = media.read_audio(driving) if media.has_audio(driving) else None
-    with tqdm(frames, desc="animate", unit="frame") as progress:
-        media.write_video(out, progress, audio=audio, metadata=METADATA)
+    watched = watch(portrait.show(frames), num_frames)
+    media.write_video(out, watched, audio=audio, metadata=METADATA)
+    if save_motion:
+        write_motion(save_motion, np.stack(kept), source.image)
+    return portrait.notices
+
+
+def tell(notices: Iterable[str]) -> None:
+    """Prints what users should know on stderr, each of it once."""
+    for notice in notices:
+        _tell_once(one_line(notice))
+
+
+@functools.cache
+def _tell_once(notice: str) -> None:
+    print(f"note: {notice}", file=sys.stderr)
+
+
+def _keeping(items: Iterable[np.ndarray], kept: list[np.ndarray]) -> Iterator[np.ndarray]:
+    for item in items:
+        kept.append(item)
+        yield item
 
 
 class _Sheet:

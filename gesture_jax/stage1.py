@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gesture_jax import losses, pretrained, processes
-from gesture_jax.data import clips, images, pipeline, procedural
+from gesture_jax.data import clips, images, people, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
 from gesture_jax.data.regions import HANDS, REGIONS
 from gesture_jax.errors import InputError
@@ -188,6 +188,7 @@ class Stage1(Objective):
                 f"{path}: frames of {self._train.size} pixels, but the model's resolution is "
                 f"{config.model.resolution}; prepare with --size={config.model.resolution}"
             )
+        config.shoulders = people.shoulders_of(self._train)
 
     def train_batches(self) -> pipeline.BatchIterator:
         """Endless random pairs of frames of one clip."""

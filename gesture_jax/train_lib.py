@@ -38,6 +38,7 @@ OBJECTIVES = {"stage1": stage1.Objective, "stage2": stage2.Objective}
 _MAY_CHANGE = {
     "num_steps", "log_every_steps", "eval_every_steps", "checkpoint_every_steps",
     "keep_checkpoints", "accumulate_steps", "mesh.data", "mesh.fsdp", "optim.max_grad_norm",
+    "shoulders",  # Read off the data, which older runs did not.
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from configs import stage1 as stage1_config
 from configs import stage2 as stage2_config
-from gesture_jax import checkpoints, config_check, optim, stage2, train_lib
+from gesture_jax import config_check, optim, stage2, train_lib
 from gesture_jax.animator import Animator, abstract_variables, extract_motions
 from gesture_jax.data import clips, images, media, motion_files, motions, procedural, speaker
 from gesture_jax.errors import InputError
@@ -32,7 +32,7 @@ def inputs(tmp_path_factory):
     facts = {"num_clips": 2, "num_identities": 1, "clip_sec": 3.4, "size": 16, "seed": 0}
     procedural.write_procedural(root / "data", **facts)
     config = tiny.stage1(**{"data.path": str(root / "data"), "data.procedural_clips": 0})
-    _save(root / "stage1", config, abstract_variables(build_model(**config.model)))
+    tiny.save_constant(root / "stage1", config, abstract_variables(build_model(**config.model)))
     extract_motions(root / "stage1", str(root / "data"), root / "stage1" / "motions")
     _untrained_stage2(root)
     done = speaker.perform(identity=0, seed=5, duration_sec=1.0, size=32)
@@ -61,14 +61,7 @@ def _untrained_stage2(root: pathlib.Path) -> None:
     config = tiny.stage2(root / "stage1", **{"sampler.num_steps": 1, "pace.candidates": 1})
     source = motions.MotionSource(root / "stage1" / "motions", "train")
     config.feature_dim, config.speech_dim = source.motion_dim, source.speech_dim
-    _save(root / "stage2", config, stage2.abstract_variables(config))
-
-
-def _save(workdir: pathlib.Path, config, abstract) -> None:
-    """Weights without a network having been compiled."""
-    checkpoints.write_config(workdir, config)
-    fill = lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype)
-    checkpoints.save_variables(workdir, jax.tree.map(fill, dict(abstract)))
+    tiny.save_constant(root / "stage2", config, stage2.abstract_variables(config))
 
 
 _COMMANDS = {

@@ -23,8 +23,12 @@ _FLOORS = [
         "torch_names", "torch_checkpoint", "torch_weights", "safetensors", "wavlm_weights",
         "array_pickle",
     },
-    {"evaluation", "stage1", "stage2", "animator", "generator", "stream", "long_form", "control"},
+    {
+        "evaluation", "stage1", "stage2", "animator", "generator", "stream", "long_form", "control",
+        "portraits",
+    },
     {"train_lib", "jobs"},
+    {"page"},
     {
         "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",
     },

@@ -4,12 +4,15 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from configs import stage1 as stage1_config
 from configs import stage2 as stage2_config
 from gesture_jax import checkpoints
+from gesture_jax import stage2 as stage2_task
+from gesture_jax.animator import abstract_variables
 from gesture_jax.models.build import build_model
 from gesture_jax.writer import read_metrics
 
@@ -58,6 +61,28 @@ def records(workdir) -> list[dict[str, float]]:
         {name: value for name, value in record.items() if not measured(name)}
         for record in read_metrics(workdir)
     ]
+
+
+def save_constant(workdir: pathlib.Path, config: ConfigDict, abstract) -> None:
+    """Weights without a network having been compiled."""
+    checkpoints.write_config(workdir, config)
+    fill = lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype)
+    checkpoints.save_variables(workdir, jax.tree.map(fill, dict(abstract)))
+
+
+def constant_stages(folder: pathlib.Path, **changes) -> None:
+    """Workdirs `folder/stage1` and `folder/stage2` that move a portrait somehow, at once.
+
+    Args:
+      folder: where they are made.
+      **changes: to the config of stage 1.
+    """
+    one = stage1(**changes)
+    model = build_model(**one.model)
+    save_constant(folder / "stage1", one, abstract_variables(model))
+    two = stage2(folder / "stage1", **{"sampler.num_steps": 1, "pace.candidates": 1})
+    two.feature_dim, two.speech_dim = model.motion_dim, 35
+    save_constant(folder / "stage2", two, stage2_task.abstract_variables(two))
 
 
 def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -54,7 +54,8 @@ def _equal(one, other):
 def test_a_workdir_has_all_that_people_look_for(run1):
     workdir, state = run1
     assert int(state.step) == 4
-    assert json.loads((workdir / "config.json").read_text())["stage"] == "stage1"
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["stage"] == "stage1" and np.shape(config["shoulders"]) == (3, 2)
     assert sorted(path.name for path in (workdir / "samples").iterdir()) == [
         "step_0000002.png", "step_0000004.png",
     ]  # fmt: skip

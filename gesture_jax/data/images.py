@@ -142,6 +142,15 @@ def _scaled(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
+def shrink(image: np.ndarray, *, most_px: int) -> np.ndarray:
+    """A uint8 picture [h, w, 3] whose longer side is at most `most_px`; a small one as it is."""
+    scale = most_px / max(image.shape[:2])
+    if scale >= 1.0:
+        return image
+    height, width = (max(round(side * scale), 1) for side in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Pictures in [0, 1], or uint8 already, to uint8, rounded."""
     image = np.asarray(image)

@@ -66,6 +66,11 @@ def find_person(picture: np.ndarray) -> Box | None:
     return tuple(box.tolist()) if box[2] > box[0] and box[3] > box[1] else None
 
 
+def find_joints(picture: np.ndarray) -> np.ndarray:
+    """The joints of the most visible person of one picture; see `track_joints`."""
+    return _locate_joints(_still_model(), picture)
+
+
 @contextlib.contextmanager
 def track_joints() -> Iterator[Callable[[np.ndarray], np.ndarray]]:
     """Follows one person from picture to picture; what it finds depends on these pictures alone.

@@ -1,0 +1,36 @@
+"""A web page that makes portraits talk: `python -m gesture_jax.app --workdirs=runs`.
+
+It is seen on this machine alone, unless `--host` or `--share` say otherwise. Wants the extra
+`[app]`.
+"""
+
+from absl import flags
+
+from gesture_jax import cli
+
+_WORKDIRS = flags.DEFINE_string(
+    "workdirs", None, "Folder with the workdirs of trained models, at any depth.", required=True
+)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 is all.")
+_PORT = flags.DEFINE_integer("port", None, "Port; else the first free one from 7860.", 1, 65535)
+_SHARE = flags.DEFINE_boolean("share", False, "Also makes a public address, by Gradio's servers.")
+_MAX_SEC = flags.DEFINE_float("max_sec", 60.0, "Longest speech or video taken.", 1.0, 600.0)
+cli.define_watermark()
+
+
+def main(_) -> None:
+    from gesture_jax.page import serve
+    from gesture_jax.page.models import find_models
+
+    serve.serve(
+        find_models(_WORKDIRS.value),
+        host=_HOST.value,
+        port=_PORT.value,
+        share=_SHARE.value,
+        max_sec=_MAX_SEC.value,
+        mark=flags.FLAGS.watermark,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""The web page of `gesture_jax.app`, by Gradio (extra `[app]`)."""

@@ -1,0 +1,135 @@
+"""A portrait that talks while its user does: sound from the microphone in, moving pictures out."""
+
+import io
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from gesture_jax.data import media
+from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from gesture_jax.errors import InputError
+from gesture_jax.generator import METADATA
+from gesture_jax.stream import GestureStream
+
+# JPEG quality of the frames that are kept for the video at the end.
+_QUALITY = 95
+
+
+class Live:
+    """One stream; sound is taken at once, and heard by a thread of its own."""
+
+    def __init__(
+        self,
+        open_stream: Callable[[], tuple[GestureStream, Callable[[Iterator], Iterator]]],
+        *,
+        max_sec: float,
+    ):
+        """Begins.
+
+        Args:
+          open_stream: called in the thread: the stream, and what its frames have to pass through
+            (`Portrait.show`).
+          max_sec: of sound; what comes later is not taken.
+        """
+        self._open_stream = open_stream
+        self._room = round(max_sec * SAMPLE_RATE_HZ)
+        self._sound: list[np.ndarray] = []
+        self._inbox: queue.Queue[np.ndarray | None] = queue.Queue()
+        self._frames: list[bytes] = []
+        self._shown = 0
+        self._stopped = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def push(self, sound: np.ndarray) -> None:
+        """Takes the next [n] samples at 16 kHz.
+
+        Raises:
+          InputError: where the stream cannot go on.
+        """
+        self._check()
+        sound = sound[: self._room]
+        self._room -= len(sound)
+        if len(sound):
+            self._sound.append(sound)
+            self._inbox.put(sound)
+
+    def next_frames(self) -> bytes | None:
+        """What became ready since the last call, as a short film (WebP); None where nothing did."""
+        ready = self._frames[self._shown :]
+        self._shown += len(ready)
+        return _film(ready) if ready else None
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of sound that was taken, and of frames that are ready."""
+        heard = sum(map(len, self._sound)) / SAMPLE_RATE_HZ
+        return heard, len(self._frames) / FPS
+
+    def finish(self) -> Iterator[tuple[float, float]]:
+        """Ends the stream; gives `seconds` until all frames are ready.
+
+        Raises:
+          InputError: where the stream could not go on.
+        """
+        self._inbox.put(None)
+        while self._thread.is_alive():
+            self._thread.join(timeout=0.25)
+            yield self.seconds
+        self._check()
+
+    def write(self, path: str) -> None:
+        """Writes the video with its sound, after `finish`.
+
+        Raises:
+          InputError: where nothing was said.
+        """
+        if not self._frames:
+            raise InputError("nothing was heard; allow the page to use the microphone, and talk")
+        audio = np.concatenate(self._sound)[: len(self._frames) * SAMPLES_PER_FRAME]
+        media.write_video(path, map(_decode, self._frames), audio=audio, metadata=METADATA)
+
+    def stop(self) -> None:
+        """Ends the thread without a result."""
+        self._stopped.set()
+        self._inbox.put(None)
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            stream, show = self._open_stream()
+            while (sound := self._inbox.get()) is not None:
+                self._keep(show(stream.push(sound)))
+            self._keep(show(stream.finish()))
+        except Exception as error:  # Told to whoever asks next.
+            self._error = error
+
+    def _keep(self, frames: Iterator[np.ndarray]) -> None:
+        for frame in frames:
+            if self._stopped.is_set():
+                return
+            file = io.BytesIO()
+            Image.fromarray(frame).save(file, "jpeg", quality=_QUALITY, subsampling=0)
+            self._frames.append(file.getvalue())
+
+
+def _film(frames: list[bytes]) -> bytes:
+    first, *others = [Image.open(io.BytesIO(frame)) for frame in frames]
+    file = io.BytesIO()
+    duration = 1000 // FPS
+    first.save(
+        file, "webp", save_all=True, append_images=others, duration=duration, loop=1, quality=90,
+        method=0,
+    )  # fmt: skip
+    return file.getvalue()
+
+
+def _decode(frame: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(frame)))

@@ -1,0 +1,87 @@
+"""What can be set on the page: one table, from which the controls and their bounds come."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gesture_jax.errors import InputError
+
+SAMPLERS = ("dpm", "ddim", "ddpm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A number that a model has a value for, and users may change.
+
+    Attributes:
+      section: of the config of stage 2.
+      key: in it.
+      label: what people read.
+      info: what it does, in a line.
+      low: least value.
+      high: largest value.
+      step: between values; a whole number is one of whole numbers.
+    """
+
+    section: str
+    key: str
+    label: str
+    info: str
+    low: float
+    high: float
+    step: float
+
+    def check(self, value: Any) -> float:
+        """The value.
+
+        Raises:
+          InputError: where it is no number within bounds.
+        """
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not self.low <= value <= self.high:
+            raise InputError(f"{self.label} has to be from {self.low:g} to {self.high:g}")
+        return int(value) if isinstance(self.step, int) else float(value)
+
+
+SETTINGS = (
+    Setting("control", "motion_scale", "Movement", "1 is as generated, 0 is still.", 0, 2, 0.05),
+    Setting("control", "head_scale", "Head", "The same, of the head alone.", 0, 2, 0.05),
+    Setting("control", "hands_scale", "Hands", "The same, of all below the head.", 0, 2, 0.05),
+    Setting(
+        "control", "rest_sec", "Come to rest",
+        "Seconds over which the portrait returns to its own pose at the end.", 0, 5, 0.1,
+    ),
+    Setting(
+        "sampler", "guidance", "Guidance",
+        "How much the speech counts; 1 is plain sampling, more follows it more closely.", 0, 5, 0.1,
+    ),
+    Setting(
+        "sampler", "num_steps", "Denoising steps", "More take longer and are finer.", 1, 1000, 1,
+    ),
+    Setting(
+        "pace", "candidates", "Candidates",
+        "Windows drawn to choose from, for what goes on best from what was before.", 1, 64, 1,
+    ),
+)  # fmt: skip
+"""In the order in which they are shown."""
+
+
+def defaults(config: ConfigDict) -> list[float]:
+    """The values that a model has by itself, in the order of `SETTINGS`."""
+    return [config[setting.section][setting.key] for setting in SETTINGS]
+
+
+def sections(values: list[Any], sampler: str) -> Mapping[str, Mapping[str, Any]]:
+    """What `GestureGenerator.configure` takes, from the values of the controls.
+
+    Raises:
+      InputError: for values out of bounds.
+    """
+    if sampler not in SAMPLERS:
+        raise InputError(f"the sampler has to be one of {', '.join(SAMPLERS)}")
+    result: dict[str, dict[str, Any]] = {"sampler": {"name": sampler}}
+    for setting, value in zip(SETTINGS, values, strict=True):
+        result.setdefault(setting.section, {})[setting.key] = setting.check(value)
+    return result

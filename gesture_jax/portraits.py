@@ -1,0 +1,87 @@
+"""A portrait as its user gave it: which square of it moves, and how its frames are shown."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from gesture_jax.animator import Animator, Source
+from gesture_jax.data import images, people, watermark
+from gesture_jax.data.framing import Crop, parse_crop
+from gesture_jax.data.paste import PasteBack
+from gesture_jax.data.watermark import Watermark
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What is asked of pictures.
+
+    Attributes:
+      crop: the square that moves; None finds the person.
+      paste_back: whether frames are the whole picture, the square moving in it.
+      mark: drawn on every frame, where one is wanted.
+    """
+
+    crop: Crop | None = Crop()  # noqa: RUF009
+    paste_back: bool = False
+    mark: Watermark | None = None
+
+    @classmethod
+    def parse(cls, *, crop: str, paste_back: bool, mark: str | None) -> "Style":
+        """As users write it.
+
+        Args:
+          crop: "auto", "center" or "LEFT,TOP,SIZE".
+          paste_back: see above.
+          mark: the text; "" is the usual one, None is none.
+
+        Raises:
+          InputError: for another crop, or a text that cannot be drawn.
+        """
+        return cls(
+            None if crop == "auto" else parse_crop(crop),
+            paste_back,
+            None if mark is None else Watermark(mark or watermark.DEFAULT),
+        )
+
+    @classmethod
+    def from_flags(cls, flags: Any) -> "Style":
+        """By the flags of `cli.define_style`; raises as `parse`."""
+        return cls.parse(crop=flags.crop, paste_back=flags.paste_back, mark=flags.watermark)
+
+
+@dataclasses.dataclass(frozen=True)
+class Portrait:
+    """A portrait, ready to move.
+
+    Attributes:
+      source: its square, encoded.
+      notices: what its user should know, a sentence each.
+    """
+
+    source: Source
+    notices: list[str]
+    _paste: PasteBack | None
+    _mark: Watermark | None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike, animator: Animator, style: Style) -> "Portrait":
+        """Reads a picture and encodes the square of it that moves.
+
+        Raises:
+          InputError: where it cannot be read, or the crop leaves it.
+        """
+        picture = images.load_image(path)
+        box, notices = people.choose_square(path, picture, style.crop, animator.shoulders)
+        left, top, side = box
+        source = animator.encode_source(picture[top : top + side, left : left + side])
+        paste = PasteBack(picture, box) if style.paste_back else None
+        return cls(source, notices, paste, style.mark)
+
+    def show(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Frames of the model, [r, r, 3] uint8, as frames of the video."""
+        for frame in frames:
+            frame = self._paste(frame) if self._paste else frame
+            yield self._mark(frame) if self._mark else frame

@@ -1,0 +1,222 @@
+"""The web page, in a real browser: what people do with it, and what they must not be able to do."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+from gesture_jax.data import images, media, speaker
+from tests import tiny
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("gradio", reason="the extra [app] is not installed")
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no chromium is installed")
+_WAIT_MS = 90_000
+_QUICKLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models of random weights, and what a visitor uploads."""
+    root = tmp_path_factory.mktemp("app")
+    tiny.constant_stages(root / "runs", **{"model.resolution": 32})
+    done = speaker.perform(identity=0, seed=0, duration_sec=1.0, size=32)
+    images.write_image(root / "portrait.png", done.frames[0])
+    media.write_audio(root / "speech.wav", done.audio, 16_000)
+    media.write_audio(root / "long.wav", np.tile(done.audio, 9), 16_000)
+    media.write_audio(root / "endless.wav", np.zeros(11 * 16_000), 16_000)
+    media.write_video(root / "driving.mp4", done.frames[:8], audio=done.audio[: 8 * 640])
+    (root / "bad.png").write_bytes(b"no picture at all")
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """The address of the page, served by the command, and where its files are."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "tmp").mkdir()
+    arguments = [f"--workdirs={folder}/runs", f"--port={port}", "--max_sec=10"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gesture_jax.app", *arguments],
+        # Little is computed there, much is compiled.
+        cwd=_ROOT, env={**os.environ, "TMPDIR": str(folder / "tmp"), _QUICKLY: "true"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        line = process.stdout.readline()
+        assert "Running on" in line, line + process.stdout.read()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert not list((folder / "tmp").glob("gesture_jax-*"))  # Nothing stays behind.
+
+
+@pytest.fixture(scope="module")
+def browser(folder):
+    microphone = f"--use-file-for-fake-audio-capture={folder}/speech.wav"
+    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", microphone]
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", *fake]
+        opened = playwright.chromium.launch(executable_path=_CHROMIUM, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page as a new visitor sees it, who notes what it asks of other hosts."""
+    context = browser.new_context(permissions=["microphone"], locale="en-US")
+    page = context.new_page()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(server)
+    page.wait_for_selector("#talk-go", timeout=_WAIT_MS)
+    yield page
+    ours = (server, "data:", "blob:")
+    assert [url for url in asked if not url.startswith(ours)] == []
+    context.close()
+
+
+def _give(page, key: str, path: pathlib.Path) -> None:
+    with page.expect_response(lambda response: "/upload" in response.url):
+        page.locator(f"#{key} input[type=file]").set_input_files(str(path))
+
+
+def _status(page, tab: str, words: str) -> str:
+    """What the page says, once it says something with these words."""
+    told = page.locator(f"#{tab}-status", has_text=re.compile(words))
+    told.wait_for(timeout=_WAIT_MS)
+    return told.inner_text()
+
+
+def _plays(page, tab: str) -> dict[str, float]:
+    page.wait_for_function(
+        f"document.querySelector('#{tab}-video video')?.readyState >= 2", timeout=_WAIT_MS
+    )
+    return page.evaluate(
+        f"(({{duration, videoWidth}}) => ({{duration, videoWidth}}))"
+        f"(document.querySelector('#{tab}-video video'))"
+    )
+
+
+def test_a_visitor_makes_plays_and_downloads_a_video(page, folder, tmp_path):
+    _give(page, "talk-portrait", folder / "portrait.png")
+    _give(page, "talk-speech", folder / "speech.wav")
+    page.click("#talk-go")
+    _status(page, "talk", "Done")
+    shown = _plays(page, "talk")
+    assert shown["videoWidth"] == 32 and shown["duration"] == pytest.approx(1.0, abs=0.05)
+    for button, name in (("download", "video.mp4"), ("motion", "motion.npz")):
+        with page.expect_download() as download:
+            page.click(f"#talk-{button}")
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+    assert len(media.read_video(tmp_path / "video.mp4", size=32)) == 25
+    assert media.has_audio(tmp_path / "video.mp4")
+    with np.load(tmp_path / "motion.npz") as motion:
+        assert motion["motion"].shape[0] == 25
+    # Where people leave, their files go.
+    made = lambda name: list((folder / "tmp").rglob(name))
+    assert made("video.mp4") and made("portrait.png")
+    page.goto("about:blank")
+    deadline = time.monotonic() + 30
+    while (made("video.mp4") or made("portrait.png")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not made("video.mp4") and not made("portrait.png") and made("drawn_0.png")
+
+
+def test_bad_files_are_told_of_in_a_sentence(page, folder):
+    page.click("#talk-go")
+    assert "a portrait is missing" in _status(page, "talk", "missing")
+    _give(page, "talk-portrait", folder / "bad.png")
+    _give(page, "talk-speech", folder / "speech.wav")
+    page.click("#talk-go")
+    told = _status(page, "talk", "not a picture")
+    assert told.startswith("bad.png: not a picture; give one of PNG") and str(folder) not in told
+    page.reload()
+    page.wait_for_selector("#talk-go")
+    _give(page, "talk-portrait", folder / "portrait.png")
+    _give(page, "talk-speech", folder / "endless.wav")
+    page.click("#talk-go")
+    assert _status(page, "talk", "lasts") == "endless.wav: lasts longer than 10 s; cut it"
+
+
+def test_work_is_cancelled(page, folder):
+    _give(page, "talk-portrait", folder / "portrait.png")
+    _give(page, "talk-speech", folder / "long.wav")
+    page.click("#talk-go")
+    _status(page, "talk", "Frame|Loading")
+    page.click("#talk-cancel")
+    _status(page, "talk", "Cancelled")
+    time.sleep(1.0)
+    assert "Cancelled" in page.inner_text("#talk-status")
+    assert not page.locator("#talk-video video").count()
+
+
+def test_a_portrait_moves_like_a_video(page, folder):
+    page.get_by_role("tab", name="Animate").click()
+    _give(page, "animate-portrait", folder / "portrait.png")
+    _give(page, "animate-driving", folder / "driving.mp4")
+    page.click("#animate-go")
+    _status(page, "animate", "Done")
+    assert _plays(page, "animate")["duration"] == pytest.approx(8 / 25, abs=0.05)
+
+
+def test_a_portrait_talks_with_the_microphone(page, folder):
+    page.get_by_role("tab", name="Live").click()
+    page.locator("#live-people button").first.click()
+    page.wait_for_selector("#live-portrait img", timeout=_WAIT_MS)
+    microphone = page.locator("#live-microphone")
+    microphone.get_by_text("Record").click()
+    page.wait_for_selector("#live-stage img", timeout=_WAIT_MS)
+    microphone.get_by_text("Stop", exact=True).click()
+    _status(page, "live", "Done")
+    assert _plays(page, "live")["duration"] > 0.5
+    page.goto("about:blank")
+    time.sleep(0.5)
+    assert list((folder / "tmp").rglob("drawn_0.png"))  # An example stays for others.
+
+
+def _open(url: str, body: object = None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    return urllib.request.urlopen(request, timeout=60)
+
+
+def test_files_of_the_machine_are_out_of_reach(server, folder):
+    secret = folder / "runs" / "stage1" / "config.json"
+    for path in (secret, folder / "tmp/../runs/stage1/config.json", "/etc/passwd"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            _open(f"{server}/gradio_api/file={path}")
+        assert refused.value.code in (403, 404)
+    with _open(f"{server}/config") as answer:
+        config = json.load(answer)
+    values = {c["id"]: c["props"].get("value") for c in config["components"]}
+    (go,) = (c["id"] for c in config["components"] if c["props"].get("elem_id") == "talk-go")
+    (event,) = (d for d in config["dependencies"] if [go, "click"] in map(list, d["targets"]))
+    data = [values[component] for component in event["inputs"]]
+    data[1] = {"path": str(folder / "portrait.png"), "meta": {"_type": "gradio.FileData"}}
+    data[2] = {"path": str(folder / "speech.wav"), "meta": {"_type": "gradio.FileData"}}
+    call = {"fn_index": event["id"], "data": data, "session_hash": "../../escape"}
+    with _open(f"{server}/gradio_api/queue/join", call):
+        pass
+    with _open(f"{server}/gradio_api/queue/data?session_hash=../../escape") as events:
+        told = "".join(line.decode() for line in events)
+    assert '"success":false' in told.replace(" ", "") and "Done" not in told

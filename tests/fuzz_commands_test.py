@@ -80,6 +80,7 @@ _COMMANDS = {
     "animate": "--image={in}/portrait.png --driving={in}/videos/a.mp4 --stage1={in}/stage1 "
     "--out={in}/out/a.mp4",
     "extract": "--stage1={in}/stage1 --data={in}/data --out={in}/out/motions",
+    "pack": "--workdir={in}/stage1 --half --out={in}/out/a.safetensors",
     "convert": "--checkpoint={in}/model.pt --out={in}/out/stage1",
     "prepare": "--videos={in}/videos --size=16 --min_sec=0.4 --nojoints --norequire_person "
     "--num_workers=0 --out={in}/out/data",
@@ -98,13 +99,14 @@ _READ = {
     "generate many": ["many.csv"],
     "animate": ["portrait.png", "videos/a.mp4", "stage1"],
     "extract": ["data", "stage1"],
+    "pack": ["stage1"],
     "convert": ["model.pt"],
     "prepare": ["videos/a.mp4"],
     "prepare pats": ["pats.csv", "split.json", "edges.json", "raw/eve/a.mp4"],
     "evaluate": ["videos/a.mp4", "videos/a.npz", "generated/a.npz"],
     "train": ["stage1"],
 }
-_WORKING = {"generate", "generate again", "animate", "extract", "prepare", "prepare pats"}
+_WORKING = {"generate", "generate again", "animate", "extract", "pack", "prepare", "prepare pats"}
 _CONFIGS = pathlib.Path(stage1_config.__file__).parent
 
 

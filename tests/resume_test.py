@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import checkpoints, train_lib
+from gesture_jax import checkpoints, fingerprints, train_lib
 from gesture_jax.errors import InputError, Stopped
 from gesture_jax.writer import read_metrics
 from tests import tiny
@@ -282,13 +282,13 @@ def test_where_nothing_is_whole_nothing_is_restored_and_nothing_moved(small, tmp
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "bool"])
 def test_any_flipped_bit_changes_the_fingerprint(dtype):
     values = np.asarray(jax.random.bernoulli(jax.random.key(0), shape=(3, 5)).astype(dtype))
-    first = int(checkpoints._fingerprint(values))
+    first = int(fingerprints._fingerprint(values))
     bits = 1 if dtype == "bool" else 8 * values.dtype.itemsize
     for bit in range(bits):
         changed = values.copy()
         changed.view(f"u{values.dtype.itemsize}")[1, 2] ^= 1 << bit
-        assert int(checkpoints._fingerprint(changed)) != first
-    assert int(checkpoints._fingerprint(values[::-1])) != first
+        assert int(fingerprints._fingerprint(changed)) != first
+    assert int(fingerprints._fingerprint(values[::-1])) != first
 
 
 def test_the_command_says_so_and_its_exit_code_too(dataset, tmp_path):

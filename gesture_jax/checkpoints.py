@@ -298,11 +298,13 @@ def load_variables(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         dict(abstract_variables),
     )
-    abstract = {"ema_params": collections.pop("params"), "model_state": collections}
+    abstract = {"ema_params": collections.pop("params")}
+    if collections:  # An empty tree is no part of another for Orbax.
+        abstract["model_state"] = collections
     step = newest_step(workdir)
     load = _load_packed if packed.is_packed(workdir) else _load_newest
     state = load(workdir, step, abstract)
-    return {"params": state["ema_params"], **state["model_state"]}, step
+    return {"params": state["ema_params"], **state.get("model_state", {})}, step
 
 
 def _load_packed(path: str | os.PathLike, step: int, abstract: Any) -> Any:

@@ -11,29 +11,41 @@ from gesture_jax.errors import InputError
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
-_STILL = {"optim.learning_rate": 0.0, "optim.discriminator.learning_rate": 0.0}
+
+
+def _config1(**changes):
+    return tiny.stage1(**{"loss.adversarial": 0.0} | changes)
+
+
+def _config2(**changes):
+    return tiny.stage2("", **{"feature_dim": 39, "speech_dim": 35} | changes)
+
+
+def _abstract(config):
+    objective = train_lib.OBJECTIVES[config.stage](config)
+    params, model_state = jax.eval_shape(objective.init, jax.random.key(0))
+    return {"params": params, **model_state}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Both stages, two steps each, the second of stage 1 in the game; their folder and states."""
-    root = tmp_path_factory.mktemp("trained")
-    changes = {"num_steps": 2, "loss.adversarial_start": 1}
-    first = train_lib.train(tiny.stage1(**changes), str(root / "stage1"))
-    second = train_lib.train(tiny.stage2(root / "stage1", num_steps=2), str(root / "stage2"))
-    checkpoints.pack(root / "stage1", root / "stage1.safetensors", half=False)
-    return root, first, second
+def donors(tmp_path_factory):
+    """Workdirs of random weights: of stage 1 without and with a discriminator, and of stage 2."""
+    root, random = tmp_path_factory.mktemp("donors"), np.random.default_rng(0)
+    configs = {
+        "plain": _config1(),
+        "playing": _config1(**{"loss.adversarial": 1.0}),
+        "stage2": _config2(),
+    }
+    for name, config in configs.items():
+        fill = lambda shape: 0.1 * random.normal(size=shape)
+        tiny.save(root / name, config, _abstract(config), fill)
+    checkpoints.pack(root / "plain", root / "plain.safetensors", half=False)
+    return root
 
 
-def _config1(trained, donor="stage1", **changes):
-    root = trained[0]
-    changes = {"data.path": str(root / "stage1" / "dataset"), "num_steps": 1} | changes
-    return tiny.stage1(init_from=str(root / donor), **changes)
-
-
-def _config2(trained, **changes):
-    root = trained[0]
-    return tiny.stage2(root / "stage1", init_from=str(root / "stage2"), num_steps=1, **changes)
+def _load(config, path):
+    config.init_from = str(path)
+    return donor.load(config, _abstract(config))
 
 
 def _equal(one, other):
@@ -41,70 +53,92 @@ def _equal(one, other):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", ["stage1", "stage1.safetensors"])
-def test_stage_1_begins_with_the_average(trained, tmp_path, name):
-    """And with the donor's discriminator, as both play; a step of no length shows it."""
-    state = train_lib.train(_config1(trained, name, **_STILL), str(tmp_path))
-    assert _equal(state.params, trained[1].ema_params)
-    assert not _equal(trained[1].params, trained[1].ema_params)
-    counts = [x for x in jax.tree.leaves(state.opt_state) if x.dtype == np.int32]
-    assert counts and all(count == 1 for count in counts)
+def test_what_is_packed_is_as_good_a_donor(donors):
+    path, config = donors / "plain", _config1()
+    saved, _ = checkpoints.load_variables(path, _abstract(config))
+    for donor_path in (path, donors / "plain.safetensors"):
+        loaded = _load(config, donor_path)
+        assert loaded.keys() == {"params"} and _equal(loaded["params"], saved["params"])
 
 
-def test_stage_2_begins_with_the_average_and_its_own_statistics(trained, tmp_path):
-    state = train_lib.train(_config2(trained, **{"optim.learning_rate": 0.0}), str(tmp_path))
-    assert _equal(state.params, trained[2].ema_params)
-    fresh = train_lib.TASKS["stage2"](tiny.stage2(trained[0] / "stage1"), "")
-    assert _equal(state.model_state, fresh.init(jax.random.key(0))[1])
-
-
-def _start(config, workdir):
-    task = train_lib.TASKS[config.stage](config, str(workdir))
-    params, model_state = jax.eval_shape(task.init, jax.random.key(0))
-    return donor.load(config, {"params": params, **model_state})
-
-
-@pytest.mark.parametrize(("ours", "theirs"), [(0.0, 1.0), (1.0, 0.0)])
-def test_a_discriminator_of_one_side_is_left_alone(trained, tmp_path, ours, theirs):
-    shutil.copytree(trained[0] / "stage1", tmp_path / "stage1")
-    config = checkpoints.read_config(tmp_path / "stage1", stage="stage1")
-    config.loss.adversarial = theirs
-    checkpoints.write_config(tmp_path / "stage1", config)
-    new = _config1(trained, **{"loss.adversarial": ours})
-    new.init_from = str(tmp_path / "stage1")
-    assert optim.DISCRIMINATOR not in _start(new, tmp_path)["params"]
+def test_all_but_weights_is_new(donors):
+    """Both the parameters and their average are the donor's; the optimiser has seen nothing."""
+    config = _config2()
+    start, task = _load(config, donors / "stage2"), train_lib.OBJECTIVES["stage2"](config)
+    optimizer = optim.make_optimizer(config.optim, num_steps=1)
+    create = lambda start: train_lib.create_state(task, optimizer, seed=0, start=start)
+    state = jax.jit(create)(start)
+    assert int(state.step) == 0
+    assert _equal(state.params, start["params"]) and _equal(state.ema_params, start["params"])
+    assert _equal(state.opt_state, jax.jit(optimizer.init)(start["params"]))
+    # Statistics are those of the new data.
+    assert start.keys() == {"params"}
+    assert _equal(state.model_state, task.init(jax.random.key(1))[1])
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("name", "adversarial", "taken"),
+    [("playing", 1.0, True), ("playing", 0.0, False), ("plain", 1.0, False)],
+)
+def test_a_discriminator_is_taken_where_both_play(donors, name, adversarial, taken):
+    params = _load(_config1(**{"loss.adversarial": adversarial}), donors / name)["params"]
+    assert (optim.DISCRIMINATOR in params) == taken
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "sentence"),
     [
-        ({"model.width": 32}, "model.width is 64 there and 32 here"),
-        ({"model.warp_kind": "flow"}, "model.warp_kind is 'volume' there and 'flow' here"),
-        ({"discriminator.width": 16}, "discriminator.width is 8 there and 16 here"),
+        ("plain", _config1(**{"model.width": 32}), "model.width is 64 there and 32 here"),
+        (
+            "plain",
+            _config1(**{"model.warp_kind": "flow"}),
+            "warp_kind is 'volume' there",
+        ),
+        (
+            "playing",
+            _config1(**{"discriminator.width": 16, "loss.adversarial": 1.0}),
+            "discriminator.width is 8 there and 16 here",
+        ),
+        ("stage2", _config2(motion_space="matrix"), "motion_space is 'angles' there and 'matrix'"),
+        ("stage2", _config2(speech_dim=99), "speech_dim is 35 there and 99 here"),
+        ("stage2", _config1(), "a checkpoint of stage2, but stage1 is wanted"),
+        ("nobody", _config1(), "no stage1 checkpoint here"),
     ],
 )
-def test_other_networks_of_stage_1_are_refused(trained, tmp_path, changes, sentence):
-    with pytest.raises(InputError, match=rf"stage1: has other networks, .*{sentence}"):
-        train_lib.train(_config1(trained, **changes), str(tmp_path))
-    assert not [*tmp_path.iterdir()]  # So that the corrected command begins anew.
+def test_other_networks_are_refused_by_what_differs(donors, name, config, sentence):
+    with pytest.raises(InputError, match=rf"{name}: .*{sentence}"):
+        _load(config, donors / name)
 
 
-def test_other_networks_of_stage_2_are_refused(trained, tmp_path):
-    with pytest.raises(InputError, match="motion_space is 'angles' there and 'matrix' here"):
-        _start(_config2(trained, motion_space="matrix"), tmp_path)
-    with pytest.raises(InputError, match="checkpoint of stage1, but stage2 is wanted"):
-        config = _config2(trained)
-        config.init_from = str(trained[0] / "stage1")
-        _start(config, tmp_path)
-    _start(_config2(trained, **{"model.dropout": 0.5}), tmp_path)  # Weights mean the same.
+def test_what_changes_no_weights_may_differ(donors):
+    changes = {"model.dropout": 0.5, "loss.velocity": 3.0, "process.num_steps": 50}
+    assert _load(_config2(**changes), donors / "stage2")
 
 
-def test_a_resumed_run_is_the_same_to_the_bit_and_needs_no_donor(trained, tmp_path):
-    shutil.copytree(trained[0] / "stage1", tmp_path / "donor")
-    config = _config1(trained, num_steps=4, checkpoint_every_steps=2)
-    config.init_from = str(tmp_path / "donor")
-    straight = train_lib.train(config.copy_and_resolve_references(), str(tmp_path / "run"))
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("data")
+    train_lib.TASKS["stage1"](_config1(), str(workdir))
+    return str(workdir / "dataset")
+
+
+def test_what_is_refused_leaves_nothing(donors, dataset, tmp_path):
+    """So that the corrected command begins anew."""
+    changes = {"data.path": dataset, "model.width": 32, "init_from": str(donors / "plain")}
+    with pytest.raises(InputError, match=r"model\.width"):
+        train_lib.train(_config1(**changes), str(tmp_path))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_resumed_run_is_the_same_to_the_bit_and_needs_no_donor(donors, dataset, tmp_path):
+    shutil.copytree(donors / "plain", tmp_path / "donor")
+    changes = {"data.path": dataset, "init_from": str(tmp_path / "donor"), "num_steps": 3}
+    config = _config1(**changes, **{"eval_every_steps": 3})
+    straight = train_lib.train(config, str(tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")
     shutil.rmtree(tmp_path / "donor")
     resumed = train_lib.train(config, str(tmp_path / "run"))
-    assert int(resumed.step) == 4 and _equal(resumed, straight)
+    assert int(resumed.step) == 3 and _equal(resumed, straight)
+    assert [record["step"] for record in tiny.records(tmp_path / "run") if "loss" in record] == [
+        1, 2, 3,
+    ]  # fmt: skip

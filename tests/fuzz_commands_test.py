@@ -15,7 +15,7 @@ import pytest
 
 from configs import stage1 as stage1_config
 from configs import stage2 as stage2_config
-from gesture_jax import checkpoints, config_check, optim, stage2, train_lib
+from gesture_jax import config_check, optim, stage2, train_lib
 from gesture_jax.animator import Animator, abstract_variables, extract_motions
 from gesture_jax.data import clips, images, media, motion_files, motions, procedural, speaker
 from gesture_jax.errors import InputError
@@ -65,10 +65,7 @@ def _untrained_stage2(root: pathlib.Path) -> None:
 
 
 def _save(workdir: pathlib.Path, config, abstract) -> None:
-    """Weights without a network having been compiled."""
-    checkpoints.write_config(workdir, config)
-    fill = lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype)
-    checkpoints.save_variables(workdir, jax.tree.map(fill, dict(abstract)))
+    tiny.save(workdir, config, abstract, lambda shape: np.full(shape, 0.01))
 
 
 _COMMANDS = {

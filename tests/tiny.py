@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -58,6 +59,13 @@ def records(workdir) -> list[dict[str, float]]:
         {name: value for name, value in record.items() if not measured(name)}
         for record in read_metrics(workdir)
     ]
+
+
+def save(workdir: pathlib.Path, config: ConfigDict, abstract, fill) -> None:
+    """A workdir without a network having been compiled; `fill(shape)` makes the weights."""
+    checkpoints.write_config(workdir, config)
+    make = lambda leaf: np.asarray(fill(leaf.shape), leaf.dtype)
+    checkpoints.save_variables(workdir, jax.tree.map(make, dict(abstract)))
 
 
 def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -4,10 +4,12 @@ The optimiser and its schedule are new. Of stage 2 the statistics are those of t
 bring a person's motion and voice to unit size, as they did with the people of the donor's.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax
+import jax
 from ml_collections import ConfigDict
 
 from gesture_jax import checkpoints
@@ -26,6 +28,18 @@ _SAME = {
 }  # fmt: skip
 # What does not change what weights mean.
 _FREE = {"model.dropout"}
+
+
+def find_start(
+    config: ConfigDict, init: Callable[[jax.Array], tuple[Any, Any]], workdir: str | os.PathLike
+) -> dict[str, Any]:
+    """What `load` gives, of a run that makes its variables by `init`; nothing where `init_from` is
+    empty, or the run has a checkpoint of its own in `workdir`.
+    """
+    if not config.get("init_from") or checkpoints.is_saved(workdir):
+        return {}
+    params, model_state = jax.eval_shape(init, jax.random.key(0))
+    return load(config, {"params": params, **model_state})
 
 
 def load(config: ConfigDict, abstract_variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def train(
     mesh = _make_mesh(config)
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
     _check_resumable(config, workdir)
-    start = _find_start(config, task, workdir)
+    start = donor.find_start(config, task.init, workdir)
     if processes.is_first_process():
         checkpoints.write_config(workdir, config)
     batches = task.train_batches()
@@ -149,6 +149,7 @@ def train(
     checkpointer = checkpoints.Checkpointer(workdir, keep=config.keep_checkpoints)
     try:
         state = _create_or_restore(config, task, optimizer, mesh, checkpointer, batches, start)
+        del start  # Or the donor would stay in memory.
         step_fn = make_step(
             task,
             optimizer,
@@ -258,14 +259,6 @@ def create_state(
     ema_params = jax.tree.map(jnp.copy, params)
     opt_state = optimizer.init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, ema_params, model_state, opt_state)
-
-
-def _find_start(config: ConfigDict, task: Task, workdir: str) -> dict[str, Any]:
-    """Variables of `config.init_from`; none where there is none, or a checkpoint of our own."""
-    if not config.get("init_from") or checkpoints.is_saved(workdir):
-        return {}
-    params, model_state = jax.eval_shape(task.init, jax.random.key(0))
-    return donor.load(config, {"params": params, **model_state})
 
 
 def _create_or_restore(config, task, optimizer, mesh, checkpointer, batches, start) -> TrainState:

@@ -1,7 +1,5 @@
 """Fine-tuning begins with the averaged weights of a trained run, and with nothing else of it."""
 
-import shutil
-
 import jax
 import numpy as np
 import pytest
@@ -113,32 +111,3 @@ def test_other_networks_are_refused_by_what_differs(donors, name, config, senten
 def test_what_changes_no_weights_may_differ(donors):
     changes = {"model.dropout": 0.5, "loss.velocity": 3.0, "process.num_steps": 50}
     assert _load(_config2(**changes), donors / "stage2")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("data")
-    train_lib.TASKS["stage1"](_config1(), str(workdir))
-    return str(workdir / "dataset")
-
-
-def test_what_is_refused_leaves_nothing(donors, dataset, tmp_path):
-    """So that the corrected command begins anew."""
-    changes = {"data.path": dataset, "model.width": 32, "init_from": str(donors / "plain")}
-    with pytest.raises(InputError, match=r"model\.width"):
-        train_lib.train(_config1(**changes), str(tmp_path))
-    assert not [*tmp_path.iterdir()]
-
-
-def test_a_resumed_run_is_the_same_to_the_bit_and_needs_no_donor(donors, dataset, tmp_path):
-    shutil.copytree(donors / "plain", tmp_path / "donor")
-    changes = {"data.path": dataset, "init_from": str(tmp_path / "donor"), "num_steps": 3}
-    config = _config1(**changes, **{"eval_every_steps": 3})
-    straight = train_lib.train(config, str(tmp_path / "run"))
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")
-    shutil.rmtree(tmp_path / "donor")
-    resumed = train_lib.train(config, str(tmp_path / "run"))
-    assert int(resumed.step) == 3 and _equal(resumed, straight)
-    assert [record["step"] for record in tiny.records(tmp_path / "run") if "loss" in record] == [
-        1, 2, 3,
-    ]  # fmt: skip

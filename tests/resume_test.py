@@ -127,6 +127,24 @@ def test_killed_at_any_moment_it_goes_on(dataset, straight, tmp_path):
     _same_run(tmp_path, train_lib.train(config, str(tmp_path)), straight)
 
 
+def test_a_fine_tuned_run_needs_its_donor_once(dataset, straight, tmp_path):
+    shutil.copytree(straight[0], tmp_path / "donor")
+    config = _config(dataset, init_from=str(tmp_path / "donor"))
+    tuned = train_lib.train(config, str(tmp_path / "run"))
+    assert not _equal(tuned, straight[1])
+    shutil.rmtree(tmp_path / "donor")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "12")
+    assert _equal(_restored(config, tmp_path / "run"), tuned)
+
+
+def test_a_donor_that_does_not_fit_leaves_nothing(dataset, straight, tmp_path):
+    """So that the corrected command begins anew."""
+    changes = {"init_from": str(straight[0]), "model.width": 32}
+    with pytest.raises(InputError, match=r"model\.width is 64 there and 32 here"):
+        train_lib.train(_config(dataset, **changes), str(tmp_path))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_another_number_of_devices_goes_on(dataset, straight, tmp_path):
     """From eight along `data` to two along `fsdp`, and back."""
     shutil.copytree(straight[0], tmp_path / "run")

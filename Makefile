@@ -6,7 +6,9 @@ STAMP := $(VENV)/installed
 DEMO := runs/demo
 JOBS ?= 2
 
-.PHONY: demo test lint clean
+WEIGHTS := runs/weights
+
+.PHONY: demo weights test lint clean
 
 demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a video with sound
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:demo --workdir=$(DEMO)/stage1
@@ -17,6 +19,18 @@ demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a
 	  --out=$(DEMO)/video.mp4 --sheet=$(DEMO)/sheet.png
 	@echo "Look at $(DEMO)/video.mp4 (with sound), $(DEMO)/sheet.png, and at how training went:"
 	@echo "pictures in $(DEMO)/stage1/samples and $(DEMO)/stage2/samples, numbers in metrics.jsonl."
+
+weights: weights-demo weights-realtime  ## those in gesture_jax/weights, from nothing and seed 0: hours on two cores
+
+weights-demo: SIZE := 64
+weights-realtime: SIZE := 256
+weights-%: $(STAMP)
+	$(RUN) -m gesture_jax.prepare --procedural=240 --clip_sec=9.8 --size=$(SIZE) --out=$(WEIGHTS)/$*/data
+	PATH=$(abspath $(VENV))/bin:$$PATH launch/both_stages.sh $* $(WEIGHTS)/$*/data $(WEIGHTS)/$*
+	for stage in stage1 stage2; do \
+	  $(RUN) -m gesture_jax.pack --half --workdir=$(WEIGHTS)/$*/$$stage \
+	    --out=gesture_jax/weights/$*_$$stage.safetensors || exit; \
+	done
 
 test: $(STAMP)  ## all tests, files of them side by side
 	$(RUN) -m pytest --numprocesses=$(JOBS) --dist=loadfile

@@ -32,6 +32,9 @@ def _paper() -> dict:
         "stage": "stage1",
         "preset": "paper",
         "seed": 0,
+        # Fine-tuning: the workdir, or a file packed of it, whose averaged weights the run begins
+        # with; see docs/finetune.md.
+        "init_from": "",
         "num_steps": 300_000,
         "batch_size": 16,
         # Parts of a batch that are computed one after another, for batches larger than the memory.

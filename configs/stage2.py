@@ -9,6 +9,7 @@ smoke missing ones are made first.
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 8 layers, 80 frames, 5 prior frames | GPU or TPU | days; not yet run |
+| realtime | that of demo, on a stage 1 of realtime | one CPU core | 4 minutes |
 | demo | 2 layers of 128 on the procedural speaker | one CPU core | 4 minutes |
 | smoke | 2 small layers; what tests use | one CPU core | seconds |
 """
@@ -19,8 +20,8 @@ from gesture_jax import presets
 
 
 def get_config(preset: str = "paper") -> ConfigDict:
-    """The config of a preset: "paper", "demo" or "smoke"."""
-    return presets.choose(preset, paper=_paper(), demo=_demo(), smoke=_smoke())
+    """The config of a preset: "paper", "realtime", "demo" or "smoke"."""
+    return presets.choose(preset, paper=_paper(), realtime=_demo(), demo=_demo(), smoke=_smoke())
 
 
 def _paper() -> dict:
@@ -28,6 +29,9 @@ def _paper() -> dict:
         "stage": "stage2",
         "preset": "paper",
         "seed": 0,
+        # Fine-tuning: the workdir, or a file packed of it, whose averaged weights the run begins
+        # with; see docs/finetune.md.
+        "init_from": "",
         # The trained stage 1, whose motions are learned and whose decoder draws the samples.
         "stage1_workdir": "",
         "num_steps": 500_000,

@@ -1,7 +1,8 @@
 """Checkpoints: what is in a workdir, how it is saved, resumed, read; only this file knows Orbax.
 
 A workdir holds `config.json` and `checkpoints/STEP/{state,data}`: the train state and the position
-in the data, always of the same step. Inference reads `ema_params` and `model_state` alone.
+in the data, always of the same step. Inference reads `ema_params` and `model_state` alone, of a
+workdir or of the one file that `pack` makes of it.
 """
 
 import contextlib
@@ -14,14 +15,14 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
-from gesture_jax import config_check, processes
+from gesture_jax import config_check, fingerprints, packed, processes
 from gesture_jax.data.pipeline import BatchIterator
 from gesture_jax.errors import InputError
 from gesture_jax.files import absolute, as_path, write_beside
@@ -29,7 +30,8 @@ from gesture_jax.step_folders import StepFolders, readable, saved_steps
 
 _STATE = "state"
 _DATA = "data"
-_FINGERPRINTS = "fingerprints"
+# What of a config are places of one machine, which say nothing on another.
+_PLACES = "data.path", "stage1_workdir", "init_from", "loss.vgg19"
 # What Orbax, and what is below it, raise of files that are cut short or changed.
 _DAMAGE = (ValueError, LookupError, TypeError, OSError, RuntimeError)
 
@@ -68,7 +70,7 @@ class Checkpointer:
         self.wait()
         saved = {_STATE: state, _DATA: _as_arrays(batches.get_state())}
         save = self._orbax.save_checkpointables_async(
-            step, saved, custom_metadata={_FINGERPRINTS: _fingerprints(saved)}
+            step, saved, custom_metadata=fingerprints.describe(_named(saved))
         )
         self._pending = self._folders.after(save)
 
@@ -143,40 +145,15 @@ class Checkpointer:
             raise OSError(errno.ENOSPC, "no space left", str(self._path)) from error
 
 
-def _fingerprints(tree: Any) -> dict[str, int]:
-    """A number for each array, by its name; any change of one of its numbers changes it."""
-    # A device would see 32 of the 64 bits of a position in the data.
-    halve = lambda x: np.ravel(x).view(np.uint32) if x.dtype == np.int64 else x
-    arrays = jax.tree.leaves_with_path(tree)
-    return {_name(key): int(_fingerprint(halve(array))) for key, array in arrays}
-
-
-@jax.jit
-def _fingerprint(array: jax.Array) -> jax.Array:
-    """Sum of the hashes of all places and what is there, modulo 2^32: the same however it lies."""
-    array = array.astype(jnp.uint8) if array.dtype == bool else array
-    bits = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}").astype(jnp.uint32)
-    place = jnp.zeros(array.shape, jnp.uint32)
-    for axis, length in enumerate(array.shape):
-        place = place * np.uint32(length) + jax.lax.broadcasted_iota(jnp.uint32, array.shape, axis)
-    mixed = bits ^ (place * np.uint32(0x9E3779B1))
-    # Steps of MurmurHash3, each of which loses nothing: no two values at a place look alike.
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
-    return mixed.sum(dtype=jnp.uint32)
-
-
 def _check_fingerprints(path: pathlib.Path, loaded: Any) -> None:
-    """Raises ValueError where arrays are not those that were saved; checkpoints from before
-    fingerprints are let be.
-    """
+    """Raises ValueError where arrays are not those that were saved."""
     saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
-    if not saved:
-        return
-    found = _fingerprints(loaded)
-    wrong = [name for name, number in found.items() if saved[_FINGERPRINTS].get(name) != number]
-    if wrong:
-        raise ValueError(f"{len(wrong)} of {len(found)} arrays have changed, first {wrong[0]}")
+    fingerprints.check(_named(loaded), saved)
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """Leaves by their names in a checkpoint."""
+    return {_name(key): leaf for key, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def _name(key: tuple) -> str:
@@ -190,33 +167,46 @@ def _first_line(error: Exception) -> str:
 def write_config(workdir: str | os.PathLike, config: ConfigDict) -> None:
     """Writes `config.json`, beside first, then renamed."""
     with write_beside(as_path(workdir) / "config.json") as beside:
-        beside.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
+        beside.write_text(_format_config(config))
+
+
+def _format_config(config: ConfigDict) -> str:
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
 def read_config(workdir: str | os.PathLike, *, stage: str) -> ConfigDict:
-    """The config of a trained or converted `stage` ("stage1" or "stage2").
+    """The config of a trained, converted or packed `stage` ("stage1" or "stage2").
 
     Raises:
       InputError: where the workdir has no readable config, or that of the other stage.
     """
-    path = as_path(workdir) / "config.json"
-    if not path.exists():
+    config = _read_any_config(workdir, wanted=stage)
+    if config.stage != stage:
         raise InputError(
-            f"{workdir}: no {stage} checkpoint here (config.json is missing); give the --workdir "
-            f"of `python -m gesture_jax.train --config=configs/{stage}.py`"
+            f"{workdir}: this is a checkpoint of {config.stage}, but {stage} is wanted"
         )
+    return config
+
+
+def _read_any_config(workdir: str | os.PathLike, *, wanted: str) -> ConfigDict:
+    if packed.is_packed(workdir):
+        path, text = as_path(workdir), packed.read_config(workdir)
+    else:
+        path, text = as_path(workdir) / "config.json", None
+        if not path.exists():
+            raise InputError(
+                f"{workdir}: no {wanted} checkpoint here (config.json is missing); give the "
+                f"--workdir of `python -m gesture_jax.train --config=configs/{wanted}.py`"
+            )
     try:
-        config = ConfigDict(_lists_to_tuples(json.loads(path.read_text())))
+        text = path.read_text() if text is None else text
+        config = ConfigDict(_lists_to_tuples(json.loads(text)))
         if config.stage == "stage2":
             config_check.check_complete(config)
         config_check.check(config)  # Converted weights of stage 1 have little to tell.
         config.model  # noqa: B018
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a config of gesture_jax ({error})") from None
-    if config.stage != stage:
-        raise InputError(
-            f"{workdir}: this is a checkpoint of {config.stage}, but {stage} is wanted"
-        )
     return config
 
 
@@ -242,12 +232,49 @@ def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> 
     folders.close()
 
 
+def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> None:
+    """Writes the newest averaged weights of a workdir as one file, which is read in its place.
+
+    Args:
+      workdir: of either stage.
+      path: of the `.safetensors` file.
+      half: rounds the weights, not the statistics, to 16 bits.
+
+    Raises:
+      InputError: where there is no checkpoint to pack, or the file cannot be written.
+    """
+    config = _read_any_config(workdir, wanted="stage1")
+    if packed.is_packed(workdir):
+        raise InputError(f"{workdir}: is packed already; give the workdir of a run")
+    folder = _directory(workdir) / str(newest_step(workdir))
+    with _told_of_damage(folder):
+        saved = ocp.metadata(readable(folder)).metadata
+        abstract = {"params": saved["ema_params"], **saved["model_state"]}
+    variables, step = load_variables(workdir, abstract)
+    params = jax.tree.map(np.asarray, variables.pop("params"))
+    if half:
+        if any(np.abs(array).max() > np.finfo(np.float16).max for array in jax.tree.leaves(params)):
+            raise InputError(f"{workdir}: has weights too large for 16 bits; pack without --half")
+        params = jax.tree.map(lambda array: array.astype(np.float16), params)
+    state = {"ema_params": params, "model_state": jax.tree.map(np.asarray, variables)}
+    known = flax.traverse_util.flatten_dict(config.to_dict(), sep=".")
+    config.update_from_flattened_dict({key: "" for key in _PLACES if key in known})
+    packed.write(path, _named(state), config=_format_config(config), step=step)
+
+
+def is_saved(workdir: str | os.PathLike) -> bool:
+    """Whether a run has saved a checkpoint here."""
+    return bool(saved_steps(_directory(workdir)))
+
+
 def newest_step(workdir: str | os.PathLike) -> int:
     """The step of the newest checkpoint, 0 for converted weights.
 
     Raises:
       InputError: where there is no checkpoint.
     """
+    if packed.is_packed(workdir):
+        return packed.read_step(workdir)
     steps = saved_steps(_directory(workdir))
     if not steps:
         raise InputError(f"{workdir}: no checkpoint was saved here yet; train for longer first")
@@ -260,31 +287,54 @@ def load_variables(
     """The newest averaged weights of a workdir, and their step.
 
     Args:
-      workdir: of a training run, or of `gesture_jax.convert`.
+      workdir: of a training run, or of `gesture_jax.convert`; or a file that `pack` made.
       abstract_variables: tree of `jax.ShapeDtypeStruct` to load into.
 
     Raises:
       InputError: where there is no checkpoint or it does not fit `abstract_variables`.
     """
-    step = newest_step(workdir)
-    path = _directory(workdir) / str(step)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     collections = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         dict(abstract_variables),
     )
-    abstract = {"ema_params": collections.pop("params"), "model_state": collections}
+    abstract = {"ema_params": collections.pop("params")}
+    if collections:  # An empty tree is no part of another for Orbax.
+        abstract["model_state"] = collections
+    step = newest_step(workdir)
+    load = _load_packed if packed.is_packed(workdir) else _load_newest
+    state = load(workdir, step, abstract)
+    return {"params": state["ema_params"], **state.get("model_state", {})}, step
+
+
+def _load_packed(path: str | os.PathLike, step: int, abstract: Any) -> Any:
+    del step
+    arrays = packed.read(path)
+    _check_shapes(arrays, abstract, name=path)
+    put = lambda key, leaf: jax.device_put(arrays[_name(key)].astype(leaf.dtype), leaf.sharding)
+    return jax.tree.map_with_path(put, abstract)
+
+
+def _load_newest(workdir: str | os.PathLike, step: int, abstract: Any) -> Any:
+    path = _directory(workdir) / str(step)
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
     # One of several processes reads for itself, and waits for no other.
     context.multiprocessing_options.primary_host = jax.process_index()
     context.multiprocessing_options.active_processes = {jax.process_index()}
-    try:
+    with _told_of_damage(path):
         folder = readable(path)
         with context:
-            _check_shapes(folder, abstract, name=path)
+            _check_shapes(_named(ocp.metadata(folder).metadata), abstract, name=path)
             loaded = ocp.load_checkpointables(folder, {_STATE: abstract})
         _check_fingerprints(folder, loaded)
+    return loaded[_STATE]
+
+
+@contextlib.contextmanager
+def _told_of_damage(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
     except InputError:
         raise
     except _DAMAGE as error:
@@ -292,15 +342,12 @@ def load_variables(
             f"{path}: this checkpoint is damaged ({_first_line(error)}); train on for a while, "
             "which starts from the newest whole one, or move it away"
         ) from error
-    state = loaded[_STATE]
-    return {"params": state["ema_params"], **state["model_state"]}, step
 
 
-def _check_shapes(folder: pathlib.Path, abstract: Any, *, name: pathlib.Path) -> None:
-    """Names what a saved state lacks or holds in another shape."""
-    saved = ocp.metadata(folder).metadata
-    found = {_name(key): tuple(leaf.shape) for key, leaf in jax.tree.leaves_with_path(saved)}
-    wanted = {_name(key): leaf.shape for key, leaf in jax.tree.leaves_with_path(abstract)}
+def _check_shapes(saved: Mapping[str, Any], abstract: Any, *, name: str | os.PathLike) -> None:
+    """Names what a saved state, array by array, lacks or holds in another shape."""
+    found = {name: tuple(leaf.shape) for name, leaf in saved.items()}
+    wanted = {name: leaf.shape for name, leaf in _named(abstract).items()}
     wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
     if wrong:
         raise InputError(

@@ -16,7 +16,7 @@ _COUNT, _SOME, _WIDTH, _BLOCKS = (0, _MANY), (1, _MANY), (1, 2**14), (0, 64)
 _SHARE, _WEIGHT = (0.0, 1.0), (0.0, 1e9)
 
 _BOTH = {
-    "stage": str, "preset": str, "seed": (0, 2**31 - 1), "num_steps": _SOME,
+    "stage": str, "preset": str, "init_from": str, "seed": (0, 2**31 - 1), "num_steps": _SOME,
     "batch_size": (1, 2**16), "accumulate_steps": (1, 2**16),
     "dtype": {"float32", "bfloat16"}, "mesh.data": (-1, 2**16), "mesh.fsdp": (-1, 2**16),
     "log_every_steps": _SOME, "eval_every_steps": _SOME, "checkpoint_every_steps": _SOME,
@@ -69,7 +69,7 @@ _STAGE2 = {
 }  # fmt: skip
 RULES = {"stage1": _BOTH | _STAGE1, "stage2": _BOTH | _STAGE2}
 """By stage and key, from where to where a number may be, of its type; or all names; or a type."""
-_OPTIONAL = {"dtype", "optim.name", "optim.max_grad_norm"}
+_OPTIONAL = {"dtype", "init_from", "optim.name", "optim.max_grad_norm"}
 
 
 def check(config: ConfigDict) -> None:

@@ -2,21 +2,27 @@
 
     python -m gesture_jax.generate --image=P --audio=W --out=V.mp4 --stage1=DIR --stage2=DIR
 
+Each DIR is a workdir, or a file that `gesture_jax.pack` made of one. Without any, the bundled
+weights are taken, which know drawn speakers only.
+
 Many at once, the models loaded once: `--manifest=FILE`, a CSV with a header or a JSON object a
 line, with image, audio, out and, if wanted, seed, speaker, sheet, save_motion, motion.
 """
 
+import sys
+
 from absl import flags
 
-from gesture_jax import cli
+from gesture_jax import bundled, cli
 from gesture_jax.errors import InputError
 
 _IMAGE = flags.DEFINE_string("image", None, "The portrait, of any size.")
 _AUDIO = flags.DEFINE_string("audio", None, "The speech: any audio or video file.")
 _OUT = flags.DEFINE_string("out", None, "The mp4 to write.")
 _MANIFEST = flags.DEFINE_string("manifest", None, "CSV or JSON lines of image, audio, out, ...")
-_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained stage 1.", required=True)
+_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained stage 1.")
 _STAGE2 = flags.DEFINE_string("stage2", None, "Workdir of a trained stage 2.")
+_PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, "Of the bundled weights; demo.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same video.", 0, 2**32 - 1)
 _SPEAKER = flags.DEFINE_string("speaker", None, "Whose manner, where stage 2 knows several.")
 _SHEET = flags.DEFINE_string("sheet", None, "Also writes a PNG of frames spread over the clip.")
@@ -47,19 +53,35 @@ def main(_) -> None:
         motion=_MOTION.value,
     )  # fmt: skip
     options = _options()
-    if _STAGE2.value is None and (options or not _MOTION.value):
+    stage1, stage2 = _find_weights()
+    if stage2 is None and (options or not _MOTION.value):
         raise InputError("--stage2 is missing; only --motion, without options, does without it")
-    if _STAGE2.value and _MOTION.value:
+    if stage2 and _MOTION.value:
         raise InputError("--motion is rendered as it is; drop --stage2 and its options")
     style = Style.from_flags(flags.FLAGS)
-    animator, generator = Animator.load(_STAGE1.value), None
-    if _STAGE2.value:
+    animator, generator = Animator.load(stage1), None
+    if stage2:
         from gesture_jax.generator import GestureGenerator
 
         load = GestureGenerator.load
-        generator = load(stage1=animator, stage2=_STAGE2.value, wavlm=_WAVLM.value)
+        generator = load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value)
         generator.configure(**options)
     jobs.write_requests(animator, generator, requests, style)
+
+
+def _find_weights() -> tuple[str, str | None]:
+    """Those of the flags; the bundled ones where there are none."""
+    stage1, stage2 = _STAGE1.value, _STAGE2.value
+    if stage1 is None and stage2 is not None:
+        raise InputError("--stage1 is missing; give the one that --stage2 was trained on")
+    if stage1 is None:
+        preset = _PRESET.value or bundled.PRESETS[0]
+        found = bundled.find(preset)
+        print(bundled.warning(preset), file=sys.stderr)
+        return found["stage1"], None if _MOTION.value else found["stage2"]
+    if _PRESET.value is not None:
+        raise InputError("--preset chooses among bundled weights; drop it, or --stage1")
+    return stage1, stage2
 
 
 def _options() -> dict[str, dict[str, object]]:

@@ -37,6 +37,7 @@ _NUM_WORKERS = flags.DEFINE_integer("num_workers", None, "Processes; 0 is this o
 _RUNNER = flags.DEFINE_enum("runner", "local", ["local", "beam"], "Who does the work.")
 _BEAM_ARGS = flags.DEFINE_multi_string("beam_arg", [], "A flag for Beam: --runner=DataflowRunner.")
 _NUM_IDENTITIES = flags.DEFINE_integer("num_identities", 4, "How many people are drawn.", 1)
+_FIRST_IDENTITY = flags.DEFINE_integer("first_identity", 0, "Number of the first.", 0, 2**31)
 _CLIP_SEC = flags.DEFINE_float("clip_sec", 5.0, "Length of a drawn clip.", 0.2, 600.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of what drawn people say and do.", 0, 2**31)
 flags.mark_flag_as_required("out")
@@ -57,6 +58,7 @@ def main(_) -> None:
             _OUT.value,
             num_clips=_PROCEDURAL.value,
             num_identities=_NUM_IDENTITIES.value,
+            first_identity=_FIRST_IDENTITY.value,
             clip_sec=_CLIP_SEC.value,
             size=_SIZE.value,
             seed=_SEED.value,

@@ -356,13 +356,15 @@ def ensure_motions(config: ConfigDict) -> str:
     if not config.stage1_workdir:
         raise InputError("stage 2 needs a trained stage 1: pass --config.stage1_workdir=DIR")
     stage1_config = checkpoints.read_config(config.stage1_workdir, stage="stage1")
-    path = config.data.path or str(absolute(config.stage1_workdir) / "motions")
+    path = config.data.path or str(motions.default_folder(config.stage1_workdir))
     if processes.first_process_says(not clips.is_dataset(path)):
-        data_path = stage1_config.get("data", {}).get("path", "")  # Converted ones lack it.
-        if not config.data.extract_missing:
+        # Converted and packed ones lack it.
+        data_path = stage1_config.get("data", {}).get("path", "")
+        if not (config.data.extract_missing and data_path):
             raise InputError(
                 f"{path}: no motion features here; extract them with `python -m "
-                f"gesture_jax.extract --stage1={config.stage1_workdir} --data={data_path}`"
+                f"gesture_jax.extract --stage1={config.stage1_workdir} "
+                f"--data={data_path or 'DATASET'} --out={path}`"
             )
         with processes.first_process_first("motions"):
             extract_motions(config.stage1_workdir, data_path, path)

@@ -9,7 +9,7 @@ import collections
 import contextlib
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import flax
@@ -21,7 +21,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gesture_jax import checkpoints, config_check, optim, processes, sharding, stage1, stage2
+from gesture_jax import (
+    checkpoints,
+    config_check,
+    donor,
+    optim,
+    processes,
+    sharding,
+    stage1,
+    stage2,
+)
 from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
 from gesture_jax.files import as_path
@@ -43,7 +52,7 @@ _MAY_CHANGE = {
 
 
 # Keys that older configs lack, and what held without them.
-_ADDED = {"dtype": "float32"}
+_ADDED = {"dtype": "float32", "init_from": ""}
 
 
 class Objective(Protocol):
@@ -133,13 +142,15 @@ def train(
     mesh = _make_mesh(config)
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
     _check_resumable(config, workdir)
+    start = donor.find_start(config, task.init, workdir)
     if processes.is_first_process():
         checkpoints.write_config(workdir, config)
     batches = task.train_batches()
     optimizer = optim.make_optimizer(config.optim, num_steps=config.num_steps)
     checkpointer = checkpoints.Checkpointer(workdir, keep=config.keep_checkpoints)
     try:
-        state = _create_or_restore(config, task, optimizer, mesh, checkpointer, batches)
+        state = _create_or_restore(config, task, optimizer, mesh, checkpointer, batches, start)
+        del start  # Or the donor would stay in memory.
         step_fn = make_step(
             task,
             optimizer,
@@ -235,20 +246,27 @@ def _gradients(task, state, frozen, batch, key, mesh, num_parts):
 
 
 def create_state(
-    task: Objective, optimizer: optax.GradientTransformation, *, seed: int
+    task: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    start: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step; `start` has variables to begin with, others are random."""
     params, model_state = task.init(jax.random.key(seed))
+    start = dict(start or {})
+    params = {**params, **start.pop("params", {})}
+    model_state = {**model_state, **start}
     ema_params = jax.tree.map(jnp.copy, params)
     opt_state = optimizer.init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, ema_params, model_state, opt_state)
 
 
-def _create_or_restore(config, task, optimizer, mesh, checkpointer, batches) -> TrainState:
-    create = lambda: create_state(task, optimizer, seed=config.seed)
+def _create_or_restore(config, task, optimizer, mesh, checkpointer, batches, start) -> TrainState:
+    create = lambda start=None: create_state(task, optimizer, seed=config.seed, start=start)
     shardings = sharding.state_shardings(jax.eval_shape(create), mesh)
     if checkpointer.latest_step is None:
-        return jax.jit(create, out_shardings=shardings)()
+        return jax.jit(create, out_shardings=shardings)(sharding.replicate(start, mesh))
     return checkpointer.restore(sharding.abstract(create, shardings), batches)
 
 

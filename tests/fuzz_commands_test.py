@@ -32,7 +32,7 @@ def inputs(tmp_path_factory):
     facts = {"num_clips": 2, "num_identities": 1, "clip_sec": 3.4, "size": 16, "seed": 0}
     procedural.write_procedural(root / "data", **facts)
     config = tiny.stage1(**{"data.path": str(root / "data"), "data.procedural_clips": 0})
-    tiny.save_constant(root / "stage1", config, abstract_variables(build_model(**config.model)))
+    _save(root / "stage1", config, abstract_variables(build_model(**config.model)))
     extract_motions(root / "stage1", str(root / "data"), root / "stage1" / "motions")
     _untrained_stage2(root)
     done = speaker.perform(identity=0, seed=5, duration_sec=1.0, size=32)
@@ -61,7 +61,11 @@ def _untrained_stage2(root: pathlib.Path) -> None:
     config = tiny.stage2(root / "stage1", **{"sampler.num_steps": 1, "pace.candidates": 1})
     source = motions.MotionSource(root / "stage1" / "motions", "train")
     config.feature_dim, config.speech_dim = source.motion_dim, source.speech_dim
-    tiny.save_constant(root / "stage2", config, stage2.abstract_variables(config))
+    _save(root / "stage2", config, stage2.abstract_variables(config))
+
+
+def _save(workdir: pathlib.Path, config, abstract) -> None:
+    tiny.save(workdir, config, abstract, lambda shape: np.full(shape, 0.01))
 
 
 _COMMANDS = {
@@ -73,6 +77,7 @@ _COMMANDS = {
     "animate": "--image={in}/portrait.png --driving={in}/videos/a.mp4 --stage1={in}/stage1 "
     "--out={in}/out/a.mp4",
     "extract": "--stage1={in}/stage1 --data={in}/data --out={in}/out/motions",
+    "pack": "--workdir={in}/stage1 --half --out={in}/out/a.safetensors",
     "convert": "--checkpoint={in}/model.pt --out={in}/out/stage1",
     "prepare": "--videos={in}/videos --size=16 --min_sec=0.4 --nojoints --norequire_person "
     "--num_workers=0 --out={in}/out/data",
@@ -91,13 +96,14 @@ _READ = {
     "generate many": ["many.csv"],
     "animate": ["portrait.png", "videos/a.mp4", "stage1"],
     "extract": ["data", "stage1"],
+    "pack": ["stage1"],
     "convert": ["model.pt"],
     "prepare": ["videos/a.mp4"],
     "prepare pats": ["pats.csv", "split.json", "edges.json", "raw/eve/a.mp4"],
     "evaluate": ["videos/a.mp4", "videos/a.npz", "generated/a.npz"],
     "train": ["stage1"],
 }
-_WORKING = {"generate", "generate again", "animate", "extract", "prepare", "prepare pats"}
+_WORKING = {"generate", "generate again", "animate", "extract", "pack", "prepare", "prepare pats"}
 _CONFIGS = pathlib.Path(stage1_config.__file__).parent
 
 

@@ -4,6 +4,7 @@ and runs nothing of them.
 
 import collections
 import io
+import json
 import pickle
 import struct
 import zipfile
@@ -11,11 +12,12 @@ import zlib
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from gesture_jax import array_pickle, checkpoints, manifest, safetensors, torch_checkpoint
+from gesture_jax import array_pickle, checkpoints, manifest, packed, safetensors, torch_checkpoint
 from gesture_jax.data import clips, images, media, motion_files, motions, records
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import fgd
@@ -23,6 +25,7 @@ from tests import bad_media, fuzz, safetensors_file, tiny, torch_file
 
 _RANDOM = np.random.default_rng(0)
 _ARRAYS = {f"layer{k}.weight": _RANDOM.standard_normal((4, 3), np.float32) for k in range(4)}
+_WEIGHTS = {f"ema_params/{name}": array for name, array in _ARRAYS.items()}
 _TENSORS = {name: torch_file.Tensor(array) for name, array in _ARRAYS.items()}
 
 
@@ -57,6 +60,15 @@ def _read_joints(path):
     assert np.isfinite(joints).all() and len(motion_files.read_joint_names(path)) >= 0
 
 
+def _read_packed(path):
+    assert checkpoints.read_config(path, stage="stage1").model.resolution
+    shapes = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in _ARRAYS.items()}
+    variables, step = checkpoints.load_variables(path, {"params": shapes})
+    assert step >= 0
+    for name, array in _ARRAYS.items():  # What was changed, its digest tells.
+        np.testing.assert_array_equal(variables["params"][name], array)
+
+
 def _read_rows(path):
     for _, row in manifest.read_requests(str(path), seed=0):
         assert isinstance(row, manifest.Request | InputError)
@@ -64,6 +76,10 @@ def _read_rows(path):
 
 # By the name of a file, how a valid one is written and how it is read.
 _FORMATS = {
+    "packed.safetensors": (
+        lambda p: packed.write(p, _WEIGHTS, config=json.dumps(tiny.stage1().to_dict()), step=4),
+        _read_packed,
+    ),
     "a.pt": (lambda p: torch_file.save(_TENSORS, p), torch_checkpoint.read_checkpoint),
     "older.pt": (lambda p: torch_file.save_older(_TENSORS, p), torch_checkpoint.read_checkpoint),
     "a.safetensors": (lambda p: safetensors_file.save(_ARRAYS, p), safetensors.read),
@@ -132,6 +148,7 @@ _INSIDE = {
     "a.png": _png_around,
     "transparent.png": _png_around,
     "a.safetensors": _header_around,
+    "packed.safetensors": _header_around,
 }
 
 

@@ -15,22 +15,22 @@ _FLOORS = [
     {"errors", "array_types", "cache", "buckets", "files", "step_folders", "manifest"},
     {
         "ops", "diffusion", "processes", "sharding", "optim", "presets", "writer", "watch", "cli",
-        "config_check", "pickles", "hardware",
+        "config_check", "pickles", "hardware", "fingerprints",
     },
     {"models"},
     {
         "data", "metrics", "losses", "checkpoints", "pretrained",
         "torch_names", "torch_checkpoint", "torch_weights", "safetensors", "wavlm_weights",
-        "array_pickle",
+        "array_pickle", "packed", "bundled",
     },
     {
         "evaluation", "stage1", "stage2", "animator", "generator", "stream", "long_form", "control",
-        "portraits",
+        "donor", "portraits",
     },
     {"train_lib", "jobs"},
     {"page"},
     {
-        "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",
+        "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "pack", "app",
     },
 ]  # fmt: skip
 # The package's front page loads its classes by name on first use.

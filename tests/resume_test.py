@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import checkpoints, train_lib
+from gesture_jax import checkpoints, fingerprints, train_lib
 from gesture_jax.errors import InputError, Stopped
 from gesture_jax.writer import read_metrics
 from tests import tiny
@@ -125,6 +125,24 @@ def test_killed_at_any_moment_it_goes_on(dataset, straight, tmp_path):
         process.kill()
         process.join()
     _same_run(tmp_path, train_lib.train(config, str(tmp_path)), straight)
+
+
+def test_a_fine_tuned_run_needs_its_donor_once(dataset, straight, tmp_path):
+    shutil.copytree(straight[0], tmp_path / "donor")
+    config = _config(dataset, init_from=str(tmp_path / "donor"))
+    tuned = train_lib.train(config, str(tmp_path / "run"))
+    assert not _equal(tuned, straight[1])
+    shutil.rmtree(tmp_path / "donor")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "12")
+    assert _equal(_restored(config, tmp_path / "run"), tuned)
+
+
+def test_a_donor_that_does_not_fit_leaves_nothing(dataset, straight, tmp_path):
+    """So that the corrected command begins anew."""
+    changes = {"init_from": str(straight[0]), "model.width": 32}
+    with pytest.raises(InputError, match=r"model\.width is 64 there and 32 here"):
+        train_lib.train(_config(dataset, **changes), str(tmp_path))
+    assert not [*tmp_path.iterdir()]
 
 
 def test_another_number_of_devices_goes_on(dataset, straight, tmp_path):
@@ -282,13 +300,13 @@ def test_where_nothing_is_whole_nothing_is_restored_and_nothing_moved(small, tmp
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "bool"])
 def test_any_flipped_bit_changes_the_fingerprint(dtype):
     values = np.asarray(jax.random.bernoulli(jax.random.key(0), shape=(3, 5)).astype(dtype))
-    first = int(checkpoints._fingerprint(values))
+    first = int(fingerprints._fingerprint(values))
     bits = 1 if dtype == "bool" else 8 * values.dtype.itemsize
     for bit in range(bits):
         changed = values.copy()
         changed.view(f"u{values.dtype.itemsize}")[1, 2] ^= 1 << bit
-        assert int(checkpoints._fingerprint(changed)) != first
-    assert int(checkpoints._fingerprint(values[::-1])) != first
+        assert int(fingerprints._fingerprint(changed)) != first
+    assert int(fingerprints._fingerprint(values[::-1])) != first
 
 
 def test_the_command_says_so_and_its_exit_code_too(dataset, tmp_path):

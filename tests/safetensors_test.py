@@ -69,6 +69,34 @@ def test_other_files_are_refused(tmp_path, content):
         safetensors.read(path)
 
 
+def test_arrays_that_share_bytes_do_not_add_up(tmp_path):
+    header = _entry() | {"b": _entry()["a"]}
+    path = safetensors_file.write(header, bytes(8), tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="larger than the file can hold"):
+        safetensors.read(path)
+
+
+def test_what_is_written_comes_back(tmp_path):
+    """Numbers at places of eight bytes, as a library of C may want them."""
+    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(3, jnp.bfloat16)}
+    path = tmp_path / "folder" / "a.safetensors"
+    safetensors.write(path, arrays, notes={"says": "ü"})
+    assert safetensors.read_notes(path) == {"says": "ü"}
+    by_hand = safetensors.read(safetensors_file.save(arrays, tmp_path / "a.safetensors"))
+    for name, array in safetensors.read(path).items():
+        assert array.dtype == by_hand[name].dtype
+        np.testing.assert_array_equal(array, by_hand[name])
+    assert struct.unpack("<Q", path.read_bytes()[:8])[0] % 8 == 0
+
+
+def test_notes_that_are_no_texts_are_refused(tmp_path):
+    for notes in ([], {"a": 1}):
+        header = {"__metadata__": notes, **_entry()}
+        path = safetensors_file.write(header, bytes(8), tmp_path / "a.safetensors")
+        with pytest.raises(InputError, match=r"a\.safetensors: the notes"):
+            safetensors.read_notes(path)
+
+
 def test_a_file_cut_anywhere_is_refused(tmp_path):
     arrays = {"a": np.ones(3, np.float32), "b": np.ones((2, 2), np.float32)}
     path = safetensors_file.save(arrays, tmp_path / "a.safetensors")

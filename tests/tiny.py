@@ -63,11 +63,11 @@ def records(workdir) -> list[dict[str, float]]:
     ]
 
 
-def save_constant(workdir: pathlib.Path, config: ConfigDict, abstract) -> None:
-    """Weights without a network having been compiled."""
+def save(workdir: pathlib.Path, config: ConfigDict, abstract, fill) -> None:
+    """A workdir without a network having been compiled; `fill(shape)` makes the weights."""
     checkpoints.write_config(workdir, config)
-    fill = lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype)
-    checkpoints.save_variables(workdir, jax.tree.map(fill, dict(abstract)))
+    make = lambda leaf: np.asarray(fill(leaf.shape), leaf.dtype)
+    checkpoints.save_variables(workdir, jax.tree.map(make, dict(abstract)))
 
 
 def constant_stages(folder: pathlib.Path, **changes) -> None:
@@ -77,12 +77,13 @@ def constant_stages(folder: pathlib.Path, **changes) -> None:
       folder: where they are made.
       **changes: to the config of stage 1.
     """
+    constant = lambda shape: np.full(shape, 0.01)
     one = stage1(**changes)
     model = build_model(**one.model)
-    save_constant(folder / "stage1", one, abstract_variables(model))
+    save(folder / "stage1", one, abstract_variables(model), constant)
     two = stage2(folder / "stage1", **{"sampler.num_steps": 1, "pace.candidates": 1})
     two.feature_dim, two.speech_dim = model.motion_dim, 35
-    save_constant(folder / "stage2", two, stage2_task.abstract_variables(two))
+    save(folder / "stage2", two, stage2_task.abstract_variables(two), constant)
 
 
 def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:

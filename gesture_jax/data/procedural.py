@@ -62,6 +62,7 @@ def write_procedural(
     *,
     num_clips: int,
     num_identities: int,
+    first_identity: int = 0,
     clip_sec: float,
     size: int,
     seed: int,
@@ -75,6 +76,7 @@ def write_procedural(
       out_dir: the data set's folder.
       num_clips: of all people together, at least two for each.
       num_identities: how many people.
+      first_identity: number of the first of them; who has another number is another person.
       clip_sec: length of a clip.
       size: side of the frames in pixels.
       seed: of what is said and done; people are the same for every seed.
@@ -98,7 +100,7 @@ def write_procedural(
     first_test = (turns - test_turns) * num_identities
     takes = [
         ProceduralTake(
-            identity=number % num_identities,
+            identity=first_identity + number % num_identities,
             seed=seed * _MOST_CLIPS + number,
             duration_sec=clip_sec,
             size=size,
@@ -116,6 +118,7 @@ def write_procedural(
         arguments={
             "procedural": num_clips,
             "num_identities": num_identities,
+            "first_identity": first_identity,
             "clip_sec": clip_sec,
             "size": size,
             "seed": seed,

@@ -1,0 +1,38 @@
+"""The weights that come with the package: both stages of a preset, trained on drawn people alone.
+
+`make weights` makes them, and `weights/README.md` says how good they are.
+"""
+
+import importlib.resources
+
+from gesture_jax.errors import InputError
+from gesture_jax.files import is_file
+
+PRESETS = "demo", "realtime"
+"""64x64 and 256x256."""
+
+
+def find(preset: str = "demo") -> dict[str, str]:
+    """The files of `stage1` and `stage2`, as `GestureGenerator.load(**find())` takes them.
+
+    Raises:
+      InputError: where this installation has none.
+    """
+    folder = importlib.resources.files("gesture_jax") / "weights"
+    found = {stage: str(folder / f"{preset}_{stage}.safetensors") for stage in ("stage1", "stage2")}
+    missing = [path for path in found.values() if not is_file(path)]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: no such file, so weights of your own are needed; train both stages "
+            "and give --stage1=WORKDIR and --stage2=WORKDIR, or make the file by `make weights`"
+        )
+    return found
+
+
+def warning(preset: str) -> str:
+    """What has to be said to whoever gave no weights, in a line."""
+    return (
+        f"no weights were given: these are the bundled ones ({preset}), which know drawn speakers "
+        'only, so that a photograph will not look right; "Train on your own videos" in README.md '
+        "says how to get your own"
+    )

@@ -1,0 +1,24 @@
+"""A trained stage as one file, which every --stage1, --stage2 and init_from reads like its workdir.
+
+python -m gesture_jax.pack --workdir=DIR --out=FILE.safetensors
+"""
+
+from absl import flags
+
+from gesture_jax import cli
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a trained or converted stage.")
+_OUT = flags.DEFINE_string("out", None, "The .safetensors file to write.")
+_HALF = flags.DEFINE_boolean("half", False, "Rounds weights to 16 bits: half the size.")
+flags.mark_flags_as_required(["workdir", "out"])
+
+
+def main(_) -> None:
+    from gesture_jax import checkpoints
+
+    checkpoints.pack(_WORKDIR.value, _OUT.value, half=_HALF.value)
+    print(f"packed: {_OUT.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -15,7 +15,7 @@ _FLOORS = [
     {"errors", "array_types", "cache", "buckets", "files", "step_folders", "manifest"},
     {
         "ops", "diffusion", "processes", "sharding", "optim", "presets", "writer", "watch", "cli",
-        "config_check", "pickles", "hardware",
+        "config_check", "configs", "pickles", "hardware",
     },
     {"models"},
     {
@@ -27,6 +27,7 @@ _FLOORS = [
     {"train_lib", "jobs"},
     {
         "train", "prepare", "extract", "generate", "animate", "evaluate", "convert", "app",
+        "__main__",
     },
 ]  # fmt: skip
 # The package's front page loads its classes by name on first use.

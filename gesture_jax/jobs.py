@@ -56,14 +56,14 @@ def _write_request(
     animator: Animator, generator: GestureGenerator | None, request: Request
 ) -> None:
     """One video; frames go to the encoder as they are rendered."""
-    if generator is None and not request.motion:
-        raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
     source = animator.encode_source(images.load_image(request.image))
     audio = media.read_audio(request.audio)
     num_frames = count_frames(audio, name=request.audio)
     if request.motion:
         shape = num_frames, animator.model.motion_dim
         windows = iter([read_motion(request.motion, shape=shape)])
+    elif generator is None:
+        raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
     else:
         windows = generator.motion_windows(
             source, audio, seed=request.seed, speaker=request.speaker

@@ -38,7 +38,6 @@ def _describe(command: str) -> str:
     """A section with the command's docstring and flags, as --help has them."""
     asked = [sys.executable, "-m", "gesture_jax", command, "--help"]
     told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
-    doc, flags = told.split("\nflags:\n")
-    # The first line names the file, the last ones other flags.
-    listed = re.sub(r"\A\s*\S+:\n", "", flags).rstrip()
-    return f"## {command}\n\n{doc}\n```text\n{listed}\n```"
+    # Between them the file is named, by a path of this machine.
+    doc, flags = re.split(r"\nflags:\n\s*\S+:\n", told)
+    return f"## {command}\n\n```text\n{doc}\n{flags.rstrip()}\n```"

@@ -35,11 +35,15 @@ def _run(command, cwd):
     )
 
 
-def _readme(language):
+def readme(language):
     """The README's blocks of a language, shrunk to what tests can afford."""
     text = (_ROOT / "README.md").read_text()
-    blocks = [block for kind, block in _BLOCKS.findall(text) if kind == language]
-    return [block.replace(":demo", ":smoke").replace("--size=64", "--size=32") for block in blocks]
+    return [shrink(block) for kind, block in _BLOCKS.findall(text) if kind == language]
+
+
+def shrink(command):
+    """The same on small pictures, by the smallest preset."""
+    return command.replace(":demo", ":smoke").replace("--size=64", "--size=32")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def readme_runs(folder):
     """Runs all commands of the README but those of the released weights, in their order."""
-    for block in _readme("bash"):
+    for block in readme("bash"):
         if "make demo" in block or "gesture_jax.convert" in block:
             continue
         for command in block.strip().splitlines():
@@ -135,11 +139,17 @@ def test_a_bad_row_of_a_manifest_does_not_end_the_others(readme_runs):
 
 
 def test_the_readmes_python_runs(readme_runs):
-    (program,) = _readme("python")
+    (program,) = readme("python")
     program += "\nprint(len(clip.frames), len(frames), frames.dtype)"
     done = _run(f"python -c {shlex.quote(program)}", readme_runs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["156", "6", "float32"]
+
+
+def test_the_metadata_of_a_video_are_shown_as_the_documents_say(readme_runs):
+    page = (_ROOT / "docs" / "responsible_use.md").read_text()
+    done = _run(re.search(r"^python -c .*", page, re.MULTILINE)[0], readme_runs)
+    assert "Synthetic video" in done.stdout, done.stderr
 
 
 def test_both_stages_are_launched_in_one_go(readme_runs):
@@ -159,7 +169,7 @@ def test_notebooks_run(notebook, tmp_path):
 
 
 def test_training_again_resumes_and_finishes_at_once(readme_runs):
-    train = next(line for b in _readme("bash") for line in b.splitlines() if "stage1.py" in line)
+    train = next(line for b in readme("bash") for line in b.splitlines() if "stage1.py" in line)
     before = (readme_runs / "runs/stage1/metrics.jsonl").read_text()
     assert _run(train, readme_runs).returncode == 0
     assert (readme_runs / "runs/stage1/metrics.jsonl").read_text() == before
@@ -185,7 +195,7 @@ def released(folder):
 
 def test_released_weights_are_converted_and_animate(folder, released):
     """At the reference's full size."""
-    (block,) = [block for block in _readme("bash") if "gesture_jax.convert" in block]
+    (block,) = [block for block in readme("bash") if "gesture_jax.convert" in block]
     for command in block.strip().splitlines():
         done = _run(command, folder)
         assert done.returncode == 0, f"{command}\n{done.stderr}"

@@ -1,4 +1,4 @@
-"""The wheel: all of the package, at work where there is no repository; and the public API's types."""
+"""The wheel: all of the package, at work where there is no repository; types of the public API."""
 
 import os
 import pathlib
@@ -41,7 +41,7 @@ def installed(wheel, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     (library,) = (place / "lib").glob("python3*/site-packages")
-    # Folders on a .pth's lines are searched, but their own .pth files, as of this checkout, are not.
+    # The .pth files of folders named here are not read: they would bring this checkout.
     borrowed = [path for path in sys.path if path.endswith("-packages")]
     (library / "borrowed.pth").write_text("\n".join(borrowed))
     return place

@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 DEMO := runs/demo
 JOBS ?= 2
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs notebooks clean
 
 demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a video with sound
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:demo --workdir=$(DEMO)/stage1
@@ -26,6 +26,9 @@ lint: $(STAMP)
 
 docs: $(STAMP)  ## build/docs/index.html; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
+notebooks: $(STAMP)  ## .ipynb of their sources, the .py beside them
+	$(RUN) -m jupytext --quiet --to ipynb notebooks/*.py
 
 $(STAMP): pyproject.toml requirements.txt
 	$(PYTHON) -c "import sys; sys.exit('gesture_jax needs Python 3.11 or newer; set PYTHON=') if sys.version_info < (3, 11) else 0"

@@ -12,6 +12,7 @@ import zipfile
 
 import av
 import flax
+import jupytext
 import numpy as np
 import pytest
 
@@ -163,9 +164,14 @@ def test_both_stages_are_launched_in_one_go(readme_runs):
 @pytest.mark.parametrize(
     "notebook", sorted((_ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
 )
-def test_notebooks_run(notebook, tmp_path):
-    done = _run(f"python {shlex.quote(str(notebook))}", tmp_path)
+def test_notebooks_run_and_are_paired(notebook, readme_runs):
+    """With what the README's commands have trained: nothing is trained twice."""
+    given = "STAGE1=runs/stage1 STAGE2=runs/stage2 AUDIO=speech.wav PRESET=smoke MPLBACKEND=agg"
+    done = _run(f"{given} python {shlex.quote(str(notebook))}", readme_runs)
     assert done.returncode == 0, done.stderr
+    pair = jupytext.read(notebook.with_suffix(".ipynb"))
+    cells = lambda notebook: [(c.cell_type, c.source) for c in notebook.cells]
+    assert cells(pair) == cells(jupytext.read(notebook)), "make notebooks"
 
 
 def test_training_again_resumes_and_finishes_at_once(readme_runs):

@@ -8,7 +8,7 @@ JOBS ?= 2
 
 WEIGHTS := runs/weights
 
-.PHONY: demo weights test lint clean
+.PHONY: demo weights test lint docs notebooks clean
 
 demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a video with sound
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:demo --workdir=$(DEMO)/stage1
@@ -36,7 +36,13 @@ test: $(STAMP)  ## all tests, files of them side by side
 	$(RUN) -m pytest --numprocesses=$(JOBS) --dist=loadfile
 
 lint: $(STAMP)
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+docs: $(STAMP)  ## build/docs/index.html; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
+notebooks: $(STAMP)  ## .ipynb of their sources, the .py beside them
+	$(RUN) -m jupytext --quiet --to ipynb notebooks/*.py
 
 $(STAMP): pyproject.toml requirements.txt
 	$(PYTHON) -c "import sys; sys.exit('gesture_jax needs Python 3.11 or newer; set PYTHON=') if sys.version_info < (3, 11) else 0"

@@ -15,9 +15,9 @@ from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from benchmarks import compiled
-from configs import stage1 as stage1_config
 from gesture_jax import long_form, optim, sharding, stage2, train_lib
 from gesture_jax.animator import abstract_variables, render_batch
+from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.errors import InputError
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser

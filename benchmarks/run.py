@@ -22,10 +22,10 @@ import numpy as np
 
 from benchmarks import ahead
 from benchmarks.report import report, time_ms
-from configs import stage1 as stage1_config
-from configs import stage2 as stage2_config
 from gesture_jax import stage2
 from gesture_jax.animator import Animator
+from gesture_jax.configs import stage1 as stage1_config
+from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.data import speaker, speech
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser, sample_motion

@@ -15,8 +15,8 @@ import jax
 
 from benchmarks import pictures
 from benchmarks.report import format_table
-from configs import stage1 as stage1_config
 from gesture_jax import optim, sharding, train_lib
+from gesture_jax.configs import stage1 as stage1_config
 
 VARIANTS = {
     "warps": {

@@ -13,8 +13,8 @@ import time
 
 from benchmarks import gestures
 from benchmarks.report import format_table
-from configs import stage2 as stage2_config
 from gesture_jax import train_lib
+from gesture_jax.configs import stage2 as stage2_config
 
 VARIANTS = {
     "spaces": {

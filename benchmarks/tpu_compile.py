@@ -25,7 +25,7 @@ from typing import Any
 import jax
 from absl import flags
 from jax.experimental import topologies
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from benchmarks import ahead, compiled
 from benchmarks.report import format_table
@@ -33,7 +33,7 @@ from gesture_jax import cli
 from gesture_jax.errors import InputError
 from gesture_jax.hardware import Chip, find_chip
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "configs/stage1.py:PRESET or stage2.py")
+_CONFIG = cli.define_config()
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "The slice, as in v5e:4x4 or v5p:2x2x2.")
 _PART = flags.DEFINE_enum(
     "part", "step", ["step", "render", "sample"], "A training step, frames, or a window of motion."

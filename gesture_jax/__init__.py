@@ -1,22 +1,9 @@
 """One portrait and a speech recording in, a video of that person talking with their hands out.
 
-Importing the package touches no device and writes no config; the classes below load on first use.
+Importing the package touches no device and writes no config; what `__init__.pyi` names is loaded on
+first use.
 """
 
-import importlib
+import lazy_loader
 
-_HOMES = {
-    "Animator": "animator",
-    "Source": "animator",
-    "Clip": "generator",
-    "GestureGenerator": "generator",
-    "GestureStream": "stream",
-    "InputError": "errors",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'gesture_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"gesture_jax.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

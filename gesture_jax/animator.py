@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -165,7 +166,7 @@ class Animator:
         for batch in self._render_batches(source, motion):
             yield from np.rint(batch * 255.0).astype(np.uint8)
 
-    def _render_batches(self, source: Source, motion) -> Iterator[np.ndarray]:
+    def _render_batches(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """One batch ahead: the next one is computed while frames are encoded and written."""
         pending = collections.deque()
         for batch, count in _batched(motion, self._batch_size):
@@ -190,7 +191,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
     animator = Animator.load(stage1_workdir)
     sources = {split: clips.ClipSource(data_path, split) for split in ("train", "test")}
 
-    def motions(source: clips.ClipSource):
+    def motions(source: clips.ClipSource) -> Iterator[dict[str, Any]]:
         with tqdm(source, total=len(source), desc="extract", unit="clip") as progress:
             for record in progress:
                 frames = clips.decode_frames(record)
@@ -203,7 +204,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
 
     write_motions(
         out_dir,
-        {split: lambda source=source: motions(source) for split, source in sources.items()},
+        {split: functools.partial(motions, source) for split, source in sources.items()},
         metadata={
             "stage1_workdir": str(absolute(stage1_workdir)),
             "stage1_step": checkpoints.newest_step(stage1_workdir),
@@ -224,7 +225,9 @@ def render_batch(
 ) -> jax.Array:
     """Features of one portrait and motion features [b, d] to frames [b, r, r, 3] in [0, 1]."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
-    return model.apply(variables, repeated, motion, method="render")
+    frames = model.apply(variables, repeated, motion, method="render")
+    assert isinstance(frames, jax.Array)  # Nothing is mutable that would come beside it.
+    return frames
 
 
 def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:

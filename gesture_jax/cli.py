@@ -1,6 +1,7 @@
 """What every command line shares: one clear sentence and exit code 2 for bad input."""
 
 import errno
+import importlib.resources
 import math
 import os
 import signal
@@ -8,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
-from ml_collections import config_flags  # noqa: F401  (registers its flag parsers before app.run)
+from ml_collections import ConfigDict
+from ml_collections.config_flags import config_flags
 
 from gesture_jax.cache import cache_dir
 from gesture_jax.errors import InputError, Stopped, one_line
@@ -27,6 +29,10 @@ _STYLE = {
     "paste_back": "Shows the whole picture, the square moving in it.",
     "watermark": "Marks every frame as synthetic; --watermark=TEXT with a text of yours.",
 }
+
+
+# What is defined here belongs to the command that asks for it.
+flags.disclaim_key_flags()
 
 
 def define_style() -> None:
@@ -52,6 +58,30 @@ class _OptionalText(flags.ArgumentParser):
         return {"true": "", "false": None}.get(argument, argument)
 
 
+def define_config() -> flags.FlagHolder[ConfigDict]:
+    """The flag --config=PATH:PRESET, whose values further flags override: --config.seed=1."""
+    config = config_flags.DEFINE_config_file(
+        "config", None, "configs/stage1.py:PRESET, configs/stage2.py:PRESET, or a file of yours."
+    )
+    flags.FLAGS["config"].parser = _ConfigParser("config")
+    return config
+
+
+class _ConfigParser(config_flags.ConfigFileFlagParser):
+    """Looks for a config where the user is, then in the package, wherever that is installed."""
+
+    def parse(self, path: str) -> ConfigDict:
+        name, *preset = path.split(":", 1)
+        if not os.path.exists(name):
+            name = str(importlib.resources.files("gesture_jax") / name)
+        config = super().parse(":".join([name, *preset]))
+        try:
+            config.stage  # noqa: B018  A config file that cannot be read shows at first use.
+        except OSError:
+            raise InputError("no such config; configs/stage1.py and stage2.py exist") from None
+        return config
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Parses the flags and calls `main(argv)`.
 
@@ -74,6 +104,8 @@ def _keep_compiled_programs() -> None:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """What `argv` has beside flags; bad ones end the program with one line and exit code 2."""
+    if "--help" in argv:
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own exits with 1.
     try:
         remaining = flags.FLAGS(argv)
         if len(remaining) > 1:

@@ -1,4 +1,7 @@
-"""Motion features of a dataset: `python -m gesture_jax.extract --stage1=WORKDIR --data=DATASET`."""
+"""Motion features of a data set, which stage 2 learns from.
+
+python -m gesture_jax.extract --stage1=WORKDIR --data=DATASET
+"""
 
 from absl import flags
 

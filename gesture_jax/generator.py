@@ -213,7 +213,9 @@ class GestureGenerator:
         for rows in features:
             yield from writer.write(rows, num_frames=num_frames)
 
-    def _writer(self, own: np.ndarray, pace: Pace, *, seed: int, speaker: str | None):
+    def _writer(
+        self, own: np.ndarray, pace: Pace, *, seed: int, speaker: str | None
+    ) -> MotionWriter:
         number = self._speaker_number(speaker)
         return MotionWriter(self._long_form(pace), self.control, own, seed=seed, speaker=number)
 

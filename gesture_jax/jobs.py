@@ -88,6 +88,8 @@ def write_request(
     if request.motion:
         shape = num_frames, animator.model.motion_dim
         windows = iter([read_motion(request.motion, shape=shape)])
+    elif generator is None:
+        raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
     else:
         windows = generator.motion_windows(
             source, audio, seed=request.seed, speaker=request.speaker

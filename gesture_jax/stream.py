@@ -1,5 +1,7 @@
 """Speech in as it comes, frames out."""
 
+from collections.abc import Callable
+
 import numpy as np
 import soxr
 
@@ -73,7 +75,7 @@ class GestureStream:
         return np.array(frames, np.uint8).reshape(-1, resolution, resolution, 3)
 
 
-def _resampler(sample_rate: int):
+def _resampler(sample_rate: int) -> Callable[[np.ndarray, bool], np.ndarray]:
     """A function `(chunk, last)` to 16 kHz, that does not show where chunks end."""
     if sample_rate == media.SAMPLE_RATE_HZ:
         return lambda chunk, last: chunk

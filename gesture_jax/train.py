@@ -1,18 +1,17 @@
-"""Trains a stage: `python -m gesture_jax.train --config=configs/stage1.py:demo --workdir=DIR`.
+"""Trains a stage.
+
+    python -m gesture_jax.train --config=configs/stage1.py:demo --workdir=DIR
 
 Resumes by itself from the newest checkpoint in DIR. One of several processes where the environment
 says so (`processes.start_processes`; `launch/` sets it).
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from gesture_jax import cli
 from gesture_jax.errors import InputError
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "configs/stage1.py:PRESET or configs/stage2.py:PRESET", lock_config=True
-)
+_CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: made, or resumed from.")
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "FIRST:LAST, steps that JAX's profiler traces into WORKDIR/profile."
@@ -23,15 +22,10 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(_) -> None:
     from gesture_jax import processes, train_lib
 
-    config, profile_steps = _CONFIG.value, _read_steps(_PROFILE_STEPS.value)
-    try:
-        config.stage  # noqa: B018  A config file that is not there shows at first use.
-    except OSError:
-        path = flags.FLAGS["config"].config_filename
-        raise InputError(f"{path}: no such config; configs/stage1.py and stage2.py exist") from None
+    profile_steps = _read_steps(_PROFILE_STEPS.value)
     processes.start_processes()
     with processes.ending_with_the_others():
-        train_lib.train(config, _WORKDIR.value, profile_steps=profile_steps)
+        train_lib.train(_CONFIG.value, _WORKDIR.value, profile_steps=profile_steps)
 
 
 def _read_steps(text: str | None) -> tuple[int, int] | None:

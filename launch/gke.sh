@@ -27,10 +27,12 @@ name="" image="" cluster="" zone="" project="" type=v5litepod-16 restarts=20
 topology=4x4 hosts=4 chips=4 accelerator=tpu-v5-lite-podslice
 read_options "name image cluster zone project type restarts topology hosts chips accelerator" "$@"
 need name
+# One process a host; JAX asks the cluster for the others.
+train=(env JAX_NUM_PROCESSES=auto python -m gesture_jax.train "${train_flags[@]}")
 
 image() {
   need image
-  run docker build --file=launch/Dockerfile --tag="$image" .
+  run docker build --file=launch/Dockerfile --build-arg=DEVICE=tpu --tag="$image" .
   run docker push "$image"
 }
 
@@ -41,7 +43,7 @@ submit() {
   [[ -z $project ]] || place+=(--project="$project")
   run xpk workload create --cluster="$cluster" "${place[@]}" --workload="$name" --tpu-type="$type" \
     --num-slices=1 --docker-image="$image" --max-restarts="$restarts" \
-    --command="$(show python -m gesture_jax.train "${train_flags[@]}")"
+    --command="$(show "${train[@]}")"
 }
 
 manifest() {
@@ -49,7 +51,7 @@ manifest() {
   need image
   need_train_flags
   # Words as YAML has them: in single quotes, which are doubled inside.
-  for word in python -m gesture_jax.train "${train_flags[@]}"; do
+  for word in "${train[@]}"; do
     command+=", '${word//\'/\'\'}'"
   done
   command="[${command#, }]"

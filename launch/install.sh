@@ -4,8 +4,6 @@
 # older than 3.11, as on TPU VMs, uv brings its own.
 set -euo pipefail
 extra=$1
-package=.
-[[ $extra == cpu ]] || package=".[$extra]"
 if [[ ! -x .venv/bin/python ]]; then
   if python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     python3 -m venv .venv
@@ -14,4 +12,4 @@ if [[ ! -x .venv/bin/python ]]; then
     python3 -m uv venv --quiet --seed --python 3.12 .venv
   fi
 fi
-.venv/bin/python -m pip install --quiet --editable "$package"
+.venv/bin/python -m pip install --quiet --editable ".[$extra]"

@@ -1,14 +1,19 @@
 # ---
 # jupyter:
 #   jupytext:
+#     formats: ipynb,py:percent
 #     text_representation:
+#       extension: .py
 #       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
 # ---
 
 # %% [markdown]
 # # The procedural speaker
 # An endless, seeded source of people who talk with their hands: what demos and tests are made of.
-# Open this file as a notebook with jupytext, or run it as a program.
 
 # %%
 import mediapy
@@ -18,8 +23,8 @@ from gesture_jax.data import images, speaker
 from gesture_jax.data.speech import speech_features
 
 # %% [markdown]
-# A person is a number, and so is what they say. Frames, sound, joints and the times of the stressed
-# syllables come together.
+# A person is a number, and so is what they say. Frames, sound, joints and the times of the
+# stressed syllables come together.
 
 # %%
 done = speaker.perform(identity=2, seed=7, duration_sec=4.0, size=192)

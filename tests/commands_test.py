@@ -12,6 +12,7 @@ import zipfile
 
 import av
 import flax
+import jupytext
 import numpy as np
 import pytest
 
@@ -35,18 +36,21 @@ def _run(command, cwd):
     )
 
 
-def _readme(language):
+def readme(language):
     """The README's blocks of a language, shrunk to what tests can afford."""
     text = (_ROOT / "README.md").read_text()
-    blocks = [block for kind, block in _BLOCKS.findall(text) if kind == language]
-    return [block.replace(":demo", ":smoke").replace("--size=64", "--size=32") for block in blocks]
+    return [shrink(block) for kind, block in _BLOCKS.findall(text) if kind == language]
+
+
+def shrink(command):
+    """The same on small pictures, by the smallest preset."""
+    return command.replace(":demo", ":smoke").replace("--size=64", "--size=32")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """What the README takes for given: videos, a portrait, speech, a driving video."""
     root = tmp_path_factory.mktemp("readme")
-    (root / "configs").symlink_to(_ROOT / "configs")
     (root / "videos").mkdir()
     for identity in range(2):
         done = speaker.perform(identity=identity, seed=5, duration_sec=17.0, size=64)
@@ -65,7 +69,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def readme_runs(folder):
     """Runs the README's commands in their order, but of released weights and the web page."""
-    for block in _readme("bash"):
+    for block in readme("bash"):
         if any(name in block for name in ("make demo", "gesture_jax.convert", "gesture_jax.app")):
             continue
         for command in block.strip().splitlines():
@@ -136,11 +140,17 @@ def test_a_bad_row_of_a_manifest_does_not_end_the_others(readme_runs):
 
 
 def test_the_readmes_python_runs(readme_runs):
-    (program,) = _readme("python")
+    (program,) = readme("python")
     program += "\nprint(len(clip.frames), len(frames), frames.dtype)"
     done = _run(f"python -c {shlex.quote(program)}", readme_runs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["156", "6", "float32"]
+
+
+def test_the_metadata_of_a_video_are_shown_as_the_documents_say(readme_runs):
+    page = (_ROOT / "docs" / "responsible_use.md").read_text()
+    done = _run(re.search(r"^python -c .*", page, re.MULTILINE)[0], readme_runs)
+    assert "Synthetic video" in done.stdout, done.stderr
 
 
 def test_both_stages_are_launched_in_one_go(readme_runs):
@@ -154,13 +164,18 @@ def test_both_stages_are_launched_in_one_go(readme_runs):
 @pytest.mark.parametrize(
     "notebook", sorted((_ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
 )
-def test_notebooks_run(notebook, tmp_path):
-    done = _run(f"python {shlex.quote(str(notebook))}", tmp_path)
+def test_notebooks_run_and_are_paired(notebook, readme_runs):
+    """With what the README's commands have trained: nothing is trained twice."""
+    given = "STAGE1=runs/stage1 STAGE2=runs/stage2 AUDIO=speech.wav PRESET=smoke MPLBACKEND=agg"
+    done = _run(f"{given} python {shlex.quote(str(notebook))}", readme_runs)
     assert done.returncode == 0, done.stderr
+    pair = jupytext.read(notebook.with_suffix(".ipynb"))
+    cells = lambda notebook: [(c.cell_type, c.source) for c in notebook.cells]
+    assert cells(pair) == cells(jupytext.read(notebook)), "make notebooks"
 
 
 def test_training_again_resumes_and_finishes_at_once(readme_runs):
-    train = next(line for b in _readme("bash") for line in b.splitlines() if "stage1.py" in line)
+    train = next(line for b in readme("bash") for line in b.splitlines() if "stage1.py" in line)
     before = (readme_runs / "runs/stage1/metrics.jsonl").read_text()
     assert _run(train, readme_runs).returncode == 0
     assert (readme_runs / "runs/stage1/metrics.jsonl").read_text() == before
@@ -186,7 +201,7 @@ def released(folder):
 
 def test_released_weights_are_converted_and_animate(folder, released):
     """At the reference's full size."""
-    (block,) = [block for block in _readme("bash") if "gesture_jax.convert" in block]
+    (block,) = [block for block in readme("bash") if "gesture_jax.convert" in block]
     for command in block.strip().splitlines():
         done = _run(command, folder)
         assert done.returncode == 0, f"{command}\n{done.stderr}"

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from configs import stage1 as stage1_config
 from gesture_jax import optim, sharding, train_lib
 from gesture_jax.animator import Animator
+from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.data import speaker
 from gesture_jax.errors import InputError
 from gesture_jax.metrics.image import psnr

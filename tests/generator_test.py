@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from configs import stage1 as stage1_config
-from configs import stage2 as stage2_config
 from gesture_jax import stage2
 from gesture_jax.animator import Animator
+from gesture_jax.configs import stage1 as stage1_config
+from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.data import speaker, speech
 from gesture_jax.errors import InputError
 from gesture_jax.generator import GestureGenerator, count_frames, to_speech

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import stage2 as stage2_config
 from gesture_jax import generator
+from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.data import clips, procedural, speaker, speech
 from gesture_jax.errors import InputError
 from tests import safetensors_file, wavlm_file

@@ -21,6 +21,20 @@ def run(command: str, *arguments: str) -> tuple[int, str]:
 
     What would end in a traceback is raised.
     """
+    return _run(command, arguments, lambda main: cli.one_sentence(main)([command]))
+
+
+def parse(command: str, *arguments: str) -> None:
+    """As a command does before it begins; its flags, and the keys and values of its config.
+
+    Raises:
+      AssertionError: where they are not understood.
+    """
+    code, said = _run(command, arguments, lambda main: None)
+    assert code == 0, said
+
+
+def _run(command: str, arguments: tuple[str, ...], finish) -> tuple[int, str]:
     saved, argv = flagsaver.save_flag_values(), sys.argv
     sys.argv = [command, *arguments]  # Where configs look for what overrides them.
     errors = io.StringIO()
@@ -33,7 +47,7 @@ def run(command: str, *arguments: str) -> tuple[int, str]:
         ):
             main = runpy.run_module(f"gesture_jax.{command}", run_name="in_process")["main"]
             cli.parse_flags(sys.argv)
-            cli.one_sentence(main)([command])
+            finish(main)
     except SystemExit as end:
         return end.code, errors.getvalue()
     finally:

@@ -160,11 +160,13 @@ def test_gke_by_xpk_and_by_a_jobset():
         "--tpu-type=v5litepod-16", "--num-slices=1", "--docker-image=repo/image:1",
         "--max-restarts=20",
     ]  # fmt: skip
-    assert shlex.split(told.removeprefix("--command=")) == ["python", *_TRAIN]
+    train = ["env", "JAX_NUM_PROCESSES=auto", "python", *_TRAIN]
+    assert shlex.split(told.removeprefix("--command=")) == train
     assert _shown("gke.sh", "image", *place) == [
-        ["docker", "build", "--file=launch/Dockerfile", "--tag=repo/image:1", "."],
+        ["docker", "build", "--file=launch/Dockerfile", "--build-arg=DEVICE=tpu",
+         "--tag=repo/image:1", "."],
         ["docker", "push", "repo/image:1"],
-    ]
+    ]  # fmt: skip
     yaml = pytest.importorskip("yaml")
     applied = _launch("gke.sh", "apply", *place, "--hosts=2", "--dry_run", "--", *_FLAGS).stdout
     first, rest = applied.split("\n", 1)
@@ -178,7 +180,7 @@ def test_gke_by_xpk_and_by_a_jobset():
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4"
     container = pod["containers"][0]
     assert container["image"] == "repo/image:1"
-    assert container["command"] == ["python", *_TRAIN]
+    assert container["command"] == train
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
 
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from configs import stage2 as stage2_config
+from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.errors import InputError
 from gesture_jax.page import models, plot, settings, work
 from gesture_jax.page.visits import Visits

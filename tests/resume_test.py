@@ -311,7 +311,7 @@ def test_any_flipped_bit_changes_the_fingerprint(dtype):
 
 def test_the_command_says_so_and_its_exit_code_too(dataset, tmp_path):
     """SIGTERM while the first steps compile."""
-    config = f"--config={_ROOT}/configs/stage1.py:smoke"
+    config = "--config=configs/stage1.py:smoke"
     small = [
         f"--config.{name}={value}"
         for name, value in tiny.flags(_config(dataset, num_steps=10_000)).items()

@@ -8,11 +8,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from configs import stage1 as stage1_config
-from configs import stage2 as stage2_config
 from gesture_jax import checkpoints
 from gesture_jax import stage2 as stage2_task
 from gesture_jax.animator import abstract_variables
+from gesture_jax.configs import stage1 as stage1_config
+from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.models.build import build_model
 from gesture_jax.writer import read_metrics
 

@@ -10,9 +10,9 @@ import optax
 import pytest
 from tqdm import tqdm
 
-from configs import stage1 as stage1_config
-from configs import stage2 as stage2_config
 from gesture_jax import checkpoints, optim, sharding, train_lib
+from gesture_jax.configs import stage1 as stage1_config
+from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.errors import InputError
 from gesture_jax.writer import MetricsWriter, read_metrics
 from tests import tiny

@@ -1,0 +1,103 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # From a folder of videos to a model of your own
+# Videos of people who talk to a camera and agreed to this, named `SPEAKER#ID.mp4` or
+# `SPEAKER/ID.mp4`, in; both stages trained; a video out. Each step can be interrupted and run
+# again: what is done is not done twice.
+
+# %%
+import os
+import pathlib
+
+import mediapy
+from IPython.display import Video, display
+from PIL import Image
+
+import gesture_jax
+from gesture_jax import train_lib, writer
+from gesture_jax.configs import stage1, stage2
+from gesture_jax.data import images, media, pose, preparation, videos
+
+# %% [markdown]
+# `demo` is 64x64, about 20 minutes of one CPU core's time; `paper` is 256x256, days of a GPU or
+# TPU.
+
+# %% tags=["parameters"]
+VIDEOS = "videos"
+PRESET = os.environ.get("PRESET", "demo")
+DATA, STAGE1, STAGE2 = "data/mine", "runs/stage1", "runs/stage2"
+
+# %% [markdown]
+# ## The data set
+# Square clips at 25 frames a second, with 16 kHz speech. What is left out is told of, with the
+# reason.
+
+# %%
+config = stage1.get_config(PRESET)
+seen = pose.is_installed()  # The extra [pose] finds people, and their hands.
+settings = videos.Settings(config.model.resolution, require_person=seen, joints=seen)
+report = videos.write_videos(VIDEOS, DATA, settings=settings)
+print(preparation.format_report(report or preparation.read_report(DATA)))
+
+# %% [markdown]
+# ## Stage 1: to redraw a person in another pose
+# The pictures show source, driving frame, and what was made of both. The longer, the sharper.
+
+# %%
+config.data.path = DATA
+train_lib.train(config, STAGE1)
+
+
+# %%
+def show_newest_sample(workdir):
+    newest = max(pathlib.Path(workdir, "samples").iterdir(), key=os.path.getmtime)
+    mediapy.show_image(Image.open(newest), title=newest.name)
+
+
+def show_losses(workdir):
+    rows = [row for row in writer.read_metrics(workdir) if "loss" in row]
+    print({row["step"]: round(row["loss"], 3) for row in rows[:: max(1, len(rows) // 8)]})
+
+
+show_newest_sample(STAGE1)
+show_losses(STAGE1)
+
+# %% [markdown]
+# ## Stage 2: to make such poses from speech
+# The poses of all frames are read off first. The picture shows a test clip as it moved, and as
+# generated.
+
+# %%
+config = stage2.get_config(PRESET)
+config.stage1_workdir = STAGE1
+config.data.extract_missing = True
+train_lib.train(config, STAGE2)
+show_newest_sample(STAGE2)
+show_losses(STAGE2)
+
+# %% [markdown]
+# ## A video
+# The data set keeps a portrait and a sound of its test split, to try it on.
+
+# %%
+generator = gesture_jax.GestureGenerator.load(stage1=STAGE1, stage2=STAGE2)
+portrait = images.load_image(f"{DATA}/example.png")
+speech = media.read_audio(f"{DATA}/example.wav")
+generator.generate(portrait, speech, sample_rate=16_000, seed=0).write("mine.mp4")
+display(Video("mine.mp4", embed=True))
+
+# %% [markdown]
+# Not as hoped? Look at `data/mine/contact_sheet.html`: is everybody framed alike, are both hands
+# in the picture? `docs/stage1.md` and `docs/stage2.md` have the figures to expect at each step.

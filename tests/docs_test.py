@@ -1,0 +1,91 @@
+"""The documents: they build without a warning, and each command in them is one that works."""
+
+import ast
+import importlib.util
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests import commands_test, in_process
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_PAGES = [
+    *sorted((_ROOT / "docs").glob("*.md")),
+    *(_ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(_ROOT / name / "README.md" for name in ("launch", "benchmarks")),
+]
+# Other programs, which cannot be run here.
+_FOREIGN = {"docker", "gcloud"}
+
+
+def _commands(page):
+    """Lines of the shell of a page, without remarks; indented blocks, as in lists, too."""
+    blocks = re.findall(r"^( *)```bash\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line.strip() for _, block in blocks for line in block.splitlines()]
+    return [line.split("   #")[0].rstrip() for line in lines]
+
+
+def _new_commands():
+    """By page and line, those that the tests of the README do not run as they stand."""
+    known = {line for block in commands_test.readme("bash") for line in block.splitlines()}
+    return [
+        pytest.param(line, id=f"{page.relative_to(_ROOT)}: {line[:60]}")
+        for page in _PAGES
+        for line in _commands(page)
+        if commands_test.shrink(line) not in known
+    ]
+
+
+@pytest.mark.parametrize("command", _new_commands())
+def test_commands_of_the_documents_are_understood(command, tmp_path, monkeypatch):
+    """Flags and keys of configs that exist, with values that they can have."""
+    monkeypatch.chdir(tmp_path)
+    # Variables of the shell, and names in capitals, stand for some text.
+    words = shlex.split(command.replace(" ...", ""))
+    match words:
+        case ["python", "-m", module, *arguments] if module.startswith("gesture_jax."):
+            in_process.parse(module.removeprefix("gesture_jax."), *arguments)
+        case ["python", "-m", module, *_]:
+            assert importlib.util.find_spec(module)
+        case ["python", "-c", program]:
+            ast.parse(program)
+        case [script, *arguments] if script.startswith("launch/"):
+            _check_launch(script, arguments)
+        case ["make", target]:
+            assert re.search(rf"^{target}:", (_ROOT / "Makefile").read_text(), re.MULTILINE)
+        case ["docker", "run", *options]:
+            image = next(n for n, word in enumerate(options) if word.startswith("gesture_jax:"))
+            in_process.parse(*options[image + 1 :])
+        case [name, *_]:
+            assert name in _FOREIGN or re.match(r"\w+=", name), command
+
+
+def _check_launch(script, arguments):
+    assert (_ROOT / script).is_file()
+    if "--" not in arguments:
+        return
+    flags = arguments[arguments.index("--") + 1 :]
+    in_process.parse("train", *flags, *([] if "--workdir" in " ".join(flags) else ["--workdir=x"]))
+    shown = subprocess.run(
+        [script, *arguments[: arguments.index("--")], "--dry_run", "--", *flags],
+        cwd=_ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_they_build_without_a_warning_and_each_page_is_in_the_menu(tmp_path):
+    site = tmp_path / "site"
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={site}"],
+        cwd=_ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pages = {path.stem for path in (_ROOT / "docs").glob("*.md")}
+    assert pages | {"404"} == {path.stem for path in site.glob("*.html")}
+    text = (site / "commands.html").read_text()
+    assert "--motion_scale" in text and str(_ROOT) not in text
+    assert "extract_motion" in (site / "python.html").read_text()

@@ -1,0 +1,101 @@
+"""The wheel: all of the package, at work where there is no repository; types of the public API."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from gesture_jax.__main__ import COMMANDS
+from tests import house_test
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _run(*command, cwd=_ROOT):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    done = _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, _ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The wheel in an environment of its own, which borrows what it depends on from this one."""
+    place = tmp_path_factory.mktemp("elsewhere") / "venv"
+    _run(sys.executable, "-m", "venv", "--without-pip", place)
+    python = place / "bin" / "python"
+    done = _run(
+        sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel
+    )
+    assert done.returncode == 0, done.stderr
+    (library,) = (place / "lib").glob("python3*/site-packages")
+    # The .pth files of folders named here are not read: they would bring this checkout.
+    borrowed = [path for path in sys.path if path.endswith("-packages")]
+    (library / "borrowed.pth").write_text("\n".join(borrowed))
+    return place
+
+
+def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel):
+    tracked = _run("git", "ls-files", "gesture_jax").stdout.split("\n")[:-1]
+    if not tracked:
+        pytest.skip("not a git checkout")
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert sorted(names) == sorted(tracked)
+    assert {"gesture_jax/py.typed", "gesture_jax/configs/stage1.py"} <= set(names)
+
+
+def test_presets_are_found_and_data_are_made_without_the_repository(installed, tmp_path):
+    command = installed / "bin" / "gesture-jax"
+    made = _run(
+        command, "prepare", "--procedural=2", "--num_identities=1", "--clip_sec=1", "--size=16",
+        "--num_workers=0", f"--out={tmp_path}/drawn", cwd=tmp_path,
+    )  # fmt: skip
+    assert made.returncode == 0 and (tmp_path / "drawn" / "preparation.json").is_file(), made.stderr
+    train = [command, "train", "--config=configs/stage2.py:smoke", f"--workdir={tmp_path}/new"]
+    refused = _run(*train, "--config.num_steps=0", cwd=tmp_path)
+    assert refused.returncode == 2 and refused.stderr.startswith("error: num_steps is 0")
+
+
+def test_commands_are_told_without_loading_what_they_do(installed, tmp_path):
+    """Start-up stays light: these take a tenth of a second (benchmarks/README.md)."""
+    program = "import sys; from gesture_jax.__main__ import main; sys.argv[1:] = {}\n"
+    program += "try: main()\nexcept SystemExit as end: assert end.code == 0\n"
+    program += "heavy = {{'jax', 'flax', 'librosa', 'numpy', 'av', 'grain'}} & set(sys.modules)\n"
+    program += "assert not heavy, heavy"
+    for arguments in (["--help"], *([command, "--help"] for command in COMMANDS)):
+        python = installed / "bin" / "python"
+        done = _run(python, "-c", program.format(arguments), cwd=tmp_path)
+        assert done.returncode == 0, (arguments, done.stderr)
+        assert "--out" in done.stdout or "--workdir" in done.stdout or "COMMAND" in done.stdout
+        assert str(installed) in done.stdout or arguments == ["--help"]  # Not of this checkout.
+
+
+def test_each_command_line_is_a_sub_command():
+    *_, top = house_test.FLOORS
+    named = {name for name in top if list((_ROOT / "gesture_jax").glob(f"{name}*"))}
+    assert set(COMMANDS) == named - {"__main__"}
+
+
+def test_unknown_commands_get_one_sentence():
+    done = _run(sys.executable, "-m", "gesture_jax", "fly\n")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: unknown command fly")
+    told = _run(sys.executable, "-m", "gesture_jax", "--version").stdout
+    assert re.fullmatch(r"gesture_jax \d+\.\d+\.\d+\n", told)
+
+
+def test_the_public_api_is_typed():
+    done = _run(sys.executable, "-m", "mypy")
+    assert done.returncode == 0, done.stdout

@@ -8,7 +8,9 @@ import sys
 
 from gesture_jax.errors import one_line
 
-COMMANDS = "prepare", "train", "extract", "generate", "animate", "evaluate", "convert"
+COMMANDS = (
+    "prepare", "train", "extract", "generate", "animate", "evaluate", "convert", "pack", "app",
+)  # fmt: skip
 
 
 def main() -> None:

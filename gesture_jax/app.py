@@ -1,7 +1,7 @@
-"""A web page that makes portraits talk: `python -m gesture_jax.app --workdirs=runs`.
+"""A web page that makes portraits talk: `python -m gesture_jax.app`.
 
-It is seen on this machine alone, unless `--host` or `--share` say otherwise. Wants the extra
-`[app]`.
+Beside the bundled models, of drawn people, it offers those below `--workdirs`. It is seen on this
+machine alone, unless `--host` or `--share` say otherwise. Wants the extra `[app]`.
 """
 
 from absl import flags
@@ -9,7 +9,7 @@ from absl import flags
 from gesture_jax import cli
 
 _WORKDIRS = flags.DEFINE_string(
-    "workdirs", None, "Folder with the workdirs of trained models, at any depth.", required=True
+    "workdirs", None, "Folder with the workdirs of trained models, at any depth."
 )
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 is all.")
 _PORT = flags.DEFINE_integer("port", None, "Port; else the first free one from 7860.", 1, 65535)
@@ -19,11 +19,11 @@ cli.define_watermark()
 
 
 def main(_) -> None:
-    from gesture_jax.page import serve
-    from gesture_jax.page.models import find_models
+    from gesture_jax.page import models, serve
 
+    own = models.find_models(_WORKDIRS.value) if _WORKDIRS.value else []
     serve.serve(
-        find_models(_WORKDIRS.value),
+        [*own, *models.bundled_models()],
         host=_HOST.value,
         port=_PORT.value,
         share=_SHARE.value,

@@ -79,8 +79,6 @@ def write_request(
     Raises:
       InputError: where something of it is bad.
     """
-    if generator is None and not request.motion:
-        raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
     portrait = Portrait.open(request.image, animator, style)
     source = portrait.source
     audio = media.read_audio(request.audio)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from gesture_jax import checkpoints
+from gesture_jax import bundled, checkpoints
 from gesture_jax.animator import Animator
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, find_files, is_folder
@@ -64,6 +64,11 @@ def find_models(folder: str | os.PathLike) -> list[NamedModel]:
     if not models:
         raise InputError(f"{folder}: no trained model in it; train both stages first")
     return models
+
+
+def bundled_models() -> list[NamedModel]:
+    """The models that come with the package, of drawn people."""
+    return [NamedModel(f"drawn people ({name})", **bundled.find(name)) for name in bundled.PRESETS]
 
 
 def _stage1_of(workdir, config: ConfigDict) -> str | None:

@@ -26,7 +26,10 @@ weights-demo: SIZE := 64
 weights-realtime: SIZE := 256
 weights-%: $(STAMP)
 	$(RUN) -m gesture_jax.prepare --procedural=240 --clip_sec=9.8 --size=$(SIZE) --out=$(WEIGHTS)/$*/data
-	PATH=$(abspath $(VENV))/bin:$$PATH launch/both_stages.sh $* $(WEIGHTS)/$*/data $(WEIGHTS)/$*
+	$(RUN) -m gesture_jax.train --config=configs/stage1.py:$* --config.data.path=$(WEIGHTS)/$*/data \
+	  --workdir=$(WEIGHTS)/$*/stage1
+	$(RUN) -m gesture_jax.train --config=configs/stage2.py:$* --config.num_steps=4000 \
+	  --config.stage1_workdir=$(WEIGHTS)/$*/stage1 --workdir=$(WEIGHTS)/$*/stage2
 	for stage in stage1 stage2; do \
 	  $(RUN) -m gesture_jax.pack --half --workdir=$(WEIGHTS)/$*/$$stage \
 	    --out=gesture_jax/weights/$*_$$stage.safetensors || exit; \

@@ -20,7 +20,7 @@ demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a
 	@echo "Look at $(DEMO)/video.mp4 (with sound), $(DEMO)/sheet.png, and at how training went:"
 	@echo "pictures in $(DEMO)/stage1/samples and $(DEMO)/stage2/samples, numbers in metrics.jsonl."
 
-weights: weights-demo weights-realtime  ## those in gesture_jax/weights, from nothing and seed 0: hours on two cores
+weights: weights-demo  ## those in gesture_jax/weights, from nothing and seed 0: an hour on two cores
 
 weights-demo: SIZE := 64
 weights-realtime: SIZE := 256

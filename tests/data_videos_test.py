@@ -225,6 +225,19 @@ def test_workers_make_the_same(folder, tmp_path):
     _assert_same(tmp_path / "one", tmp_path / "two")
 
 
+def test_workers_end_with_their_parent():
+    program = (
+        "import os, time; from gesture_jax.data import parts\n"
+        "if __name__ == '__main__':\n"
+        "    print(parts.make_pool(1).submit(os.getpid).result(), flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=_ROOT, stdout=subprocess.PIPE)
+    assert int(parent.stdout.readline()) != parent.pid
+    parent.kill()
+    # Which comes to its end once nobody holds the other one, the worker included.
+    parent.communicate(timeout=30)
+
+
 def test_beam_makes_the_same(folder, tmp_path):
     pytest.importorskip("apache_beam", reason="the extra [beam] is not installed")
     videos.write_videos(folder, tmp_path / "one", settings=_SETTINGS)

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import pathlib
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
@@ -181,11 +182,28 @@ def _compile_speech_features() -> None:
     speech.speech_features(0.1 * noise.astype(np.float32))
 
 
+def make_pool(num_workers: int) -> concurrent.futures.ProcessPoolExecutor:
+    """Processes that start anew, and end when this one does, however it ends."""
+    return concurrent.futures.ProcessPoolExecutor(
+        num_workers, mp_context=_SPAWN, initializer=_end_with_parent
+    )
+
+
+def _end_with_parent() -> None:
+    """Workers whose parent was killed would wait for more takes for ever."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _run_pool(
     parts_dir: pathlib.Path, takes: Sequence[Take], num_workers: int, bar: tqdm
 ) -> list[Take]:
     """Gives back what was not done when a process died; nothing, if none did."""
-    pool = concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=_SPAWN)
+    pool = make_pool(num_workers)
     running = {pool.submit(make_part, parts_dir, take): take for take in takes}
     left = dict(running)
     try:
@@ -210,7 +228,7 @@ def _remove_half_done(parts_dir: pathlib.Path, take: Take) -> bool:
 
 def _make_alone(parts_dir: pathlib.Path, take: Take) -> None:
     try:
-        with concurrent.futures.ProcessPoolExecutor(1, mp_context=_SPAWN) as pool:
+        with make_pool(1) as pool:
             pool.submit(make_part, parts_dir, take).result()
     except BrokenProcessPool:
         reason = "kills its process", "out of memory, or the decoder crashed"

@@ -25,7 +25,8 @@ weights: weights-demo  ## those in gesture_jax/weights, from nothing and seed 0:
 weights-demo: SIZE := 64
 weights-realtime: SIZE := 256
 weights-%: $(STAMP)
-	$(RUN) -m gesture_jax.prepare --procedural=240 --clip_sec=9.8 --size=$(SIZE) --out=$(WEIGHTS)/$*/data
+	$(RUN) -m gesture_jax.prepare --procedural=240 --clip_sec=9.8 --test_fraction=0.2 --size=$(SIZE) \
+	  --out=$(WEIGHTS)/$*/data
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:$* --config.data.path=$(WEIGHTS)/$*/data \
 	  --workdir=$(WEIGHTS)/$*/stage1
 	$(RUN) -m gesture_jax.train --config=configs/stage2.py:$* --config.num_steps=4000 \

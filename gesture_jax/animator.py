@@ -168,7 +168,7 @@ class Animator:
 
     def _render_batches(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """One batch ahead: the next one is computed while frames are encoded and written."""
-        pending = collections.deque()
+        pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
         for batch, count in _batched(motion, self._batch_size):
             image = self._render(self.model, self._variables, source.features, batch)
             pending.append((image, count))

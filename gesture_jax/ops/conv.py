@@ -9,6 +9,7 @@ Both functions stand for `lax.conv_general_dilated` in `nn.Conv`, by its attribu
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -97,13 +98,8 @@ def _uniform(kernel: jax.Array, padding) -> int | None:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: FeatureMap, kernel: jax.Array, padding: int) -> FeatureMap:
     """See `winograd.convolve`."""
-    if not _is_large(x, kernel):
-        return _xla(x, kernel, padding=padding)
-    return lax.platform_dependent(
-        x, kernel,
-        cpu=functools.partial(winograd.convolve, padding=padding),
-        default=functools.partial(_xla, padding=padding),
-    )  # fmt: skip
+    ways = (functools.partial(way, padding=padding) for way in (winograd.convolve, _xla))
+    return _by_size(x, kernel, *ways)(x, kernel)
 
 
 def _forward(x, kernel, padding):
@@ -115,23 +111,22 @@ def _backward(padding, inputs, cotangent):
     size = kernel.shape[0]
     turned = jnp.swapaxes(jnp.flip(kernel, axis=(0, 1)), 2, 3)
     by_input = _convolve(cotangent, turned, size - 1 - padding)
-    options = {"size": size, "padding": padding}
-    if not _is_large(x, kernel):
-        return by_input, _xla_kernel_gradient(x, cotangent, **options)
-    by_kernel = lax.platform_dependent(
-        x, cotangent,
-        cpu=functools.partial(winograd.kernel_gradient, **options),
-        default=functools.partial(_xla_kernel_gradient, **options),
-    )  # fmt: skip
-    return by_input, by_kernel
+    ways = (
+        functools.partial(way, size=size, padding=padding)
+        for way in (winograd.kernel_gradient, _xla_kernel_gradient)
+    )
+    return by_input, _by_size(x, kernel, *ways)(x, cotangent)
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _is_large(x: jax.Array, kernel: jax.Array) -> bool:
+def _by_size(x: jax.Array, kernel: jax.Array, fast: Callable, plain: Callable) -> Callable:
+    """`fast` where the convolution of both is large and runs on a CPU, else `plain`."""
     products = math.prod(x.shape[:3]) * kernel.size
-    return min(kernel.shape[2:]) >= _FEWEST_CHANNELS and products >= _LARGE
+    if min(kernel.shape[2:]) < _FEWEST_CHANNELS or products < _LARGE:
+        return plain
+    return functools.partial(lax.platform_dependent, cpu=fast, default=plain)
 
 
 def _xla(x, kernel, *, padding: int):

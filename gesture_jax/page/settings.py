@@ -6,9 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gesture_jax.diffusion import samplers
 from gesture_jax.errors import InputError
 
-SAMPLERS = ("dpm", "ddim", "ddpm")
+# The quickest first.
+SAMPLERS = tuple(reversed(samplers.SAMPLERS))
 
 
 @dataclasses.dataclass(frozen=True)

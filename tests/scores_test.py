@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gesture_jax.metrics import scores
+from gesture_jax.metrics import frechet, scores
 
 _RANDOM = np.random.default_rng(0)
 
@@ -50,6 +50,14 @@ def test_equal_sets_are_not_apart_and_seeds_repeat():
     other = _clips(20, 1.0)
     again = [scores.frechet_score(clips, other, seed=seed) for seed in (1, 1, 2)]
     assert again[0] == again[1] != again[2]
+
+
+def test_few_clips_of_many_features_are_as_far_apart_as_their_features():
+    real, other = ([_RANDOM.normal(shift, size=(3, 60)) for _ in range(4)] for shift in (0, 1))
+    direct = frechet.frechet_distance(
+        *(frechet.Moments.of(np.concatenate(clips)) for clips in (real, other))
+    )
+    assert scores.frechet_score(real, other).value == pytest.approx(direct, rel=1e-6)
 
 
 def test_clips_are_drawn_not_their_windows():

@@ -100,6 +100,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 def _keep_compiled_programs() -> None:
     """Programs are compiled once a machine; the user's own settings of JAX win."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
+    # Else those of less than a second are not kept, which together take many.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -189,6 +189,7 @@ class Stage1(Objective):
                 f"{config.model.resolution}; prepare with --size={config.model.resolution}"
             )
         config.shoulders = people.shoulders_of(self._train)
+        self._compiled_look = jax.jit(self._look)
 
     def train_batches(self) -> pipeline.BatchIterator:
         """Endless random pairs of frames of one clip."""
@@ -219,7 +220,7 @@ class Stage1(Objective):
     def draw_samples(self, variables, batch, key) -> np.ndarray:
         """Rows of source, driving, redrawn, warped volume, and gate masks (white: synthesised)."""
         del key
-        outputs, seen = jax.jit(self._look)(variables, batch)
+        outputs, seen = self._compiled_look(variables, batch)
         masks = [mask.mean(axis=-1, keepdims=True) for mask in jax.tree.leaves(seen)]
         rows = [_picture_of_volume(outputs["warped"]), *masks]
         enlarged = [_enlarge(row, len(batch["source"][0])) for row in rows]

@@ -1,5 +1,6 @@
 """Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
 
+import functools
 from collections.abc import Iterable
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gesture_jax import checkpoints, processes
-from gesture_jax.animator import Animator, extract_motions
+from gesture_jax.animator import Animator, Source, extract_motions
 from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import GaussianProcess, motion_loss
 from gesture_jax.diffusion.samplers import make_sampler
@@ -225,6 +226,7 @@ class Stage2(Objective):
             standardise=config.standardise,
         )
         self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
+        self._compiled_sample = jax.jit(self._sample)
 
     def train_batches(self) -> pipeline.BatchIterator:
         """Endless random windows."""
@@ -269,16 +271,19 @@ class Stage2(Objective):
             progress=True,
         )
 
+    @functools.cached_property
+    def _example(self) -> tuple[Animator, Source]:
+        """What renders, and the portrait of the first test clip."""
+        animator = Animator.load(self._config.stage1_workdir)
+        test = clips.ClipSource(self._train.metadata.get("data_path", ""), "test")
+        return animator, animator.encode_source(clips.decode_frames(test[0], [0])[0])
+
     def draw_samples(self, variables, batch, key) -> np.ndarray:
         """The first test clip, every eighth frame: as it moved, and as generated; both rendered."""
-        animator = Animator.load(self._config.stage1_workdir)
-        portrait = clips.decode_frames(
-            clips.ClipSource(self._train.metadata.get("data_path", ""), "test")[0], [0]
-        )[0]
-        source = animator.encode_source(portrait)
+        animator, source = self._example
         _, prior, speech = self._standardise(variables, batch)
         conditions = prior[:1], speech[:1], batch["speaker"][:1]
-        sampled = jax.jit(self._sample)(variables, key, *conditions)
+        sampled = self._compiled_sample(variables, key, *conditions)
         pose = self.space.from_feature(batch["portrait"][0])
         vectors = self.space.decode(sampled[0], pose, variables["statistics"])
         generated = self.space.to_feature(vectors)

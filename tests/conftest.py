@@ -8,12 +8,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # collectives in another order, unless it is scheduled so.
 _SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_SCHEDULER}".strip()
-# Programs that several tests or commands need are compiled once a session.
-_CACHE = tempfile.TemporaryDirectory(prefix="gesture_jax_test_xla_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-if "PYTEST_XDIST_WORKER" in os.environ:
+# Programs that several tests or commands need are compiled once a session, for all of its workers.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="gesture_jax_test_xla_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+else:
     # Two processes that compile librosa at once would spoil what they share.
-    os.environ["NUMBA_CACHE_DIR"] = f"{_CACHE.name}/numba"
+    folder = f"numba_{os.environ['PYTEST_XDIST_WORKER']}"
+    os.environ["NUMBA_CACHE_DIR"] = f"{os.environ['JAX_COMPILATION_CACHE_DIR']}/{folder}"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -72,6 +72,7 @@ def train_step(config: ConfigDict, devices: Sequence[Any], batch_size: int) -> P
         ema_decay=config.optim.ema_decay,
         mesh=mesh,
         num_parts=config.accumulate_steps,
+        policy=config.remat,
     )
     frozen, key = place((objective.abstract_frozen(), _abstract_key()), sharding.replicated(mesh))
     batch = place(objective.abstract_batch(batch_size), sharding.batch_sharding(mesh))

@@ -29,7 +29,7 @@ from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.data import speaker, speech
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
-from gesture_jax.ops import winograd
+from gesture_jax.ops import remat, winograd
 from gesture_jax.ops.warp import deviation_warp, flow_warp
 
 # Batch, side, and channels in and out: VGG's first block, `realtime`, and the levels of `paper`.
@@ -112,22 +112,24 @@ def _xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _training():
     """A step with all terms of the loss; of `paper` without what comes late, the discriminator."""
-    for module, preset, batch_size in (
-        (stage1_config, "demo", 4),
-        (stage2_config, "demo", 16),
-        (stage2_config, "paper", 16),
-        (stage1_config, "paper", 1),
+    for module, preset, batch_size, policies in (
+        (stage1_config, "demo", 4, ["none"]),
+        (stage2_config, "demo", 16, ["none"]),
+        (stage2_config, "paper", 16, remat.POLICIES),
+        (stage1_config, "paper", 1, remat.POLICIES),
     ):
-        config = module.get_config(preset)
-        if (config.stage, preset) == ("stage1", "paper"):
-            # As the reference was measured: L1 and Adam.
-            config.update({"loss": {"perceptual": 0.0, "warp": 0.0, "adversarial": 0.0}})
-            config.st_lpips = False
-        program = ahead.train_step(config, jax.devices()[:1], batch_size)
-        run, memory = ahead.running_step(config, program)
-        name = f"{preset}: a step of {config.stage}, batch of {batch_size}"
-        yield name, "ms", time_ms(run)
-        yield f"{name}: memory", "GB", [memory.total / 1e9]
+        for policy in policies:
+            config = module.get_config(preset)
+            config.remat = policy
+            if (config.stage, preset) == ("stage1", "paper"):
+                # As the reference was measured: L1 and Adam.
+                config.update({"loss": {"perceptual": 0.0, "warp": 0.0, "adversarial": 0.0}})
+                config.st_lpips = False
+            program = ahead.train_step(config, jax.devices()[:1], batch_size)
+            run, memory = ahead.running_step(config, program)
+            name = f"{preset}: a step of {config.stage}, batch of {batch_size}, remat {policy}"
+            yield name, "ms", time_ms(run)
+            yield f"{name}: memory", "GB", [memory.total / 1e9]
 
 
 def _data():

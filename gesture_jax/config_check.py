@@ -10,6 +10,7 @@ import flax
 from ml_collections import ConfigDict
 
 from gesture_jax.errors import InputError
+from gesture_jax.ops import remat
 
 _MANY = 10**9
 _COUNT, _SOME, _WIDTH, _BLOCKS = (0, _MANY), (1, _MANY), (1, 2**14), (0, 64)
@@ -18,7 +19,8 @@ _SHARE, _WEIGHT = (0.0, 1.0), (0.0, 1e9)
 _BOTH = {
     "stage": str, "preset": str, "init_from": str, "seed": (0, 2**31 - 1), "num_steps": _SOME,
     "batch_size": (1, 2**16), "accumulate_steps": (1, 2**16),
-    "dtype": {"float32", "bfloat16"}, "mesh.data": (-1, 2**16), "mesh.fsdp": (-1, 2**16),
+    "dtype": {"float32", "bfloat16"}, "remat": {*remat.POLICIES},
+    "mesh.data": (-1, 2**16), "mesh.fsdp": (-1, 2**16),
     "log_every_steps": _SOME, "eval_every_steps": _SOME, "checkpoint_every_steps": _SOME,
     "keep_checkpoints": _SOME, "data.path": str, "data.num_workers": (0, 1024),
     "optim.name": str, "optim.learning_rate": (0.0, 10.0), "optim.b1": (0.0, 0.99999),
@@ -69,7 +71,7 @@ _STAGE2 = {
 }  # fmt: skip
 RULES = {"stage1": _BOTH | _STAGE1, "stage2": _BOTH | _STAGE2}
 """By stage and key, from where to where a number may be, of its type; or all names; or a type."""
-_OPTIONAL = {"dtype", "init_from", "optim.name", "optim.max_grad_norm"}
+_OPTIONAL = {"dtype", "remat", "init_from", "optim.name", "optim.max_grad_norm"}
 
 
 def check(config: ConfigDict) -> None:

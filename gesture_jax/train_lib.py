@@ -34,6 +34,7 @@ from gesture_jax import (
 from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
 from gesture_jax.files import as_path
+from gesture_jax.ops import remat
 from gesture_jax.watch import Watch, until_terminated
 from gesture_jax.writer import MetricsWriter
 
@@ -46,13 +47,14 @@ OBJECTIVES = {"stage1": stage1.Objective, "stage2": stage2.Objective}
 # What may change between a run and its resumption; all else is part of the experiment.
 _MAY_CHANGE = {
     "num_steps", "log_every_steps", "eval_every_steps", "checkpoint_every_steps",
-    "keep_checkpoints", "accumulate_steps", "mesh.data", "mesh.fsdp", "optim.max_grad_norm",
+    "keep_checkpoints", "accumulate_steps", "remat", "mesh.data", "mesh.fsdp",
+    "optim.max_grad_norm",
     "shoulders",  # Read off the data, which older runs did not.
 }  # fmt: skip
 
 
 # Keys that older configs lack, and what held without them.
-_ADDED = {"dtype": "float32", "init_from": ""}
+_ADDED = {"dtype": "float32", "init_from": "", "remat": "none"}
 
 
 class Objective(Protocol):
@@ -157,6 +159,7 @@ def train(
             ema_decay=config.optim.ema_decay,
             mesh=mesh,
             num_parts=config.accumulate_steps,
+            policy=config.get("remat", "none"),
         )
         watch = Watch(
             workdir,
@@ -195,16 +198,18 @@ def make_step(
     ema_decay: float,
     mesh: Mesh,
     num_parts: int = 1,
+    policy: str = "none",
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """The compiled `step(state, frozen, batch, key) -> (state, metrics)`; it donates the state.
 
-    The gradient is the mean of those of `num_parts` of the batch, computed one after another.
+    The gradient is the mean of those of `num_parts` of the batch, computed one after another;
+    `policy` is one of `remat.POLICIES`.
     """
 
     def step(state: TrainState, frozen, batch, base_key):
         key = jax.random.fold_in(base_key, state.step)
         (grads, metrics), model_state = _gradients(
-            task, state, frozen, {**batch, **task.draw(key, batch)}, key, mesh, num_parts
+            task, state, frozen, {**batch, **task.draw(key, batch)}, key, mesh, num_parts, policy
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -216,9 +221,9 @@ def make_step(
     return jax.jit(step, donate_argnums=0)
 
 
-def _gradients(task, state, frozen, batch, key, mesh, num_parts):
+def _gradients(task, state, frozen, batch, key, mesh, num_parts, policy):
     """`(gradients, metrics), model state`: means over the parts of a batch, rows k, k + n, ..."""
-    grad_fn = jax.value_and_grad(task.loss, has_aux=True)
+    grad_fn = jax.value_and_grad(remat.keep_less(task.loss, policy), has_aux=True)
     # At rest the state lies in pieces; the networks see whole parameters, so that the compiler has
     # no reason to gather pictures instead.
     params = sharding.gather(state.params, mesh)

@@ -113,18 +113,24 @@ def _restored(config, workdir):
 def test_killed_at_any_moment_it_goes_on(dataset, straight, tmp_path):
     """By SIGKILL, some steps after each start: while it computes, saves, or starts again."""
     draw, config = random.Random(0), _config(dataset, checkpoint_every_steps=1)
-    for _ in range(_KILLS):
-        process = _start(config, str(tmp_path), 8)
-        known = len(read_metrics(tmp_path))
+    kills, runs = 0, 0
+    while kills < _KILLS:
+        workdir = tmp_path / str(runs)
+        process = _start(config, str(workdir), 8)
+        known = len(read_metrics(workdir))
         deadline = time.monotonic() + 100
-        while len(read_metrics(tmp_path)) in (0, known) and time.monotonic() < deadline:
+        while len(read_metrics(workdir)) in (0, known) and time.monotonic() < deadline:
             time.sleep(0.01)
             if not process.is_alive():
                 break
         process.join(draw.uniform(0, 6))
         process.kill()
         process.join()
-    _same_run(tmp_path, train_lib.train(config, str(tmp_path)), straight)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        killed = process.exitcode != 0
+        kills, runs = kills + killed, runs + (not killed)  # What has ended is begun elsewhere.
+    for workdir in tmp_path.iterdir():
+        _same_run(workdir, train_lib.train(config, str(workdir)), straight)
 
 
 def test_a_fine_tuned_run_needs_its_donor_once(dataset, straight, tmp_path):

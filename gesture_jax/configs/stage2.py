@@ -39,6 +39,9 @@ def _paper() -> dict:
         # Parts of a batch that are computed one after another, for batches larger than the memory.
         # What a loss or a norm takes over a batch is taken over a part.
         "accumulate_steps": 1,
+        # What is computed again for the gradient rather than kept, see `gesture_jax/ops/remat.py`:
+        # "none", "cheap" (norms, activations) or "blocks" (all but the blocks' results).
+        "remat": "none",
         # What the networks compute in while they train; "bfloat16" halves what is kept for the
         # gradient. Parameters, statistics and losses are float32 either way.
         "dtype": "float32",

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gesture_jax.array_types import FeatureMap
-from gesture_jax.ops import image
+from gesture_jax.ops import image, remat
 from gesture_jax.ops.conv import conv_general_dilated, of_upsampled
 
 _FEWEST_CHANNELS_A_GROUP = 8
@@ -76,7 +76,7 @@ class ConvBlock(nn.Module):
         x = conv(self.features, self.kernel_size, name="conv", dtype=self.dtype, upsample=up)(x)
         groups = num_groups(self.groups, self.features)
         x = nn.relu(group_norm(groups, name="norm", dtype=self.dtype)(x))
-        return image.average_pool(x) if self.resize == "down" else x
+        return remat.block(image.average_pool(x) if self.resize == "down" else x)
 
 
 class ResBlock(nn.Module):
@@ -93,7 +93,7 @@ class ResBlock(nn.Module):
         for index in (1, 2):
             y = nn.relu(group_norm(groups, name=f"norm{index}", dtype=self.dtype)(y))
             y = conv(self.features, 3, name=f"conv{index}", dtype=self.dtype)(y)
-        return x + y
+        return remat.block(x + y)
 
 
 class ResizeBlock(nn.Module):
@@ -114,9 +114,10 @@ class ResizeBlock(nn.Module):
         y = nn.relu(group_norm(groups, name="norm2", dtype=self.dtype)(y))
         y = conv(self.features, 3, name="conv2", dtype=self.dtype)(y)
         if self.resize == "none" and width == self.features:
-            return x + y
+            return remat.block(x + y)
         shortcut = conv(self.features, 1, name="shortcut", dtype=self.dtype)(self._shrink(x))
-        return y + (image.upsample_nearest(shortcut) if self.resize == "up" else shortcut)
+        wide = image.upsample_nearest(shortcut) if self.resize == "up" else shortcut
+        return remat.block(y + wide)
 
     def _shrink(self, x: FeatureMap) -> FeatureMap:
         return image.downsample_nearest(x) if self.resize == "down" else x
@@ -140,7 +141,7 @@ class Bottleneck(nn.Module):
         if self.strides != 1:
             x = conv(self.features, 1, strides=self.strides, name="shortcut", dtype=self.dtype)(x)
             x = norm("shortcut_norm")(x)
-        return nn.relu(x + y)
+        return remat.block(nn.relu(x + y))
 
 
 class Gate(nn.Module):

@@ -16,6 +16,7 @@ from gesture_jax.array_types import MotionSequence, Prior, SpeechFeatures, Time
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, check_interval, guided, within_interval
 from gesture_jax.errors import InputError
+from gesture_jax.ops import remat
 
 _EPSILON = 1e-5
 _LONGEST_WAVE = 10_000.0
@@ -100,13 +101,13 @@ class _Layer(nn.Module):
     def _attend(self, name: str, x: jax.Array, memory: jax.Array, train: bool) -> jax.Array:
         name = f"{name}_attention"
         attention = Attention(self.num_heads, self.dropout, self.dtype, name=name)
-        return self._drop(attention(x, memory, train=train), train)
+        return self._drop(remat.product(attention(x, memory, train=train)), train)
 
     def _feed_forward(self, x: jax.Array, train: bool) -> jax.Array:
         y = nn.Dense(self.feedforward, dtype=self.dtype, name="feedforward_in")(x)
         y = self._drop(nn.gelu(y, approximate=False), train)
         y = nn.Dense(x.shape[-1], dtype=self.dtype, name="feedforward_out")(y)
-        return self._drop(y, train)
+        return self._drop(remat.product(y), train)
 
 
 class SpeechLayer(_Layer):
@@ -116,7 +117,7 @@ class SpeechLayer(_Layer):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = self._norm("self", x)
         x = x + self._attend("self", y, y, train)
-        return x + self._feed_forward(self._norm("feedforward", x), train)
+        return remat.block(x + self._feed_forward(self._norm("feedforward", x), train))
 
 
 class MotionLayer(_Layer):
@@ -131,7 +132,7 @@ class MotionLayer(_Layer):
         y = self._norm("speech", x)
         x = x + self._film("speech", condition, self._attend("speech", y, memory, train))
         y = self._feed_forward(self._norm("feedforward", x), train)
-        return x + self._film("feedforward", condition, y)
+        return remat.block(x + self._film("feedforward", condition, y))
 
     def _film(self, name: str, condition: jax.Array, y: jax.Array) -> jax.Array:
         modulate = nn.Dense(2 * y.shape[-1], dtype=self.dtype, name=f"{name}_film")

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from gesture_jax.array_types import FeatureMap
-from gesture_jax.ops import winograd
+from gesture_jax.ops import remat, winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Products of a convolution from which on Winograd's algorithm is taken on CPUs. Its hundred little
@@ -35,8 +35,10 @@ def conv_general_dilated(x: jax.Array, kernel: jax.Array, window_strides, paddin
     """`lax.conv_general_dilated` by the fastest way that the device has."""
     zeros = _zeros_all_around(x, kernel, window_strides, padding, **options)
     if zeros is None:
-        return lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
-    return _convolve(x, kernel, zeros)
+        made = lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
+    else:
+        made = _convolve(x, kernel, zeros)
+    return remat.product(made)
 
 
 def of_upsampled(x: FeatureMap, kernel: jax.Array, window_strides, padding, **options):

@@ -1,0 +1,125 @@
+"""What more of it costs: longer speech, larger batches, finer pictures.
+
+python -m benchmarks.growth STAGE2 [PLOT.png]
+
+The command line makes clips of 10 s, 1 min and 10 min, each in a process of its own. A network like
+that of STAGE2's stage 1 renders batches of one frame and more, and frames of other resolutions.
+Prints Markdown tables and draws them.
+"""
+
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+from benchmarks.report import format_table, time_ms
+from gesture_jax import checkpoints
+from gesture_jax.animator import Animator
+from gesture_jax.data import images, media, speaker
+from gesture_jax.models.build import build_model
+
+_LENGTHS_SEC = 10, 60, 600
+_BATCHES = 1, 2, 4, 8, 16
+_RESOLUTIONS_PX = 128, 256, 512
+_FRAMES = 8
+
+Table = dict[str, dict[str, float]]
+
+
+def lengths(stage1: str, stage2: str) -> Table:
+    """`generate`, of so many seconds of speech."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        said = speaker.perform(identity=0, seed=9, duration_sec=20.0, size=16).audio
+        images.write_image(folder / "portrait.png", speaker.portrait(identity=0, size=256))
+        table = {}
+        for seconds in (min(_LENGTHS_SEC), *_LENGTHS_SEC):  # The first one compiles.
+            count = seconds * media.SAMPLE_RATE_HZ
+            sound = np.resize(said, count)
+            media.write_audio(folder / "speech.wav", sound, media.SAMPLE_RATE_HZ)
+            start = time.perf_counter()
+            megabytes = _generate(folder, stage1, stage2)
+            spent = time.perf_counter() - start
+            table[str(seconds)] = {
+                "time, s": spent, "frames/s": seconds * media.FPS / spent, "memory, MB": megabytes
+            }  # fmt: skip
+    return table
+
+
+def _generate(folder: pathlib.Path, stage1: str, stage2: str) -> float:
+    """Largest memory of the command line, in megabytes."""
+    program = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [
+        sys.executable, "-m", "gesture_jax.generate", f"--stage1={stage1}", f"--stage2={stage2}",
+        f"--image={folder / 'portrait.png'}", f"--audio={folder / 'speech.wav'}",
+        f"--out={folder / 'video.mp4'}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], check=True, capture_output=True, text=True
+    )
+    return int(done.stdout.split()[-1]) / 1024  # Linux counts in kB.
+
+
+def batches(config) -> Table:
+    """Rendering, of so many frames at once."""
+    return {str(size): _rendering(config.model, batch_size=size) for size in _BATCHES}
+
+
+def resolutions(config) -> Table:
+    """Rendering, of frames of so many pixels; the network is as deep, its volume larger."""
+    return {
+        str(side): _rendering({**config.model, "resolution": side}, batch_size=4)
+        for side in _RESOLUTIONS_PX
+    }
+
+
+def _rendering(model, *, batch_size: int) -> dict[str, float]:
+    model = build_model(**model)
+    image = np.random.default_rng(0).random((model.resolution, model.resolution, 3), np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), image[None], image[None])
+    animator = Animator(model, variables, batch_size=batch_size)
+    source = animator.encode_source(image)
+    count = max(_FRAMES, batch_size)
+    motion = animator.extract_motion(image[None]).repeat(count, axis=0)
+    times = time_ms(lambda: animator.render(source, motion), per=count)
+    return {"ms/frame": statistics.median(times), "least": min(times), "most": max(times)}
+
+
+def draw(tables: dict[str, tuple[Table, str]], path: str) -> None:
+    """One curve a table, both axes logarithmic: what is linear has the slope of the dotted line."""
+    figure, axes = plt.subplots(1, len(tables), figsize=(4 * len(tables), 3), layout="constrained")
+    for axis, (name, (table, column)) in zip(axes, tables.items(), strict=True):
+        x, y = [*map(float, table)], [row[column] for row in table.values()]
+        axis.loglog(x, y, "o-")
+        axis.loglog(x, [y[-1] * value / x[-1] for value in x], "k:", linewidth=0.8)
+        axis.set(xlabel=name, ylabel=column, xticks=x, xticklabels=list(table))
+        axis.minorticks_off()
+    figure.savefig(path, dpi=120)
+
+
+def main(stage2: str, plot: str = "") -> None:
+    """Measures, prints and draws."""
+    stage1 = checkpoints.read_config(stage2, stage="stage2").stage1_workdir
+    config = checkpoints.read_config(stage1, stage="stage1")
+    tables = {
+        "speech, s": (lengths(stage1, stage2), "time, s"),
+        "frames a batch": (batches(config), "ms/frame"),
+        "pixels a side": (resolutions(config), "ms/frame"),
+    }
+    for name, (table, _) in tables.items():
+        print(f"\n{format_table(table, first=name)}")
+    if plot:
+        draw(tables, plot)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

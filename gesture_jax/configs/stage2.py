@@ -105,9 +105,10 @@ def _paper() -> dict:
         },
         # Defaults of generation. "ddpm", "ddim" or "dpm"; `clip` bounds what is denoised, in
         # standard deviations, 0 does not; guidance acts between two shares of the diffusion time.
+        # These are the fewest steps that do as well as DDIM's 50, see docs/stage2.md.
         "sampler": {
-            "name": "ddim",
-            "num_steps": 50,
+            "name": "dpm",
+            "num_steps": 8,
             "eta": 0.0,
             "clip": 0.0,
             "guidance": 2.0,
@@ -159,8 +160,7 @@ def _demo() -> dict:
         },
         # Uniform times did not learn to follow speech in these few steps; these did.
         "loss": {"velocity": 16.0, "speech_dropout": 0.1, "time_power": 8.0},
-        # See docs/stage2.md.
-        "sampler": {"name": "dpm", "num_steps": 8, "guidance": 1.5},
+        "sampler": {"guidance": 1.5},
         "fgd_steps": 300,
         "optim": {"learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.995},
     }

@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from gesture_jax import sharding
+from gesture_jax.ops import warp as warps
 from gesture_jax.ops.warp import deviation_warp, exact_deviation_warp, flow_warp
 
 _SHAPE = 2, 6, 5, 7  # Three different sides, so that no two axes can be mixed up.
@@ -86,6 +87,35 @@ def test_gradients_are_those_of_finite_differences(volume):
     step = 1e-4
     difference = float(loss(step) - loss(-step)) / (2 * step)
     assert float(slope) == pytest.approx(difference, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("shape", "exact"), [(_SHAPE[1:], True), ((4, 4, 64), False), ((8, 6, 128), True)]
+)
+def test_what_tpus_do_is_the_same_and_so_are_its_gradients(shape, exact):
+    """Up to the ends of what a field may be, and far outside of the volume."""
+    random = np.random.default_rng(3)
+    draw = lambda *sides: random.standard_normal(sides).astype(np.float32)
+    target = draw(*shape)
+
+    def look(way):
+        warp = lambda *args: way(*args, exact=exact)
+        slope = jax.grad(lambda *args: (warp(*args) * target).sum(), argnums=(0, 1, 2))
+        return jax.jit(lambda *args: [warp(*args), *slope(*args)])
+
+    by_blocks, by_corners = look(warps._by_blocks), look(warps._by_corners)
+    for size in (0.1, 1.0):
+        # Before it is made smaller, most of the field is -1 or 1.
+        field = np.tanh(5 * draw(*shape[:2], 3, 3)) * np.float32(size)
+        inputs = draw(*shape), field, size * draw(3)
+        for one, other in zip(by_blocks(*inputs), by_corners(*inputs), strict=True):
+            scale = float(np.abs(other).max()) + 1e-3
+            np.testing.assert_allclose(one / scale, other / scale, atol=1e-4)
+
+
+def test_blocks_of_the_papers_volume():
+    assert warps._block_size((32, 32, 512)) == 16
+    assert warps._block_size((6, 5, 7)) == 1
 
 
 def test_sharded_warp_reads_no_other_device(volume):

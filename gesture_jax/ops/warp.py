@@ -3,6 +3,10 @@
 `deviation_warp` is the reference's, in three dimensions; `exact_deviation_warp` the same without
 its half cell of misfit. `flow_warp` reads the same field as a plain displacement of each cell: the
 exact identity where it is zero, and easier to learn by far.
+
+A sample of the first two has eight neighbours in the volume. CPUs and GPUs read these one by one.
+A TPU reads a whole tile of 4 kB for each, so that the warp alone would take many times as long as
+all convolutions (benchmarks/README.md); there, neighbours in depth read a slab of it together.
 """
 
 import functools
@@ -24,15 +28,13 @@ def deviation_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array)
 
     Args:
       volume: [b, h, w, d].
-      field: [b, h, w, 3, 3], the deviation M of each cell, the same at all depths.
+      field: [b, h, w, 3, 3], the deviation M of each cell, the same at all depths; from -1 to 1.
       translation: [b, 3], t.
 
     Returns:
       [b, h, w, d], of the volume's dtype.
     """
-    # Example by example, so that an example's samples are read from its own volume only: a gather
-    # over the whole batch would make a sharded program fetch all volumes to every device.
-    return jax.vmap(functools.partial(_warp_one, exact=False))(volume, field, translation)
+    return _warp(volume, field, translation, False)
 
 
 def exact_deviation_warp(
@@ -43,7 +45,7 @@ def exact_deviation_warp(
     A position p reads index (p + 1) (N - 1) / 2, so that -1 and 1 are the first and last cells'
     centres.
     """
-    return jax.vmap(functools.partial(_warp_one, exact=True))(volume, field, translation)
+    return _warp(volume, field, translation, True)
 
 
 def flow_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> FeatureMap:
@@ -80,17 +82,41 @@ def _between(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.
     return low, low + 1, (index - low)[..., None]
 
 
-def _warp_one(
-    volume: jax.Array, field: jax.Array, translation: jax.Array, *, exact: bool
-) -> jax.Array:
-    height, width, depth = volume.shape
-    positions = _positions((height, width, depth), field, translation)
-    sizes = width, height, depth
-    cells = (_cell(p, n, exact=exact) for p, n in zip(positions, sizes, strict=True))
-    low, fraction = zip(*cells, strict=True)
-    # One cell of zeros all around stands for everything outside.
-    padded = jnp.pad(volume, 1)
-    flat = padded.ravel()
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _warp(volume, field, translation, exact: bool):
+    """By whichever way suits the device; nothing but the inputs is kept for the gradient."""
+    by_blocks, by_corners = (_each_example(way, exact) for way in (_by_blocks, _by_corners))
+    return jax.lax.platform_dependent(volume, field, translation, tpu=by_blocks, default=by_corners)
+
+
+def _forward(volume, field, translation, exact):
+    return _warp(volume, field, translation, exact), (volume, field, translation)
+
+
+def _backward(exact, inputs, cotangent):
+    by_blocks, by_corners = (
+        lambda *args, way=way: jax.vjp(_each_example(way, exact), *args[:-1])[1](args[-1])
+        for way in (_by_blocks, _by_corners)
+    )
+    return jax.lax.platform_dependent(*inputs, cotangent, tpu=by_blocks, default=by_corners)
+
+
+_warp.defvjp(_forward, _backward)
+
+
+def _each_example(way, exact: bool):
+    """Over a batch: an example's samples are read from its own volume only.
+
+    A gather over the whole batch would make a sharded program fetch all volumes to every device.
+    """
+    return jax.vmap(functools.partial(way, exact=exact))
+
+
+def _by_corners(volume, field, translation, *, exact: bool) -> jax.Array:
+    """Eight reads a sample, of one number each."""
+    _, width, depth = volume.shape
+    low, fraction = _neighbours(volume.shape, field, translation, exact=exact)
+    flat = _with_outside(volume).ravel()
     warped = 0.0
     for corner in itertools.product((0, 1), repeat=3):
         x, y, z = (index + c for index, c in zip(low, corner, strict=True))
@@ -100,6 +126,62 @@ def _warp_one(
         value = flat.at[(y * (width + 2) + x) * (depth + 2) + z].get(mode="promise_in_bounds")
         warped = warped + weight * value
     return warped.astype(volume.dtype)
+
+
+def _by_blocks(volume, field, translation, *, exact: bool) -> jax.Array:
+    """One read for a block of samples that follow each other in depth: a slab of 3 x 3 x (2 n + 2).
+
+    With a field from -1 to 1 the n samples of a block move by less than a cell in the plane, and by
+    less than two in depth each, so that all their neighbours are in the slab.
+    """
+    height, width, depth = volume.shape
+    count = _block_size(volume.shape)
+    low, fraction = (
+        [each.reshape(-1, count) for each in part]
+        for part in _neighbours(volume.shape, field, translation, exact=exact)
+    )
+    reach = 3, 3, min(2 * count + 2, depth + 2)
+    last = (side + 2 - size for side, size in zip((width, height, depth), reach, strict=True))
+    starts = [jnp.minimum(i.min(axis=1), end) for i, end in zip(low, last, strict=True)]
+    padded = _with_outside(volume)
+    read = lambda x, y, z: jax.lax.dynamic_slice(padded, (y, x, z), (3, 3, reach[2]))
+    slabs = jax.vmap(read)(*starts)[:, None]  # [blocks, 1, y, x, z]
+    # Where each sample lies in its slab, and the weight of each plane of it: a hat around there.
+    pairs = zip(low, starts, fraction, strict=True)
+    within = [index - start[:, None] + part for index, start, part in pairs]
+    hats = lambda axis: [_hat(within[axis] - plane)[..., None] for plane in range(3)]
+    columns = itertools.product(enumerate(hats(1)), enumerate(hats(0)))
+    line = sum(by_y * by_x * slabs[:, :, y, x] for (y, by_y), (x, by_x) in columns)
+    depths = _hat(within[2][..., None] - jnp.arange(reach[2]))
+    return (line * depths).sum(axis=-1).reshape(height, width, depth).astype(volume.dtype)
+
+
+def _block_size(shape: tuple[int, int, int]) -> int:
+    """The largest divisor of the depth whose samples move by less than a cell of the plane."""
+    height, width, depth = shape
+    a_sample = max(height, width) / max(depth - 1, 1)  # Cells, at most.
+    fits = lambda count: depth % count == 0 and (count - 1) * a_sample < 1.0 - 1e-3
+    return max(filter(fits, range(1, depth + 1)))
+
+
+def _hat(distance: jax.Array) -> jax.Array:
+    """The weight of linear interpolation, of a neighbour at a distance in cells."""
+    return jnp.maximum(1.0 - jnp.abs(distance), 0.0)
+
+
+def _with_outside(volume: jax.Array) -> jax.Array:
+    """One cell of zeros all around stands for everything outside."""
+    return jnp.pad(volume, 1)
+
+
+def _neighbours(shape, field, translation, *, exact: bool) -> tuple[list[jax.Array], ...]:
+    """Along x, y and z: of every sample the lower neighbour, and how far beyond it; [h, w, d]."""
+    height, width, depth = shape
+    positions = _positions(shape, field, translation)
+    sizes = width, height, depth
+    cells = [_cell(p, n, exact=exact) for p, n in zip(positions, sizes, strict=True)]
+    low, fraction = zip(*cells, strict=True)
+    return list(low), list(fraction)
 
 
 def _positions(shape, field: jax.Array, translation: jax.Array) -> list[jax.Array]:

@@ -16,6 +16,8 @@ from gesture_jax.hardware import Chip
 _ITEM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
 _KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 _COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(_KINDS)})(-start)?\(")
+# What the main program makes, with the order of its axes in memory and its tiles.
+_TILED = re.compile(r" = ([a-z]+\d*)\[([\d,]+)\]\{([\d,]+):T\((\d+),(\d+)\)")
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 
 
@@ -30,6 +32,23 @@ class Collective:
     @property
     def bytes(self) -> int:
         return _ITEM_BYTES[self.dtype] * math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Padding:
+    """What arrays of one kind waste of a chip's memory and traffic.
+
+    Attributes:
+      dtype: of their numbers.
+      shape: of each.
+      factor: by which each is larger than its numbers.
+      wasted: bytes, of all that the program makes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    factor: float
+    wasted: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +105,24 @@ def find_collectives(text: str) -> list[Collective]:
         for dtype, sizes in arrays:
             found.append(Collective(kind, dtype, tuple(map(int, filter(None, sizes.split(","))))))
     return found
+
+
+def find_padding(text: str) -> list[Padding]:
+    """Arrays of a program's text that fill their tiles badly, the most wasteful kind first.
+
+    Tiles lie over the two axes that are innermost in memory: 8 or fewer rows of 128 for the most
+    part, so that an array whose innermost axis has 34 numbers takes almost four times their room.
+    """
+    wasted = collections.Counter()
+    main = text[max(text.find("\nENTRY "), 0) :]
+    for dtype, sizes, order, *tile in _TILED.findall(main):
+        shape, axes = (tuple(map(int, numbers.split(","))) for numbers in (sizes, order))
+        full = list(shape)
+        for axis, side in zip(axes, map(int, reversed(tile)), strict=False):
+            full[axis] = -(-shape[axis] // side) * side
+        kind = dtype, shape, math.prod(full) / math.prod(shape)
+        wasted[kind] += _ITEM_BYTES.get(dtype, 4) * (math.prod(full) - math.prod(shape))
+    return [Padding(*kind, size) for kind, size in wasted.most_common() if size]
 
 
 def not_of(state: Any, collectives: tuple[Collective, ...], parts: int = 1) -> list[Collective]:

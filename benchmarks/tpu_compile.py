@@ -3,8 +3,8 @@
     python -m benchmarks.tpu_compile --topology=v5e:4x4 --config=configs/stage1.py:paper --batch=1,2
 
 Wants `pip install libtpu`, which is the compiler. Prints, for each batch a chip: memory,
-operations, the least time that they take (by the chip's peaks, which nothing reaches), and what
-chips exchange.
+operations, the least time that they take (by the chip's peaks, which nothing reaches), what chips
+exchange, and which arrays fill the chip's tiles badly.
 """
 
 import os
@@ -104,8 +104,9 @@ def _compile(program: ahead.Program, chip: Chip, fsdp: int) -> tuple[dict[str, s
             raise
         return dict.fromkeys(_COLUMNS, "-") | {"memory": f"does not fit: {refusal[1]}"}, []
     report = compiled.read(done)
+    text = done.as_text()
     if _TEXT.value:
-        pathlib.Path(_TEXT.value).write_text(done.as_text())
+        pathlib.Path(_TEXT.value).write_text(text)
     seconds = report.seconds(chip)
     row = {
         "memory": f"{report.total / 1e9:.2f} GB of {chip.memory / 1e9:.0f}",
@@ -116,7 +117,11 @@ def _compile(program: ahead.Program, chip: Chip, fsdp: int) -> tuple[dict[str, s
         **{f"{name}, at best": f"{1000 * value:.1f} ms" for name, value in seconds.items()},
         "compiled in": f"{time.perf_counter() - start:.0f} s",
     }
-    return row, _exchanged(report, program, fsdp)
+    padded = [
+        f"{p.dtype}{list(p.shape)} {p.factor:.1f} times as large, {p.wasted / 1e6:.0f} MB"
+        for p in compiled.find_padding(text)[:_WORST]
+    ]
+    return row, [*_exchanged(report, program, fsdp), f"padded most: {', '.join(padded)}"]
 
 
 def _exchanged(report: compiled.Report, program: ahead.Program, fsdp: int) -> list[str]:
@@ -129,6 +134,7 @@ def _exchanged(report: compiled.Report, program: ahead.Program, fsdp: int) -> li
     return [*lines, f"exchanged beside parameters and statistics: {', '.join(names) or 'nothing'}"]
 
 
+_WORST = 4
 _COLUMNS = (
     "memory", "arguments", "temporaries", "operations", "traffic",
     "compute, at best", "traffic, at best", "links, at best", "compiled in",

@@ -62,6 +62,21 @@ def test_collectives_are_read_off_the_text():
     assert compiled.count(found)["all-reduce"] == (2, 4612)
 
 
+def test_padding_is_read_off_the_text():
+    """Two arrays of 34 numbers in rows of 128, three of them in tiles of four; and a full one."""
+    text = """
+%fusion (a: f32[8,1]) -> f32[8,1] { %x = f32[8,1]{1,0:T(8,128)} add(%a, %a) }
+ENTRY %main {
+  %slab = f32[10,3,34]{2,1,0:T(4,128)} custom-call(%volume)
+  %again = f32[10,3,34]{2,1,0:T(4,128)S(1)} copy(%slab)
+  ROOT %turned = bf16[128,16]{0,1:T(8,128)(2,1)} copy(%b)
+}"""
+    (found,) = compiled.find_padding(text)
+    assert (found.dtype, found.shape) == ("f32", (10, 3, 34))
+    assert found.factor == pytest.approx(4 * 128 / (3 * 34))
+    assert found.wasted == 2 * 4 * 10 * (4 * 128 - 3 * 34)
+
+
 def test_pictures_are_told_from_parameters():
     state = {"kernel": jax.ShapeDtypeStruct((3, 3, 16, 8), "f4"),
              "dense": jax.ShapeDtypeStruct((1, 32, 64), "f4")}  # fmt: skip

@@ -145,7 +145,7 @@ def test_samplers_and_guidance_by_name(generator, portrait, audio):
     source = generator.animator.encode_source(portrait)
     make = lambda: np.concatenate(list(generator.motion_windows(source, audio[:30_000])))
     before = make()
-    changes = [{"name": "dpm"}, {"name": "ddim", "guidance": 5.0}, {"num_steps": 4, "guidance": 2}]
+    changes = [{"name": "ddpm"}, {"name": "ddim", "guidance": 5.0}, {"num_steps": 4, "guidance": 2}]
     for change in changes:
         generator.configure(sampler=change)
         assert np.abs(make() - before).max() > 1e-5

@@ -20,12 +20,14 @@ demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a
 	@echo "Look at $(DEMO)/video.mp4 (with sound), $(DEMO)/sheet.png, and at how training went:"
 	@echo "pictures in $(DEMO)/stage1/samples and $(DEMO)/stage2/samples, numbers in metrics.jsonl."
 
-weights: weights-demo  ## those in gesture_jax/weights, from nothing and seed 0: an hour on two cores
+weights: weights-demo weights-realtime  ## those in gesture_jax/weights, from nothing and seed 0
 
+weights-demo: CLIPS := 240
 weights-demo: SIZE := 64
+weights-realtime: CLIPS := 120
 weights-realtime: SIZE := 256
 weights-%: $(STAMP)
-	$(RUN) -m gesture_jax.prepare --procedural=240 --clip_sec=9.8 --test_fraction=0.2 --size=$(SIZE) \
+	$(RUN) -m gesture_jax.prepare --procedural=$(CLIPS) --clip_sec=9.8 --test_fraction=0.2 --size=$(SIZE) \
 	  --out=$(WEIGHTS)/$*/data
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:$* --config.data.path=$(WEIGHTS)/$*/data \
 	  --workdir=$(WEIGHTS)/$*/stage1

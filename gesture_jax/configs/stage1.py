@@ -168,6 +168,7 @@ def _realtime() -> dict:
             "num_decoder_blocks": 3,
         },
         # At this size VGG is for GPUs: a step takes ten times as long with it.
+        "st_lpips": False,
         "loss": {
             "squared": 50.0,
             "region_weight": 1.0,

@@ -8,8 +8,8 @@ import importlib.resources
 from gesture_jax.errors import InputError
 from gesture_jax.files import is_file
 
-PRESETS = ("demo",)
-"""64x64; `realtime`, of 256x256, is made by `make weights-realtime` and not among them yet."""
+PRESETS = ("demo", "realtime")
+"""Of 64x64 and of 256x256 pixels; the first one is taken where none is asked for."""
 
 
 def find(preset: str = "demo") -> dict[str, str]:

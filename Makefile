@@ -24,14 +24,16 @@ weights: weights-demo weights-realtime  ## those in gesture_jax/weights, from no
 
 weights-demo: CLIPS := 240
 weights-demo: SIZE := 64
+weights-demo: STEPS := 4000
 weights-realtime: CLIPS := 120
 weights-realtime: SIZE := 256
+weights-realtime: STEPS := 2000
 weights-%: $(STAMP)
 	$(RUN) -m gesture_jax.prepare --procedural=$(CLIPS) --clip_sec=9.8 --test_fraction=0.2 --size=$(SIZE) \
 	  --out=$(WEIGHTS)/$*/data
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:$* --config.data.path=$(WEIGHTS)/$*/data \
 	  --workdir=$(WEIGHTS)/$*/stage1
-	$(RUN) -m gesture_jax.train --config=configs/stage2.py:$* --config.num_steps=4000 \
+	$(RUN) -m gesture_jax.train --config=configs/stage2.py:$* --config.num_steps=$(STEPS) \
 	  --config.stage1_workdir=$(WEIGHTS)/$*/stage1 --workdir=$(WEIGHTS)/$*/stage2
 	for stage in stage1 stage2; do \
 	  $(RUN) -m gesture_jax.pack --half --workdir=$(WEIGHTS)/$*/$$stage \

@@ -89,7 +89,8 @@ def running_step(config: ConfigDict, program: Program) -> tuple[Callable, compil
     step = program.lower().compile()
     random = np.random.default_rng(0)
     _, frozen, batch, key = program.arguments
-    draw = lambda one: jax.device_put(random.random(one.shape, one.dtype), one.sharding)
+    # Of whole numbers, such as speakers, all are 0.
+    draw = lambda one: jax.device_put(random.random(one.shape).astype(one.dtype), one.sharding)
     frozen, batch = jax.tree.map(draw, (frozen, batch))
     key = jax.device_put(jax.random.key(0), key.sharding)
     state = create_state(config, program.state)

@@ -9,7 +9,7 @@ smoke missing ones are made first.
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 8 layers, 80 frames, 5 prior frames | GPU or TPU | days; not yet run |
-| realtime | that of demo, on a stage 1 of realtime; streams draw once | one CPU core | 4 minutes |
+| realtime | that of demo, on a stage 1 of realtime; streams draw once | one CPU core | as demo |
 | demo | 2 layers of 128 on the procedural speaker | one CPU core | 4 minutes |
 | smoke | 2 small layers; what tests use | one CPU core | seconds |
 """

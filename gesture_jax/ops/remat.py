@@ -11,9 +11,9 @@ from jax.ad_checkpoint import checkpoint_name
 _PRODUCT, _BLOCK = "product", "block"
 POLICIES = {
     "none": None,
-    # Norms and activations are computed again: little work, and more than half of what is kept.
+    # Norms and activations are computed again, which is little work.
     "cheap": jax.checkpoint_policies.save_only_these_names(_PRODUCT, _BLOCK),
-    # Each block is computed again from its input: a third more work, and the least memory.
+    # Each block is computed again from its input: the most work, and the least is kept.
     "blocks": jax.checkpoint_policies.save_only_these_names(_BLOCK),
 }
 """By name, as the config says it: what is computed again."""

@@ -5,7 +5,7 @@
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 256x256, 210.6 M parameters, the reference | GPU or TPU | days; not yet run |
-| realtime | 256x256 on the procedural speaker, compact | two CPU cores | some 25 minutes, estimated |
+| realtime | 256x256 on the procedural speaker, compact | two CPU cores | 25 minutes, estimated |
 | demo | 64x64 on the procedural speaker, compact | one CPU core | 15 minutes |
 | smoke | 32x32, a few steps; what tests use | one CPU core | seconds |
 

@@ -302,13 +302,14 @@ def load_variables(
     if collections:  # An empty tree is no part of another for Orbax.
         abstract["model_state"] = collections
     step = newest_step(workdir)
-    load = _load_packed if packed.is_packed(workdir) else _load_newest
-    state = load(workdir, step, abstract)
+    if packed.is_packed(workdir):
+        state = _load_packed(workdir, abstract)
+    else:
+        state = _load_newest(workdir, step, abstract)
     return {"params": state["ema_params"], **state.get("model_state", {})}, step
 
 
-def _load_packed(path: str | os.PathLike, step: int, abstract: Any) -> Any:
-    del step
+def _load_packed(path: str | os.PathLike, abstract: Any) -> Any:
     arrays = packed.read(path)
     _check_shapes(arrays, abstract, name=path)
     put = lambda key, leaf: jax.device_put(arrays[_name(key)].astype(leaf.dtype), leaf.sharding)

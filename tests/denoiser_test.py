@@ -50,6 +50,20 @@ def test_dropped_speech_does_not_matter_but_the_prior_still_does(params, inputs)
     assert np.abs(_denoise(params, other_prior, drop=drop)[0] - before[0]).max() > 1e-3
 
 
+def test_neighbours_that_hear_the_same_need_it_encoded_once(params, inputs):
+    def denoise(speech, rows):
+        apply = lambda *args, method: _MODEL.apply({"params": params}, *args, method=method)
+        time, prior = jnp.array([5, 5, 900, 900])[rows], inputs["prior"].repeat(2, axis=0)[rows]
+        encoding = apply(speech, method="encode_speech")
+        return apply(noisy[rows], time, prior, encoding, method="denoise")
+
+    noisy = np.random.default_rng(1).standard_normal((4, 10, 6)).astype(np.float32)
+    shared = denoise(inputs["speech"], np.arange(4))
+    for row in range(4):
+        alone = denoise(inputs["speech"][row // 2][None], np.array([row]))
+        np.testing.assert_allclose(shared[row], alone[0], atol=1e-5)
+
+
 def test_dropout_acts_in_training_only(params, inputs):
     run = lambda key: _denoise(params, inputs, train=True, rngs={"dropout": jax.random.key(key)})
     assert np.abs(run(0) - run(1)).max() > 1e-3

@@ -5,6 +5,7 @@ array for array; `torch_weights.py` maps them.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import flax
 import flax.linen as nn
@@ -24,27 +25,40 @@ _NUM_TIME_TOKENS = 2
 _TIME_WIDENING = 4
 
 
+class Memory(NamedTuple):
+    """What queries attend to, read once however many of them there are: [b, t, head, width] each.
+
+    Attributes:
+      key: rotated by their positions.
+      value: not rotated.
+    """
+
+    key: jax.Array
+    value: jax.Array
+
+
 @flax.struct.dataclass
 class SpeechEncoding:
     """Speech as the denoiser reads it; it does not depend on the diffusion time.
 
     Attributes:
-      tokens: [b, t, latent].
+      memories: what each layer of the decoder attends to.
       hidden: [b, latent], a summary of the window.
     """
 
-    tokens: jax.Array
+    memories: list[Memory]
     hidden: jax.Array
 
 
-def rotate(x: jax.Array) -> jax.Array:
+def rotate(x: jax.Array, *, start: int = 0) -> jax.Array:
     """Rotary position embedding (Su et al. 2021) of [*b, t, latent], over the whole latent axis.
 
-    Neighbours (0, 1), (2, 3), ... turn as pairs, by their position times 10000^(-2 i / latent).
+    Neighbours (0, 1), (2, 3), ... turn as pairs, by their position, of which the first is `start`,
+    times 10000^(-2 i / latent).
     """
     length, latent = x.shape[-2:]
     frequency = _LONGEST_WAVE ** (-np.arange(0, latent, 2) / latent)
-    angle = np.arange(length)[:, None] * frequency
+    angle = np.arange(start, start + length)[:, None] * frequency
     cos, sin = jnp.asarray(np.cos(angle), x.dtype), jnp.asarray(np.sin(angle), x.dtype)
     even, odd = x[..., 0::2], x[..., 1::2]
     pairs = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
@@ -62,35 +76,51 @@ def sinusoid(time: Time, latent: int) -> jax.Array:
 class Attention(nn.Module):
     """Attention whose queries and keys, not values, are rotated by their positions."""
 
+    latent: int
     num_heads: int
     dropout: float
     dtype: jnp.dtype
 
-    @nn.compact
-    def __call__(self, x: jax.Array, memory: jax.Array, *, train: bool) -> jax.Array:
-        latent = x.shape[-1]
-        project = lambda name, y: nn.Dense(latent, dtype=self.dtype, name=name)(y)
-        heads = lambda y: y.reshape(*y.shape[:-1], self.num_heads, latent // self.num_heads)
+    def setup(self):
+        dense = lambda: nn.Dense(self.latent, dtype=self.dtype)
+        self.query, self.key, self.value, self.out = dense(), dense(), dense(), dense()
+
+    def read(self, tokens: jax.Array, *, start: int = 0) -> Memory:
+        """[b, t, latent] as the memory of `__call__`; `start` is the first one's position."""
+        return Memory(
+            self._heads(self.key(rotate(tokens, start=start))), self._heads(self.value(tokens))
+        )
+
+    def __call__(self, x: jax.Array, memory: Memory, *, train: bool) -> jax.Array:
+        """[n b, t, latent], of which n neighbours attend to one row of the memory."""
+        query = self._heads(self.query(rotate(x)))
         attended = nn.dot_product_attention(
-            heads(project("query", rotate(x))),
-            heads(project("key", rotate(memory))),
-            heads(project("value", memory)),
+            # The frames of all n are queries to the same memory, so that it need not be repeated.
+            query.reshape(len(memory.key), -1, *query.shape[2:]),
+            *memory,
             dropout_rng=self.make_rng("dropout") if train and self.dropout else None,
             dropout_rate=self.dropout,
             broadcast_dropout=False,
             deterministic=not train,
             dtype=self.dtype,
         )
-        return project("out", attended.reshape(x.shape))
+        return self.out(attended.reshape(x.shape))
+
+    def _heads(self, y: jax.Array) -> jax.Array:
+        return y.reshape(*y.shape[:-1], self.num_heads, self.latent // self.num_heads)
 
 
 class _Layer(nn.Module):
     """Parts that both kinds of layer share."""
 
+    latent: int
     feedforward: int
     num_heads: int
     dropout: float
     dtype: jnp.dtype
+
+    def _attention(self, name: str | None = None) -> Attention:
+        return Attention(self.latent, self.num_heads, self.dropout, self.dtype, name=name)
 
     def _norm(self, name: str, x: jax.Array) -> jax.Array:
         return nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype, name=f"{name}_norm")(x)
@@ -98,15 +128,19 @@ class _Layer(nn.Module):
     def _drop(self, x: jax.Array, train: bool) -> jax.Array:
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
-    def _attend(self, name: str, x: jax.Array, memory: jax.Array, train: bool) -> jax.Array:
-        name = f"{name}_attention"
-        attention = Attention(self.num_heads, self.dropout, self.dtype, name=name)
+    def _attend_to_self(self, x: jax.Array, train: bool) -> jax.Array:
+        y, attention = self._norm("self", x), self._attention("self_attention")
+        return self._attend(attention, y, attention.read(y), train)
+
+    def _attend(
+        self, attention: Attention, x: jax.Array, memory: Memory, train: bool
+    ) -> jax.Array:
         return self._drop(remat.product(attention(x, memory, train=train)), train)
 
     def _feed_forward(self, x: jax.Array, train: bool) -> jax.Array:
         y = nn.Dense(self.feedforward, dtype=self.dtype, name="feedforward_in")(x)
         y = self._drop(nn.gelu(y, approximate=False), train)
-        y = nn.Dense(x.shape[-1], dtype=self.dtype, name="feedforward_out")(y)
+        y = nn.Dense(self.latent, dtype=self.dtype, name="feedforward_out")(y)
         return self._drop(remat.product(y), train)
 
 
@@ -115,27 +149,32 @@ class SpeechLayer(_Layer):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = self._norm("self", x)
-        x = x + self._attend("self", y, y, train)
+        x = x + self._attend_to_self(x, train)
         return remat.block(x + self._feed_forward(self._norm("feedforward", x), train))
 
 
 class MotionLayer(_Layer):
     """Self-attention, attention to speech and time, feed-forward; each modulated (FiLM)."""
 
+    def setup(self):
+        self.speech_attention = self._attention()
+
+    def read(self, tokens: jax.Array, start: int) -> Memory:
+        """Tokens of speech or time, the first one's position `start`, for `__call__`."""
+        return self.speech_attention.read(tokens, start=start)
+
     @nn.compact
     def __call__(
-        self, x: jax.Array, memory: jax.Array, condition: jax.Array, *, train: bool
+        self, x: jax.Array, memory: Memory, condition: jax.Array, *, train: bool
     ) -> jax.Array:
-        y = self._norm("self", x)
-        x = x + self._film("self", condition, self._attend("self", y, y, train))
-        y = self._norm("speech", x)
-        x = x + self._film("speech", condition, self._attend("speech", y, memory, train))
+        x = x + self._film("self", condition, self._attend_to_self(x, train))
+        y = self._attend(self.speech_attention, self._norm("speech", x), memory, train)
+        x = x + self._film("speech", condition, y)
         y = self._feed_forward(self._norm("feedforward", x), train)
         return remat.block(x + self._film("feedforward", condition, y))
 
     def _film(self, name: str, condition: jax.Array, y: jax.Array) -> jax.Array:
-        modulate = nn.Dense(2 * y.shape[-1], dtype=self.dtype, name=f"{name}_film")
+        modulate = nn.Dense(2 * self.latent, dtype=self.dtype, name=f"{name}_film")
         scale, shift = jnp.split(modulate(_mish(condition))[:, None], 2, axis=-1)
         return (scale + 1.0) * y + shift
 
@@ -186,6 +225,7 @@ class MotionDenoiser(nn.Module):
         dense = lambda width: nn.Dense(width, dtype=self.dtype)
         norm = lambda: nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype)
         layer = dict(
+            latent=self.latent,
             feedforward=self.feedforward,
             num_heads=self.num_heads,
             dropout=self.dropout,
@@ -255,13 +295,17 @@ class MotionDenoiser(nn.Module):
         hidden = self.hidden_out(nn.silu(hidden))
         if drop is not None:
             hidden = jnp.where(drop[:, None], self.null_hidden.astype(hidden.dtype), hidden)
-        return SpeechEncoding(tokens, hidden + self._manner_of(speaker))
+        return SpeechEncoding(self._read(tokens), hidden + self._manner_of(speaker))
 
     def null_speech(self, batch_size: int, speaker: jax.Array | None = None) -> SpeechEncoding:
         """The encoding of no speech at all."""
-        tokens = jnp.repeat(self.null_tokens, batch_size, axis=0)
-        hidden = jnp.repeat(self.null_hidden, batch_size, axis=0)
-        return SpeechEncoding(tokens, hidden + self._manner_of(speaker))
+        null = self._read(self.null_tokens), self.null_hidden
+        memories, hidden = jax.tree.map(lambda x: jnp.repeat(x, batch_size, axis=0), null)
+        return SpeechEncoding(memories, hidden + self._manner_of(speaker))
+
+    def _read(self, tokens: jax.Array, start: int = 0) -> list[Memory]:
+        tokens = self.memory_norm(tokens)
+        return [layer.read(tokens, start) for layer in self.layer]
 
     def _manner_of(self, speaker: jax.Array | None) -> jax.Array | float:
         return self.manner(speaker) if self.num_speakers else 0.0
@@ -275,17 +319,27 @@ class MotionDenoiser(nn.Module):
         *,
         train: bool = False,
     ) -> MotionSequence:
-        """As `__call__`, with the speech encoded."""
-        wave = _mish(self.time_in(sinusoid(time, self.latent)))
+        """As `__call__`, with the speech encoded.
+
+        Args:
+          noisy: [n b, t, d]; n neighbours have one speech.
+          time: [n b], the same of these.
+          prior: [n b, p, d].
+          speech: of b examples.
+          train: whether dropout acts.
+        """
+        count = len(noisy) // len(speech.hidden)
+        wave = _mish(self.time_in(sinusoid(time[::count], self.latent)))
         time_tokens = self.time_tokens(wave).reshape(-1, _NUM_TIME_TOKENS, self.latent)
-        memory = self.memory_norm(jnp.concatenate([speech.tokens, time_tokens], axis=-2))
-        condition = self.time_hidden(wave) + speech.hidden
+        time_memories = self._read(time_tokens, start=self.window)
+        condition = jnp.repeat(self.time_hidden(wave) + speech.hidden, count, axis=0)
         # Every frame sees all prior ones, the most recent one last.
         prior = prior.reshape(len(prior), 1, -1)
         prior = jnp.broadcast_to(prior, (*noisy.shape[:2], prior.shape[-1]))
         x = self.motion_in(jnp.concatenate([noisy, prior], axis=-1))
-        for layer in self.layer:
-            x = layer(x, memory, condition, train=train)
+        append = lambda heard, timed: jnp.concatenate([heard, timed], axis=1)
+        for layer, heard, timed in zip(self.layer, speech.memories, time_memories, strict=True):
+            x = layer(x, jax.tree.map(append, heard, timed), condition, train=train)
         return self.motion_out(x).astype(jnp.float32)
 
     def init_variables(self, key: jax.Array) -> dict:
@@ -347,19 +401,18 @@ def sample_motion(
     Returns:
       [n b, t, d]; candidates of one example are neighbours.
     """
-    apply = lambda *args, method: model.apply({"params": params}, *args, method=method)
-    repeat = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, num_candidates, axis=0), tree)
-    listen = lambda speech: model.apply(
-        {"params": params}, speech, speaker=speaker, method="encode_speech"
+    apply = lambda *args, method, **options: model.apply(
+        {"params": params}, *args, method=method, **options
     )
-    encoding, prior = repeat(listen(speech)), repeat(prior)
-    null = repeat(apply(len(speech), speaker, method="null_speech"))
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), encoding, null)
+    speech = apply(speech, speaker=speaker, method="encode_speech")
+    null = apply(len(prior), speaker, method="null_speech")
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), speech, null)
+    prior = jnp.repeat(prior, num_candidates, axis=0)
     priors = jnp.concatenate([prior, prior])
     denoise_both = lambda noisy, time: apply(noisy, time, priors, both, method="denoise")
     denoise = within_interval(
         guided(denoise_both, sampling.guidance),
-        lambda noisy, time: apply(noisy, time, prior, encoding, method="denoise"),
+        lambda noisy, time: apply(noisy, time, prior, speech, method="denoise"),
         interval=sampling.interval,
         process=process,
     )

@@ -132,9 +132,7 @@ class _Layer(nn.Module):
         y, attention = self._norm("self", x), self._attention("self_attention")
         return self._attend(attention, y, attention.read(y), train)
 
-    def _attend(
-        self, attention: Attention, x: jax.Array, memory: Memory, train: bool
-    ) -> jax.Array:
+    def _attend(self, attention: Attention, x: jax.Array, memory: Memory, train: bool) -> jax.Array:
         return self._drop(remat.product(attention(x, memory, train=train)), train)
 
     def _feed_forward(self, x: jax.Array, train: bool) -> jax.Array:

@@ -9,7 +9,10 @@ other kind is WavLM-Large's last layer, in `wavlm_features.py`; it wants the who
 
 import dataclasses
 import functools
+import importlib
+import types
 from collections.abc import Iterator
+from unittest import mock
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from gesture_jax.files import hash_file
 
 keep_librosa_filters()
 import librosa  # noqa: E402
+import numba  # noqa: E402
 
 KINDS = ("baseline", "wavlm", "both")
 
@@ -182,7 +186,7 @@ def _beats(sound: np.ndarray, strength: np.ndarray) -> np.ndarray:
         return np.zeros(0, int)
     faster = librosa.resample(sound, orig_sr=_RATE_HZ, target_sr=_TEMPO_RATE_HZ, res_type="soxr_hq")
     tempo = float(np.squeeze(librosa.feature.tempo(y=faster, sr=_TEMPO_RATE_HZ)))
-    _, beats = librosa.beat.beat_track(
+    _, beats = _beat_module().beat_track(
         onset_envelope=strength,
         sr=_RATE_HZ,
         hop_length=_HOP,
@@ -190,6 +194,18 @@ def _beats(sound: np.ndarray, strength: np.ndarray) -> np.ndarray:
         start_bpm=tempo if tempo > 0 else 120.0,
     )
     return beats
+
+
+@functools.cache
+def _beat_module() -> types.ModuleType:
+    """`librosa.beat`, all of whose programs numba keeps on the disk.
+
+    By itself it has one of them compiled by every process that imports it, which takes 2 s.
+    """
+    vectorize = numba.guvectorize
+    keeping = lambda *args, **options: vectorize(*args, **{**options, "cache": True})
+    with mock.patch.object(numba, "guvectorize", keeping):
+        return importlib.import_module("librosa.beat")
 
 
 def _impulses(frames: np.ndarray, count: int) -> np.ndarray:

@@ -94,14 +94,15 @@ def _rendering(model, *, batch_size: int) -> dict[str, float]:
     return {"ms/frame": statistics.median(times), "least": min(times), "most": max(times)}
 
 
-def draw(tables: dict[str, tuple[Table, str]], path: str) -> None:
-    """One curve a table, both axes logarithmic: what is linear has the slope of the dotted line."""
+def draw(tables: dict[str, tuple[Table, str, int]], path: str) -> None:
+    """One curve a table, both axes logarithmic, beside the power of x that it should follow."""
     figure, axes = plt.subplots(1, len(tables), figsize=(4 * len(tables), 3), layout="constrained")
-    for axis, (name, (table, column)) in zip(axes, tables.items(), strict=True):
+    for axis, (name, (table, column, power)) in zip(axes, tables.items(), strict=True):
         x, y = [*map(float, table)], [row[column] for row in table.values()]
         axis.loglog(x, y, "o-")
-        axis.loglog(x, [y[-1] * value / x[-1] for value in x], "k:", linewidth=0.8)
+        axis.loglog(x, [y[-1] * (value / x[-1]) ** power for value in x], "k:", linewidth=0.8)
         axis.set(xlabel=name, ylabel=column, xticks=x, xticklabels=list(table))
+        axis.set_ylim(min(y) / 2, max(y) * 2)
         axis.minorticks_off()
     figure.savefig(path, dpi=120)
 
@@ -111,11 +112,11 @@ def main(stage2: str, plot: str = "") -> None:
     stage1 = checkpoints.read_config(stage2, stage="stage2").stage1_workdir
     config = checkpoints.read_config(stage1, stage="stage1")
     tables = {
-        "speech, s": (lengths(stage1, stage2), "time, s"),
-        "frames a batch": (batches(config), "ms/frame"),
-        "pixels a side": (resolutions(config), "ms/frame"),
+        "speech, s": (lengths(stage1, stage2), "time, s", 1),
+        "frames a batch": (batches(config), "ms/frame", 0),
+        "pixels a side": (resolutions(config), "ms/frame", 2),
     }
-    for name, (table, _) in tables.items():
+    for name, (table, *_) in tables.items():
         print(f"\n{format_table(table, first=name)}")
     if plot:
         draw(tables, plot)

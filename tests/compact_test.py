@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from gesture_jax import optim, sharding, train_lib
+from gesture_jax import optim, sharding, stage1, train_lib
 from gesture_jax.animator import Animator
 from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.data import speaker
@@ -112,6 +112,14 @@ def test_realtime_costs_at_most_two_and_a_half_gmac_a_frame():
 def test_configs_that_make_no_network(change, sentence):
     with pytest.raises(InputError, match=sentence):
         build_model(**(_SMOKE | change))
+
+
+@pytest.mark.parametrize("preset", ["paper", "realtime", "demo", "smoke"])
+def test_every_preset_computes_in_bfloat16(preset):
+    config = stage1_config.get_config(preset)
+    config.dtype = "bfloat16"
+    params, _ = jax.eval_shape(stage1.Objective(config).init, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -105,3 +105,11 @@ def test_of_an_upsampled_map_gradients_are_the_same():
     )
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3)
     jax.tree.map(close, slope(layer)(variables, x), slope(enlarged)(variables, x))
+
+
+def test_of_an_upsampled_map_numbers_stay_of_their_type():
+    layer, _, variables, x = _of_upsampled_and_plain(2, 5, 6, 16)
+    half = blocks.conv(64, 3, name=None, upsample=True, dtype=jnp.bfloat16)
+    made = jax.jit(half.apply)(variables, x)
+    assert made.dtype == jnp.bfloat16
+    np.testing.assert_allclose(made.astype(jnp.float32), layer(variables, x), atol=0.05)

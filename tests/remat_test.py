@@ -22,8 +22,9 @@ class _Pictures(nn.Module):
 class _Tokens(nn.Module):
     @nn.compact
     def __call__(self, x):
+        sizes = dict(latent=x.shape[-1], feedforward=32, num_heads=2, dropout=0.0, dtype=x.dtype)
         for index in range(3):
-            x = SpeechLayer(32, 2, 0.0, x.dtype, name=f"layer{index}")(x, train=False)
+            x = SpeechLayer(**sizes, name=f"layer{index}")(x, train=False)
         return x
 
 

@@ -60,8 +60,8 @@ def of_upsampled(x: FeatureMap, kernel: jax.Array, window_strides, padding, **op
     if kernel.shape[:2] != (3, 3) or _uniform(kernel, padding) != 1:
         raise ValueError(f"a 3x3 kernel padded by one is needed, not {kernel.shape}, {padding}")
     phases = [(rows, columns) for rows in (_EVEN, _ODD) for columns in (_EVEN, _ODD)]
-    kernels = [jnp.einsum("pr,qs,rsco->pqco", *each, kernel) for each in phases]
-    kernels = [each.astype(kernel.dtype) for each in kernels]
+    combine = lambda *phase: jnp.einsum("pr,qs,rsco->pqco", *phase, kernel).astype(kernel.dtype)
+    kernels = [combine(*phase) for phase in phases]
     all_four = conv_general_dilated(
         x, jnp.concatenate(kernels, axis=-1), window_strides, [(1, 1), (1, 1)], **options
     )

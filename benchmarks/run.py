@@ -9,7 +9,7 @@ not count. Each figure is the median of several runs, with the range beside it.
 | data | drawing, features of speech |
 | ops | warps and convolutions, beside XLA's own |
 | demo, realtime, paper | a portrait encoded, motion read, frames rendered, motion sampled |
-| training | a step of either stage; of `paper` one pair, or window, at a time |
+| training | a step of either stage |
 """
 
 import functools
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import ahead
+from benchmarks import training
 from benchmarks.report import report, time_ms
 from gesture_jax import stage2
 from gesture_jax.animator import Animator
@@ -30,7 +30,7 @@ from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.data import speaker, speech
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
-from gesture_jax.ops import remat, winograd
+from gesture_jax.ops import winograd
 from gesture_jax.ops.warp import deviation_warp, flow_warp
 
 # Batch, side, and channels in and out: VGG's first block, `realtime`, and the levels of `paper`.
@@ -46,7 +46,7 @@ def main(names: list[str]) -> None:
         "ops": lambda: itertools.chain(_warps(), _convolutions()),
         "demo": lambda: itertools.chain(_stage1("demo"), _stage2("demo")),
         "realtime": lambda: itertools.chain(_stage1("realtime"), _stage2("realtime")),
-        "training": _training,
+        "training": training.figures,
         "paper": lambda: itertools.chain(_stage1("paper"), _stage2("paper")),
     }
     unknown = sorted({*names} - {*parts})
@@ -109,28 +109,6 @@ def _xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-
-
-def _training():
-    """A step with all terms of the loss; of `paper` without what comes late, the discriminator."""
-    for module, preset, batch_size, policies in (
-        (stage1_config, "demo", 4, ["none"]),
-        (stage2_config, "demo", 16, ["none"]),
-        (stage2_config, "paper", 16, remat.POLICIES),
-        (stage1_config, "paper", 1, remat.POLICIES),
-    ):
-        for policy in policies:
-            config = module.get_config(preset)
-            config.remat = policy
-            if (config.stage, preset) == ("stage1", "paper"):
-                # As the reference was measured: L1 and Adam.
-                config.update({"loss": {"perceptual": 0.0, "warp": 0.0, "adversarial": 0.0}})
-                config.st_lpips = False
-            program = ahead.train_step(config, jax.devices()[:1], batch_size)
-            run, memory = ahead.running_step(config, program)
-            name = f"{preset}: a step of {config.stage}, batch of {batch_size}, remat {policy}"
-            yield name, "ms", time_ms(run)
-            yield f"{name}: memory", "GB", [memory.total / 1e9]
 
 
 def _data():

@@ -21,6 +21,7 @@ from gesture_jax.files import absolute
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
+from gesture_jax.ops.precision import exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +64,10 @@ class Animator:
         self.model, self.step, self.shoulders = model, step, shoulders
         self._variables = variables
         self._batch_size = batch_size
-        self._encode_source = jax.jit(lambda v, x: model.apply(v, x, method="encode_source"))
-        self._extract = jax.jit(lambda v, x: model.apply(v, x, method="extract"))
+        self._encode_source = jax.jit(exact(lambda v, x: model.apply(v, x, method="encode_source")))
+        self._extract = jax.jit(exact(lambda v, x: model.apply(v, x, method="extract")))
         self._render = jax.jit(render_batch, static_argnums=0)
-        self._retarget = jax.jit(rotation.retarget_feature)
+        self._retarget = jax.jit(exact(rotation.retarget_feature))
 
     @classmethod
     def load(cls, workdir: str | os.PathLike) -> "Animator":
@@ -220,6 +221,7 @@ def abstract_variables(model: BaseModel) -> dict[str, Any]:
     return jax.eval_shape(model.init, jax.random.key(0), image, image)
 
 
+@exact
 def render_batch(
     model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
 ) -> jax.Array:

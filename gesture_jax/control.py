@@ -15,6 +15,7 @@ from gesture_jax.array_types import MotionSequence
 from gesture_jax.data.media import FPS
 from gesture_jax.errors import InputError
 from gesture_jax.ops import rotation
+from gesture_jax.ops.precision import exact
 
 # Where shoulders begin, as a share of the frame's height; and over how much of it scales change.
 _SHOULDERS = 0.42
@@ -84,4 +85,4 @@ def smooth_step(x: np.ndarray) -> np.ndarray:
     return x * x * (3.0 - 2.0 * x)
 
 
-_scale = jax.jit(rotation.scale_deviation)
+_scale = jax.jit(exact(rotation.scale_deviation))

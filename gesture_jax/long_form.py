@@ -22,6 +22,7 @@ from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.errors import InputError
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech
+from gesture_jax.ops.precision import exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +204,7 @@ class MotionWriter:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@exact
 def next_window(model, space, process, pace, sampling, variables, key, heading, speech, speaker):
     """What `LongForm.step` computes; `speech` is padded to the window."""
     statistics = variables["statistics"]

@@ -22,6 +22,7 @@ from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.build import build_model
 from gesture_jax.models.discriminator import PatchDiscriminator
 from gesture_jax.ops import image as image_ops
+from gesture_jax.ops.precision import exact
 from gesture_jax.optim import DISCRIMINATOR
 
 
@@ -189,7 +190,7 @@ class Stage1(Objective):
                 f"{config.model.resolution}; prepare with --size={config.model.resolution}"
             )
         config.shoulders = people.shoulders_of(self._train)
-        self._compiled_look = jax.jit(self._look)
+        self._compiled_look = jax.jit(exact(self._look))
 
     def train_batches(self) -> pipeline.BatchIterator:
         """Endless random pairs of frames of one clip."""

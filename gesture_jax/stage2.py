@@ -26,6 +26,7 @@ from gesture_jax.models.motion_space import (
     hide_future,
     standardise_speech,
 )
+from gesture_jax.ops.precision import exact
 
 
 class Objective:
@@ -226,7 +227,7 @@ class Stage2(Objective):
             standardise=config.standardise,
         )
         self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
-        self._compiled_sample = jax.jit(self._sample)
+        self._compiled_sample = jax.jit(exact(self._sample))
 
     def train_batches(self) -> pipeline.BatchIterator:
         """Endless random windows."""

@@ -19,6 +19,7 @@ from gesture_jax import wavlm_weights
 from gesture_jax.array_types import Audio
 from gesture_jax.files import hash_file
 from gesture_jax.models.wavlm import WavLM
+from gesture_jax.ops.precision import exact
 
 _RATE_HZ = 16_000
 _VARIANCE_FLOOR = 1e-7
@@ -75,7 +76,7 @@ class WavLMFeatures:
         self._config = model.config
         # Copies: a file that is mapped to memory may change.
         self._params = jax.tree.map(jnp.array, params)
-        self._run = jax.jit(model.apply)
+        self._run = jax.jit(exact(model.apply))
 
     @classmethod
     def load(cls, path: str | os.PathLike, **options: float) -> "WavLMFeatures":

@@ -19,6 +19,7 @@ from gesture_jax import losses
 from gesture_jax.evaluation import videos
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.ops import image as image_ops
+from gesture_jax.ops.precision import exact
 
 _BATCH = 8
 # Networks see few frames of a video, and a batch that is filled up costs as much as a full one.
@@ -118,6 +119,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 @jax.jit
+@exact
 def _compare_pixels(ours, theirs, *boxes) -> dict[str, jax.Array]:
     pictures = _to_float(ours), _to_float(theirs)
     scores = {}
@@ -128,6 +130,7 @@ def _compare_pixels(ours, theirs, *boxes) -> dict[str, jax.Array]:
 
 
 @jax.jit
+@exact
 def _compare_features(networks, ours, theirs, *boxes) -> dict[str, jax.Array]:
     pictures = _to_float(ours), _to_float(theirs)
     ((name, variables),) = networks.items()

@@ -27,6 +27,7 @@ from gesture_jax.models.motion_autoencoder import (
     LATENT_DIM,
     MotionAutoencoder,
 )
+from gesture_jax.ops.precision import exact
 
 Variables = dict[str, Any]
 """Arrays only: `params` and `batch_stats` of the network, `statistics` (mean and std, [d] each)."""
@@ -89,14 +90,11 @@ def fit_autoencoder(
     return variables
 
 
+@exact  # So that a value does not depend on where it was computed.
 def latent(variables: Variables, windows: MotionSequence) -> Motion:
-    """[b, t, d] -> [b, 32]; a pure function, to be called in a jitted one as well.
-
-    In full float32 on every device, so that a value does not depend on where it was computed.
-    """
-    with jax.default_matmul_precision("float32"):
-        inputs = _standardise(variables, windows)
-        return _MODEL.apply(variables, inputs, train=False, method="encode")
+    """[b, t, d] -> [b, 32]; a pure function, to be called in a jitted one as well."""
+    inputs = _standardise(variables, windows)
+    return _MODEL.apply(variables, inputs, train=False, method="encode")
 
 
 @jax.jit

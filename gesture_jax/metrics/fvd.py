@@ -16,6 +16,7 @@ import numpy as np
 from gesture_jax.errors import InputError
 from gesture_jax.metrics.frechet import Moments, frechet_distance
 from gesture_jax.models.i3d import I3D, MIN_FRAMES, NUM_CLASSES, SIZE_PX
+from gesture_jax.ops.precision import exact
 
 _MODEL = I3D()
 # A CPU is fastest, by an eighth, with one clip at a time.
@@ -100,10 +101,9 @@ def _iterate_logits(
 
 
 @jax.jit
+@exact  # So that a value does not depend on where it was computed.
 def _logits(variables: dict[str, Any], clips: jax.Array) -> jax.Array:
-    # In full float32 on every device, so that a value does not depend on where it was computed.
-    with jax.default_matmul_precision("float32"):
-        return _MODEL.apply(variables, preprocess(clips))
+    return _MODEL.apply(variables, preprocess(clips))
 
 
 def _check_clips(clips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from gesture_jax.diffusion.samplers import guided
 from gesture_jax.models.denoiser import MotionDenoiser
 from gesture_jax.models.wavlm import WavLM
 from gesture_jax.ops import rotation
+from gesture_jax.ops.precision import exact
 
 _BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "parity"
 _FOLDER = pathlib.Path(os.environ.get("GESTURE_JAX_PARITY", _BESIDE))
@@ -58,7 +59,8 @@ def outputs(recipe, golden, state_dict):
     driving = recipe.build_image(seed * 10 + 2)
     motion = animator.extract_motion(driving[None])
     variables = torch_weights.deviation_variables(state_dict)
-    field = jax.jit(lambda v, m: animator.model.apply(v, m, method="field"))(variables, motion)
+    read_field = jax.jit(exact(lambda v, m: animator.model.apply(v, m, method="field")))
+    field = read_field(variables, motion)
     return {
         "motion_feature": motion[0],
         "source_volume": np.asarray(source.features.volume)[0, ::4, ::4, ::16],
@@ -116,6 +118,7 @@ def test_denoiser_parity(recipe):
     times, prior = inputs["times"].astype(np.int32), inputs["seed_frame"][:, None]
 
     @jax.jit
+    @exact
     def run(params, noisy, speech):
         apply = lambda *args, method: model.apply({"params": params}, *args, method=method)
         encoded, null = apply(speech, method="encode_speech"), apply(2, method="null_speech")
@@ -142,7 +145,7 @@ def test_wavlm_parity(recipe):
     config, params = wavlm_weights.wavlm_params(state_dict)
     waveform = recipe.build_waveform(seed)
     waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
-    hidden = jax.jit(WavLM(config).apply)({"params": params}, waveform[None])[0]
+    hidden = jax.jit(exact(WavLM(config).apply))({"params": params}, waveform[None])[0]
     error = np.abs(np.asarray(hidden) - golden["last_hidden_state"]).max()
     print(f"WavLM: largest error {error:.2e}")
     assert hidden.shape == (159, 64) and len(state_dict) == len(jax.tree.leaves(params)) == 88

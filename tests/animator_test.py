@@ -8,6 +8,8 @@ from gesture_jax.animator import Animator
 from gesture_jax.errors import InputError
 from gesture_jax.models.deviation import DeviationModel
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _SMALL = dict(
     resolution=32, width=8, max_width=16, num_downs=2, extractor_width=8, extractor_blocks=(1, 1),
     field_width=8, num_source_blocks=1, num_decoder_blocks=1,

@@ -9,6 +9,8 @@ from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import DDIM
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, rotate, sample_motion
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _MODEL = MotionDenoiser(
     motion_dim=6, speech_dim=4, num_prior=3, window=10, latent=16, feedforward=16, num_layers=2,
     num_heads=2, num_speech_layers=1,

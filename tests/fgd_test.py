@@ -8,6 +8,8 @@ from gesture_jax.errors import InputError
 from gesture_jax.metrics import fgd
 from gesture_jax.models.motion_autoencoder import MotionAutoencoder
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _FRAMES, _DIM = 24, 6
 _RANDOM = np.random.default_rng(0)
 

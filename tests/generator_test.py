@@ -15,6 +15,8 @@ from gesture_jax.errors import InputError
 from gesture_jax.generator import GestureGenerator, count_frames, to_speech
 from gesture_jax.models.build import build_model
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _CHUNKS = [16, 1_000, 16_000, 80_000]
 
 

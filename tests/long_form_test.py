@@ -12,6 +12,8 @@ from gesture_jax.long_form import Heading, LongForm, Pace, seam_cost
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _FEATURE = 9 * 2**2 + 3
 _SPACE = MotionSpace("matrix", _FEATURE, relative=False)
 _MODEL = MotionDenoiser(

@@ -10,6 +10,8 @@ from gesture_jax import losses
 from gesture_jax.models.vgg import VGG, VGG19
 from gesture_jax.ops import image as image_ops
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _RANDOM = np.random.default_rng(0)
 _BLANK = np.zeros((1, 16, 16, 3), np.float32)
 

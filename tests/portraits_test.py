@@ -14,6 +14,8 @@ from gesture_jax.errors import InputError
 from gesture_jax.portraits import Portrait, Style
 from tests import in_process, tiny
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 # As of the procedural speaker: low and high of x, y and distance of the shoulders.
 _KNOWN = np.array([[0.48, 0.52], [0.45, 0.48], [0.30, 0.34]])
 _needs_pose = pytest.mark.skipif(

@@ -17,6 +17,8 @@ from gesture_jax.errors import InputError
 from gesture_jax.writer import MetricsWriter, read_metrics
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def _config1(**changes):
     config = stage1_config.get_config("smoke")

@@ -17,6 +17,8 @@ from gesture_jax.models.wavlm import WavLM, WavLMConfig
 from tests import safetensors_file, torch_file, wavlm_file
 from tests.wavlm_file import TINY
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _RATE = 16_000
 
 

@@ -21,6 +21,7 @@ from gesture_jax.files import absolute
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
+from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
 
 
@@ -64,7 +65,9 @@ class Animator:
         self.model, self.step, self.shoulders = model, step, shoulders
         self._variables = variables
         self._batch_size = batch_size
-        self._encode_source = jax.jit(exact(lambda v, x: model.apply(v, x, method="encode_source")))
+        self._encode_source = jax.jit(
+            plain(exact(lambda v, x: model.apply(v, x, method="encode_source")))
+        )
         self._extract = jax.jit(exact(lambda v, x: model.apply(v, x, method="extract")))
         self._render = jax.jit(render_batch, static_argnums=0)
         self._retarget = jax.jit(exact(rotation.retarget_feature))
@@ -218,7 +221,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
 def abstract_variables(model: BaseModel) -> dict[str, Any]:
     """Shapes of the model's variables, nothing computed."""
     image = jax.ShapeDtypeStruct((1, model.resolution, model.resolution, 3), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), image, image)
+    return jax.eval_shape(plain(model.init), jax.random.key(0), image, image)
 
 
 @exact

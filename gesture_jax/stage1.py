@@ -22,6 +22,7 @@ from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.build import build_model
 from gesture_jax.models.discriminator import PatchDiscriminator
 from gesture_jax.ops import image as image_ops
+from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
 from gesture_jax.optim import DISCRIMINATOR
 
@@ -52,7 +53,7 @@ class Objective:
         """Parameters, those of the discriminator among them if it plays; and batch statistics."""
         resolution = self._config.model.resolution
         blank = jnp.zeros((1, resolution, resolution, 3))
-        variables = dict(self.model.init(key, blank, blank, train=False))
+        variables = dict(plain(self.model.init)(key, blank, blank, train=False))
         params = dict(variables.pop("params"))
         if self._config.loss.adversarial:
             params[DISCRIMINATOR] = self._discriminator.init(key, blank)["params"]

@@ -82,6 +82,15 @@ def test_what_has_no_faster_way_is_left_to_xla():
         np.testing.assert_array_equal(made, expected)
 
 
+def test_of_what_is_said_to_be_plain_xla_makes_all_convolutions():
+    large = jax.ShapeDtypeStruct((4, 64, 64, 64), "f4"), jax.ShapeDtypeStruct((3, 3, 64, 512), "f4")
+    convolve = lambda x, kernel: conv.conv_general_dilated(
+        x, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=_DIMENSIONS
+    )
+    products = lambda function: jax.jit(function).lower(*large).as_text().count("dot_general")
+    assert products(conv.plain(convolve)) == 0 < products(convolve)
+
+
 def _of_upsampled_and_plain(*shape):
     """The layer, the same on the enlarged map, variables of both, and a map."""
     x = _random(*shape)

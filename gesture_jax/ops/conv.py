@@ -7,9 +7,11 @@ Small ones are left to XLA: they would not repay the time that it takes to compi
 Both functions stand for `lax.conv_general_dilated` in `nn.Conv`, by its attribute of that name.
 """
 
+import contextvars
 import functools
 import math
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,25 @@ _FEWEST_CHANNELS = 64
 # reads the row before and its own, at odd ones its own and the next.
 _EVEN = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
 _ODD = np.array([[1, 1, 0], [0, 0, 1]], np.float32)
+_plain = contextvars.ContextVar("plain", default=False)
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def plain(function: Callable[P, T]) -> Callable[P, T]:
+    """`function`, to be traced, whose convolutions are XLA's own on CPUs too.
+
+    For what runs once, or is traced for its shapes alone: the faster ones take seconds to compile.
+    """
+
+    @functools.wraps(function)
+    def plainly(*args: P.args, **kwargs: P.kwargs) -> T:
+        token = _plain.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _plain.reset(token)
+
+    return plainly
 
 
 def conv_general_dilated(x: jax.Array, kernel: jax.Array, window_strides, padding, **options):
@@ -84,8 +105,8 @@ def _zeros_all_around(
     """The padding of a convolution that has faster ways; None where there are none."""
     del dimension_numbers  # Of Flax, which has one order only.
     steps = {*window_strides, *(lhs_dilation or ()), *(rhs_dilation or ())}
-    plain = steps == {1} and feature_group_count == 1 and precision is None
-    if not plain or kernel.ndim != 4 or x.dtype != jnp.float32:
+    usual = steps == {1} and feature_group_count == 1 and precision is None
+    if _plain.get() or not usual or kernel.ndim != 4 or x.dtype != jnp.float32:
         return None
     return _uniform(kernel, padding) if kernel.shape[:2] in ((2, 2), (3, 3)) else None
 

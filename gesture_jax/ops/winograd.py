@@ -27,6 +27,8 @@ _POINTS = np.array([0.0, 1.0, -1.0, 2.0, -2.0])
 _Grid = Sequence[Sequence[jax.Array]]
 
 
+# A shape that comes again is not traced again.
+@functools.partial(jax.jit, static_argnames="padding")
 def convolve(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
     """A convolution of stride 1.
 
@@ -56,6 +58,7 @@ def convolve(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
     return tiles.reshape(batch, down * _TILE, right * _TILE, made)[:, :height, :width]
 
 
+@functools.partial(jax.jit, static_argnames=("size", "padding"))
 def kernel_gradient(x: FeatureMap, cotangent: FeatureMap, *, size: int, padding: int) -> jax.Array:
     """The gradient of `convolve` by its kernel.
 

@@ -11,7 +11,7 @@ import pytest
 
 from gesture_jax.data import media, motion_files, speaker
 from gesture_jax.errors import InputError
-from gesture_jax.evaluation import motion, pictures, videos
+from gesture_jax.evaluation import motion, pictures, report, videos
 from gesture_jax.evaluation.comparison import Comparison, Settings
 from gesture_jax.evaluation.motion import MotionOptions
 from gesture_jax.evaluation.results import Results
@@ -92,6 +92,16 @@ def test_equal_videos_are_equal_and_a_region_never_seen_has_no_value(tmp_path):
     found = pictures.compare(path, path, {}, size=32, perceptual_stride=1, boxes=nobody)
     assert found["psnr"] == 100.0 and found["ssim"] == pytest.approx(1.0, abs=1e-6)
     assert np.isnan([found["psnr_hands"], found["psnr_background"]]).all()
+
+
+def test_of_the_little_that_is_known_the_page_shows_a_video_and_each_reason_once(tmp_path):
+    _write(tmp_path / "a.mp4", _noise(3))
+    results = Results(missing={"psnr": "not paired", "fgd": "no poses", "ssim": "not paired"})
+    report.write(tmp_path / "page.html", results, {"a": (None, tmp_path / "a.mp4")}, size=32)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<video") == 1 and "<h2>Plots" not in page
+    assert page.count("<li>psnr, ssim: not paired</li>") == 1 == page.count("not paired")
+    assert "not computed: psnr, ssim: not paired" in report.plain_table(results).splitlines()
 
 
 def test_results_are_json_without_what_json_does_not_know(tmp_path):

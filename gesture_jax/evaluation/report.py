@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -43,16 +43,17 @@ def write(
       clips: by name, the real video that a generated one belongs to, if any, and that one.
       size: side at which videos are shown.
     """
-    chosen = _choose(results.clips)
+    known = {name: results.clips.get(name, {}) for name in clips}
+    chosen = _choose(known)
     page = _PAGE.substitute(
         table=_table(results),
         notes=_list(results.notes),
-        missing=_list(f"{name}: {reason}" for name, reason in results.missing.items()),
+        missing=_list(map(": ".join, _missing(results))),
         clips="".join(
-            _figure(f"{rank}: {name}", _values(results.clips[name]), *clips[name], size=size)
+            _figure(f"{rank}: {name}", _values(known[name]), *clips[name], size=size)
             for rank, name in chosen.items()
         ),
-        plots="".join(plots.draw(results, list(chosen.values()))),
+        plots=_section("Plots", "".join(plots.draw(results, list(chosen.values())))),
         controls=_list(f"{name}: {what}" for name, what in CONTROLS.items()),
         protocol=_definitions(results.protocol),
     )
@@ -62,7 +63,7 @@ def write(
 
 def plain_table(results: Results) -> str:
     """The metrics and controls for a terminal, a line each, and what is missing."""
-    width = max(map(len, [*results.scores, *results.missing]), default=0)
+    width = max(map(len, results.scores), default=0)
     lines = []
     for name, score in results.scores.items():
         controls = ", ".join(
@@ -72,7 +73,7 @@ def plain_table(results: Results) -> str:
         )
         interval = f"({_number(score.low)} to {_number(score.high)}, {score.count} clips)"
         lines.append(f"{name:{width}}  {_number(score.value):>9}  {interval}  {controls}".rstrip())
-    lines += [f"{name:{width}}  not computed: {why}" for name, why in results.missing.items()]
+    lines += [f"not computed: {names}: {reason}" for names, reason in _missing(results)]
     return "\n".join(lines)
 
 
@@ -85,6 +86,13 @@ def _choose(clips: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
             ranks = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
             return {f"{rank} by {metric}": name for rank, name in ranks.items()}
     return {"first": next(iter(clips))} if clips else {}
+
+
+def _missing(results: Results) -> Iterator[tuple[str, str]]:
+    """Names of metrics, and the reason that they share."""
+    by_reason = sorted(results.missing, key=results.missing.get)
+    for reason, names in itertools.groupby(by_reason, results.missing.get):
+        yield ", ".join(names), reason
 
 
 def _table(results: Results) -> str:
@@ -150,6 +158,10 @@ def _list(sentences: Iterable[str]) -> str:
     return "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences) or "<li>none</li>"
 
 
+def _section(title: str, content: str) -> str:
+    return content and f"<h2>{title}</h2>{content}"
+
+
 def _definitions(values: Mapping[str, object]) -> str:
     return "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>"
@@ -189,7 +201,6 @@ Intervals are by bootstrap over clips.</p>
 <ul>$notes</ul>
 <h2>Clips</h2>
 <div class="clips">$clips</div>
-<h2>Plots</h2>
 $plots
 <h2>Controls</h2>
 <ul>$controls</ul>

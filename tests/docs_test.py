@@ -19,7 +19,7 @@ _PAGES = [
     *(_ROOT / name / "README.md" for name in ("launch", "benchmarks")),
 ]
 # Other programs, which cannot be run here.
-_FOREIGN = {"docker", "gcloud"}
+_FOREIGN = {"pip", "docker", "gcloud"}
 
 
 def _commands(page):

@@ -7,6 +7,7 @@ Paths of users are strings, and go through `as_path`: what comes of it has the m
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import hashlib
 import os
@@ -118,6 +119,16 @@ def temporary_folder(**options) -> Iterator[pathlib.Path]:
     """An empty folder of this machine, gone after the block."""
     with tempfile.TemporaryDirectory(**options) as folder:
         yield pathlib.Path(folder)
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """One process at a time; others wait. `path`, made here, may lie where nothing can be kept."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(path.open("ab")), fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 else:
-    # Two processes that compile librosa at once would spoil what they share.
+    # Tests call librosa themselves: two that compile it at once would spoil what they share.
     folder = f"numba_{os.environ['PYTEST_XDIST_WORKER']}"
     os.environ["NUMBA_CACHE_DIR"] = f"{os.environ['JAX_COMPILATION_CACHE_DIR']}/{folder}"
 

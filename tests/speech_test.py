@@ -1,9 +1,14 @@
 """The 35 speech features on sounds whose features are known."""
 
+import os
+import subprocess
+import sys
+
 import librosa
 import numpy as np
 import pytest
 
+from gesture_jax import files
 from gesture_jax.data.speech import NUM_FEATURES, Listener, speech_features
 
 _RATE = 16_000
@@ -101,3 +106,18 @@ def test_no_row_hears_further_than_the_look_ahead():
     before, after = speech_features(audio), speech_features(changed)
     np.testing.assert_array_equal(before[:30], after[:30])
     assert np.abs(before[30:40] - after[30:40]).max() > 0.1
+
+
+def test_librosa_is_compiled_by_one_process_at_a_time(tmp_path):
+    program = "import numpy; from gesture_jax.data import speech; print(1, flush=True); "
+    program += "print(len(speech.speech_features(numpy.ones(640, 'f4'))), flush=True)"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    with files.locked(tmp_path / "gesture_jax" / "librosa.lock"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "1\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+    said, _ = process.communicate(timeout=120)
+    assert (process.returncode, said) == (0, "1\n")

@@ -22,12 +22,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
-import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
 from gesture_jax import files
-from gesture_jax.data import clips, media, records, speech
+from gesture_jax.data import clips, records
 from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
 
@@ -161,7 +160,6 @@ def _make_by_workers(
     parts_dir: pathlib.Path, takes: Sequence[Take], num_workers: int, bar: tqdm
 ) -> None:
     """Hands takes to processes; one that kills its process costs that take alone."""
-    _compile_speech_features()
     while takes:
         takes = _run_pool(parts_dir, takes, num_workers, bar)
         # What a killed process was at lies half done.
@@ -170,16 +168,6 @@ def _make_by_workers(
             _make_alone(parts_dir, take)
             bar.update()
         takes = [take for take in takes if take not in suspects]
-
-
-def _compile_speech_features() -> None:
-    """Fills numba's cache on disk, as librosa's functions are compiled when they are first called.
-
-    Where several processes do that at the same moment, the cache ends corrupt, and every later call
-    on this machine crashes.
-    """
-    noise = np.random.default_rng(0).standard_normal(media.SAMPLE_RATE_HZ // 2)
-    speech.speech_features(0.1 * noise.astype(np.float32))
 
 
 def make_pool(num_workers: int) -> concurrent.futures.ProcessPoolExecutor:

@@ -7,19 +7,21 @@ training, in generation and while somebody is still speaking, and need memory fo
 other kind is WavLM-Large's last layer, in `wavlm_features.py`; it wants the whole recording.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 from unittest import mock
 
 import numpy as np
 
 from gesture_jax.array_types import Audio
-from gesture_jax.cache import keep_librosa_filters
+from gesture_jax.cache import cache_dir, keep_librosa_filters
 from gesture_jax.errors import InputError
-from gesture_jax.files import hash_file
+from gesture_jax.files import hash_file, locked
 
 keep_librosa_filters()
 import librosa  # noqa: E402
@@ -41,6 +43,28 @@ _NUM_CHROMA = 12
 _TIGHTNESS = 100
 # Below -90 dB there is nothing to hear; chroma and tempo of it would be noise or undefined.
 _SILENCE = 3e-5
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def compiled_alone(function: Callable[P, T]) -> Callable[P, T]:
+    """`function`, which calls librosa; its first call in a process waits for those of others.
+
+    Numba compiles librosa's programs when they are first called, and keeps them on the disk. Where
+    several processes do that at the same moment, what is kept ends corrupt, and every later call on
+    this machine crashes.
+    """
+    compiled = False
+
+    @functools.wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+        nonlocal compiled
+        with contextlib.nullcontext() if compiled else locked(cache_dir() / "librosa.lock"):
+            made = function(*args, **kwargs)
+        compiled = True
+        return made
+
+    return alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +175,7 @@ def _iterate_features(audio: Audio, num_frames: int) -> Iterator[np.ndarray]:
         num_frames -= len(rows)
 
 
+@compiled_alone
 def _librosa_features(piece: Audio) -> np.ndarray:
     """The 35 of a piece of sound, [n / 640, 35]."""
     sound = librosa.resample(piece, orig_sr=_INPUT_RATE_HZ, target_sr=_RATE_HZ, res_type="soxr_hq")

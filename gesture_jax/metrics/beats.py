@@ -34,6 +34,7 @@ import scipy.ndimage
 from gesture_jax.array_types import Audio
 from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ
 from gesture_jax.data.pose import JOINT_NAMES
+from gesture_jax.data.speech import compiled_alone
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import rates
 
@@ -278,6 +279,7 @@ def motion_beats(motion: np.ndarray, *, fps: float = FPS) -> np.ndarray:
     return beats
 
 
+@compiled_alone
 def audio_onsets(audio: Audio, *, hop: int = _ONSET_HOP, backtracked: bool = False) -> np.ndarray:
     """When syllables and other sounds begin, by librosa's detector.
 

@@ -50,9 +50,9 @@ P, T = ParamSpec("P"), TypeVar("T")
 def compiled_alone(function: Callable[P, T]) -> Callable[P, T]:
     """`function`, which calls librosa; its first call in a process waits for those of others.
 
-    Numba compiles librosa's programs when they are first called, and keeps them on the disk. Where
-    several processes do that at the same moment, what is kept ends corrupt, and every later call on
-    this machine crashes.
+    Numba compiles librosa's programs when one of its modules is first touched, or they are first
+    called, and keeps them on the disk. Where several processes do that at the same moment, what is
+    kept ends corrupt, and every later call on this machine crashes.
     """
     compiled = False
 
@@ -170,7 +170,8 @@ def _iterate_features(audio: Audio, num_frames: int) -> Iterator[np.ndarray]:
     audio = np.asarray(audio, np.float32)[: num_frames * _SAMPLES_PER_FRAME]
     for start in range(0, size, step):
         wanted = min(step, size - start)
-        rows = listener.push(librosa.util.fix_length(audio[start : start + wanted], size=wanted))
+        heard = audio[start : start + wanted]
+        rows = listener.push(np.pad(heard, (0, wanted - len(heard))))
         yield rows[:num_frames]
         num_frames -= len(rows)
 

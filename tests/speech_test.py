@@ -121,3 +121,13 @@ def test_librosa_is_compiled_by_one_process_at_a_time(tmp_path):
             process.wait(timeout=2)
     said, _ = process.communicate(timeout=120)
     assert (process.returncode, said) == (0, "1\n")
+
+
+def test_before_that_no_module_of_librosa_is_touched():
+    """Some compile as they are imported."""
+    program = "import sys, numpy; from gesture_jax.data import speech; "
+    program += "inner = lambda: [name for name in sys.modules if name.startswith('librosa.util')]; "
+    program += "speech.locked = lambda path: sys.exit(' '.join(['locked', *inner()])); "
+    program += "speech.speech_features(numpy.ones(640, 'f4'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr == "locked\n"

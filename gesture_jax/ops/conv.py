@@ -29,8 +29,7 @@ _LARGE = 500e6
 _FEWEST_CHANNELS = 64
 # What a 3x3 kernel on a map of twice the size does with a row of the small one: at even places it
 # reads the row before and its own, at odd ones its own and the next.
-_EVEN = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
-_ODD = np.array([[1, 1, 0], [0, 0, 1]], np.float32)
+_PHASES = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], np.float32)
 _plain = contextvars.ContextVar("plain", default=False)
 P, T = ParamSpec("P"), TypeVar("T")
 
@@ -80,15 +79,13 @@ def of_upsampled(x: FeatureMap, kernel: jax.Array, window_strides, padding, **op
     """
     if kernel.shape[:2] != (3, 3) or _uniform(kernel, padding) != 1:
         raise ValueError(f"a 3x3 kernel padded by one is needed, not {kernel.shape}, {padding}")
-    phases = [(rows, columns) for rows in (_EVEN, _ODD) for columns in (_EVEN, _ODD)]
-    combine = lambda *phase: jnp.einsum("pr,qs,rsco->pqco", *phase, kernel).astype(kernel.dtype)
-    kernels = [combine(*phase) for phase in phases]
-    all_four = conv_general_dilated(
-        x, jnp.concatenate(kernels, axis=-1), window_strides, [(1, 1), (1, 1)], **options
-    )
+    taps = winograd.both_ways(_PHASES, kernel)
+    places = [(row, column) for row in (0, 1) for column in (0, 1)]
+    of_all = lambda p, q: jnp.concatenate([taps[2 * i + p][2 * j + q] for i, j in places], axis=-1)
+    kernels = jnp.stack([jnp.stack([of_all(p, q) for q in (0, 1)]) for p in (0, 1)])
+    all_four = conv_general_dilated(x, kernels, window_strides, [(1, 1), (1, 1)], **options)
     batch, height, width, _ = x.shape
     # Even places look back and odd ones ahead, so that what lies at i of an odd phase is i - 1's.
-    places = [(row, column) for row in (0, 1) for column in (0, 1)]
     parts = [
         part[:, row : row + height, column : column + width]
         for part, (row, column) in zip(jnp.split(all_four, 4, axis=-1), places, strict=True)

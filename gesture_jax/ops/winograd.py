@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 from numpy.polynomial import polynomial
 
 from gesture_jax.array_types import FeatureMap
@@ -25,10 +26,12 @@ _POINTS = np.array([0.0, 1.0, -1.0, 2.0, -2.0])
 
 # Arrays, row by row.
 _Grid = Sequence[Sequence[jax.Array]]
+# XLA merges what makes a map with what reads it, in loops that choose among all places of a tile
+# for each number and take ten times as long; programs of their own are let alone. JAX, for its
+# part, does not trace again a shape that comes again.
+_compiled_alone = set_xla_metadata(inlineable="false")
 
 
-# A shape that comes again is not traced again.
-@functools.partial(jax.jit, static_argnames="padding")
 def convolve(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
     """A convolution of stride 1.
 
@@ -40,24 +43,29 @@ def convolve(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
     Returns:
       [b, h + 2p - r + 1, w + 2p - r + 1, o].
     """
-    size, _, depth, made = kernel.shape
-    height, width = _output_size(x, size, padding)
+    height, width = _output_size(x, kernel.shape[0], padding)
+    return _whole_tiles(x, kernel, padding=padding)[:, :height, :width]
+
+
+@_compiled_alone
+@functools.partial(jax.jit, static_argnames="padding")
+def _whole_tiles(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
+    """See `convolve`; as far as its last tiles reach."""
+    size = kernel.shape[0]
     inputs, kernels, outputs = _matrices(size)
-    both = np.kron(kernels, kernels) @ kernel.reshape(size**2, -1)
+    reach = _output_size(x, size, padding)
     products = _pairwise(
         jnp.matmul,
-        _transform_tiles(inputs, x, padding=padding, reach=(height, width)),
-        both.reshape(len(kernels), len(kernels), depth, made),
+        _transform_tiles(inputs, x, padding=padding, reach=reach),
+        both_ways(kernels, kernel),
     )
-    columns = [_combine(outputs, column) for column in zip(*products, strict=True)]
-    tiles = [_combine(outputs, row) for row in zip(*columns, strict=True)]
-    tiles = jnp.stack([jnp.stack(row, axis=3) for row in tiles], axis=2)
-    batch, down, _, right, *_ = tiles.shape
-    # Made once: fused into what reads it, it would be made again for each reader.
-    tiles = lax.optimization_barrier(tiles)
-    return tiles.reshape(batch, down * _TILE, right * _TILE, made)[:, :height, :width]
+    tiles = [jnp.stack(row, axis=3) for row in both_ways(outputs, products)]
+    tiles = jnp.stack(tiles, axis=2)
+    batch, down, _, right, _, made = tiles.shape
+    return tiles.reshape(batch, down * _TILE, right * _TILE, made)
 
 
+@_compiled_alone
 @functools.partial(jax.jit, static_argnames=("size", "padding"))
 def kernel_gradient(x: FeatureMap, cotangent: FeatureMap, *, size: int, padding: int) -> jax.Array:
     """The gradient of `convolve` by its kernel.
@@ -81,9 +89,16 @@ def kernel_gradient(x: FeatureMap, cotangent: FeatureMap, *, size: int, padding:
         _transform_tiles(inputs, x, padding=padding, reach=reach),
         _transform_tiles(outputs.T, cotangent, padding=0, reach=reach),
     )
-    products = jnp.stack([one for row in products for one in row])
-    both = np.kron(kernels, kernels).T @ products.reshape(len(products), -1)
-    return both.reshape(size, size, *products.shape[-2:])
+    return jnp.stack([jnp.stack(row) for row in both_ways(kernels.T, products)])
+
+
+def both_ways(matrix: np.ndarray, grid: _Grid) -> _Grid:
+    """M g M^T of a grid g of arrays, an array [rows, columns, ...] among them.
+
+    By sums: a product with a matrix as small takes ten times as long.
+    """
+    columns = [_combine(matrix, column) for column in zip(*grid, strict=True)]
+    return [_combine(matrix, row) for row in zip(*columns, strict=True)]
 
 
 @functools.cache

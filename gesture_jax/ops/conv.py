@@ -22,11 +22,10 @@ from gesture_jax.array_types import FeatureMap
 from gesture_jax.ops import remat, winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Products of a convolution from which on Winograd's algorithm is taken on CPUs. Its hundred little
-# programs would make the step of a small network slower.
-_LARGE = 500e6
-# Maps of fewer channels make matrices that are too thin.
-_FEWEST_CHANNELS = 64
+# From how many products on, and of how many channels at least, Winograd's algorithm is taken on CPUs.
+# It gains most in gradients by the kernel; a smaller convolution would not repay its compilation.
+_CONVOLUTION = 100e6, 64
+_GRADIENT = 30e6, 32
 # What a 3x3 kernel on a map of twice the size does with a row of the small one: at even places it
 # reads the row before and its own, at odd ones its own and the next.
 _PHASES = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], np.float32)
@@ -120,7 +119,7 @@ def _uniform(kernel: jax.Array, padding) -> int | None:
 def _convolve(x: FeatureMap, kernel: jax.Array, padding: int) -> FeatureMap:
     """See `winograd.convolve`."""
     ways = (functools.partial(way, padding=padding) for way in (winograd.convolve, _xla))
-    return _by_size(x, kernel, *ways)(x, kernel)
+    return _by_size(x, kernel, _CONVOLUTION, *ways)(x, kernel)
 
 
 def _forward(x, kernel, padding):
@@ -136,16 +135,18 @@ def _backward(padding, inputs, cotangent):
         functools.partial(way, size=size, padding=padding)
         for way in (winograd.kernel_gradient, _xla_kernel_gradient)
     )
-    return by_input, _by_size(x, kernel, *ways)(x, cotangent)
+    return by_input, _by_size(x, kernel, _GRADIENT, *ways)(x, cotangent)
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _by_size(x: jax.Array, kernel: jax.Array, fast: Callable, plain: Callable) -> Callable:
-    """`fast` where the convolution of both is large and runs on a CPU, else `plain`."""
-    products = math.prod(x.shape[:3]) * kernel.size
-    if min(kernel.shape[2:]) < _FEWEST_CHANNELS or products < _LARGE:
+def _by_size(
+    x: jax.Array, kernel: jax.Array, least: tuple[float, int], fast: Callable, plain: Callable
+) -> Callable:
+    """`fast` on a CPU, where products and channels are as many as `least`; else `plain`."""
+    products, channels = math.prod(x.shape[:3]) * kernel.size, min(kernel.shape[2:])
+    if products < least[0] or channels < least[1]:
         return plain
     return functools.partial(lax.platform_dependent, cpu=fast, default=plain)
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from benchmarks import compiled
-from gesture_jax import long_form, optim, sharding, stage2, train_lib
+from gesture_jax import long_form, motion_model, optim, sharding, train_lib
 from gesture_jax.animator import abstract_variables, render_batch
 from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.errors import InputError
@@ -131,7 +131,7 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
     objective = make_objective(config)
     model, space = objective.model, objective.space
     pace = long_form.Pace(**{**config.pace, "candidates": candidates})
-    variables = stage2.abstract_variables(config)
+    variables = motion_model.abstract_variables(config)
     vectors = lambda *shape: jax.ShapeDtypeStruct((*shape, space.dim), "f4")
     heading = long_form.Heading(vectors(), vectors(model.num_prior), vectors(pace.blend))
     speech = jax.ShapeDtypeStruct((model.window, config.speech_dim), "f4")

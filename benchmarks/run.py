@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import training
 from benchmarks.report import report, time_ms
-from gesture_jax import stage2
+from gesture_jax import motion_model
 from gesture_jax.animator import Animator
 from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.configs import stage2 as stage2_config
@@ -158,7 +158,9 @@ def _stage2(preset: str):
     params = jax.jit(model.init_variables)(jax.random.key(0))["params"]
     prior = jnp.zeros((1, model.num_prior, model.motion_dim))
     heard = jnp.zeros((1, model.window, model.speech_dim))
-    options = dict(process=stage2.make_process(config), sampling=stage2.make_sampling(config))
+    options = dict(
+        process=motion_model.make_process(config), sampling=motion_model.make_sampling(config)
+    )
     for candidates in (1, 5):
         draw = functools.partial(sample_motion, model, num_candidates=candidates, **options)
         draw = jax.jit(lambda p, key, draw=draw: draw(p, key, prior, heard))

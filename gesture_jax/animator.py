@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,13 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from gesture_jax import checkpoints, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
-from gesture_jax.data import clips, images, people
-from gesture_jax.data.motions import write_motions
-from gesture_jax.files import absolute
+from gesture_jax.data import images, people
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
@@ -179,43 +175,6 @@ class Animator:
             if len(pending) > 1:
                 yield _fetch(*pending.popleft())
         yield from itertools.starmap(_fetch, pending)
-
-
-def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: str) -> None:
-    """Writes the motion features of every clip of a dataset.
-
-    Args:
-      stage1_workdir: of the trained stage 1.
-      data_path: a dataset of `gesture_jax.prepare`.
-      out_dir: where `motions.MotionSource` will read; must not exist.
-
-    Raises:
-      InputError: where checkpoint or dataset are missing.
-    """
-    animator = Animator.load(stage1_workdir)
-    sources = {split: clips.ClipSource(data_path, split) for split in ("train", "test")}
-
-    def motions(source: clips.ClipSource) -> Iterator[dict[str, Any]]:
-        with tqdm(source, total=len(source), desc="extract", unit="clip") as progress:
-            for record in progress:
-                frames = clips.decode_frames(record)
-                yield {
-                    "clip_id": record["clip_id"],
-                    "speaker": record["speaker"],
-                    "motion": animator.extract_motion(frames),
-                    "speech": record["speech"],
-                }
-
-    write_motions(
-        out_dir,
-        {split: functools.partial(motions, source) for split, source in sources.items()},
-        metadata={
-            "stage1_workdir": str(absolute(stage1_workdir)),
-            "stage1_step": checkpoints.newest_step(stage1_workdir),
-            "data_path": str(absolute(data_path)),
-            **sources["train"].hearing,
-        },
-    )
 
 
 def abstract_variables(model: BaseModel) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A workdir holds `config.json` and `checkpoints/STEP/{state,data}`: the train state and the position
 in the data, always of the same step. Inference reads `ema_params` and `model_state` alone, of a
-workdir or of the one file that `pack` makes of it.
+workdir or of the one file that `pack` makes of it. Orbax is imported where it is used, as packed
+weights, such as the bundled ones, do without.
 """
 
 import contextlib
@@ -13,20 +14,21 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from orbax.checkpoint import v1 as ocp
 
 from gesture_jax import config_check, fingerprints, packed, processes
-from gesture_jax.data.pipeline import BatchIterator
 from gesture_jax.errors import InputError
 from gesture_jax.files import absolute, as_path, write_beside
 from gesture_jax.step_folders import StepFolders, readable, saved_steps
+
+if TYPE_CHECKING:  # What reads datasets takes long to import, and generating reads none.
+    from gesture_jax.data.pipeline import BatchIterator
 
 _STATE = "state"
 _DATA = "data"
@@ -44,6 +46,8 @@ class Checkpointer:
 
     def __init__(self, workdir: str | os.PathLike, *, keep: int):
         """Keeps the newest `keep` checkpoints below `workdir`."""
+        from orbax.checkpoint import v1 as ocp
+
         self._path = _directory(workdir)
         self._folders = StepFolders(self._path)
         if self._folders.is_mirrored and jax.process_count() > 1:
@@ -65,7 +69,7 @@ class Checkpointer:
         """The newest saved step, None where nothing was saved."""
         return None if self._orbax.latest is None else self._orbax.latest.step
 
-    def save(self, step: int, state: Any, batches: BatchIterator) -> None:
+    def save(self, step: int, state: Any, batches: "BatchIterator") -> None:
         """Starts to save state and position in the data; waits only for the save before."""
         self.wait()
         saved = {_STATE: state, _DATA: _as_arrays(batches.get_state())}
@@ -74,7 +78,7 @@ class Checkpointer:
         )
         self._pending = self._folders.after(save)
 
-    def restore(self, abstract_state: Any, batches: BatchIterator) -> Any:
+    def restore(self, abstract_state: Any, batches: "BatchIterator") -> Any:
         """The newest whole state on the shardings of `abstract_state`; `batches` at its place.
 
         Newer checkpoints that are damaged are moved to `WORKDIR/damaged`, and told of on stderr.
@@ -224,6 +228,8 @@ def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> 
       workdir: where `load_variables` will read.
       variables: Flax variables: `params` and further collections.
     """
+    from orbax.checkpoint import v1 as ocp
+
     collections = dict(variables)
     state = {"ema_params": collections.pop("params"), "model_state": collections}
     folders = StepFolders(_directory(workdir), fetch=False)
@@ -243,6 +249,8 @@ def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> 
     Raises:
       InputError: where there is no checkpoint to pack, or the file cannot be written.
     """
+    from orbax.checkpoint import v1 as ocp
+
     config = _read_any_config(workdir, wanted="stage1")
     if packed.is_packed(workdir):
         raise InputError(f"{workdir}: is packed already; give the workdir of a run")
@@ -317,6 +325,8 @@ def _load_packed(path: str | os.PathLike, abstract: Any) -> Any:
 
 
 def _load_newest(workdir: str | os.PathLike, step: int, abstract: Any) -> Any:
+    from orbax.checkpoint import v1 as ocp
+
     path = _directory(workdir) / str(step)
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True

@@ -14,11 +14,11 @@ flags.mark_flags_as_required(["stage1", "data"])
 
 
 def main(_) -> None:
-    from gesture_jax import animator
+    from gesture_jax import extraction
     from gesture_jax.data import motions
 
     out = _OUT.value or str(motions.default_folder(_STAGE1.value))
-    animator.extract_motions(_STAGE1.value, _DATA.value, out)
+    extraction.extract_motions(_STAGE1.value, _DATA.value, out)
     print(f"motion features: {out}")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 from ml_collections import ConfigDict
 
-from gesture_jax import checkpoints, config_check, stage2
+from gesture_jax import checkpoints, config_check, motion_model
 from gesture_jax.animator import Animator, Source
 from gesture_jax.control import Control
 from gesture_jax.data import media, speech
@@ -61,8 +61,8 @@ class GestureGenerator:
         """Most users want `load`."""
         self.animator, self.hearing = animator, hearing
         self._config, self._variables = config, variables
-        self._space, self._model = stage2.build(config)
-        self._process = stage2.make_process(config)
+        self._space, self._model = motion_model.build(config)
+        self._process = motion_model.make_process(config)
         self.configure()
 
     @classmethod
@@ -101,7 +101,7 @@ class GestureGenerator:
         for name, section in sections.items():
             config[name].update({k: v for k, v in section.items() if v is not None})
         config_check.check(config)
-        self._sampling = stage2.make_sampling(config)
+        self._sampling = motion_model.make_sampling(config)
         self.pace, self.stream_pace = Pace(**config.pace), Pace(**config.stream_pace)
         self.control = Control(**config.control)
         for pace in (self.pace, self.stream_pace):
@@ -252,7 +252,7 @@ def load_stage2(workdir: str | os.PathLike, animator: Animator) -> tuple[ConfigD
             f"{workdir}: was trained on stage 1 at step {config.stage1_step}, but this one is at "
             f"step {animator.step}; extract the motions and train stage 2 again"
         )
-    variables, _ = checkpoints.load_variables(workdir, stage2.abstract_variables(config))
+    variables, _ = checkpoints.load_variables(workdir, motion_model.abstract_variables(config))
     if not is_sound(variables["statistics"]):
         raise InputError(f"{workdir}: the statistics of its training set are damaged; train again")
     return config, variables

@@ -9,23 +9,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gesture_jax import checkpoints, processes
-from gesture_jax.animator import Animator, Source, extract_motions
+from gesture_jax.animator import Animator, Source
 from gesture_jax.data import clips, images, motions, pipeline
-from gesture_jax.diffusion.process import GaussianProcess, motion_loss
-from gesture_jax.diffusion.samplers import make_sampler
+from gesture_jax.diffusion.process import motion_loss
 from gesture_jax.errors import InputError
+from gesture_jax.extraction import extract_motions
 from gesture_jax.files import absolute
 from gesture_jax.long_form import Pace
 from gesture_jax.metrics import fgd, frechet
 from gesture_jax.metrics import motion as motion_metrics
-from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
-from gesture_jax.models.motion_space import (
-    MotionSpace,
-    Statistics,
-    gather_statistics,
-    hide_future,
-    standardise_speech,
-)
+from gesture_jax.models.denoiser import sample_motion
+from gesture_jax.models.motion_space import gather_statistics, hide_future, standardise_speech
+from gesture_jax.motion_model import abstract_variables, build, make_process, make_sampling
 from gesture_jax.ops.precision import exact
 
 
@@ -301,56 +296,6 @@ def _check_features(source: motions.MotionSource, wanted: str) -> None:
             f"{source.path}: holds speech features {found!r}, but {wanted!r} are wanted; pass "
             f"--config.data.features={found}, or prepare with --features={wanted} and extract again"
         )
-
-
-def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
-    """The motion space and the network of a stage-2 config whose sizes are known."""
-    space = MotionSpace(config.motion_space, config.feature_dim, config.relative)
-    model = MotionDenoiser(
-        motion_dim=space.dim,
-        speech_dim=config.speech_dim,
-        num_speakers=len(config.speakers),
-        portrait=config.relative,
-        **config.model,
-    )
-    return space, model
-
-
-def make_process(config: ConfigDict) -> GaussianProcess:
-    """The diffusion process of a stage-2 config."""
-    return GaussianProcess(**config.process)
-
-
-def make_sampling(config: ConfigDict) -> Sampling:
-    """How a stage-2 config draws windows.
-
-    Raises:
-      InputError: for an unknown sampler or values out of range.
-    """
-    sampler = config.sampler
-    return Sampling(
-        make_sampler(
-            sampler.name, num_steps=sampler.num_steps, eta=sampler.eta, clip=sampler.clip or None
-        ),
-        guidance=sampler.guidance,
-        interval=tuple(sampler.interval),
-    )
-
-
-def abstract_variables(config: ConfigDict) -> dict:
-    """Shapes of what a stage-2 checkpoint holds, nothing computed."""
-    space, model = build(config)
-    params = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
-    motion = jax.ShapeDtypeStruct((space.dim,), jnp.float32)
-    speech = jax.ShapeDtypeStruct((config.speech_dim,), jnp.float32)
-    statistics = Statistics(
-        motion_mean=motion,
-        motion_std=motion,
-        pose_std=motion,
-        speech_mean=speech,
-        speech_std=speech,
-    )
-    return {"params": params, "statistics": statistics}
 
 
 def ensure_motions(config: ConfigDict) -> str:

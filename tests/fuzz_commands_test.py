@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gesture_jax import config_check, optim, stage2, train_lib
-from gesture_jax.animator import Animator, abstract_variables, extract_motions
+from gesture_jax import config_check, motion_model, optim, train_lib
+from gesture_jax.animator import Animator, abstract_variables
 from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.data import clips, images, media, motion_files, motions, procedural, speaker
 from gesture_jax.errors import InputError
+from gesture_jax.extraction import extract_motions
 from gesture_jax.models.build import build_model
 from tests import fuzz, in_process, tiny, torch_file
 
@@ -61,7 +62,7 @@ def _untrained_stage2(root: pathlib.Path) -> None:
     config = tiny.stage2(root / "stage1", **{"sampler.num_steps": 1, "pace.candidates": 1})
     source = motions.MotionSource(root / "stage1" / "motions", "train")
     config.feature_dim, config.speech_dim = source.motion_dim, source.speech_dim
-    _save(root / "stage2", config, stage2.abstract_variables(config))
+    _save(root / "stage2", config, motion_model.abstract_variables(config))
 
 
 def _save(workdir: pathlib.Path, config, abstract) -> None:

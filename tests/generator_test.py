@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import stage2
+from gesture_jax import motion_model
 from gesture_jax.animator import Animator
 from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.configs import stage2 as stage2_config
@@ -26,8 +26,8 @@ def _generator(*, speakers=(), hearing=None):
     animator = Animator(model, jax.jit(model.init)(jax.random.key(0), image, image))
     config = stage2_config.get_config("smoke")
     config.feature_dim, config.speech_dim, config.speakers = model.motion_dim, 35, speakers
-    abstract = stage2.abstract_variables(config)
-    params = jax.jit(stage2.build(config)[1].init_variables)(jax.random.key(0))["params"]
+    abstract = motion_model.abstract_variables(config)
+    params = jax.jit(motion_model.build(config)[1].init_variables)(jax.random.key(0))["params"]
     statistics = {
         name: np.full(leaf.shape, "std" in name, np.float32)
         for name, leaf in abstract["statistics"].items()

@@ -25,7 +25,7 @@ FLOORS = [
     },
     {
         "evaluation", "stage1", "stage2", "animator", "generator", "stream", "long_form", "control",
-        "donor", "portraits",
+        "donor", "portraits", "extraction", "motion_model",
     },
     {"train_lib", "jobs"},
     {"page"},
@@ -98,5 +98,15 @@ def test_importing_touches_no_device_and_no_heavy_library():
         "import sys, gesture_jax; "
         "heavy = {'jax', 'tensorflow', 'torch', 'librosa'} & set(sys.modules); "
         "assert not heavy, heavy; assert 'Animator' in gesture_jax.__all__"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=_ROOT)
+
+
+def test_generating_imports_nothing_of_training():
+    """Half of the time that it took to start."""
+    program = (
+        "import sys; from gesture_jax import generator, jobs, portraits; "
+        "heavy = {'tensorflow_datasets', 'grain', 'optax', 'matplotlib', 'orbax.checkpoint.v1', "
+        "'numba', 'pandas'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=_ROOT)

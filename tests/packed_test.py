@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import bundled, checkpoints, packed, safetensors, stage2
-from gesture_jax.animator import Animator, abstract_variables, extract_motions
+from gesture_jax import bundled, checkpoints, motion_model, packed, safetensors, stage2
+from gesture_jax.animator import Animator, abstract_variables
 from gesture_jax.data import images, media, motions, procedural, speaker
 from gesture_jax.errors import InputError
+from gesture_jax.extraction import extract_motions
 from gesture_jax.generator import load_stage2
 from gesture_jax.models.build import build_model
 from tests import in_process, tiny
@@ -30,7 +31,7 @@ def runs(tmp_path_factory):
     second = tiny.stage2(root / "stage1")
     second.update({"feature_dim": model.motion_dim, "speech_dim": 35})
     # Statistics are above zero.
-    _save(root, second, stage2.abstract_variables(second), np.random.default_rng(0).uniform)
+    _save(root, second, motion_model.abstract_variables(second), np.random.default_rng(0).uniform)
     return root
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import animator, checkpoints, files, jobs, train_lib
+from gesture_jax import animator, checkpoints, extraction, files, jobs, train_lib
 from gesture_jax.data import clips, images, media, procedural, videos
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path
@@ -59,7 +59,7 @@ def in_bucket(buckets, on_disk):
     _prepare(root)
     train_lib.train(_stage1(root, num_steps=1), f"{root}/stage1")
     state = train_lib.train(_stage1(root), f"{root}/stage1")
-    animator.extract_motions(f"{root}/stage1", f"{root}/data", f"{root}/stage1/motions")
+    extraction.extract_motions(f"{root}/stage1", f"{root}/data", f"{root}/stage1/motions")
     stage2 = tiny.stage2(f"{root}/stage1", num_steps=1)
     train_lib.train(stage2, f"{root}/stage2")
     _generate(root)

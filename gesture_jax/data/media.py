@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import av
 import numpy as np
-import scipy.io.wavfile
 
 from gesture_jax.array_types import Audio, Frames
 from gesture_jax.data.framing import Crop
@@ -203,9 +202,11 @@ def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate_hz: int)
     Raises:
       InputError: where the place cannot be written.
     """
+    from scipy.io import wavfile
+
     with write_beside(path) as beside:
         samples = np.rint(np.clip(audio, -1.0, 1.0) * 32767).astype(np.int16)
-        scipy.io.wavfile.write(beside, sample_rate_hz, samples)
+        wavfile.write(beside, sample_rate_hz, samples)
 
 
 class _Encoder:

@@ -6,14 +6,17 @@ distance, in shares of the square's side. Stage 1 keeps the range that its train
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gesture_jax.data import images, pose
-from gesture_jax.data.clips import ClipSource
 from gesture_jax.data.framing import Crop, frame_people
 from gesture_jax.data.images import to_uint8
 from gesture_jax.errors import InputError
+
+if TYPE_CHECKING:  # TFDS takes half a second to import, and generating reads no dataset.
+    from gesture_jax.data.clips import ClipSource
 
 # Clips, spread over the training set, that tell how its people are framed.
 _MOST_CLIPS = 64
@@ -32,7 +35,7 @@ _NO_POSE = (
 Range = tuple[tuple[float, float], ...]
 
 
-def shoulders_of(source: ClipSource) -> Range:
+def shoulders_of(source: "ClipSource") -> Range:
     """The range of a data set's frames: (low, high) of each measure; () where joints are unknown.
 
     The lowest and highest twentieth of all frames do not count.

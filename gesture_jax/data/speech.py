@@ -25,7 +25,6 @@ from gesture_jax.files import hash_file, locked
 
 keep_librosa_filters()
 import librosa  # noqa: E402
-import numba  # noqa: E402
 
 KINDS = ("baseline", "wavlm", "both")
 
@@ -228,6 +227,8 @@ def _beat_module() -> types.ModuleType:
 
     By itself it has one of them compiled by every process that imports it, which takes 2 s.
     """
+    import numba
+
     vectorize = numba.guvectorize
     keeping = lambda *args, **options: vectorize(*args, **{**options, "cache": True})
     with mock.patch.object(numba, "guvectorize", keeping):

@@ -3,9 +3,7 @@
 import functools
 import pathlib
 
-import matplotlib
 import numpy as np
-from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from gesture_jax.errors import InputError
@@ -33,6 +31,9 @@ class Watermark:
             raise InputError(
                 f"--watermark={text}: a text of 1 to {_MOST_CHARACTERS} characters is wanted"
             )
+        # Few frames are marked, and matplotlib takes 0.2 s to import.
+        from matplotlib.ft2font import FT2Font
+
         font = FT2Font(_font_path())
         lacking = [sign for sign in self._text if not font.get_char_index(ord(sign))]
         if lacking:
@@ -75,4 +76,6 @@ def _draw(text: str, height: int, width: int) -> np.ndarray:
 
 def _font_path() -> str:
     """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic, Arabic and more."""
+    import matplotlib
+
     return str(pathlib.PurePath(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))

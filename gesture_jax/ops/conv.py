@@ -22,8 +22,8 @@ from gesture_jax.array_types import FeatureMap
 from gesture_jax.ops import remat, winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# From how many products on, and of how many channels at least, Winograd's algorithm is taken on CPUs.
-# It gains most in gradients by the kernel; a smaller convolution would not repay its compilation.
+# From how many products on, and of how many channels at least, Winograd's algorithm is taken on
+# CPUs. It gains most in gradients by the kernel; smaller ones would not repay their compilation.
 _CONVOLUTION = 100e6, 64
 _GRADIENT = 30e6, 32
 # What a 3x3 kernel on a map of twice the size does with a row of the small one: at even places it

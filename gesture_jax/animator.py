@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax import checkpoints, torch_checkpoint, torch_weights
+from gesture_jax import checkpoints, hardware, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
 from gesture_jax.data import images, people
 from gesture_jax.models.base import BaseModel, SourceFeatures
@@ -64,8 +64,11 @@ class Animator:
         self._encode_source = jax.jit(
             plain(exact(lambda v, x: model.apply(v, x, method="encode_source")))
         )
-        self._extract = jax.jit(exact(lambda v, x: model.apply(v, x, method="extract")))
-        self._render = jax.jit(render_batch, static_argnums=0)
+        options = hardware.compiler_options()
+        self._extract = jax.jit(
+            exact(lambda v, x: model.apply(v, x, method="extract")), compiler_options=options
+        )
+        self._render = jax.jit(render_batch, static_argnums=0, compiler_options=options)
         self._retarget = jax.jit(exact(rotation.retarget_feature))
 
     @classmethod

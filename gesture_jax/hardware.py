@@ -1,6 +1,7 @@
 """What chips can do at most, and how much of their memory is taken."""
 
 import dataclasses
+import functools
 import resource
 import sys
 
@@ -55,3 +56,23 @@ def peak_memory() -> dict[str, float]:
     if device:  # CPU devices do not count theirs.
         found["device"] = device
     return {name: size / 2**30 for name, size in found.items()}
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """Of `jax.jit`, for programs of many convolutions.
+
+    To fetch such a program from the cache, XLA on CPUs looks for each of its products by YNNPACK
+    among all instructions, which takes ten seconds for `paper`; its own products are as fast.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    return options if jax.default_backend() == "cpu" and knows(options) else {}
+
+
+def knows(options: dict[str, str]) -> bool:
+    """Whether this version's compiler has options of these names."""
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

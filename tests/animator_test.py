@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from gesture_jax import hardware
 from gesture_jax.animator import Animator
 from gesture_jax.errors import InputError
 from gesture_jax.models.deviation import DeviationModel
@@ -127,3 +128,8 @@ def test_the_front_page_loads_by_name():
     assert gesture_jax.Animator is Animator
     with pytest.raises(AttributeError, match="Painter"):
         _ = gesture_jax.Painter
+
+
+def test_options_that_a_compiler_lacks_are_known():
+    assert hardware.knows(hardware.compiler_options())
+    assert not hardware.knows({"xla_cpu_no_such_option": ""})

@@ -21,7 +21,7 @@ _SMALL = dict(
 def animator():
     model = DeviationModel(**_SMALL)
     image = np.zeros((1, 32, 32, 3), np.float32)
-    return Animator(model, model.init(jax.random.key(0), image, image), batch_size=4)
+    return Animator(model, jax.jit(model.init)(jax.random.key(0), image, image), batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,9 @@ def test_any_size_and_mode(animator):
 def test_an_untrained_field_does_not_deviate(animator, frames):
     """Near identity: what has not been learned yet moves nothing."""
     variables = animator._variables
-    field = animator.model.apply(variables, animator.extract_motion(frames), method="field")
+    motion = animator.extract_motion(frames)
+    apply = jax.jit(animator.model.apply, static_argnames="method")
+    field = apply(variables, motion, method="field")
     assert np.abs(field).max() == 0
 
 
@@ -84,8 +86,8 @@ def test_retargeted_motion_begins_with_the_portraits_own_pose(animator, frames):
 def test_a_flow_of_zero_is_the_identity(frames):
     model = DeviationModel(**_SMALL, warp_kind="flow")
     image = frames[:1].astype(np.float32) / 255
-    variables = model.init(jax.random.key(0), image, image)
-    outputs = model.apply(variables, image, image)
+    variables = jax.jit(model.init)(jax.random.key(0), image, image)
+    outputs = jax.jit(model.apply)(variables, image, image)
     np.testing.assert_allclose(outputs["warped"], outputs["source"].volume, atol=1e-5)
 
 
@@ -93,19 +95,20 @@ def test_a_relative_field_sees_the_source(frames):
     """The same motion moves two portraits differently, each by what it is away from its own."""
     model = DeviationModel(**_SMALL, warp_kind="flow", relative=True)
     image = frames[:1].astype(np.float32) / 255
-    variables = model.init(jax.random.key(0), image, image)
+    variables = jax.jit(model.init)(jax.random.key(0), image, image)
     head = variables["params"]["warping"]["out_conv"]
     head["kernel"] = 0.3 * jax.random.normal(jax.random.key(1), head["kernel"].shape)
     animator = Animator(model, variables, batch_size=4)
     one, other = (animator.encode_source(frame) for frame in frames[:2])
     motion = animator.extract_motion(frames[2:3])
     own = {"one": one.features.motion, "other": other.features.motion}
+    apply = jax.jit(model.apply, static_argnames="method")
     fields = {
-        name: model.apply(variables, motion, source, method="field") for name, source in own.items()
+        name: apply(variables, motion, source, method="field") for name, source in own.items()
     }
     assert np.abs(fields["one"] - fields["other"]).max() > 1e-3
     np.testing.assert_allclose(one.features.motion, animator.extract_motion(frames[:1]), atol=1e-5)
-    whole = model.apply(variables, image, frames[2:3].astype(np.float32) / 255)["image"]
+    whole = apply(variables, image, frames[2:3].astype(np.float32) / 255)["image"]
     np.testing.assert_allclose(animator.render(one, motion), whole, atol=1e-4)
 
 

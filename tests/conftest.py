@@ -21,6 +21,8 @@ else:
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from gesture_jax.ops import conv  # noqa: E402
+
 jax.config.update("jax_num_cpu_devices", 8)
 
 
@@ -28,5 +30,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 def quickly_compiled():
     """For tests that compile much and compute little."""
     jax.config.update("jax_disable_most_optimizations", True)
+    convolutions = conv._plain.set(True)
     yield
+    conv._plain.reset(convolutions)
     jax.config.update("jax_disable_most_optimizations", False)

@@ -97,7 +97,7 @@ def _of_upsampled_and_plain(*shape):
     layer = blocks.conv(64, 3, name=None, upsample=True)
     plain = blocks.conv(64, 3, name=None)
     enlarged = lambda variables, x: plain.apply(variables, image.upsample_nearest(x))
-    variables = plain.init(jax.random.key(0), x)
+    variables = jax.jit(plain.init)(jax.random.key(0), x)
     return jax.jit(layer.apply), jax.jit(enlarged), variables, x
 
 

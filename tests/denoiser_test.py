@@ -1,5 +1,7 @@
 """The denoiser's conditions, and one sampling with them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ _MODEL = MotionDenoiser(
 
 @pytest.fixture(scope="module")
 def params():
-    return _MODEL.init_variables(jax.random.key(0))["params"]
+    return jax.jit(_MODEL.init_variables)(jax.random.key(0))["params"]
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +31,13 @@ def inputs():
     return {"noisy": draw(2, 10, 6), "prior": draw(2, 3, 6), "speech": draw(2, 10, 4)}
 
 
+_apply = jax.jit(_MODEL.apply, static_argnames=("train", "method"))
+
+
 def _denoise(params, inputs, **options):
     time = jnp.array([5, 900])
     arguments = inputs["noisy"], time, inputs["prior"], inputs["speech"]
-    return _MODEL.apply({"params": params}, *arguments, **options)
+    return _apply({"params": params}, *arguments, **options)
 
 
 @pytest.mark.parametrize("name", ["noisy", "prior", "speech"])
@@ -54,7 +59,7 @@ def test_dropped_speech_does_not_matter_but_the_prior_still_does(params, inputs)
 
 def test_neighbours_that_hear_the_same_need_it_encoded_once(params, inputs):
     def denoise(speech, rows):
-        apply = lambda *args, method: _MODEL.apply({"params": params}, *args, method=method)
+        apply = functools.partial(_apply, {"params": params})
         time, prior = jnp.array([5, 5, 900, 900])[rows], inputs["prior"].repeat(2, axis=0)[rows]
         encoding = apply(speech, method="encode_speech")
         return apply(noisy[rows], time, prior, encoding, method="denoise")
@@ -99,6 +104,7 @@ def test_sampling_is_a_function_of_the_key(params, inputs):
 
 
 def test_guidance_of_zero_ignores_the_speech(params, inputs):
+    @jax.jit
     def draw(speech):
         return sample_motion(
             _MODEL, params, jax.random.key(0), inputs["prior"], speech,

@@ -71,7 +71,7 @@ def test_all_but_weights_is_new(donors):
     assert _equal(state.opt_state, jax.jit(optimizer.init)(start["params"]))
     # Statistics are those of the new data.
     assert start.keys() == {"params"}
-    assert _equal(state.model_state, task.init(jax.random.key(1))[1])
+    assert _equal(state.model_state, jax.jit(task.init)(jax.random.key(1))[1])
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ def test_one_pass_over_the_sum_gives_each_side_its_own_gradient():
     real, seed = _RANDOM.standard_normal((2, 8, 3)).astype(np.float32)
     judge, drawer = _Judge(), nn.Dense(3)
     params = {
-        "generator": drawer.init(jax.random.key(0), seed)["params"],
-        "discriminator": judge.init(jax.random.key(1), real)["params"],
+        "generator": jax.jit(drawer.init)(jax.random.key(0), seed)["params"],
+        "discriminator": jax.jit(judge.init)(jax.random.key(1), real)["params"],
     }
     draw = lambda params: drawer.apply({"params": params["generator"]}, seed)
     see = lambda params, x: judge.apply({"params": params["discriminator"]}, x)

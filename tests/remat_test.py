@@ -35,7 +35,7 @@ def losses(request):
         "pictures": (_Pictures(), (2, 8, 8, 16)), "tokens": (_Tokens(), (2, 12, 16)),
     }[request.param]  # fmt: skip
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     loss = lambda variables, x: (model.apply(variables, x) ** 2).mean()
     made = {policy: remat.keep_less(loss, policy) for policy in remat.POLICIES}
     return made, variables, x

@@ -83,9 +83,10 @@ def test_the_game_begins_at_its_step(run1):
     assert last["loss"] == pytest.approx(rest + game, rel=1e-4)
 
 
-def test_perceptual_loss_and_measure_of_pictures(tmp_path):
+def test_perceptual_loss_and_measure_of_pictures(run1, tmp_path):
     """By the real VGG-16; at 32 pixels it sees one scale."""
     changes = {"loss.perceptual": 10.0, "st_lpips": True, "num_steps": 2}
+    changes["data.path"] = str(run1[0] / "dataset")
     try:
         train_lib.train(_config1(**changes), str(tmp_path))
     except InputError as error:
@@ -108,7 +109,8 @@ def test_the_state_is_replicated_over_eight_devices(run1):
 def test_training_changes_parameters_and_average(run1):
     _, state = run1
     assert not _equal(state.params, state.ema_params)
-    fresh = train_lib.TASKS["stage1"](_config1(), str(run1[0])).init(jax.random.key(0))
+    task = train_lib.TASKS["stage1"](_config1(), str(run1[0]))
+    fresh = jax.jit(task.init)(jax.random.key(0))
     assert not _equal(state.params, fresh[0])
     assert fresh[1] == {}  # The compact network keeps no statistics.
 
@@ -265,7 +267,7 @@ def test_eight_devices_learn_what_one_does(run1):
     config = _config1(**{"data.path": str(run1[0] / "dataset")})
     task = train_lib.TASKS["stage1"](config, "")
     batch = next(task.train_batches())
-    params, model_state = task.init(jax.random.key(0))
+    params, model_state = jax.jit(task.init)(jax.random.key(0))
 
     @jax.jit
     def gradient(params, batch):

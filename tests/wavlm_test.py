@@ -78,7 +78,7 @@ def test_attention_follows_the_gated_bias():
     valid = np.ones((1, 3), bool)
     # Gates at one half, so that (1) gives 1/2 (1/2 * 2 - 1) + 2 = 2.
     bias = np.log(3.0) / 2 * np.eye(3, k=1, dtype=np.float32)[None]
-    variables = attention.init(jax.random.key(0), x, bias, valid)
+    variables = jax.jit(attention.init)(jax.random.key(0), x, bias, valid)
     params = jax.tree.map(jnp.zeros_like, variables["params"])
     params["gate_weight"] += 2.0
     params["value"]["kernel"] = params["out"]["kernel"] = jnp.eye(4)

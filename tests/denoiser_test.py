@@ -31,7 +31,7 @@ def inputs():
     return {"noisy": draw(2, 10, 6), "prior": draw(2, 3, 6), "speech": draw(2, 10, 4)}
 
 
-_apply = jax.jit(_MODEL.apply, static_argnames=("train", "method"))
+_apply = jax.jit(_MODEL.apply, static_argnames=("num_hearings", "train", "method"))
 
 
 def _denoise(params, inputs, **options):
@@ -69,6 +69,19 @@ def test_neighbours_that_hear_the_same_need_it_encoded_once(params, inputs):
     for row in range(4):
         alone = denoise(inputs["speech"][row // 2][None], np.array([row]))
         np.testing.assert_allclose(shared[row], alone[0], atol=1e-5)
+
+
+def test_two_hearings_at_once_are_those_one_by_one(params, inputs):
+    """Of three windows each, which hear one speech or nothing."""
+    apply = functools.partial(_apply, {"params": params})
+    heard = apply(inputs["speech"], method="encode_speech")
+    null = _MODEL.apply({"params": params}, 2, method="null_speech")
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), heard, null)
+    noisy = np.random.default_rng(1).standard_normal((6, 10, 6)).astype(np.float32)
+    given = noisy, jnp.array([5, 5, 5, 900, 900, 900]), inputs["prior"].repeat(3, axis=0)
+    together = apply(*given, both, num_hearings=2, method="denoise")
+    for found, hearing in zip(jnp.split(together, 2), (heard, null), strict=True):
+        np.testing.assert_allclose(found, apply(*given, hearing, method="denoise"), atol=1e-5)
 
 
 def test_dropout_acts_in_training_only(params, inputs):

@@ -3,6 +3,7 @@
 The arrays lie outside the project, in ../shared/parity or where GESTURE_JAX_PARITY says.
 """
 
+import functools
 import importlib.util
 import os
 import pathlib
@@ -120,10 +121,10 @@ def test_denoiser_parity(recipe):
     @jax.jit
     @exact
     def run(params, noisy, speech):
-        apply = lambda *args, method: model.apply({"params": params}, *args, method=method)
+        apply = functools.partial(model.apply, {"params": params})
         encoded, null = apply(speech, method="encode_speech"), apply(2, method="null_speech")
         both = jax.tree.map(lambda a, b: jax.numpy.concatenate([a, b]), encoded, null)
-        denoise_both = lambda x, t: apply(x, t, np.concatenate([prior] * 2), both, method="denoise")
+        denoise_both = lambda x, t: apply(x, t, prior, both, num_hearings=2, method="denoise")
         return {
             "conditional": apply(noisy, times, prior, encoded, method="denoise"),
             "unconditional": apply(noisy, times, prior, null, method="denoise"),

@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 from unittest import mock
 
+import librosa
 import numpy as np
 
 from gesture_jax.array_types import Audio
-from gesture_jax.cache import cache_dir, keep_librosa_filters
+from gesture_jax.cache import cache_dir
+from gesture_jax.data import librosa_filters
 from gesture_jax.errors import InputError
 from gesture_jax.files import hash_file, locked
 
-keep_librosa_filters()
-import librosa  # noqa: E402
+librosa_filters.remember()
 
 KINDS = ("baseline", "wavlm", "both")
 
@@ -179,10 +180,12 @@ def _iterate_features(audio: Audio, num_frames: int) -> Iterator[np.ndarray]:
 def _librosa_features(piece: Audio) -> np.ndarray:
     """The 35 of a piece of sound, [n / 640, 35]."""
     sound = librosa.resample(piece, orig_sr=_INPUT_RATE_HZ, target_sr=_RATE_HZ, res_type="soxr_hq")
-    strength = librosa.onset.onset_strength(y=sound, sr=_RATE_HZ, hop_length=_HOP)
+    mel = librosa.feature.melspectrogram(y=sound, sr=_RATE_HZ, hop_length=_HOP)
+    decibels = librosa.power_to_db(mel)
+    strength = librosa.onset.onset_strength(S=decibels, sr=_RATE_HZ, hop_length=_HOP)
     columns = [
         strength[:, None],
-        librosa.feature.mfcc(y=sound, sr=_RATE_HZ, n_mfcc=_NUM_MFCC, hop_length=_HOP).T,
+        librosa.feature.mfcc(S=decibels, sr=_RATE_HZ, n_mfcc=_NUM_MFCC).T,
         _chroma(sound),
         _impulses(_onsets(strength), len(strength)),
         _impulses(_beats(sound, strength), len(strength)),

@@ -188,14 +188,13 @@ def guided(denoise_both: Denoise, guidance: float | jax.Array) -> Denoise:
     """Classifier-free guidance (Ho & Salimans 2022): null + guidance (conditional - null).
 
     Args:
-      denoise_both: denoises [2b, ...] in one batch, the first half with, the second without the
-        condition.
+      denoise_both: denoises [b, ...] both with and without the condition, to [2b, ...] in this
+        order.
       guidance: 1 is plain conditional sampling.
     """
 
     def denoise(noisy: jax.Array, time: Time) -> jax.Array:
-        both = denoise_both(jnp.concatenate([noisy, noisy]), jnp.concatenate([time, time]))
-        conditional, null = jnp.split(both, 2)
+        conditional, null = jnp.split(denoise_both(noisy, time), 2)
         return null + guidance * (conditional - null)
 
     return denoise

@@ -168,7 +168,10 @@ class MotionLayer(_Layer):
     def __call__(
         self, x: jax.Array, memory: Memory, condition: jax.Array, *, train: bool
     ) -> jax.Array:
-        x = x + self._film("self", condition, self._attend_to_self(x, train))
+        y = self._attend_to_self(x, train)
+        # Windows that differ by what they hear are still the same before the first one hears it.
+        x, y = (jnp.tile(z, (len(condition) // len(z), 1, 1)) for z in (x, y))
+        x = x + self._film("self", condition, y)
         y = self._attend(self.speech_attention, self._norm("speech", x), memory, train)
         x = x + self._film("speech", condition, y)
         y = self._feed_forward(self._norm("feedforward", x), train)
@@ -337,6 +340,7 @@ class MotionDenoiser(nn.Module):
         prior: Prior,
         speech: SpeechEncoding,
         *,
+        num_hearings: int = 1,
         train: bool = False,
     ) -> MotionSequence:
         """As `__call__`, with the speech encoded.
@@ -345,11 +349,16 @@ class MotionDenoiser(nn.Module):
           noisy: [n b, t, d]; n neighbours have one speech.
           time: [n b], the same of these.
           prior: [n b, p, d].
-          speech: of b examples.
+          speech: of k b examples.
+          num_hearings: k, in how many ways each window hears, as with speech and without.
           train: whether dropout acts.
+
+        Returns:
+          [k n b, t, d] float32, one hearing of all after the other.
         """
-        count = len(noisy) // len(speech.hidden)
+        count = num_hearings * len(noisy) // len(speech.hidden)
         wave = _mish(self.time_in(sinusoid(time[::count], self.latent)))
+        wave = jnp.tile(wave, (num_hearings, 1))
         time_tokens = self.time_tokens(wave).reshape(-1, _NUM_TIME_TOKENS, self.latent)
         time_memories = self._read(time_tokens, start=self.window)
         condition = jnp.repeat(self.time_hidden(wave) + speech.hidden, count, axis=0)
@@ -425,8 +434,9 @@ def sample_motion(
     null = apply(len(prior), speaker, method="null_speech")
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), speech, null)
     prior = jnp.repeat(prior, num_candidates, axis=0)
-    priors = jnp.concatenate([prior, prior])
-    denoise_both = lambda noisy, time: apply(noisy, time, priors, both, method="denoise")
+    denoise_both = lambda noisy, time: apply(
+        noisy, time, prior, both, num_hearings=2, method="denoise"
+    )
     denoise = within_interval(
         guided(denoise_both, sampling.guidance),
         lambda noisy, time: apply(noisy, time, prior, speech, method="denoise"),

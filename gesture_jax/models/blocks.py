@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gesture_jax.array_types import FeatureMap
+from gesture_jax.models.initializers import lecun_normal
 from gesture_jax.ops import image, remat
 from gesture_jax.ops.conv import conv_general_dilated, of_upsampled
 
@@ -37,7 +38,7 @@ def conv(
         dtype=dtype,
         name=name,
         conv_general_dilated=of_upsampled if upsample else conv_general_dilated,
-        **options,
+        **{"kernel_init": lecun_normal, **options},
     )
 
 

@@ -5,6 +5,7 @@ array for array; `torch_weights.py` maps them.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import flax
@@ -18,12 +19,15 @@ from gesture_jax.array_types import MotionSequence, Prior, SpeechFeatures, Time
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, check_interval, guided, within_interval
 from gesture_jax.errors import InputError
+from gesture_jax.models.initializers import lecun_normal
 from gesture_jax.ops import remat
 
 _EPSILON = 1e-5
 _LONGEST_WAVE = 10_000.0
 _NUM_TIME_TOKENS = 2
 _TIME_WIDENING = 4
+
+_dense = functools.partial(nn.Dense, kernel_init=lecun_normal)
 
 
 class Memory(NamedTuple):
@@ -83,7 +87,7 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     def setup(self):
-        dense = lambda: nn.Dense(self.latent, dtype=self.dtype)
+        dense = lambda: _dense(self.latent, dtype=self.dtype)
         self.query, self.key, self.value, self.out = dense(), dense(), dense(), dense()
 
     def read(self, tokens: jax.Array, *, start: int = 0) -> Memory:
@@ -139,9 +143,9 @@ class _Layer(nn.Module):
         return self._drop(remat.product(attention(x, memory, train=train)), train)
 
     def _feed_forward(self, x: jax.Array, train: bool) -> jax.Array:
-        y = nn.Dense(self.feedforward, dtype=self.dtype, name="feedforward_in")(x)
+        y = _dense(self.feedforward, dtype=self.dtype, name="feedforward_in")(x)
         y = self._drop(nn.gelu(y, approximate=False), train)
-        y = nn.Dense(self.latent, dtype=self.dtype, name="feedforward_out")(y)
+        y = _dense(self.latent, dtype=self.dtype, name="feedforward_out")(y)
         return self._drop(remat.product(y), train)
 
 
@@ -178,7 +182,7 @@ class MotionLayer(_Layer):
         return remat.block(x + self._film("feedforward", condition, y))
 
     def _film(self, name: str, condition: jax.Array, y: jax.Array) -> jax.Array:
-        modulate = nn.Dense(2 * self.latent, dtype=self.dtype, name=f"{name}_film")
+        modulate = _dense(2 * self.latent, dtype=self.dtype, name=f"{name}_film")
         scale, shift = jnp.split(modulate(_mish(condition))[:, None], 2, axis=-1)
         return (scale + 1.0) * y + shift
 
@@ -194,7 +198,7 @@ class _MotionIn(nn.Module):
         """[b, t, d] and [b, p, d], the most recent one last, to [b, t, latent]."""
         prior = prior.reshape(len(prior), 1, -1)
         depth = noisy.shape[-1] + prior.shape[-1]
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (depth, self.latent))
+        kernel = self.param("kernel", lecun_normal, (depth, self.latent), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.latent,))
         arrays = promote_dtype(noisy, prior, kernel, bias, dtype=self.dtype)
         noisy, prior, kernel, bias = arrays
@@ -245,7 +249,7 @@ class MotionDenoiser(nn.Module):
             )
 
     def setup(self):
-        dense = lambda width: nn.Dense(width, dtype=self.dtype)
+        dense = lambda width: _dense(width, dtype=self.dtype)
         norm = lambda: nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype)
         layer = dict(
             latent=self.latent,

@@ -158,9 +158,15 @@ def _pairwise(function: Callable, ones: _Grid, others: _Grid) -> _Grid:
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
-    """M x; zeros and ones cost nothing."""
-    scaled = lambda factor, part: part if factor == 1 else float(factor) * part
-    return [
-        sum(scaled(factor, part) for factor, part in zip(row, parts, strict=True) if factor)
-        for row in matrix
+    """M x; zeros and ones cost nothing.
+
+    By operations of `lax`, of which there are thousands: those of `jnp` take longer to trace.
+    """
+
+    def scaled(factor: float, part: jax.Array) -> jax.Array:
+        return part if factor == 1 else lax.mul(part.dtype.type(factor), part)
+
+    terms = lambda row: [
+        scaled(factor, part) for factor, part in zip(row, parts, strict=True) if factor
     ]
+    return [functools.reduce(lax.add, terms(row)) for row in matrix]

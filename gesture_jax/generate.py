@@ -9,6 +9,7 @@ Many at once, the models loaded once: `--manifest=FILE`, a CSV with a header or 
 line, with image, audio, out and, if wanted, seed, speaker, sheet, save_motion, motion.
 """
 
+import contextlib
 import sys
 
 from absl import flags
@@ -43,6 +44,21 @@ cli.define_style()
 
 
 def main(_) -> None:
+    with _start_to_hear() as ears:
+        _generate(ears)
+
+
+def _start_to_hear():
+    """A process that hears, first of all as it takes seconds to start; None where it has no use."""
+    no_use = _MOTION.value or _WAVLM.value or "librosa.core" in sys.modules
+    if no_use:
+        return contextlib.nullcontext()
+    from gesture_jax.data.hearing_process import HearingProcess
+
+    return HearingProcess()
+
+
+def _generate(ears) -> None:
     from gesture_jax import jobs, manifest
     from gesture_jax.animator import Animator
     from gesture_jax.portraits import Style
@@ -64,7 +80,7 @@ def main(_) -> None:
         from gesture_jax.generator import GestureGenerator
 
         load = GestureGenerator.load
-        generator = load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value)
+        generator = load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value, ears=ears)
         generator.configure(**options)
     jobs.write_requests(animator, generator, requests, style)
 

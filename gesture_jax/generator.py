@@ -18,6 +18,7 @@ from gesture_jax import checkpoints, config_check, motion_model
 from gesture_jax.animator import Animator, Source
 from gesture_jax.control import Control
 from gesture_jax.data import media, speech
+from gesture_jax.data.hearing_process import HearingProcess
 from gesture_jax.errors import InputError
 from gesture_jax.long_form import LongForm, MotionWriter, Pace
 from gesture_jax.models.motion_space import is_sound
@@ -57,9 +58,11 @@ class GestureGenerator:
         config: ConfigDict,
         variables: dict[str, Any],
         hearing: speech.Hearing,
+        ears: HearingProcess | None = None,
     ):
         """Most users want `load`."""
         self.animator, self.hearing = animator, hearing
+        self._ears = ears if hearing.kind == "baseline" else None
         self._config, self._variables = config, variables
         self._space, self._model = motion_model.build(config)
         self._process = motion_model.make_process(config)
@@ -72,6 +75,7 @@ class GestureGenerator:
         stage1: str | os.PathLike | Animator,
         stage2: str | os.PathLike,
         wavlm: str | None = None,
+        ears: HearingProcess | None = None,
     ) -> "GestureGenerator":
         """From the workdirs of both stages.
 
@@ -79,13 +83,14 @@ class GestureGenerator:
           stage1: of the trained stage 1; or what `Animator.load` made of it.
           stage2: of the stage 2 that was trained on its motions.
           wavlm: the file of WavLM's weights, where stage 2 was trained on its features.
+          ears: a process to hear in, ahead of what is drawn; by default this one hears.
 
         Raises:
           InputError: where one is missing, is of the other stage, or they do not fit together.
         """
         animator = stage1 if isinstance(stage1, Animator) else Animator.load(stage1)
         config, variables = load_stage2(stage2, animator)
-        return cls(animator, config, variables, load_hearing(stage2, config, wavlm))
+        return cls(animator, config, variables, load_hearing(stage2, config, wavlm), ears)
 
     def configure(self, **sections: dict[str, Any]) -> None:
         """Changes how it works, which is by default as the config of its stage 2 says.
@@ -182,7 +187,8 @@ class GestureGenerator:
         """
         num_frames = count_frames(audio)
         num_rows = self.pace.count_rows(num_frames)
-        blocks = self.hearing.iterate(_pad(audio, num_rows), num_frames=num_rows)
+        listening = self._ears or self.hearing
+        blocks = listening.iterate(_pad(audio, num_rows), num_frames=num_rows)
         own = self.own_motion(source)
         yield from self.motion_from_features(own, blocks, num_frames, seed=seed, speaker=speaker)
 

@@ -13,17 +13,19 @@ import functools
 import importlib
 import types
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from unittest import mock
 
 import librosa
 import numpy as np
 
-from gesture_jax.array_types import Audio
 from gesture_jax.cache import cache_dir
 from gesture_jax.data import librosa_filters
 from gesture_jax.errors import InputError
 from gesture_jax.files import hash_file, locked
+
+if TYPE_CHECKING:  # It loads JAX, of which hearing has no need.
+    from gesture_jax.array_types import Audio
 
 librosa_filters.remember()
 
@@ -96,7 +98,7 @@ class Hearing:
         weights = {} if self.wavlm is None else {"wavlm_sha256": hash_file(self.wavlm)}
         return {"features": self.kind, **weights}
 
-    def listen(self, audio: Audio, *, num_frames: int) -> np.ndarray:
+    def listen(self, audio: "Audio", *, num_frames: int) -> np.ndarray:
         """Features of a whole recording.
 
         Args:
@@ -108,7 +110,7 @@ class Hearing:
         """
         return np.concatenate(list(self.iterate(audio, num_frames=num_frames)))
 
-    def iterate(self, audio: Audio, *, num_frames: int) -> Iterator[np.ndarray]:
+    def iterate(self, audio: "Audio", *, num_frames: int) -> Iterator[np.ndarray]:
         """Like `listen`, block after block as they are computed; with WavLM all at once."""
         if self.wavlm is None:
             yield from _iterate_features(audio, num_frames)
@@ -133,7 +135,7 @@ class Listener:
         # From `_BEFORE` frames before the next block on; before the start there is silence.
         self._sound = np.zeros(_BEFORE * _SAMPLES_PER_FRAME, np.float32)
 
-    def push(self, sound: Audio) -> np.ndarray:
+    def push(self, sound: "Audio") -> np.ndarray:
         """Takes [n] float32 at 16 kHz; returns the rows that are ready, [t, 35] float32.
 
         They come in blocks of 0.4 s, 0.2 s after the last sample that they are about.
@@ -147,7 +149,7 @@ class Listener:
         return np.concatenate(rows)
 
 
-def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarray:
+def speech_features(audio: "Audio", *, num_frames: int | None = None) -> np.ndarray:
     """Features of a whole recording, one row a video frame: those that a `Listener` gives.
 
     Args:
@@ -163,21 +165,28 @@ def speech_features(audio: Audio, *, num_frames: int | None = None) -> np.ndarra
     return np.concatenate([empty, *_iterate_features(audio, num_frames)])
 
 
-def _iterate_features(audio: Audio, num_frames: int) -> Iterator[np.ndarray]:
-    """Block after block, the last one cut."""
-    listener, step = Listener(), BLOCK * _SAMPLES_PER_FRAME
+def split(audio: "Audio", num_frames: int) -> Iterator[np.ndarray]:
+    """What a `Listener` has to be given, [n] each, to tell `num_frames` rows or a few more."""
+    step = BLOCK * _SAMPLES_PER_FRAME
     size = (-(-num_frames // BLOCK) * BLOCK + LOOK_AHEAD) * _SAMPLES_PER_FRAME
     audio = np.asarray(audio, np.float32)[: num_frames * _SAMPLES_PER_FRAME]
     for start in range(0, size, step):
         wanted = min(step, size - start)
         heard = audio[start : start + wanted]
-        rows = listener.push(np.pad(heard, (0, wanted - len(heard))))
+        yield np.pad(heard, (0, wanted - len(heard)))
+
+
+def _iterate_features(audio: "Audio", num_frames: int) -> Iterator[np.ndarray]:
+    """Block after block, the last one cut."""
+    listener = Listener()
+    for piece in split(audio, num_frames):
+        rows = listener.push(piece)
         yield rows[:num_frames]
         num_frames -= len(rows)
 
 
 @compiled_alone
-def _librosa_features(piece: Audio) -> np.ndarray:
+def _librosa_features(piece: "Audio") -> np.ndarray:
     """The 35 of a piece of sound, [n / 640, 35]."""
     sound = librosa.resample(piece, orig_sr=_INPUT_RATE_HZ, target_sr=_RATE_HZ, res_type="soxr_hq")
     mel = librosa.feature.melspectrogram(y=sound, sr=_RATE_HZ, hop_length=_HOP)

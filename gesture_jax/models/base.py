@@ -63,11 +63,9 @@ class BaseModel(nn.Module):
 
     Attributes:
       resolution: height and width of the frames.
-      loop: whether blocks of one shape are compiled as one that is repeated; not for training.
     """
 
     resolution: int = 256
-    loop: bool = False
 
     @property
     def motion_grid(self) -> int:

@@ -4,8 +4,6 @@ Names are the paper's; `torch_weights.py` maps the released arrays. See `base.py
 come together, and `compact.py` for a network that trains and renders without a GPU.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,7 +30,6 @@ from gesture_jax.models.blocks import (
     batch_norm,
     conv,
     group_norm,
-    in_a_row,
     num_groups,
 )
 
@@ -88,7 +85,6 @@ class DeviationExtractor(nn.Module):
     width: int
     blocks: tuple[int, ...]
     num_bins: int
-    loop: bool
     dtype: jnp.dtype
 
     @nn.compact
@@ -102,10 +98,10 @@ class DeviationExtractor(nn.Module):
             x = conv(width, 1, name=f"stage{stage}_conv", dtype=self.dtype)(x)
             norm = batch_norm(train=train, name=f"stage{stage}_norm", dtype=self.dtype)
             x = nn.relu(norm(x))
-            block = functools.partial(Bottleneck, width, dtype=self.dtype)
-            first, *others = [f"stage{stage}_block{index}" for index in range(count)]
-            x = block(2 if stage else 1, name=first)(x, train=train)
-            x = in_a_row(self, block, others, x, loop=self.loop, train=train)
+            for index in range(count):
+                strides = 2 if stage and not index else 1
+                name = f"stage{stage}_block{index}"
+                x = Bottleneck(width, strides, dtype=self.dtype, name=name)(x, train=train)
         return angle_heads(x, num_bins=self.num_bins)
 
 
@@ -114,7 +110,6 @@ class WarpingCalculator(nn.Module):
 
     width: int
     warp_kind: str
-    loop: bool
     dtype: jnp.dtype
 
     def __call__(self, source: SourceFeatures, motion: Motion) -> Warped:
@@ -134,8 +129,8 @@ class WarpingCalculator(nn.Module):
         skip_b = block(2, 4, resize="down", name="down0")(skip_a)
         skip_c = block(4, 8, resize="down", name="down1")(skip_b)
         x = block(8, 8, name="mid")(skip_c)
-        names = [f"mid_res{index}" for index in range(3)]
-        x = in_a_row(self, functools.partial(block, 8, 16), names, x, loop=self.loop)
+        for index in range(3):
+            x = block(8, 16, name=f"mid_res{index}")(x)
         x = jnp.concatenate([x, skip_c], axis=-1)
         x = jnp.concatenate([block(6, 16, resize="up", name="up1")(x), skip_b], axis=-1)
         x = jnp.concatenate([block(4, 8, resize="up", name="up0")(x), skip_a], axis=-1)
@@ -153,7 +148,6 @@ class DeviationDecoder(nn.Module):
     max_width: int
     num_downs: int
     num_blocks: int
-    loop: bool
     dtype: jnp.dtype
 
     @nn.compact
@@ -163,9 +157,8 @@ class DeviationDecoder(nn.Module):
         if warped.seen is not None:
             x = jnp.concatenate([x, warped.seen.astype(x.dtype)], axis=-1)
         x = conv(self.max_width, 1, name="in_conv", dtype=dtype)(x)
-        block = functools.partial(ResBlock, self.max_width, dtype=dtype)
-        names = [f"res{index}" for index in range(self.num_blocks)]
-        x = in_a_row(self, block, names, x, loop=self.loop)
+        for index in range(self.num_blocks):
+            x = ResBlock(self.max_width, dtype=dtype, name=f"res{index}")(x)
         for level in range(self.num_downs):
             width = up_width(self.width, self.max_width, self.num_downs, level)
             x = ConvBlock(width, 8, resize="up", dtype=dtype, name=f"up{level}")(x)
@@ -233,13 +226,12 @@ class DeviationModel(BaseModel):
             self.width, self.max_width, self.num_downs, self.num_source_blocks, self.dtype
         )
         self.extractor = DeviationExtractor(
-            self.extractor_width, self.extractor_blocks, self.num_bins, self.loop, self.dtype
+            self.extractor_width, self.extractor_blocks, self.num_bins, self.dtype
         )
-        self.warping = WarpingCalculator(self.field_width, self.warp_kind, self.loop, self.dtype)
+        self.warping = WarpingCalculator(self.field_width, self.warp_kind, self.dtype)
         self.decoder = DeviationDecoder(
-            self.width, self.max_width, self.num_downs, self.num_decoder_blocks, self.loop,
-            self.dtype,
-        )  # fmt: skip
+            self.width, self.max_width, self.num_downs, self.num_decoder_blocks, self.dtype
+        )
 
 
 def up_width(width: int, max_width: int, num_downs: int, level: int) -> int:

@@ -1,0 +1,101 @@
+"""Hearing in a process of its own, beside the loading of networks and the drawing of frames.
+
+librosa and what it imports take seconds to start, and features a tenth of the speech's time. The
+other process runs this file: it reads pieces of sound, each after its length as a number of four
+bytes, and writes rows of features; a length of zero ends a recording. Where it is ahead of whoever
+takes the rows, its full pipe holds it back, so that memory is constant in the length of the speech.
+"""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from gesture_jax.data import speech
+
+_LENGTH = np.dtype("<u4")
+_BLOCK_BYTES = speech.BLOCK * speech.NUM_FEATURES * np.dtype(np.float32).itemsize
+
+
+class HearingProcess:
+    """Computes what `speech.Hearing` does of the kind "baseline", ahead of who asks for it."""
+
+    def __init__(self):
+        """Starts the process, which loads what it needs without being waited for."""
+        self._child = self._start()
+
+    def iterate(self, audio: np.ndarray, *, num_frames: int) -> Iterator[np.ndarray]:
+        """See `speech.Hearing.iterate`; one recording after the other.
+
+        Raises:
+          RuntimeError: where the process has ended before its work.
+        """
+        if self._child.stdin.closed:
+            self._child = self._start()
+        child = self._child
+        pieces = speech.split(audio, num_frames)
+        feeder = threading.Thread(target=_feed, args=(child.stdin, pieces), daemon=True)
+        feeder.start()
+        try:
+            while num_frames > 0:
+                data = child.stdout.read(_BLOCK_BYTES)
+                if len(data) < _BLOCK_BYTES:
+                    raise RuntimeError(f"the process that hears has ended, {child.wait()}")
+                rows = np.frombuffer(data, np.float32).reshape(speech.BLOCK, -1)
+                yield rows[:num_frames]
+                num_frames -= len(rows)
+            feeder.join()
+        finally:
+            if num_frames > 0:  # Of a recording that nobody wants any more rows are to come.
+                self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def __enter__(self) -> "HearingProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @staticmethod
+    def _start() -> subprocess.Popen:
+        command = [sys.executable, "-m", __name__]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def _feed(pipe, pieces: Iterable[np.ndarray]) -> None:
+    with contextlib.suppress(BrokenPipeError, ValueError):  # Closed meanwhile.
+        for piece in pieces:
+            pipe.write(np.array(len(piece), _LENGTH).tobytes() + piece.tobytes())
+        pipe.write(np.array(0, _LENGTH).tobytes())
+        pipe.flush()
+
+
+def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # It ends with who started it.
+    sound, features = sys.stdin.buffer, sys.stdout.buffer
+    # Loads all that is needed.
+    speech.speech_features(np.random.default_rng(0).standard_normal(16_000).astype(np.float32))
+    listener = speech.Listener()
+    while length := sound.read(_LENGTH.itemsize):
+        count = int(np.frombuffer(length, _LENGTH)[0])
+        if count == 0:
+            listener = speech.Listener()
+            continue
+        piece = np.frombuffer(sound.read(4 * count), np.float32)
+        features.write(listener.push(piece).tobytes())
+        features.flush()
+
+
+if __name__ == "__main__":
+    _main()

@@ -105,9 +105,7 @@ class LongForm:
 
     def start(self, own: np.ndarray) -> Heading:
         """At the portrait's own motion feature, [d of stage 1], held."""
-        own = self._space.from_feature(jnp.asarray(own))
-        hold = lambda count: jnp.repeat(own[None], count, axis=0)
-        return Heading(own, hold(self._model.num_prior), hold(self.pace.blend))
+        return _hold(self._space, self._model.num_prior, self.pace.blend, own)
 
     def step(
         self,
@@ -131,6 +129,14 @@ class LongForm:
         padded[: len(speech)] = speech
         motion, heading = next_window(*self._static, self._variables, key, heading, padded, speaker)
         return np.asarray(motion), heading
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@exact
+def _hold(space: MotionSpace, num_prior: int, blend: int, own: np.ndarray) -> Heading:
+    own = space.from_feature(jnp.asarray(own))
+    hold = lambda count: jnp.repeat(own[None], count, axis=0)
+    return Heading(own, hold(num_prior), hold(blend))
 
 
 class MotionWriter:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -70,6 +71,7 @@ class Animator:
         )
         self._render = jax.jit(render_batch, static_argnums=0, compiler_options=options)
         self._retarget = jax.jit(exact(rotation.retarget_feature))
+        self._preparing: threading.Thread | None = None
 
     @classmethod
     def load(cls, workdir: str | os.PathLike) -> "Animator":
@@ -151,6 +153,21 @@ class Animator:
             first = motion if first is None else first
             yield np.asarray(self._retarget(motion, first, own))
 
+    def prepare(self, source: Source) -> None:
+        """Has `render` compiled, or fetched from the cache, on a thread while other work is done.
+
+        Args:
+          source: from `encode_source`; what is rendered may be another one.
+        """
+        if self._preparing:
+            return
+        motion = np.zeros((self._batch_size, self.model.motion_dim), np.float32)
+        program = lambda: self._render.lower(
+            self.model, self._variables, source.features, motion
+        ).compile()
+        self._preparing = threading.Thread(target=program)
+        self._preparing.start()
+
     def render(self, source: Source, motion: np.ndarray) -> np.ndarray:
         """The portrait in every pose of a motion sequence.
 
@@ -173,6 +190,8 @@ class Animator:
         """One batch ahead: the next one is computed while frames are encoded and written."""
         pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
         for batch, count in _batched(motion, self._batch_size):
+            if self._preparing:
+                self._preparing.join()
             image = self._render(self.model, self._variables, source.features, batch)
             pending.append((image, count))
             if len(pending) > 1:

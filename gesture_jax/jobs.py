@@ -83,6 +83,7 @@ def write_request(
     source = portrait.source
     audio = media.read_audio(request.audio)
     num_frames = count_frames(audio, name=request.audio)
+    animator.prepare(source)
     if request.motion:
         shape = num_frames, animator.model.motion_dim
         windows = iter([read_motion(request.motion, shape=shape)])

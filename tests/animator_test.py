@@ -1,5 +1,7 @@
 """Portrait and motion to frames, in batches that do not show."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
@@ -48,6 +50,31 @@ def test_batches_do_not_show(animator, frames):
     streamed = np.stack(list(animator.render_frames(source, iter(motion))))
     expected = np.rint(255 * animator.render(source, motion))
     assert np.abs(streamed - expected).max() <= 1
+
+
+def test_a_prepared_program_is_the_one_that_renders(animator, frames):
+    """It is not compiled again, and another portrait is rendered as without."""
+    prepared = Animator(animator.model, animator._variables, batch_size=3)
+    first, source = (prepared.encode_source(frame) for frame in frames[:2])
+    motion = animator.extract_motion(frames)
+    with _compilations() as compiled:
+        prepared.prepare(first)
+        prepared._preparing.join()
+    assert len(compiled) == 1
+    with _compilations() as compiled:
+        found = prepared.render(source, motion)
+    assert not compiled
+    np.testing.assert_allclose(found, animator.render(source, motion), atol=1e-5)
+
+
+@contextlib.contextmanager
+def _compilations():
+    """Those of any thread meanwhile."""
+    said = []
+    hear = lambda event, *_, **__: said.append(event) if "backend_compile" in event else None
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    yield said
+    jax.monitoring.unregister_event_duration_listener(hear)
 
 
 def test_uint8_and_float_pictures_are_the_same(animator, frames):

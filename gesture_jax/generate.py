@@ -11,11 +11,15 @@ line, with image, audio, out and, if wanted, seed, speaker, sheet, save_motion, 
 
 import contextlib
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from gesture_jax import bundled, cli
 from gesture_jax.errors import InputError
+
+if TYPE_CHECKING:  # What it imports would make `--help` slow.
+    from gesture_jax.data.hearing_process import HearingProcess
 
 _IMAGE = flags.DEFINE_string("image", None, "The portrait, of any size.")
 _AUDIO = flags.DEFINE_string("audio", None, "The speech: any audio or video file.")
@@ -48,17 +52,16 @@ def main(_) -> None:
         _generate(ears)
 
 
-def _start_to_hear():
-    """A process that hears, first of all as it takes seconds to start; None where it has no use."""
-    no_use = _MOTION.value or _WAVLM.value or "librosa.core" in sys.modules
-    if no_use:
+def _start_to_hear() -> "contextlib.AbstractContextManager[HearingProcess | None]":
+    """A process that hears, before all else as it takes seconds to start; None if of no use."""
+    if _MOTION.value or _WAVLM.value or "librosa.core" in sys.modules:
         return contextlib.nullcontext()
     from gesture_jax.data.hearing_process import HearingProcess
 
     return HearingProcess()
 
 
-def _generate(ears) -> None:
+def _generate(ears: "HearingProcess | None") -> None:
     from gesture_jax import jobs, manifest
     from gesture_jax.animator import Animator
     from gesture_jax.portraits import Style

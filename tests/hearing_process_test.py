@@ -42,6 +42,14 @@ def test_a_recording_that_is_left_does_not_show_in_the_next(ears):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_it_dies_with_who_started_it():
+    with HearingProcess() as ears:
+        next(ears.iterate(_noise(0, 60.0), num_frames=1500))
+        child = ears._child
+        ears._child.stdout.close()
+        assert child.wait(timeout=20) != 0
+
+
 def test_its_end_is_told():
     with HearingProcess() as ears:
         rows = ears.iterate(_noise(0, 4.0), num_frames=100)

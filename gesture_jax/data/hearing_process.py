@@ -45,9 +45,9 @@ class HearingProcess:
                 data = child.stdout.read(_BLOCK_BYTES)
                 if len(data) < _BLOCK_BYTES:
                     raise RuntimeError(f"the process that hears has ended, {child.wait()}")
-                rows = np.frombuffer(data, np.float32).reshape(speech.BLOCK, -1)
-                yield rows[:num_frames]
+                rows = np.frombuffer(data, np.float32).reshape(speech.BLOCK, -1)[:num_frames]
                 num_frames -= len(rows)
+                yield rows
             feeder.join()
         finally:
             if num_frames > 0:  # Of a recording that nobody wants any more rows are to come.
@@ -82,7 +82,9 @@ def _feed(pipe, pieces: Iterable[np.ndarray]) -> None:
 
 
 def _main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # It ends with who started it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # It ends with who started it,
+    if hasattr(signal, "SIGPIPE"):  # and silently.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sound, features = sys.stdin.buffer, sys.stdout.buffer
     # Loads all that is needed.
     speech.speech_features(np.random.default_rng(0).standard_normal(16_000).astype(np.float32))

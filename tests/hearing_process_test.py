@@ -1,6 +1,7 @@
 """Hearing beside: the same rows, in time, and no process that stays."""
 
 import itertools
+import signal
 import threading
 
 import numpy as np
@@ -44,10 +45,10 @@ def test_a_recording_that_is_left_does_not_show_in_the_next(ears):
 
 def test_it_dies_with_who_started_it():
     with HearingProcess() as ears:
-        next(ears.iterate(_noise(0, 60.0), num_frames=1500))
-        child = ears._child
+        rows = ears.iterate(_noise(0, 60.0), num_frames=1500)
+        next(rows)
         ears._child.stdout.close()
-        assert child.wait(timeout=20) != 0
+        assert ears._child.wait(timeout=60) == -signal.SIGPIPE
 
 
 def test_its_end_is_told():
@@ -62,7 +63,8 @@ def test_its_end_is_told():
 def test_nothing_stays():
     threads = threading.active_count()
     with HearingProcess() as ears:
-        next(ears.iterate(_noise(0, 60.0), num_frames=1500))
+        rows = ears.iterate(_noise(0, 60.0), num_frames=1500)
+        next(rows)
         child = ears._child
     assert child.poll() is not None
     assert child.stdin.closed and child.stdout.closed

@@ -9,7 +9,8 @@ import pytest
 
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import DDIM
-from gesture_jax.models.denoiser import MotionDenoiser, Sampling, rotate, sample_motion
+from gesture_jax.models.attention import rotate
+from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -6,7 +6,6 @@ array for array; `torch_weights.py` maps them.
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import flax
 import flax.linen as nn
@@ -19,27 +18,13 @@ from gesture_jax.array_types import MotionSequence, Prior, SpeechFeatures, Time
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, check_interval, guided, within_interval
 from gesture_jax.errors import InputError
-from gesture_jax.models.initializers import lecun_normal
+from gesture_jax.models.attention import LONGEST_WAVE, Attention, Memory
+from gesture_jax.models.initializers import dense, lecun_normal
 from gesture_jax.ops import remat
 
 _EPSILON = 1e-5
-_LONGEST_WAVE = 10_000.0
 _NUM_TIME_TOKENS = 2
 _TIME_WIDENING = 4
-
-_dense = functools.partial(nn.Dense, kernel_init=lecun_normal)
-
-
-class Memory(NamedTuple):
-    """What queries attend to, read once however many of them there are: [b, t, head, width] each.
-
-    Attributes:
-      key: rotated by their positions.
-      value: not rotated.
-    """
-
-    key: jax.Array
-    value: jax.Array
 
 
 @flax.struct.dataclass
@@ -55,66 +40,12 @@ class SpeechEncoding:
     hidden: jax.Array
 
 
-def rotate(x: jax.Array, *, start: int = 0) -> jax.Array:
-    """Rotary position embedding (Su et al. 2021) of [*b, t, latent], over the whole latent axis.
-
-    Neighbours (0, 1), (2, 3), ... turn as pairs, by their position, of which the first is `start`,
-    times 10000^(-2 i / latent).
-    """
-    length, latent = x.shape[-2:]
-    frequency = _LONGEST_WAVE ** (-np.arange(0, latent, 2) / latent)
-    angle = np.arange(start, start + length)[:, None] * frequency
-    cos, sin = jnp.asarray(np.cos(angle), x.dtype), jnp.asarray(np.sin(angle), x.dtype)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    pairs = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
-    return pairs.reshape(x.shape)
-
-
 def sinusoid(time: Time, latent: int) -> jax.Array:
     """[b] diffusion times to [b, latent]: sines, then cosines, of falling frequency."""
     half = latent // 2
-    frequency = np.exp(np.arange(half) * -(np.log(_LONGEST_WAVE) / max(half - 1, 1)))
+    frequency = np.exp(np.arange(half) * -(np.log(LONGEST_WAVE) / max(half - 1, 1)))
     angle = time.astype(jnp.float32)[:, None] * jnp.asarray(frequency, jnp.float32)
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
-class Attention(nn.Module):
-    """Attention whose queries and keys, not values, are rotated by their positions."""
-
-    latent: int
-    num_heads: int
-    dropout: float
-    dtype: jnp.dtype
-
-    def setup(self):
-        dense = lambda: _dense(self.latent, dtype=self.dtype)
-        self.query, self.key, self.value, self.out = dense(), dense(), dense(), dense()
-
-    def read(self, tokens: jax.Array, *, start: int = 0) -> Memory:
-        """[b, t, latent] as the memory of `__call__`; `start` is the first one's position."""
-        return Memory(
-            self._heads(self.key(rotate(tokens, start=start))), self._heads(self.value(tokens))
-        )
-
-    def __call__(self, x: jax.Array, memory: Memory, *, train: bool) -> jax.Array:
-        """[n b, t, latent], of which n neighbours attend to one row of the memory."""
-        query = self._heads(self.query(rotate(x)))
-        weights = nn.dot_product_attention_weights(
-            # The frames of all n are queries to the same memory, so that it need not be repeated.
-            query.reshape(len(memory.key), -1, *query.shape[2:]),
-            memory.key,
-            dropout_rng=self.make_rng("dropout") if train and self.dropout else None,
-            dropout_rate=self.dropout,
-            broadcast_dropout=False,
-            deterministic=not train,
-            dtype=self.dtype,
-        )
-        # Heads before frames: as Flax has its values, a CPU takes three times as long.
-        attended = weights @ jnp.swapaxes(memory.value, -3, -2)
-        return self.out(jnp.swapaxes(attended, -3, -2).reshape(x.shape))
-
-    def _heads(self, y: jax.Array) -> jax.Array:
-        return y.reshape(*y.shape[:-1], self.num_heads, self.latent // self.num_heads)
 
 
 class _Layer(nn.Module):
@@ -143,9 +74,9 @@ class _Layer(nn.Module):
         return self._drop(remat.product(attention(x, memory, train=train)), train)
 
     def _feed_forward(self, x: jax.Array, train: bool) -> jax.Array:
-        y = _dense(self.feedforward, dtype=self.dtype, name="feedforward_in")(x)
+        y = dense(self.feedforward, dtype=self.dtype, name="feedforward_in")(x)
         y = self._drop(nn.gelu(y, approximate=False), train)
-        y = _dense(self.latent, dtype=self.dtype, name="feedforward_out")(y)
+        y = dense(self.latent, dtype=self.dtype, name="feedforward_out")(y)
         return self._drop(remat.product(y), train)
 
 
@@ -182,7 +113,7 @@ class MotionLayer(_Layer):
         return remat.block(x + self._film("feedforward", condition, y))
 
     def _film(self, name: str, condition: jax.Array, y: jax.Array) -> jax.Array:
-        modulate = _dense(2 * self.latent, dtype=self.dtype, name=f"{name}_film")
+        modulate = dense(2 * self.latent, dtype=self.dtype, name=f"{name}_film")
         scale, shift = jnp.split(modulate(_mish(condition))[:, None], 2, axis=-1)
         return (scale + 1.0) * y + shift
 
@@ -249,7 +180,7 @@ class MotionDenoiser(nn.Module):
             )
 
     def setup(self):
-        dense = lambda width: _dense(width, dtype=self.dtype)
+        of_width = functools.partial(dense, dtype=self.dtype)
         norm = lambda: nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype)
         layer = dict(
             latent=self.latent,
@@ -258,22 +189,22 @@ class MotionDenoiser(nn.Module):
             dropout=self.dropout,
             dtype=self.dtype,
         )
-        self.speech_in = dense(self.latent)
+        self.speech_in = of_width(self.latent)
         self.speech_layer = [SpeechLayer(**layer) for _ in range(self.num_speech_layers)]
         self.hidden_norm = norm()
-        self.hidden_in, self.hidden_out = dense(self.latent), dense(self.latent)
+        self.hidden_in, self.hidden_out = of_width(self.latent), of_width(self.latent)
         normal = nn.initializers.normal(1.0)
         self.null_tokens = self.param("null_tokens", normal, (1, self.window, self.latent))
         self.null_hidden = self.param("null_hidden", normal, (1, self.latent))
         if self.num_speakers:
             self.manner = nn.Embed(self.num_speakers, self.latent, dtype=self.dtype)
-        self.time_in = dense(_TIME_WIDENING * self.latent)
-        self.time_hidden = dense(self.latent)
-        self.time_tokens = dense(_NUM_TIME_TOKENS * self.latent)
+        self.time_in = of_width(_TIME_WIDENING * self.latent)
+        self.time_hidden = of_width(self.latent)
+        self.time_tokens = of_width(_NUM_TIME_TOKENS * self.latent)
         self.memory_norm = norm()
         self.motion_in = _MotionIn(self.latent, self.dtype)
         self.layer = [MotionLayer(**layer) for _ in range(self.num_layers)]
-        self.motion_out = dense(self.motion_dim)
+        self.motion_out = of_width(self.motion_dim)
 
     def __call__(
         self,

@@ -4,7 +4,10 @@ Whenever a network is traced, Flax asks each initial weight for its shape, and t
 normal distribution takes longer than to trace the layer that it is for.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 
 lecun_normal = jax.jit(nn.initializers.lecun_normal(), static_argnums=(1, 2))
+dense = functools.partial(nn.Dense, kernel_init=lecun_normal)

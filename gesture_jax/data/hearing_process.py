@@ -26,7 +26,7 @@ class HearingProcess:
 
     def __init__(self):
         """Starts the process, which loads what it needs without being waited for."""
-        self._child = self._start()
+        self._child, self._is_busy = self._start(), False
 
     def iterate(self, audio: np.ndarray, *, num_frames: int) -> Iterator[np.ndarray]:
         """See `speech.Hearing.iterate`; one recording after the other.
@@ -34,9 +34,11 @@ class HearingProcess:
         Raises:
           RuntimeError: where the process has ended before its work.
         """
+        if self._is_busy:  # With a recording that somebody may still hold, but has left.
+            self.close()
         if self._child.stdin.closed:
             self._child = self._start()
-        child = self._child
+        child, self._is_busy = self._child, True
         pieces = speech.split(audio, num_frames)
         feeder = threading.Thread(target=_feed, args=(child.stdin, pieces), daemon=True)
         feeder.start()
@@ -48,10 +50,12 @@ class HearingProcess:
                 rows = np.frombuffer(data, np.float32).reshape(speech.BLOCK, -1)[:num_frames]
                 num_frames -= len(rows)
                 yield rows
-            feeder.join()
         finally:
-            if num_frames > 0:  # Of a recording that nobody wants any more rows are to come.
-                self.close()
+            if child is self._child:
+                self._is_busy = False
+                if num_frames > 0:  # Of a recording that nobody wants any more rows are to come.
+                    self.close()
+            feeder.join()
 
     def close(self) -> None:
         """Ends the process."""

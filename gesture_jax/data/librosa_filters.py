@@ -1,7 +1,7 @@
 """librosa's filters, computed once a process rather than once a call.
 
-By itself librosa computes them anew at every call, half of what features cost, or keeps them in
-files, which it reads, and looks through its arguments for, just as long.
+By itself librosa computes them anew at every call, or keeps them in files; to look through its
+arguments and to read those took a third of the time of features.
 """
 
 import copy

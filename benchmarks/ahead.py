@@ -138,7 +138,8 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
     arguments = (variables, _abstract_key(), heading, speech)
     arguments = place(arguments, SingleDeviceSharding(device))
     static = (model, space, objective.process, pace, objective.sampling)
-    return Program(long_form.next_window, (*static, *arguments, None), arguments[0])
+    next_window = jax.jit(long_form.next_window, static_argnums=range(len(static)))
+    return Program(next_window, (*static, *arguments, None), arguments[0])
 
 
 def place(tree: Any, where: Sharding) -> Any:

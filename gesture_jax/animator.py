@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import itertools
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax import checkpoints, hardware, torch_checkpoint, torch_weights
+from gesture_jax import checkpoints, hardware, programs, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
 from gesture_jax.data import images, people
 from gesture_jax.models.base import BaseModel, SourceFeatures
@@ -20,6 +19,10 @@ from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
 from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
+from gesture_jax.programs import Program, kept_node, program
+
+kept_node(SourceFeatures)
+_BATCH_SIZE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Animator:
         variables: Mapping[str, Any],
         *,
         step: int = 0,
-        batch_size: int = 4,
+        batch_size: int = _BATCH_SIZE,
         shoulders: np.ndarray | None = None,
     ):
         """Most users want `load`, `from_torch` or `from_state_dict`.
@@ -62,27 +65,26 @@ class Animator:
         self.model, self.step, self.shoulders = model, step, shoulders
         self._variables = variables
         self._batch_size = batch_size
-        self._encode_source = jax.jit(
-            plain(exact(lambda v, x: model.apply(v, x, method="encode_source")))
-        )
-        options = hardware.compiler_options()
-        self._extract = jax.jit(
-            exact(lambda v, x: model.apply(v, x, method="extract")), compiler_options=options
-        )
-        self._render = jax.jit(render_batch, static_argnums=0, compiler_options=options)
+        self._encode, self._extract, self._render = _programs(model)
         self._retarget = jax.jit(exact(rotation.retarget_feature))
-        self._preparing: threading.Thread | None = None
 
     @classmethod
-    def load(cls, workdir: str | os.PathLike) -> "Animator":
+    def load(cls, workdir: str | os.PathLike, *, ahead: bool = False) -> "Animator":
         """From the workdir of a stage-1 training or of `gesture_jax.convert`.
+
+        Args:
+          workdir: the folder, or the file that `gesture_jax.pack` made of it.
+          ahead: whether what earlier processes compiled to generate is fetched meanwhile.
 
         Raises:
           InputError: where there is no stage-1 checkpoint.
         """
         config = checkpoints.read_config(workdir, stage="stage1")
         model = build_model(**config.model)
-        variables, step = checkpoints.load_variables(workdir, abstract_variables(model))
+        shapes = abstract_variables(model)
+        if ahead:
+            programs.compile_ahead(_calls(model, shapes), only_kept=True)
+        variables, step = checkpoints.load_variables(workdir, shapes)
         shoulders = people.read_range(config.get("shoulders"), name=workdir)
         return cls(model, variables, step=step, shoulders=shoulders)
 
@@ -117,7 +119,7 @@ class Animator:
             central square.
         """
         square = images.square(images.to_rgb(image), size=self.resolution)
-        features = self._encode_source(self._variables, _to_float(square[None]))
+        features = self._encode(self._variables, _to_float(square[None]))
         return Source(square, features)
 
     def extract_motion(self, frames: Iterable[np.ndarray]) -> np.ndarray:
@@ -159,14 +161,9 @@ class Animator:
         Args:
           source: from `encode_source`; what is rendered may be another one.
         """
-        if self._preparing:
-            return
         motion = np.zeros((self._batch_size, self.model.motion_dim), np.float32)
-        program = lambda: self._render.lower(
-            self.model, self._variables, source.features, motion
-        ).compile()
-        self._preparing = threading.Thread(target=program)
-        self._preparing.start()
+        arguments = self._variables, source.features, motion
+        programs.compile_ahead([(self._render, arguments)])
 
     def render(self, source: Source, motion: np.ndarray) -> np.ndarray:
         """The portrait in every pose of a motion sequence.
@@ -190,9 +187,7 @@ class Animator:
         """One batch ahead: the next one is computed while frames are encoded and written."""
         pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
         for batch, count in _batched(motion, self._batch_size):
-            if self._preparing:
-                self._preparing.join()
-            image = self._render(self.model, self._variables, source.features, batch)
+            image = self._render(self._variables, source.features, batch)
             pending.append((image, count))
             if len(pending) > 1:
                 yield _fetch(*pending.popleft())
@@ -201,8 +196,54 @@ class Animator:
 
 def abstract_variables(model: BaseModel) -> dict[str, Any]:
     """Shapes of the model's variables, nothing computed."""
-    image = jax.ShapeDtypeStruct((1, model.resolution, model.resolution, 3), jnp.float32)
-    return jax.eval_shape(plain(model.init), jax.random.key(0), image, image)
+    return program(blank_variables, model).shapes()
+
+
+def blank_variables(model: BaseModel) -> dict[str, Any]:
+    """Variables of nothing but zeros, whose shapes are quickly told once they are traced."""
+    image = jnp.zeros((1, model.resolution, model.resolution, 3))
+    shapes = jax.eval_shape(plain(model.init), jax.random.key(0), image, image)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _programs(model: BaseModel) -> tuple[Program, Program, Program]:
+    """That encode a portrait, read motions and render."""
+    options = hardware.compiler_options()
+    return (
+        program(encode_source, model),
+        program(extract_motion, model, **options),
+        program(render_batch, model, **options),
+    )
+
+
+def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Program, tuple]]:
+    """What is called to generate, in this order, with shapes of what it is called with."""
+    encode, extract, render = _programs(model)
+    variables = programs.on_device(variables)
+    frames = np.zeros((_BATCH_SIZE, model.resolution, model.resolution, 3), np.float32)
+    yield encode, (variables, frames[:1])
+    yield extract, (variables, frames)
+    features = programs.on_device(encode.shapes(variables, frames[:1]))
+    yield render, (variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32))
+
+
+@plain
+@exact
+def encode_source(
+    model: BaseModel, variables: Mapping[str, Any], image: jax.Array
+) -> SourceFeatures:
+    """What is rendered of a portrait, [1, r, r, 3] in [0, 1]."""
+    features = model.apply(variables, image, method="encode_source")
+    assert isinstance(features, SourceFeatures)  # Nothing is mutable that would come beside it.
+    return features
+
+
+@exact
+def extract_motion(model: BaseModel, variables: Mapping[str, Any], frames: jax.Array) -> jax.Array:
+    """Frames [b, r, r, 3] in [0, 1] to motion features [b, d]."""
+    motion = model.apply(variables, frames, method="extract")
+    assert isinstance(motion, jax.Array)
+    return motion
 
 
 @exact
@@ -212,7 +253,7 @@ def render_batch(
     """Features of one portrait and motion features [b, d] to frames [b, r, r, 3] in [0, 1]."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
     frames = model.apply(variables, repeated, motion, method="render")
-    assert isinstance(frames, jax.Array)  # Nothing is mutable that would come beside it.
+    assert isinstance(frames, jax.Array)
     return frames
 
 

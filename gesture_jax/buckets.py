@@ -13,11 +13,13 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-
-import fsspec
-from etils import epath
+from typing import TYPE_CHECKING
 
 from gesture_jax.errors import InputError
+
+if TYPE_CHECKING:  # What most have no need of takes a tenth of a second.
+    import fsspec
+    from etils import epath
 
 # The extra that brings the package for a scheme.
 _EXTRAS = {"gs": "gcs", "s3": "s3"}
@@ -32,25 +34,29 @@ def is_remote(path: str | os.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
-def as_path(path: str | os.PathLike) -> epath.Path:
+def as_path(path: str | os.PathLike) -> "epath.Path":
     """A path in a bucket, with the methods of `pathlib.Path`.
 
     Raises:
       InputError: for other schemes, without the package for this one, and for a bucket that cannot
         be reached.
     """
+    from etils import epath
+
     _locate(path)
     return epath.Path(path)
 
 
-def _locate(path: str | os.PathLike) -> tuple[fsspec.AbstractFileSystem, str]:
+def _locate(path: str | os.PathLike) -> "tuple[fsspec.AbstractFileSystem, str]":
     """The file system, and the name in it."""
     scheme, _, name = os.fspath(path).partition("://")
     return _connect(scheme, name.split("/")[0]), name
 
 
 @functools.cache
-def _connect(scheme: str, bucket: str) -> fsspec.AbstractFileSystem:
+def _connect(scheme: str, bucket: str) -> "fsspec.AbstractFileSystem":
+    import fsspec
+
     where = f"{scheme}://{bucket}"
     if scheme not in _EXTRAS or not bucket:
         raise InputError(f"{where}: no such place; give a path, gs://BUCKET/... or s3://BUCKET/...")
@@ -144,8 +150,10 @@ def is_incomplete(path: str | os.PathLike) -> bool:
     return system.exists(f"{name}/{_INCOMPLETE}")
 
 
-def find_files(path: str | os.PathLike) -> Iterator[epath.Path]:
+def find_files(path: str | os.PathLike) -> "Iterator[epath.Path]":
     """All files below a folder."""
+    from etils import epath
+
     system, name = _locate(path)
     scheme = os.fspath(path).partition("://")[0]
     return (epath.Path(f"{scheme}://{file}") for file in system.find(name))

@@ -90,18 +90,19 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     """
     logging.set_verbosity(logging.WARNING)
     sys.stdout.reconfigure(errors="backslashreplace")  # A file's name may be no text.
-    _keep_compiled_programs()
+    _keep_programs()
     try:
         app.run(one_sentence(main), flags_parser=parse_flags)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _keep_compiled_programs() -> None:
-    """Programs are compiled once a machine; the user's own settings of JAX win."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
+def _keep_programs() -> None:
+    """Programs are compiled and traced once a machine; the user's own settings of JAX win."""
+    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
     # Else those of less than a second are not kept, which together take many.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("GESTURE_JAX_TRACED_DIR", os.path.join(folder, "traced"))
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -78,7 +78,7 @@ def _generate(ears: "HearingProcess | None") -> None:
     if stage2 and _MOTION.value:
         raise InputError("--motion is rendered as it is; drop --stage2 and its options")
     style = Style.from_flags(flags.FLAGS)
-    animator, generator = Animator.load(stage1), None
+    animator, generator = Animator.load(stage1, ahead=True), None
     if stage2:
         from gesture_jax.generator import GestureGenerator
 

@@ -113,6 +113,10 @@ class GestureGenerator:
             self._long_form(pace)  # Which refuses what does not fit.
         self._config = config
 
+    def prepare(self) -> None:
+        """Has what draws motion compiled, or fetched, on a thread while other work is done."""
+        self._long_form(self.pace).prepare()
+
     @property
     def speakers(self) -> tuple[str, ...]:
         """Names of the speakers whose manners it knows; none where it knows one manner only."""
@@ -185,12 +189,22 @@ class GestureGenerator:
         Yields:
           [<= hop, d] float32; together as many frames as the speech lasts.
         """
-        num_frames = count_frames(audio)
-        num_rows = self.pace.count_rows(num_frames)
+        own, num_frames = self.own_motion(source), count_frames(audio)
+        heard = self.hear(audio)
+        yield from self.motion_from_features(own, heard, num_frames, seed=seed, speaker=speaker)
+
+    def hear(self, audio: np.ndarray) -> Iterator[np.ndarray]:
+        """What `motion_from_features` takes of speech; a process that hears begins at once.
+
+        Args:
+          audio: [n] float32 at 16 kHz.
+
+        Yields:
+          [t, a] float32, features of the speech and of the silence after it.
+        """
+        num_rows = self.pace.count_rows(count_frames(audio))
         listening = self._ears or self.hearing
-        blocks = listening.iterate(_pad(audio, num_rows), num_frames=num_rows)
-        own = self.own_motion(source)
-        yield from self.motion_from_features(own, blocks, num_frames, seed=seed, speaker=speaker)
+        return listening.iterate(_pad(audio, num_rows), num_frames=num_rows)
 
     def own_motion(self, source: Source) -> np.ndarray:
         """The portrait's motion feature, [d]: where a clip begins, and what scales refer to."""

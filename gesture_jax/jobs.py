@@ -79,19 +79,24 @@ def write_request(
     Raises:
       InputError: where something of it is bad.
     """
-    portrait = Portrait.open(request.image, animator, style)
-    source = portrait.source
     audio = media.read_audio(request.audio)
     num_frames = count_frames(audio, name=request.audio)
+    heard = None
+    if not request.motion:
+        if generator is None:
+            raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
+        heard = generator.hear(audio)  # Before all else, as it may be done beside it.
+    portrait = Portrait.open(request.image, animator, style)
+    source = portrait.source
     animator.prepare(source)
-    if request.motion:
+    if generator is None or heard is None:
         shape = num_frames, animator.model.motion_dim
         windows = iter([read_motion(request.motion, shape=shape)])
-    elif generator is None:
-        raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
     else:
-        windows = generator.motion_windows(
-            source, audio, seed=request.seed, speaker=request.speaker
+        generator.prepare()
+        own = generator.own_motion(source)
+        windows = generator.motion_from_features(
+            own, heard, num_frames, seed=request.seed, speaker=request.speaker
         )
     kept: list[np.ndarray] = []
     sheet = _Sheet(num_frames)

@@ -7,7 +7,7 @@ the one fades into the other.
 """
 
 import dataclasses
-import functools
+from collections.abc import Iterator
 from typing import Any
 
 import flax
@@ -23,6 +23,7 @@ from gesture_jax.errors import InputError
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech
 from gesture_jax.ops.precision import exact
+from gesture_jax.programs import Program, compile_ahead, kept_node, program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Pace:
         return self
 
 
+@kept_node
 @flax.struct.dataclass
 class Heading:
     """What a window leaves to the next, as vectors of the motion space.
@@ -101,11 +103,23 @@ class LongForm:
         """
         self.pace = pace.check(model)
         self._model, self._space, self._variables = model, space, variables
-        self._static = (model, space, process, pace, sampling)
+        self._hold = program(hold, space, model.num_prior, pace.blend)
+        self._next_window = program(next_window, model, space, process, pace, sampling)
+
+    def prepare(self) -> None:
+        """Has `step` compiled, or fetched from the cache, on a thread while other work is done."""
+        compile_ahead(self._calls())
+
+    def _calls(self) -> Iterator[tuple[Program, tuple]]:
+        key = jax.random.fold_in(jax.random.key(0), 0)
+        heading = self.start(np.zeros(self._space.feature_dim, np.float32))
+        speech = np.zeros((self._model.window, self._model.speech_dim), np.float32)
+        speaker = np.int32(0) if self._model.num_speakers else None
+        yield self._next_window, (self._variables, key, heading, speech, speaker)
 
     def start(self, own: np.ndarray) -> Heading:
         """At the portrait's own motion feature, [d of stage 1], held."""
-        return _hold(self._space, self._model.num_prior, self.pace.blend, own)
+        return self._hold(own)
 
     def step(
         self,
@@ -127,13 +141,14 @@ class LongForm:
         """
         padded = np.zeros((self._model.window, speech.shape[1]), np.float32)
         padded[: len(speech)] = speech
-        motion, heading = next_window(*self._static, self._variables, key, heading, padded, speaker)
+        number = None if speaker is None else np.int32(speaker)
+        motion, heading = self._next_window(self._variables, key, heading, padded, number)
         return np.asarray(motion), heading
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 @exact
-def _hold(space: MotionSpace, num_prior: int, blend: int, own: np.ndarray) -> Heading:
+def hold(space: MotionSpace, num_prior: int, blend: int, own: np.ndarray) -> Heading:
+    """What `LongForm.start` computes."""
     own = space.from_feature(jnp.asarray(own))
     hold = lambda count: jnp.repeat(own[None], count, axis=0)
     return Heading(own, hold(num_prior), hold(blend))
@@ -209,7 +224,6 @@ class MotionWriter:
         return self._control.apply(motion[:frames_left], self._own, frames_left=frames_left)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 @exact
 def next_window(model, space, process, pace, sampling, variables, key, heading, speech, speaker):
     """What `LongForm.step` computes; `speech` is padded to the window."""

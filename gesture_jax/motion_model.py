@@ -11,6 +11,7 @@ from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import make_sampler
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling
 from gesture_jax.models.motion_space import MotionSpace, Statistics
+from gesture_jax.programs import program
 
 
 def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
@@ -50,7 +51,7 @@ def make_sampling(config: ConfigDict) -> Sampling:
 def abstract_variables(config: ConfigDict) -> dict:
     """Shapes of what a stage-2 checkpoint holds, nothing computed."""
     space, model = build(config)
-    params = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
+    params = program(blank_params, model).shapes()
     motion = jax.ShapeDtypeStruct((space.dim,), jnp.float32)
     speech = jax.ShapeDtypeStruct((config.speech_dim,), jnp.float32)
     statistics = Statistics(
@@ -61,3 +62,9 @@ def abstract_variables(config: ConfigDict) -> dict:
         speech_std=speech,
     )
     return {"params": params, "statistics": statistics}
+
+
+def blank_params(model: MotionDenoiser) -> dict:
+    """Parameters of nothing but zeros, whose shapes are quickly told once they are traced."""
+    shapes = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

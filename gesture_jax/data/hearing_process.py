@@ -12,13 +12,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
+if TYPE_CHECKING:  # The other process is started before what hears is loaded, here as there.
+    import numpy as np
 
-from gesture_jax.data import speech
-
-_LENGTH = np.dtype("<u4")
-_BLOCK_BYTES = speech.BLOCK * speech.NUM_FEATURES * np.dtype(np.float32).itemsize
+_LENGTH_BYTES = 4
 
 
 class HearingProcess:
@@ -28,24 +27,36 @@ class HearingProcess:
         """Starts the process, which loads what it needs without being waited for."""
         self._child, self._is_busy = self._start(), False
 
-    def iterate(self, audio: np.ndarray, *, num_frames: int) -> Iterator[np.ndarray]:
-        """See `speech.Hearing.iterate`; one recording after the other.
+    def iterate(self, audio: "np.ndarray", *, num_frames: int) -> "Iterator[np.ndarray]":
+        """See `speech.Hearing.iterate`; it begins at once, with one recording after the other.
 
         Raises:
           RuntimeError: where the process has ended before its work.
         """
+        from gesture_jax.data import speech
+
         if self._is_busy:  # With a recording that somebody may still hold, but has left.
             self.close()
         if self._child.stdin.closed:
             self._child = self._start()
-        child, self._is_busy = self._child, True
+        self._is_busy = True
         pieces = speech.split(audio, num_frames)
-        feeder = threading.Thread(target=_feed, args=(child.stdin, pieces), daemon=True)
+        feeder = threading.Thread(target=_feed, args=(self._child.stdin, pieces), daemon=True)
         feeder.start()
+        return self._take(self._child, feeder, num_frames)
+
+    def _take(
+        self, child: subprocess.Popen, feeder: threading.Thread, num_frames: int
+    ) -> "Iterator[np.ndarray]":
+        import numpy as np
+
+        from gesture_jax.data import speech
+
+        size = speech.BLOCK * speech.NUM_FEATURES * np.dtype(np.float32).itemsize
         try:
             while num_frames > 0:
-                data = child.stdout.read(_BLOCK_BYTES)
-                if len(data) < _BLOCK_BYTES:
+                data = child.stdout.read(size)
+                if len(data) < size:
                     raise RuntimeError(f"the process that hears has ended, {child.wait()}")
                 rows = np.frombuffer(data, np.float32).reshape(speech.BLOCK, -1)[:num_frames]
                 num_frames -= len(rows)
@@ -77,11 +88,11 @@ class HearingProcess:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def _feed(pipe, pieces: Iterable[np.ndarray]) -> None:
+def _feed(pipe: BinaryIO, pieces: "Iterable[np.ndarray]") -> None:
     with contextlib.suppress(BrokenPipeError, ValueError):  # Closed meanwhile.
         for piece in pieces:
-            pipe.write(np.array(len(piece), _LENGTH).tobytes() + piece.tobytes())
-        pipe.write(np.array(0, _LENGTH).tobytes())
+            pipe.write(len(piece).to_bytes(_LENGTH_BYTES, "little") + piece.tobytes())
+        pipe.write(bytes(_LENGTH_BYTES))
         pipe.flush()
 
 
@@ -89,12 +100,16 @@ def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # It ends with who started it,
     if hasattr(signal, "SIGPIPE"):  # and silently.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    import numpy as np
+
+    from gesture_jax.data import speech
+
     sound, features = sys.stdin.buffer, sys.stdout.buffer
     # Loads all that is needed.
-    speech.speech_features(np.random.default_rng(0).standard_normal(16_000).astype(np.float32))
+    speech.speech_features(np.random.default_rng(0).standard_normal(6_400).astype(np.float32))
     listener = speech.Listener()
-    while length := sound.read(_LENGTH.itemsize):
-        count = int(np.frombuffer(length, _LENGTH)[0])
+    while length := sound.read(_LENGTH_BYTES):
+        count = int.from_bytes(length, "little")
         if count == 0:
             listener = speech.Listener()
             continue

@@ -18,6 +18,7 @@ from unittest import mock
 
 import librosa
 import numpy as np
+import threadpoolctl
 
 from gesture_jax.cache import cache_dir
 from gesture_jax.data import librosa_filters
@@ -187,7 +188,19 @@ def _iterate_features(audio: "Audio", num_frames: int) -> Iterator[np.ndarray]:
 
 @compiled_alone
 def _librosa_features(piece: "Audio") -> np.ndarray:
-    """The 35 of a piece of sound, [n / 640, 35]."""
+    """The 35 of a piece of sound, [n / 640, 35]; the same on machines of any number of cores."""
+    with _blas().limit(limits=1):
+        return _compute_features(piece)
+
+
+@functools.cache
+def _blas() -> threadpoolctl.ThreadpoolController:
+    """NumPy's and SciPy's, whose threads cost twice the work here and gain nothing."""
+    importlib.import_module("scipy.linalg")  # Or it would not be among what is loaded.
+    return threadpoolctl.ThreadpoolController()
+
+
+def _compute_features(piece: "Audio") -> np.ndarray:
     sound = librosa.resample(piece, orig_sr=_INPUT_RATE_HZ, target_sr=_RATE_HZ, res_type="soxr_hq")
     mel = librosa.feature.melspectrogram(y=sound, sr=_RATE_HZ, hop_length=_HOP)
     decibels = librosa.power_to_db(mel)

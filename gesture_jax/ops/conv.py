@@ -50,6 +50,11 @@ def plain(function: Callable[P, T]) -> Callable[P, T]:
     return plainly
 
 
+def is_plain() -> bool:
+    """Whether what is traced now is to have XLA's convolutions."""
+    return _plain.get()
+
+
 def conv_general_dilated(x: jax.Array, kernel: jax.Array, window_strides, padding, **options):
     """`lax.conv_general_dilated` by the fastest way that the device has."""
     zeros = _zeros_all_around(x, kernel, window_strides, padding, **options)
@@ -102,7 +107,7 @@ def _zeros_all_around(
     del dimension_numbers  # Of Flax, which has one order only.
     steps = {*window_strides, *(lhs_dilation or ()), *(rhs_dilation or ())}
     usual = steps == {1} and feature_group_count == 1 and precision is None
-    if _plain.get() or not usual or kernel.ndim != 4 or x.dtype != jnp.float32:
+    if is_plain() or not usual or kernel.ndim != 4 or x.dtype != jnp.float32:
         return None
     return _uniform(kernel, padding) if kernel.shape[:2] in ((2, 2), (3, 3)) else None
 

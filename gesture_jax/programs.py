@@ -1,0 +1,243 @@
+"""Programs that are traced once a machine, as they are compiled once.
+
+JAX keeps what it compiled, and finds it again by what it traced; tracing is Python, which takes
+seconds for the networks of `paper`. So the trace is kept too, as `jax.export` writes it, under all
+that it follows from: our sources, JAX's version, the program's settings and the shapes given to it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+
+from gesture_jax.errors import InputError
+from gesture_jax.files import as_path, remove_folder, write_beside
+from gesture_jax.ops import conv
+
+# A folder; nothing is kept where it is not set. Command lines set it.
+FOLDER = "GESTURE_JAX_TRACED_DIR"
+# Of sources; what older ones made is removed.
+_MOST_VERSIONS = 3
+_DIGEST_BYTES = hashlib.sha256().digest_size
+# Settings of JAX's that change what is traced.
+_SETTINGS = (
+    "jax_default_matmul_precision", "jax_default_prng_impl", "jax_enable_x64",
+    "jax_numpy_dtype_promotion", "jax_threefry_partitionable",
+)  # fmt: skip
+
+
+class Program:
+    """A compiled function of arrays, whose settings are bound to it. See `program`."""
+
+    def __init__(self, function: Callable, settings: tuple, options: dict[str, str]):
+        """Most users want `program`."""
+        self._bound = functools.partial(function, *settings)
+        self._options = options
+        self._jitted = jax.jit(self._bound, compiler_options=options)
+        self._name = f"{function.__module__}.{function.__qualname__}"
+        self._told = _tell((function, settings))
+        self._made: dict[Any, Any] = {}
+        # One thread may compile ahead what another one waits for.
+        self._lock = threading.RLock()
+
+    def __call__(self, *args: Any) -> Any:
+        """What the function makes of trees of arrays."""
+        with self._lock:
+            function = self._find(args)
+        return function(*args)
+
+    def compile(self, *args: Any) -> None:
+        """Ahead of a call with arrays of these shapes and devices, or fetched if it was before."""
+        with self._lock:
+            self._find(args).lower(*args).compile()
+
+    def shapes(self, *args: Any) -> Any:
+        """The tree of `jax.ShapeDtypeStruct` that comes of such arguments, nothing computed."""
+        exported = self._export(args)
+        if exported is None:
+            return jax.eval_shape(self._bound, *args)
+        leaves = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in exported.out_avals]
+        return jax.tree.unflatten(exported.out_tree, leaves)
+
+    def is_kept(self, *args: Any) -> bool:
+        """Whether an earlier process has traced it for such arguments."""
+        path = self._path(_abstract(args))
+        return path is not None and path.is_file()
+
+    def _find(self, args: tuple) -> Any:
+        leaves, tree = jax.tree.flatten(args)
+        key = tree, tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
+        if key not in self._made:
+            exported = self._export(args)
+            self._made[key] = (
+                self._jitted
+                if exported is None
+                else jax.jit(exported.call, compiler_options=self._options)
+            )
+        return self._made[key]
+
+    def _export(self, args: tuple) -> Any:
+        """The trace, from its file or made and kept there; None where none is kept."""
+        args = _abstract(args)
+        path = self._path(args)
+        if path is None:
+            return None
+        from jax import export  # Not without need.
+
+        _register_nodes()
+        data = _read(path)
+        if data is not None:
+            return export.deserialize(data)
+        try:
+            exported = export.export(jax.jit(self._bound))(*args)
+        except (NotImplementedError, ValueError):  # It has a part that JAX does not export.
+            return None
+        _write(path, exported.serialize())
+        return exported
+
+    def _path(self, args: tuple) -> Any:
+        folder = os.environ.get(FOLDER)
+        if not folder or self._told is None:
+            return None
+        settings = [getattr(jax.config, name) for name in _SETTINGS]
+        about = (self._told, args, settings, jax.default_backend(), conv.is_plain())
+        digest = hashlib.sha256(repr(about).encode()).hexdigest()[:32]
+        return as_path(folder) / _version() / f"{self._name}-{digest}"
+
+
+@functools.cache
+def program(function: Callable, *settings: Any, **options: str) -> Program:
+    """`jax.jit` of a function with its settings bound, the same one for equal ones.
+
+    Its trace is kept where function and settings are this package's own and the environment
+    variable `FOLDER` names a folder.
+
+    Args:
+      function: of settings and trees of arrays; a module's own, by whose name its trace is found.
+      *settings: its first arguments: networks, frozen dataclasses, numbers, texts.
+      **options: of XLA.
+    """
+    return Program(function, settings, options)
+
+
+def compile_ahead(calls: Iterable[tuple[Program, tuple]], *, only_kept: bool = False) -> None:
+    """Compiles programs on a thread, one after the other, while other work is done.
+
+    A thread that compiles cannot be stopped: where the process ends meanwhile, it ends after the
+    program at hand.
+
+    Args:
+      calls: programs with the arguments of `Program.compile`; asked for on that thread.
+      only_kept: ends at the first one that no earlier process traced.
+    """
+
+    def work() -> None:
+        for each, args in calls:
+            is_wanted = each.is_kept(*args) or not only_kept
+            if not is_wanted or not threading.main_thread().is_alive():
+                return
+            each.compile(*args)
+
+    threading.Thread(target=work).start()
+
+
+def on_device(tree: Any) -> Any:
+    """Shapes of a tree of arrays that are put on the first device."""
+    where = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+    return jax.tree.map(put, tree)
+
+
+_nodes: list[type] = []
+
+
+def kept_node(node: type) -> type:
+    """Marks a dataclass of `flax.struct` that programs take or make."""
+    _nodes.append(node)
+    return node
+
+
+def _register_nodes() -> None:
+    from jax import export
+
+    while _nodes:
+        node = _nodes.pop()
+        # All that they hold are arrays.
+        export.register_pytree_node_serialization(
+            node,
+            serialized_name=f"{node.__module__}.{node.__qualname__}",
+            serialize_auxdata=lambda _: b"",
+            deserialize_auxdata=lambda _: (),
+        )
+
+
+def _abstract(args: tuple) -> tuple:
+    return jax.eval_shape(lambda *args: args, *args)
+
+
+@functools.cache
+def _version() -> str:
+    """Of all that a trace follows from beside the program and its arguments."""
+    package = as_path(__file__).parent
+    digest = hashlib.sha256(repr((jax.__version__, flax.__version__, np.__version__)).encode())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(repr(path.relative_to(package).as_posix()).encode() + path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _tell(value: Any) -> str | None:
+    """A text that is equal for equal values; None where something is not this package's own."""
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return repr(value)
+    if isinstance(value, tuple):
+        told = [_tell(item) for item in value]
+        return None if None in told else f"({', '.join(map(str, told))})"
+    if isinstance(value, (type, np.dtype)):  # Such as `jnp.float32`.
+        try:
+            return np.dtype(value).name
+        except TypeError:
+            return None
+    if not getattr(value, "__module__", "").startswith("gesture_jax."):
+        return None
+    if dataclasses.is_dataclass(value):
+        fields = {field.name for field in dataclasses.fields(value)} - {"parent", "name"}
+        told = _tell(tuple((name, getattr(value, name)) for name in sorted(fields)))
+        return told and f"{type(value).__module__}.{type(value).__qualname__}{told}"
+    name = getattr(value, "__qualname__", "")
+    is_known = getattr(sys.modules[value.__module__], name, None) is value
+    return f"{value.__module__}.{name}" if is_known else None
+
+
+def _read(path: Any) -> bytes | None:
+    """None where it is not there or damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, data = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return data if hashlib.sha256(data).digest() == digest else None
+
+
+def _write(path: Any, data: bytes) -> None:
+    is_new = not path.parent.exists()
+    try:
+        with write_beside(path) as beside:
+            beside.write_bytes(hashlib.sha256(data).digest() + data)
+    except (InputError, OSError):  # What is not kept is traced again, as by JAX what it compiles.
+        return
+    if is_new:
+        _remove_old(path.parent.parent)
+
+
+def _remove_old(folder: Any) -> None:
+    changed = lambda path: path.stat().st_mtime
+    for version in sorted(folder.iterdir(), key=changed, reverse=True)[_MOST_VERSIONS:]:
+        remove_folder(version)

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -155,15 +156,18 @@ class Animator:
             first = motion if first is None else first
             yield np.asarray(self._retarget(motion, first, own))
 
-    def prepare(self, source: Source) -> None:
+    def prepare(self, source: Source) -> threading.Thread:
         """Has `render` compiled, or fetched from the cache, on a thread while other work is done.
 
         Args:
           source: from `encode_source`; what is rendered may be another one.
+
+        Returns:
+          The thread, which nobody has to wait for.
         """
         motion = np.zeros((self._batch_size, self.model.motion_dim), np.float32)
         arguments = self._variables, source.features, motion
-        programs.compile_ahead([(self._render, arguments)])
+        return programs.compile_ahead([(self._render, arguments)])
 
     def render(self, source: Source, motion: np.ndarray) -> np.ndarray:
         """The portrait in every pose of a motion sequence.

@@ -318,10 +318,10 @@ def load_variables(
 
 
 def _load_packed(path: str | os.PathLike, abstract: Any) -> Any:
-    arrays = packed.read(path)
-    _check_shapes(arrays, abstract, name=path)
-    put = lambda key, leaf: jax.device_put(arrays[_name(key)].astype(leaf.dtype), leaf.sharding)
-    return jax.tree.map_with_path(put, abstract)
+    with packed.reading(path) as arrays:
+        _check_shapes(arrays, abstract, name=path)
+        put = lambda key, leaf: jax.device_put(arrays[_name(key)].astype(leaf.dtype), leaf.sharding)
+        return jax.tree.map_with_path(put, abstract)
 
 
 def _load_newest(workdir: str | os.PathLike, step: int, abstract: Any) -> Any:

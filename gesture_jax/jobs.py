@@ -81,22 +81,21 @@ def write_request(
     """
     audio = media.read_audio(request.audio)
     num_frames = count_frames(audio, name=request.audio)
-    heard = None
-    if not request.motion:
-        if generator is None:
-            raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
-        heard = generator.hear(audio)  # Before all else, as it may be done beside it.
+    draws = generator if not request.motion else None
+    if draws is None and not request.motion:
+        raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
+    heard = draws.hear(audio) if draws else None  # Before all else, as it may be done beside it.
     portrait = Portrait.open(request.image, animator, style)
     source = portrait.source
     animator.prepare(source)
-    if generator is None or heard is None:
+    if request.motion:
         shape = num_frames, animator.model.motion_dim
         windows = iter([read_motion(request.motion, shape=shape)])
     else:
-        generator.prepare()
-        own = generator.own_motion(source)
-        windows = generator.motion_from_features(
-            own, heard, num_frames, seed=request.seed, speaker=request.speaker
+        assert draws and heard
+        draws.prepare()
+        windows = draws.motion_from_features(
+            draws.own_motion(source), heard, num_frames, seed=request.seed, speaker=request.speaker
         )
     kept: list[np.ndarray] = []
     sheet = _Sheet(num_frames)

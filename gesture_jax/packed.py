@@ -4,9 +4,11 @@ A `.safetensors` file of the averaged weights and of what goes with them, by the
 checkpoint; its notes are the config, the step, and a digest by which damage is known.
 """
 
+import concurrent.futures
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -43,28 +45,34 @@ def write(
 
 
 def read_config(path: str | os.PathLike) -> str:
-    """The JSON of the config, not looked at; raises InputError like `read`."""
+    """The JSON of the config, not looked at; raises InputError like `reading`."""
     return _note(path, "config")
 
 
 def read_step(path: str | os.PathLike) -> int:
-    """How long it was trained; raises InputError like `read`."""
+    """How long it was trained; raises InputError like `reading`."""
     text = _note(path, "step")
     if not (text.isascii() and text.isdecimal() and len(text) < 11 and int(text) <= _MOST_STEPS):
         raise InputError(f"{path}: damaged, its step is no number of steps; pack it again")
     return int(text)
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays by their names in a checkpoint.
+@contextlib.contextmanager
+def reading(path: str | os.PathLike) -> Iterator[dict[str, np.ndarray]]:
+    """Gives the arrays by their names in a checkpoint, to be copied while they are checked.
 
     Raises:
-      InputError: where the file is missing, damaged, or none that was packed.
+      InputError: where the file is missing or none that was packed; at the end, where it is
+        damaged: then what was copied is worth nothing.
     """
-    arrays = safetensors.read(path)
-    if _digest(arrays) != _note(path, "sha256"):
-        raise InputError(f"{path}: damaged, its arrays have changed; pack it again")
-    return arrays
+    arrays, wanted = safetensors.read(path), _note(path, "sha256")
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(_digest, arrays)
+        try:
+            yield arrays
+        finally:  # Damage is the reason for whatever else was wrong.
+            if digest.result() != wanted:
+                raise InputError(f"{path}: damaged, its arrays have changed; pack it again")
 
 
 def _note(path: str | os.PathLike, name: str) -> str:

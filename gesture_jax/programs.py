@@ -17,6 +17,7 @@ from typing import Any
 import flax
 import jax
 import numpy as np
+from flax import linen as nn
 
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, remove_folder, write_beside
@@ -128,7 +129,9 @@ def program(function: Callable, *settings: Any, **options: str) -> Program:
     return Program(function, settings, options)
 
 
-def compile_ahead(calls: Iterable[tuple[Program, tuple]], *, only_kept: bool = False) -> None:
+def compile_ahead(
+    calls: Iterable[tuple[Program, tuple]], *, only_kept: bool = False
+) -> threading.Thread:
     """Compiles programs on a thread, one after the other, while other work is done.
 
     A thread that compiles cannot be stopped: where the process ends meanwhile, it ends after the
@@ -137,6 +140,9 @@ def compile_ahead(calls: Iterable[tuple[Program, tuple]], *, only_kept: bool = F
     Args:
       calls: programs with the arguments of `Program.compile`; asked for on that thread.
       only_kept: ends at the first one that no earlier process traced.
+
+    Returns:
+      The thread, at work; no call has to wait for it.
     """
 
     def work() -> None:
@@ -146,7 +152,9 @@ def compile_ahead(calls: Iterable[tuple[Program, tuple]], *, only_kept: bool = F
                 return
             each.compile(*args)
 
-    threading.Thread(target=work).start()
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
 
 
 def on_device(tree: Any) -> Any:
@@ -208,7 +216,9 @@ def _tell(value: Any) -> str | None:
     if not getattr(value, "__module__", "").startswith("gesture_jax."):
         return None
     if dataclasses.is_dataclass(value):
-        fields = {field.name for field in dataclasses.fields(value)} - {"parent", "name"}
+        fields = {field.name for field in dataclasses.fields(value)}
+        if isinstance(value, nn.Module):
+            fields -= {"parent"}  # None of those that are bound here has any.
         told = _tell(tuple((name, getattr(value, name)) for name in sorted(fields)))
         return told and f"{type(value).__module__}.{type(value).__qualname__}{told}"
     name = getattr(value, "__qualname__", "")

@@ -58,8 +58,7 @@ def test_a_prepared_program_is_the_one_that_renders(animator, frames):
     first, source = (prepared.encode_source(frame) for frame in frames[:2])
     motion = animator.extract_motion(frames)
     with _compilations() as compiled:
-        prepared.prepare(first)
-        prepared._preparing.join()
+        prepared.prepare(first).join()
     assert len(compiled) == 1
     with _compilations() as compiled:
         found = prepared.render(source, motion)

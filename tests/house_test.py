@@ -15,7 +15,7 @@ FLOORS = [
     {"errors", "array_types", "cache", "buckets", "files", "step_folders", "manifest"},
     {
         "ops", "diffusion", "processes", "sharding", "optim", "presets", "writer", "watch", "cli",
-        "config_check", "configs", "pickles", "hardware", "fingerprints",
+        "config_check", "configs", "pickles", "hardware", "fingerprints", "programs",
     },
     {"models"},
     {

@@ -6,6 +6,7 @@ not count. Each figure is the median of several runs, with the range beside it.
 | part | what |
 |---|---|
 | machine | the floor: products of matrices and copies |
+| start | the import, the help, and how soon `generate` draws |
 | data | drawing, features of speech |
 | ops | warps and convolutions, beside XLA's own |
 | demo, realtime, paper | a portrait encoded, motion read, frames rendered, motion sampled |
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import training
+from benchmarks import start, training
 from benchmarks.report import report, time_ms
 from gesture_jax import motion_model
 from gesture_jax.animator import Animator
@@ -41,7 +42,7 @@ _CONVS += ((1, 256, 128, 128),)
 def main(names: list[str]) -> None:
     parts = {
         "machine": _machine,
-        "start": _start,
+        "start": lambda: itertools.chain(_start(), start.bundled()),
         "data": _data,
         "ops": lambda: itertools.chain(_warps(), _convolutions()),
         "demo": lambda: itertools.chain(_stage1("demo"), _stage2("demo")),
@@ -76,10 +77,10 @@ def _start():
         "generate --help": ["-m", "gesture_jax.generate", "--help"],
     }
     for name, program in programs.items():
-        start = lambda program=program: subprocess.run(
+        run = lambda program=program: subprocess.run(
             [sys.executable, *program], check=False, capture_output=True
         )
-        yield f"start: {name}", "ms", time_ms(start)
+        yield f"start: {name}", "ms", time_ms(run)
 
 
 def _convolutions():

@@ -26,7 +26,7 @@ def main(_) -> None:
 
     style = Style.from_flags(flags.FLAGS)
     notices = jobs.animate(
-        Animator.load(_STAGE1.value),
+        Animator.load(_STAGE1.value, ahead=True),
         _IMAGE.value,
         _DRIVING.value,
         _OUT.value,

@@ -1,0 +1,94 @@
+"""Seconds from the start of `generate` to its first frames.
+
+    python -m benchmarks.start [STAGE1 STAGE2]
+
+Each run is a process of its own, of the command itself, on ten seconds of speech. The first one,
+which may compile, is left out. Without arguments: of the bundled weights.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+# All else is imported where it is used: the command under watch imports by itself.
+_NUM_RUNS = 7
+_EVENTS = "rendering begins", "first frames"
+_STARTED = "GESTURE_JAX_STARTED"
+
+
+def figures(weights: dict[str, list[str]]) -> Iterator[tuple[str, str, list[float]]]:
+    """Of each name, whose weights are given as flags of `generate`."""
+    from gesture_jax.data import images, media, speaker
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: str(pathlib.Path(folder) / name) for name in ("p.png", "s.wav", "v.mp4")}
+        images.write_image(files["p.png"], speaker.portrait(identity=3, size=256))
+        sound = speaker.perform(identity=3, seed=5, duration_sec=10.0, size=16).audio
+        media.write_audio(files["s.wav"], sound, media.SAMPLE_RATE_HZ)
+        flags = [
+            f"--image={files['p.png']}",
+            f"--audio={files['s.wav']}",
+            f"--out={files['v.mp4']}",
+        ]
+        for name, given in weights.items():
+            runs = [_run([*flags, *given]) for _ in range(1 + _NUM_RUNS)][1:]
+            for event, seconds in zip(_EVENTS, zip(*runs, strict=True), strict=True):
+                yield f"start: {name}, {event}", "s", list(seconds)
+
+
+def bundled() -> Iterator[tuple[str, str, list[float]]]:
+    """Of the weights that come with the package."""
+    return figures({name: [f"--preset={name}"] for name in ("demo", "realtime")})
+
+
+def _run(flags: list[str]) -> list[float]:
+    """When each of `_EVENTS` happened."""
+    program = f"from benchmarks import start; start.watch({flags!r})"
+    environment = {**os.environ, _STARTED: str(time.time())}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return [float(word) for word in done.stdout.split()[-len(_EVENTS) :]]
+
+
+def watch(flags: list[str]) -> None:
+    """Runs `generate` up to its first frames, and prints when each of `_EVENTS` happened."""
+    sys.argv = ["generate", *flags]
+    from gesture_jax import cli, generate
+
+    begin = generate._generate
+
+    def generate_watched(ears):
+        from gesture_jax import animator
+
+        fetch = animator._fetch
+
+        def fetch_and_end(image, count):
+            # Two batches are being computed by now.
+            times = [time.time()]
+            fetch(image, count)
+            times.append(time.time())
+            print(*(moment - float(os.environ[_STARTED]) for moment in times), flush=True)
+            if ears:
+                ears.close()
+            os._exit(0)  # A thread may still be compiling.
+
+        animator._fetch = fetch_and_end
+        begin(ears)
+
+    generate._generate = generate_watched
+    cli.run(generate.main)
+
+
+if __name__ == "__main__":
+    from benchmarks.report import report
+
+    stages = sys.argv[1:]
+    report(
+        figures({"given weights": [f"--stage1={stages[0]}", f"--stage2={stages[1]}"]})
+        if stages
+        else bundled()
+    )

@@ -1,6 +1,7 @@
 """What every command line shares: one clear sentence and exit code 2 for bad input."""
 
 import errno
+import gc
 import importlib.resources
 import math
 import os
@@ -91,6 +92,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     logging.set_verbosity(logging.WARNING)
     sys.stdout.reconfigure(errors="backslashreplace")  # A file's name may be no text.
     _keep_programs()
+    # What is imported and traced stays; to look through it again and again takes from each start.
+    gc.set_threshold(100_000)
     try:
         app.run(one_sentence(main), flags_parser=parse_flags)
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ takes the rows, its full pipe holds it back, so that memory is constant in the l
 """
 
 import contextlib
+import gc
 import signal
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # It ends with who started it,
     if hasattr(signal, "SIGPIPE"):  # and silently.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    gc.set_threshold(100_000)  # As in `cli.run`.
     import numpy as np
 
     from gesture_jax.data import speech

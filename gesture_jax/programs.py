@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import pathlib
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -104,7 +105,7 @@ class Program:
         _write(path, exported.serialize())
         return exported
 
-    def _path(self, args: tuple) -> Any:
+    def _path(self, args: tuple) -> pathlib.Path | None:
         folder = os.environ.get(FOLDER)
         if not folder or self._told is None:
             return None
@@ -226,7 +227,7 @@ def _tell(value: Any) -> str | None:
     return f"{value.__module__}.{name}" if is_known else None
 
 
-def _read(path: Any) -> bytes | None:
+def _read(path: pathlib.Path) -> bytes | None:
     """None where it is not there or damaged."""
     try:
         data = path.read_bytes()
@@ -236,7 +237,7 @@ def _read(path: Any) -> bytes | None:
     return data if hashlib.sha256(data).digest() == digest else None
 
 
-def _write(path: Any, data: bytes) -> None:
+def _write(path: pathlib.Path, data: bytes) -> None:
     is_new = not path.parent.exists()
     try:
         with write_beside(path) as beside:
@@ -247,7 +248,7 @@ def _write(path: Any, data: bytes) -> None:
         _remove_old(path.parent.parent)
 
 
-def _remove_old(folder: Any) -> None:
+def _remove_old(folder: pathlib.Path) -> None:
     changed = lambda path: path.stat().st_mtime
     for version in sorted(folder.iterdir(), key=changed, reverse=True)[_MOST_VERSIONS:]:
         remove_folder(version)

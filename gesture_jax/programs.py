@@ -21,10 +21,10 @@ import numpy as np
 from flax import linen as nn
 
 from gesture_jax.errors import InputError
-from gesture_jax.files import as_path, remove_folder, write_beside
+from gesture_jax.files import as_path, is_remote, remove_folder, write_beside
 from gesture_jax.ops import conv
 
-# A folder; nothing is kept where it is not set. Command lines set it.
+# A folder of this machine; nothing is kept where it is not set. Command lines set it.
 FOLDER = "GESTURE_JAX_TRACED_DIR"
 # Of sources; what older ones made is removed.
 _MOST_VERSIONS = 3
@@ -107,7 +107,7 @@ class Program:
 
     def _path(self, args: tuple) -> pathlib.Path | None:
         folder = os.environ.get(FOLDER)
-        if not folder or self._told is None:
+        if not folder or is_remote(folder) or self._told is None:
             return None
         settings = [getattr(jax.config, name) for name in _SETTINGS]
         about = (self._told, args, settings, jax.default_backend(), conv.is_plain())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gesture_jax.diffusion.process import GaussianProcess
-from gesture_jax.diffusion.samplers import DDIM
+from gesture_jax.diffusion.samplers import DDIM, guided, within_interval
 from gesture_jax.models.attention import rotate
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 
@@ -115,6 +115,33 @@ def test_sampling_is_a_function_of_the_key(params, inputs):
     np.testing.assert_array_equal(first, draw(jax.random.key(0), 2.0))
     assert np.abs(first - draw(jax.random.key(1), 2.0)).max() > 1e-3
     assert np.abs(first - draw(jax.random.key(0), 1.0)).max() > 1e-4
+
+
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 0.7)])
+def test_times_read_ahead_are_those_read_step_by_step(params, inputs, interval):
+    """By the plain networks, of two candidates each."""
+    process, sampler, noise = GaussianProcess(), DDIM(4, 1.0), jax.random.key(0)
+    prior = inputs["prior"].repeat(2, axis=0)
+
+    @jax.jit
+    def ahead():
+        return sample_motion(
+            _MODEL, params, noise, inputs["prior"], inputs["speech"], process=process,
+            sampling=Sampling(sampler, 2.0, interval), num_candidates=2,
+        )  # fmt: skip
+
+    @jax.jit
+    def step_by_step():
+        apply = lambda drop, noisy, time: _MODEL.apply(
+            {"params": params}, noisy, time, prior, inputs["speech"].repeat(2, axis=0),
+            drop=jnp.full(4, drop),
+        )  # fmt: skip
+        heard, null = (functools.partial(apply, drop) for drop in (False, True))
+        both = lambda noisy, time: jnp.concatenate([heard(noisy, time), null(noisy, time)])
+        denoise = within_interval(guided(both, 2.0), heard, interval=interval, process=process)
+        return sampler.sample(noise, denoise, (4, 10, 6), process)
+
+    np.testing.assert_allclose(ahead(), step_by_step(), atol=1e-4)
 
 
 def test_guidance_of_zero_ignores_the_speech(params, inputs):

@@ -226,6 +226,15 @@ def test_what_no_sampler_can_do_is_refused():
             make_sampler(name, num_steps=11).times(GaussianProcess(num_steps=10))
 
 
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm"])
+def test_what_is_known_of_a_time_comes_with_it(name):
+    process, sampler = GaussianProcess(), make_sampler(name, num_steps=5)
+    known = {"time": jnp.asarray(sampler.times(process))}
+    denoise = lambda noisy, time, told=None: 0.5 * noisy + (told["time"] if told else time[0])
+    draw = lambda **options: sampler.sample(jax.random.key(0), denoise, (2, 3), process, **options)
+    np.testing.assert_array_equal(draw(known=known), draw())
+
+
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
 def test_guidance_extrapolates_from_null(guidance):
     calls = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gesture_jax.models.blocks import ConvBlock, ResBlock
-from gesture_jax.models.denoiser import SpeechLayer
+from gesture_jax.models.transformer import SpeechLayer
 from gesture_jax.ops import remat
 from gesture_jax.ops.count import count_flops
 

@@ -19,6 +19,7 @@ where x0' is the estimate of the step before and h, h' are the two steps' length
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +29,8 @@ from gesture_jax.array_types import Time
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.errors import InputError
 
-# (noisy [b, ...], time [b]) -> estimate of x0 [b, ...].
-Denoise = Callable[[jax.Array, Time], jax.Array]
+# (noisy [b, ...], time [b], and what was known of that time) -> estimate of x0 [b, ...].
+Denoise = Callable[..., jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,13 @@ class Sampler:
         return ends.astype(np.int32) - 1
 
     def sample(
-        self, key: jax.Array, denoise: Denoise, shape: tuple[int, ...], process: GaussianProcess
+        self,
+        key: jax.Array,
+        denoise: Denoise,
+        shape: tuple[int, ...],
+        process: GaussianProcess,
+        *,
+        known: Any = None,
     ) -> jax.Array:
         """Draws x0.
 
@@ -79,14 +86,16 @@ class Sampler:
           denoise: the network with all its conditions bound.
           shape: of x0, [b, ...].
           process: that the network was trained on.
+          known: a tree of [num_steps, ...], what was computed of `times` before; the part of each
+            goes to `denoise` with it.
         """
         key_first, key_steps = jax.random.split(key)
 
         def step(carry, inputs):
             noisy, before = carry
-            now, step_key = inputs
+            now, step_key, told = inputs
             time = jnp.full(shape[:1], now["time"])
-            x0 = denoise(noisy, time)
+            x0 = denoise(noisy, time, *told)
             if self.clip is not None:
                 x0 = jnp.clip(x0, -self.clip, self.clip)
             onward = x0 + now["onward"] * (x0 - before)
@@ -100,7 +109,8 @@ class Sampler:
         first = jax.random.normal(key_first, shape)
         keys = jax.random.split(key_steps, self.num_steps)
         start = first, jnp.zeros_like(first)
-        (x0, _), _ = jax.lax.scan(step, start, (self._schedule(process), keys))
+        told = () if known is None else (known,)
+        (x0, _), _ = jax.lax.scan(step, start, (self._schedule(process), keys, told))
         return x0
 
     def _schedule(self, process: GaussianProcess) -> dict[str, jax.Array]:
@@ -193,8 +203,8 @@ def guided(denoise_both: Denoise, guidance: float | jax.Array) -> Denoise:
       guidance: 1 is plain conditional sampling.
     """
 
-    def denoise(noisy: jax.Array, time: Time) -> jax.Array:
-        conditional, null = jnp.split(denoise_both(noisy, time), 2)
+    def denoise(noisy: jax.Array, time: Time, *known: Any) -> jax.Array:
+        conditional, null = jnp.split(denoise_both(noisy, time, *known), 2)
         return null + guidance * (conditional - null)
 
     return denoise
@@ -234,8 +244,8 @@ def within_interval(
     if (first, end) == (0, process.num_steps):
         return inside
 
-    def denoise(noisy: jax.Array, time: Time) -> jax.Array:
+    def denoise(noisy: jax.Array, time: Time, *known: Any) -> jax.Array:
         here = (first <= time[0]) & (time[0] < end)
-        return jax.lax.cond(here, inside, outside, noisy, time)
+        return jax.lax.cond(here, inside, outside, noisy, time, *known)
 
     return denoise

@@ -12,17 +12,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen.dtypes import promote_dtype
 
 from gesture_jax.array_types import MotionSequence, Prior, SpeechFeatures, Time
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, check_interval, guided, within_interval
 from gesture_jax.errors import InputError
-from gesture_jax.models.attention import LONGEST_WAVE, Attention, Memory
-from gesture_jax.models.initializers import dense, lecun_normal
-from gesture_jax.ops import remat
+from gesture_jax.models.attention import LONGEST_WAVE, Memory
+from gesture_jax.models.initializers import dense
+from gesture_jax.models.transformer import EPSILON, Film, MotionIn, MotionLayer, SpeechLayer, mish
 
-_EPSILON = 1e-5
 _NUM_TIME_TOKENS = 2
 _TIME_WIDENING = 4
 
@@ -40,101 +38,25 @@ class SpeechEncoding:
     hidden: jax.Array
 
 
+@flax.struct.dataclass
+class Moment:
+    """A diffusion time as the denoiser reads it, the same whatever the noisy motion.
+
+    Attributes:
+      memories: what each layer attends to beside the speech's, [b or 1, 2] tokens each.
+      films: by layer, of self-attention, attention to speech and feed-forward.
+    """
+
+    memories: list[Memory]
+    films: list[tuple[Film, Film, Film]]
+
+
 def sinusoid(time: Time, latent: int) -> jax.Array:
     """[b] diffusion times to [b, latent]: sines, then cosines, of falling frequency."""
     half = latent // 2
     frequency = np.exp(np.arange(half) * -(np.log(LONGEST_WAVE) / max(half - 1, 1)))
     angle = time.astype(jnp.float32)[:, None] * jnp.asarray(frequency, jnp.float32)
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
-class _Layer(nn.Module):
-    """Parts that both kinds of layer share."""
-
-    latent: int
-    feedforward: int
-    num_heads: int
-    dropout: float
-    dtype: jnp.dtype
-
-    def _attention(self, name: str | None = None) -> Attention:
-        return Attention(self.latent, self.num_heads, self.dropout, self.dtype, name=name)
-
-    def _norm(self, name: str, x: jax.Array) -> jax.Array:
-        return nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype, name=f"{name}_norm")(x)
-
-    def _drop(self, x: jax.Array, train: bool) -> jax.Array:
-        return nn.Dropout(self.dropout, deterministic=not train)(x)
-
-    def _attend_to_self(self, x: jax.Array, train: bool) -> jax.Array:
-        y, attention = self._norm("self", x), self._attention("self_attention")
-        return self._attend(attention, y, attention.read(y), train)
-
-    def _attend(self, attention: Attention, x: jax.Array, memory: Memory, train: bool) -> jax.Array:
-        return self._drop(remat.product(attention(x, memory, train=train)), train)
-
-    def _feed_forward(self, x: jax.Array, train: bool) -> jax.Array:
-        y = dense(self.feedforward, dtype=self.dtype, name="feedforward_in")(x)
-        y = self._drop(nn.gelu(y, approximate=False), train)
-        y = dense(self.latent, dtype=self.dtype, name="feedforward_out")(y)
-        return self._drop(remat.product(y), train)
-
-
-class SpeechLayer(_Layer):
-    """Pre-norm self-attention and feed-forward over speech tokens."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = x + self._attend_to_self(x, train)
-        return remat.block(x + self._feed_forward(self._norm("feedforward", x), train))
-
-
-class MotionLayer(_Layer):
-    """Self-attention, attention to speech and time, feed-forward; each modulated (FiLM)."""
-
-    def setup(self):
-        self.speech_attention = self._attention()
-
-    def read(self, tokens: jax.Array, start: int) -> Memory:
-        """Tokens of speech or time, the first one's position `start`, for `__call__`."""
-        return self.speech_attention.read(tokens, start=start)
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, memory: Memory, condition: jax.Array, *, train: bool
-    ) -> jax.Array:
-        y = self._attend_to_self(x, train)
-        # Windows that differ by what they hear are still the same before the first one hears it.
-        x, y = (jnp.tile(z, (len(condition) // len(z), 1, 1)) for z in (x, y))
-        x = x + self._film("self", condition, y)
-        y = self._attend(self.speech_attention, self._norm("speech", x), memory, train)
-        x = x + self._film("speech", condition, y)
-        y = self._feed_forward(self._norm("feedforward", x), train)
-        return remat.block(x + self._film("feedforward", condition, y))
-
-    def _film(self, name: str, condition: jax.Array, y: jax.Array) -> jax.Array:
-        modulate = dense(2 * self.latent, dtype=self.dtype, name=f"{name}_film")
-        scale, shift = jnp.split(modulate(_mish(condition))[:, None], 2, axis=-1)
-        return (scale + 1.0) * y + shift
-
-
-class _MotionIn(nn.Module):
-    """A dense layer of every frame beside all prior ones, which are multiplied once for all."""
-
-    latent: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, noisy: MotionSequence, prior: Prior) -> jax.Array:
-        """[b, t, d] and [b, p, d], the most recent one last, to [b, t, latent]."""
-        prior = prior.reshape(len(prior), 1, -1)
-        depth = noisy.shape[-1] + prior.shape[-1]
-        kernel = self.param("kernel", lecun_normal, (depth, self.latent), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.latent,))
-        arrays = promote_dtype(noisy, prior, kernel, bias, dtype=self.dtype)
-        noisy, prior, kernel, bias = arrays
-        of_noisy, of_prior = jnp.split(kernel, [noisy.shape[-1]])
-        return noisy @ of_noisy + (prior @ of_prior + bias)
 
 
 class MotionDenoiser(nn.Module):
@@ -181,7 +103,7 @@ class MotionDenoiser(nn.Module):
 
     def setup(self):
         of_width = functools.partial(dense, dtype=self.dtype)
-        norm = lambda: nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype)
+        norm = lambda: nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype)
         layer = dict(
             latent=self.latent,
             feedforward=self.feedforward,
@@ -202,7 +124,7 @@ class MotionDenoiser(nn.Module):
         self.time_hidden = of_width(self.latent)
         self.time_tokens = of_width(_NUM_TIME_TOKENS * self.latent)
         self.memory_norm = norm()
-        self.motion_in = _MotionIn(self.latent, self.dtype)
+        self.motion_in = MotionIn(self.latent, self.dtype)
         self.layer = [MotionLayer(**layer) for _ in range(self.num_layers)]
         self.motion_out = of_width(self.motion_dim)
 
@@ -292,15 +214,40 @@ class MotionDenoiser(nn.Module):
           [k n b, t, d] float32, one hearing of all after the other.
         """
         count = num_hearings * len(noisy) // len(speech.hidden)
-        wave = _mish(self.time_in(sinusoid(time[::count], self.latent)))
-        wave = jnp.tile(wave, (num_hearings, 1))
-        time_tokens = self.time_tokens(wave).reshape(-1, _NUM_TIME_TOKENS, self.latent)
-        time_memories = self._read(time_tokens, start=self.window)
-        condition = jnp.repeat(self.time_hidden(wave) + speech.hidden, count, axis=0)
+        moment = self.read_time(jnp.tile(time[::count], num_hearings), speech)
+        return self.denoise_at(noisy, prior, speech, moment, num_hearings=num_hearings, train=train)
+
+    def read_time(self, time: Time, speech: SpeechEncoding) -> Moment:
+        """What does not change with the noisy motion: may be computed for all steps together.
+
+        Args:
+          time: [k b] diffusion times, or [1], that of all.
+          speech: of k b examples.
+        """
+        wave = mish(self.time_in(sinusoid(time, self.latent)))
+        tokens = self.time_tokens(wave).reshape(-1, _NUM_TIME_TOKENS, self.latent)
+        condition = self.time_hidden(wave) + speech.hidden
+        films = [layer.modulations(condition) for layer in self.layer]
+        return Moment(self._read(tokens, start=self.window), films)
+
+    def denoise_at(
+        self,
+        noisy: MotionSequence,
+        prior: Prior,
+        speech: SpeechEncoding,
+        moment: Moment,
+        *,
+        num_hearings: int = 1,
+        train: bool = False,
+    ) -> MotionSequence:
+        """As `denoise`, with the time read."""
         x = self.motion_in(noisy, prior)
-        append = lambda heard, timed: jnp.concatenate([heard, timed], axis=1)
-        for layer, heard, timed in zip(self.layer, speech.memories, time_memories, strict=True):
-            x = layer(x, jax.tree.map(append, heard, timed), condition, train=train)
+        for layer, heard, timed, films in zip(
+            self.layer, speech.memories, moment.memories, moment.films, strict=True
+        ):
+            memory = jax.tree.map(_append, heard, timed)
+            num_rows = num_hearings * len(noisy)
+            x = layer(x, memory, films, num_rows=num_rows, train=train)
         return self.motion_out(x).astype(jnp.float32)
 
     def init_variables(self, key: jax.Array) -> dict:
@@ -369,18 +316,30 @@ def sample_motion(
     null = apply(len(prior), speaker, method="null_speech")
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), speech, null)
     prior = jnp.repeat(prior, num_candidates, axis=0)
-    denoise_both = lambda noisy, time: apply(
-        noisy, time, prior, both, num_hearings=2, method="denoise"
+    # Of all steps together: their kernels are read once, for few rows each.
+    read = lambda time: apply(time[None], both, method="read_time")
+    moments = jax.vmap(read)(jnp.asarray(sampling.sampler.times(process)))
+    heard_alone = lambda moment: moment.replace(
+        films=jax.tree.map(lambda x: x[: len(speech.hidden)], moment.films)
     )
     denoise = within_interval(
-        guided(denoise_both, sampling.guidance),
-        lambda noisy, time: apply(noisy, time, prior, speech, method="denoise"),
+        guided(
+            lambda noisy, _, moment: apply(
+                noisy, prior, both, moment, num_hearings=2, method="denoise_at"
+            ),
+            sampling.guidance,
+        ),
+        lambda noisy, _, moment: apply(
+            noisy, prior, speech, heard_alone(moment), method="denoise_at"
+        ),
         interval=sampling.interval,
         process=process,
     )
     shape = (len(prior), model.window, model.motion_dim)
-    return sampling.sampler.sample(key, denoise, shape, process)
+    return sampling.sampler.sample(key, denoise, shape, process, known=moments)
 
 
-def _mish(x: jax.Array) -> jax.Array:
-    return x * jnp.tanh(nn.softplus(x))
+def _append(heard: jax.Array, timed: jax.Array) -> jax.Array:
+    """[b, t, ...] and [b or 1, 2, ...] to [b, t + 2, ...]."""
+    timed = jnp.broadcast_to(timed, (len(heard), *timed.shape[1:]))
+    return jnp.concatenate([heard, timed], axis=1)

@@ -1,6 +1,7 @@
 """Nothing is lost: a run that is stopped, killed or damaged ends as one that was let be."""
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -30,6 +31,13 @@ pytestmark = [
 _ROOT = pathlib.Path(__file__).parents[1]
 # Of a run that is killed; by hand, more.
 _KILLS = int(os.environ.get("GESTURE_JAX_TEST_KILLS", "3"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_orbax_dropped_is_found_here():
+    """Rather than in a test of another file, whose warnings are errors."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import DDIM, guided, within_interval
+from gesture_jax.models import denoiser
 from gesture_jax.models.attention import rotate
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 
@@ -118,8 +119,10 @@ def test_sampling_is_a_function_of_the_key(params, inputs):
 
 
 @pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 0.7)])
-def test_times_read_ahead_are_those_read_step_by_step(params, inputs, interval):
-    """By the plain networks, of two candidates each."""
+@pytest.mark.parametrize("most", [0, 8])
+def test_times_read_ahead_are_those_read_step_by_step(params, inputs, interval, most, monkeypatch):
+    """By the plain networks, of two candidates each; where they are too many none is."""
+    monkeypatch.setattr(denoiser, "_MOST_AHEAD", most)
     process, sampler, noise = GaussianProcess(), DDIM(4, 1.0), jax.random.key(0)
     prior = inputs["prior"].repeat(2, axis=0)
 

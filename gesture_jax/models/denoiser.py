@@ -23,6 +23,8 @@ from gesture_jax.models.transformer import EPSILON, Film, MotionIn, MotionLayer,
 
 _NUM_TIME_TOKENS = 2
 _TIME_WIDENING = 4
+# Steps times examples; at the default sizes such a one takes 0.2 MB.
+_MOST_AHEAD = 1024
 
 
 @flax.struct.dataclass
@@ -316,27 +318,29 @@ def sample_motion(
     null = apply(len(prior), speaker, method="null_speech")
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), speech, null)
     prior = jnp.repeat(prior, num_candidates, axis=0)
-    # Of all steps together: their kernels are read once, for few rows each.
     read = lambda time: apply(time[None], both, method="read_time")
-    moments = jax.vmap(read)(jnp.asarray(sampling.sampler.times(process)))
+    known, at = jnp.asarray(sampling.sampler.times(process)), read
+    if len(known) * len(null.hidden) <= _MOST_AHEAD:
+        # Of all steps together: their kernels are read once, for few rows each.
+        known, at = jax.vmap(read)(known), lambda moment: moment
     heard_alone = lambda moment: moment.replace(
         films=jax.tree.map(lambda x: x[: len(speech.hidden)], moment.films)
     )
     denoise = within_interval(
         guided(
-            lambda noisy, _, moment: apply(
-                noisy, prior, both, moment, num_hearings=2, method="denoise_at"
+            lambda noisy, _, told: apply(
+                noisy, prior, both, at(told), num_hearings=2, method="denoise_at"
             ),
             sampling.guidance,
         ),
-        lambda noisy, _, moment: apply(
-            noisy, prior, speech, heard_alone(moment), method="denoise_at"
+        lambda noisy, _, told: apply(
+            noisy, prior, speech, heard_alone(at(told)), method="denoise_at"
         ),
         interval=sampling.interval,
         process=process,
     )
     shape = (len(prior), model.window, model.motion_dim)
-    return sampling.sampler.sample(key, denoise, shape, process, known=moments)
+    return sampling.sampler.sample(key, denoise, shape, process, known=known)
 
 
 def _append(heard: jax.Array, timed: jax.Array) -> jax.Array:

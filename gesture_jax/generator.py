@@ -189,8 +189,8 @@ class GestureGenerator:
         Yields:
           [<= hop, d] float32; together as many frames as the speech lasts.
         """
-        own, num_frames = self.own_motion(source), count_frames(audio)
         heard = self.hear(audio)
+        own, num_frames = self.own_motion(source), count_frames(audio)
         yield from self.motion_from_features(own, heard, num_frames, seed=seed, speaker=speaker)
 
     def hear(self, audio: np.ndarray) -> Iterator[np.ndarray]:

@@ -26,6 +26,8 @@ from gesture_jax.ops import conv
 
 # A folder of this machine; nothing is kept where it is not set. Command lines set it.
 FOLDER = "GESTURE_JAX_TRACED_DIR"
+# Of the folders in it that are ours: users may name one that holds more.
+_PREFIX = "gesture_jax_traced_"
 # Of sources; what older ones made is removed.
 _MOST_VERSIONS = 3
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -47,6 +49,7 @@ class Program:
         self._name = f"{function.__module__}.{function.__qualname__}"
         self._told = _tell((function, settings))
         self._made: dict[Any, Any] = {}
+        self._compiled: set[Any] = set()
         # One thread may compile ahead what another one waits for.
         self._lock = threading.RLock()
 
@@ -59,7 +62,9 @@ class Program:
     def compile(self, *args: Any) -> None:
         """Ahead of a call with arrays of these shapes and devices, or fetched if it was before."""
         with self._lock:
-            self._find(args).lower(*args).compile()
+            if _key(args) not in self._compiled:
+                self._find(args).lower(*args).compile()
+                self._compiled.add(_key(args))
 
     def shapes(self, *args: Any) -> Any:
         """The tree of `jax.ShapeDtypeStruct` that comes of such arguments, nothing computed."""
@@ -75,8 +80,7 @@ class Program:
         return path is not None and path.is_file()
 
     def _find(self, args: tuple) -> Any:
-        leaves, tree = jax.tree.flatten(args)
-        key = tree, tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
+        key = _key(args)
         if key not in self._made:
             exported = self._export(args)
             self._made[key] = (
@@ -112,7 +116,7 @@ class Program:
         settings = [getattr(jax.config, name) for name in _SETTINGS]
         about = (self._told, args, settings, jax.default_backend(), conv.is_plain())
         digest = hashlib.sha256(repr(about).encode()).hexdigest()[:32]
-        return as_path(folder) / _version() / f"{self._name}-{digest}"
+        return as_path(folder) / f"{_PREFIX}{_version()}" / f"{self._name}-{digest}"
 
 
 @functools.cache
@@ -148,7 +152,7 @@ def compile_ahead(
 
     def work() -> None:
         for each, args in calls:
-            is_wanted = each.is_kept(*args) or not only_kept
+            is_wanted = not only_kept or each.is_kept(*args)
             if not is_wanted or not threading.main_thread().is_alive():
                 return
             each.compile(*args)
@@ -186,6 +190,11 @@ def _register_nodes() -> None:
             serialize_auxdata=lambda _: b"",
             deserialize_auxdata=lambda _: (),
         )
+
+
+def _key(args: tuple) -> tuple:
+    leaves, tree = jax.tree.flatten(args)
+    return tree, tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
 
 
 def _abstract(args: tuple) -> tuple:
@@ -242,13 +251,13 @@ def _write(path: pathlib.Path, data: bytes) -> None:
     try:
         with write_beside(path) as beside:
             beside.write_bytes(hashlib.sha256(data).digest() + data)
+        if is_new:
+            _remove_old(path.parent.parent)
     except (InputError, OSError):  # What is not kept is traced again, as by JAX what it compiles.
         return
-    if is_new:
-        _remove_old(path.parent.parent)
 
 
 def _remove_old(folder: pathlib.Path) -> None:
     changed = lambda path: path.stat().st_mtime
-    for version in sorted(folder.iterdir(), key=changed, reverse=True)[_MOST_VERSIONS:]:
+    for version in sorted(folder.glob(f"{_PREFIX}*"), key=changed, reverse=True)[_MOST_VERSIONS:]:
         remove_folder(version)

@@ -65,8 +65,7 @@ def _work(generator: GestureGenerator, frames: np.ndarray, speech: np.ndarray) -
     motion = animator.extract_motion(frames)
     rows = generator.pace.count_rows(len(frames))
     heard = np.pad(speech, ((0, max(0, rows - len(speech))), (0, 0)), mode="edge")
-    own = generator.own_motion(source)
-    windows = generator.motion_from_features(own, [heard], len(frames), seed=0)
+    windows = generator.motion_from_features(source.motion, [heard], len(frames), seed=0)
     return {
         "motion": motion,
         "frames": animator.render(source, motion),

@@ -33,10 +33,12 @@ class Source:
     Attributes:
       image: [r, r, 3], uint8 or float32, cropped and scaled to the model's resolution.
       features: what the renderer reads of it.
+      motion: [d] float32, its own motion feature: where a clip begins, what scales refer to.
     """
 
     image: np.ndarray
     features: SourceFeatures
+    motion: np.ndarray
 
 
 class Animator:
@@ -120,8 +122,8 @@ class Animator:
             central square.
         """
         square = images.square(images.to_rgb(image), size=self.resolution)
-        features = self._encode(self._variables, _to_float(square[None]))
-        return Source(square, features)
+        features, motion = self._encode(self._variables, _to_float(square[None]))
+        return Source(square, features, np.asarray(motion))
 
     def extract_motion(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         """Motion features of frames.
@@ -150,11 +152,10 @@ class Animator:
         Yields:
           [d] motion features; the first is the portrait's own.
         """
-        own = self.extract_motion(source.image[None])[0]
         first = None
         for motion in motions:
             first = motion if first is None else first
-            yield np.asarray(self._retarget(motion, first, own))
+            yield np.asarray(self._retarget(motion, first, source.motion))
 
     def prepare(self, source: Source) -> threading.Thread:
         """Has `render` compiled, or fetched from the cache, on a thread while other work is done.
@@ -222,12 +223,11 @@ def _programs(model: BaseModel) -> tuple[Program, Program, Program]:
 
 def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Program, tuple]]:
     """What is called to generate, in this order, with shapes of what it is called with."""
-    encode, extract, render = _programs(model)
+    encode, _, render = _programs(model)
     variables = programs.on_device(variables)
-    frames = np.zeros((_BATCH_SIZE, model.resolution, model.resolution, 3), np.float32)
-    yield encode, (variables, frames[:1])
-    yield extract, (variables, frames)
-    features = programs.on_device(encode.shapes(variables, frames[:1]))
+    image = np.zeros((1, model.resolution, model.resolution, 3), np.float32)
+    yield encode, (variables, image)
+    features = programs.on_device(encode.shapes(variables, image)[0])
     yield render, (variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32))
 
 
@@ -235,11 +235,12 @@ def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Pro
 @exact
 def encode_source(
     model: BaseModel, variables: Mapping[str, Any], image: jax.Array
-) -> SourceFeatures:
-    """What is rendered of a portrait, [1, r, r, 3] in [0, 1]."""
+) -> tuple[SourceFeatures, jax.Array]:
+    """What is rendered of a portrait, [1, r, r, 3] in [0, 1], and its own motion feature [d]."""
     features = model.apply(variables, image, method="encode_source")
     assert isinstance(features, SourceFeatures)  # Nothing is mutable that would come beside it.
-    return features
+    own = features.motion
+    return features, (extract_motion(model, variables, image) if own is None else own)[0]
 
 
 @exact

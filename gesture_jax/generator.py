@@ -172,7 +172,7 @@ class GestureGenerator:
                 "'baseline'"
             )
         source = self.animator.encode_source(image)
-        writer = self._writer(self.own_motion(source), self.stream_pace, seed=seed, speaker=speaker)
+        writer = self._writer(source.motion, self.stream_pace, seed=seed, speaker=speaker)
         return GestureStream(self.animator, source, writer, sample_rate=sample_rate)
 
     def motion_windows(
@@ -190,8 +190,9 @@ class GestureGenerator:
           [<= hop, d] float32; together as many frames as the speech lasts.
         """
         heard = self.hear(audio)
-        own, num_frames = self.own_motion(source), count_frames(audio)
-        yield from self.motion_from_features(own, heard, num_frames, seed=seed, speaker=speaker)
+        yield from self.motion_from_features(
+            source.motion, heard, count_frames(audio), seed=seed, speaker=speaker
+        )
 
     def hear(self, audio: np.ndarray) -> Iterator[np.ndarray]:
         """What `motion_from_features` takes of speech; a process that hears begins at once.
@@ -206,10 +207,6 @@ class GestureGenerator:
         listening = self._ears or self.hearing
         return listening.iterate(_pad(audio, num_rows), num_frames=num_rows)
 
-    def own_motion(self, source: Source) -> np.ndarray:
-        """The portrait's motion feature, [d]: where a clip begins, and what scales refer to."""
-        return self.animator.extract_motion(source.image[None])[0]
-
     def motion_from_features(
         self,
         own: np.ndarray,
@@ -219,10 +216,10 @@ class GestureGenerator:
         seed: int = 0,
         speaker: str | None = None,
     ) -> Iterator[np.ndarray]:
-        """Like `motion_windows`, of `own_motion` and of what is heard.
+        """Like `motion_windows`, of what is heard.
 
         Args:
-          own: [d], where the clip begins.
+          own: [d], the portrait's own motion feature.
           features: pieces [t, a] of the speech's features and of the silence after it, together
             `Pace.count_rows` or more.
           num_frames: of the clip.

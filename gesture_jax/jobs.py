@@ -95,7 +95,7 @@ def write_request(
         assert draws and heard
         draws.prepare()
         windows = draws.motion_from_features(
-            draws.own_motion(source), heard, num_frames, seed=request.seed, speaker=request.speaker
+            source.motion, heard, num_frames, seed=request.seed, speaker=request.speaker
         )
     kept: list[np.ndarray] = []
     sheet = _Sheet(num_frames)

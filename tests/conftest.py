@@ -1,13 +1,23 @@
 """Every test sees eight simulated devices, so that sharding is real everywhere."""
 
+import gc
+import math
 import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Simulated devices hang in a program that comes from the compilation cache, as each does its
-# collectives in another order, unless it is scheduled so.
-_SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_SCHEDULER}".strip()
+_FLAGS = (
+    # Simulated devices hang in a program that comes from the compilation cache, as each does its
+    # collectives in another order, unless it is scheduled so.
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+    # Most tests compile much and compute little: these two halve the time that a step takes to
+    # compile.
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).strip()
+# As commands do: Python looks for garbage a tenth of a program's time.
+gc.set_threshold(100_000)
 # Programs that several tests or commands need are compiled once a session, for all of its workers.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="gesture_jax_test_xla_")
@@ -29,8 +39,11 @@ jax.config.update("jax_num_cpu_devices", 8)
 @pytest.fixture(scope="module")
 def quickly_compiled():
     """For tests that compile much and compute little."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    convolutions = conv._plain.set(True)
-    yield
-    conv._plain.reset(convolutions)
+    with pytest.MonkeyPatch.context() as patch:
+        jax.config.update("jax_disable_most_optimizations", True)
+        # No Winograd, which compiles long. Not by `conv.plain`: of the gradients that JAX makes of
+        # a convolution, XLA without its optimisations makes loops that are a hundred times slower.
+        for least in ("_CONVOLUTION", "_GRADIENT"):
+            patch.setattr(conv, least, (math.inf, 0))
+        yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -123,7 +123,7 @@ def test_scales_reach_the_motion(generator, portrait, audio):
         motion = generator.generate(portrait, audio, 16_000).motion
     finally:
         generator.configure(control={"motion_scale": 1.0})
-    own = generator.own_motion(source)
+    own = source.motion
     np.testing.assert_allclose(motion, np.broadcast_to(own, motion.shape), atol=1e-5)
 
 
@@ -139,7 +139,7 @@ def test_a_stream_comes_to_rest_from_where_its_end_is_known(generator, portrait,
     differs = np.flatnonzero(np.abs(rested - plain).max(axis=(1, 2, 3)) > 1)  # Rounded otherwise.
     assert len(differs) and differs[0] >= 110  # Of 134 frames, 24 come with the end.
     own = generator.animator.encode_source(portrait)
-    still = generator.animator.render(own, generator.own_motion(own)[None])[0]
+    still = generator.animator.render(own, own.motion[None])[0]
     assert np.abs(rested[-1] / 255 - still).max() < 0.01
 
 

@@ -19,13 +19,16 @@ import numpy as np
 from jax import lax
 
 from gesture_jax.array_types import FeatureMap
-from gesture_jax.ops import remat, winograd
+from gesture_jax.ops import image, remat, winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # From how many products on, and of how many channels at least, Winograd's algorithm is taken on
 # CPUs. It gains most in gradients by the kernel; smaller ones would not repay their compilation.
 _CONVOLUTION = 100e6, 64
 _GRADIENT = 30e6, 32
+# Of how many pixels at least a map is enlarged without being made: of fewer, to put four kernels
+# together moves more bytes than it spares products.
+_ENLARGED = 256
 # What a 3x3 kernel on a map of twice the size does with a row of the small one: at even places it
 # reads the row before and its own, at odd ones its own and the next.
 _PHASES = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], np.float32)
@@ -66,10 +69,11 @@ def conv_general_dilated(x: jax.Array, kernel: jax.Array, window_strides, paddin
 
 
 def of_upsampled(x: FeatureMap, kernel: jax.Array, window_strides, padding, **options):
-    """The same of a map enlarged to twice its size by the nearest neighbour, which is never made.
+    """The same of a map enlarged to twice its size by the nearest neighbour.
 
     A 3x3 kernel sees two rows and two columns of the small map at each place, so that four kernels
-    of 2x2, one for even and odd rows and columns, do with 16 products instead of 36.
+    of 2x2, one for even and odd rows and columns, do with 16 products instead of 36, and the large
+    map is never made. But for the smallest maps, whose kernels are larger than they are.
 
     Args:
       x: [b, h, w, c].
@@ -83,6 +87,9 @@ def of_upsampled(x: FeatureMap, kernel: jax.Array, window_strides, padding, **op
     """
     if kernel.shape[:2] != (3, 3) or _uniform(kernel, padding) != 1:
         raise ValueError(f"a 3x3 kernel padded by one is needed, not {kernel.shape}, {padding}")
+    if math.prod(x.shape[:3]) < _ENLARGED:
+        wide = image.upsample_nearest(x)
+        return conv_general_dilated(wide, kernel, window_strides, padding, **options)
     taps = winograd.both_ways(_PHASES, kernel)
     places = [(row, column) for row in (0, 1) for column in (0, 1)]
     of_all = lambda p, q: jnp.concatenate([taps[2 * i + p][2 * j + q] for i, j in places], axis=-1)

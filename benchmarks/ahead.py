@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh, Sharding, SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from benchmarks import compiled
@@ -74,8 +74,9 @@ def train_step(config: ConfigDict, devices: Sequence[Any], batch_size: int) -> P
         num_parts=config.accumulate_steps,
         policy=config.remat,
     )
-    frozen, key = place((objective.abstract_frozen(), _abstract_key()), sharding.replicated(mesh))
-    batch = place(objective.abstract_batch(batch_size), sharding.batch_sharding(mesh))
+    frozen = sharding.place(objective.abstract_frozen(), sharding.replicated(mesh))
+    key = sharding.place(_abstract_key(), sharding.replicated(mesh))
+    batch = sharding.place(objective.abstract_batch(batch_size), sharding.batch_sharding(mesh))
     return Program(step, (state, frozen, batch, key), state)
 
 
@@ -117,7 +118,7 @@ def render(config: ConfigDict, device: Any, batch_size: int) -> Program:
     encode = lambda variables, picture: model.apply(variables, picture, method="encode_source")
     source = jax.eval_shape(encode, variables, picture)
     motion = jax.ShapeDtypeStruct((batch_size, model.motion_dim), "f4")
-    arguments = place((variables, source, motion), SingleDeviceSharding(device))
+    arguments = sharding.place((variables, source, motion), SingleDeviceSharding(device))
     return Program(jax.jit(render_batch, static_argnums=0), (model, *arguments), arguments[0])
 
 
@@ -136,16 +137,10 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
     heading = long_form.Heading(vectors(), vectors(model.num_prior), vectors(pace.blend))
     speech = jax.ShapeDtypeStruct((model.window, config.speech_dim), "f4")
     arguments = (variables, _abstract_key(), heading, speech)
-    arguments = place(arguments, SingleDeviceSharding(device))
+    arguments = sharding.place(arguments, SingleDeviceSharding(device))
     static = (model, space, objective.process, pace, objective.sampling)
     next_window = jax.jit(long_form.next_window, static_argnums=range(len(static)))
     return Program(next_window, (*static, *arguments, None), arguments[0])
-
-
-def place(tree: Any, where: Sharding) -> Any:
-    """Shapes, all in one place."""
-    put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
-    return jax.tree.map(put, tree)
 
 
 def bytes_a_device(tree: Any) -> int:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax import checkpoints, hardware, programs, torch_checkpoint, torch_weights
+from gesture_jax import checkpoints, hardware, programs, sharding, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
 from gesture_jax.data import images, people
 from gesture_jax.models.base import BaseModel, SourceFeatures
@@ -208,7 +208,7 @@ def blank_variables(model: BaseModel) -> dict[str, Any]:
     """Variables of nothing but zeros, whose shapes are quickly told once they are traced."""
     image = jnp.zeros((1, model.resolution, model.resolution, 3))
     shapes = jax.eval_shape(plain(model.init), jax.random.key(0), image, image)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.tree.map(jnp.zeros_like, shapes)
 
 
 def _programs(model: BaseModel) -> tuple[Program, Program, Program]:
@@ -224,10 +224,10 @@ def _programs(model: BaseModel) -> tuple[Program, Program, Program]:
 def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Program, tuple]]:
     """What is called to generate, in this order, with shapes of what it is called with."""
     encode, _, render = _programs(model)
-    variables = programs.on_device(variables)
+    variables = sharding.on_device(variables)
     image = np.zeros((1, model.resolution, model.resolution, 3), np.float32)
     yield encode, (variables, image)
-    features = programs.on_device(encode.shapes(variables, image)[0])
+    features = sharding.on_device(encode.shapes(variables, image)[0])
     yield render, (variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32))
 
 

@@ -3,6 +3,10 @@
 import os
 import pathlib
 
+# The environment variable that names the folder of traced programs (`programs.py`); none are kept
+# where it is not set. Command lines set it.
+TRACED_DIR = "GESTURE_JAX_TRACED_DIR"
+
 
 def cache_dir() -> pathlib.Path:
     """The user's cache folder of this package; may not exist yet."""

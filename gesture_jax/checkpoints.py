@@ -22,7 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from gesture_jax import config_check, fingerprints, packed, processes
+from gesture_jax import config_check, fingerprints, packed, processes, sharding
 from gesture_jax.errors import InputError
 from gesture_jax.files import absolute, as_path, write_beside
 from gesture_jax.step_folders import StepFolders, readable, saved_steps
@@ -301,11 +301,7 @@ def load_variables(
     Raises:
       InputError: where there is no checkpoint or it does not fit `abstract_variables`.
     """
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    collections = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        dict(abstract_variables),
-    )
+    collections = sharding.on_device(dict(abstract_variables))
     abstract = {"ema_params": collections.pop("params")}
     if collections:  # An empty tree is no part of another for Orbax.
         abstract["model_state"] = collections

@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from gesture_jax.cache import cache_dir
+from gesture_jax.cache import TRACED_DIR, cache_dir
 from gesture_jax.errors import InputError, Stopped, one_line
 
 # What the system says of files and folders that are not as they would have to be.
@@ -105,7 +105,7 @@ def _keep_programs() -> None:
     folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
     # Else those of less than a second are not kept, which together take many.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("GESTURE_JAX_TRACED_DIR", os.path.join(folder, "traced"))
+    os.environ.setdefault(TRACED_DIR, os.path.join(folder, "traced"))
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

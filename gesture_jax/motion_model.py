@@ -67,4 +67,4 @@ def abstract_variables(config: ConfigDict) -> dict:
 def blank_params(model: MotionDenoiser) -> dict:
     """Parameters of nothing but zeros, whose shapes are quickly told once they are traced."""
     shapes = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.tree.map(jnp.zeros_like, shapes)

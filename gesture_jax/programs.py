@@ -20,12 +20,11 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from gesture_jax.cache import TRACED_DIR
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, is_remote, remove_folder, write_beside
 from gesture_jax.ops import conv
 
-# A folder of this machine; nothing is kept where it is not set. Command lines set it.
-FOLDER = "GESTURE_JAX_TRACED_DIR"
 # Of the folders in it that are ours: users may name one that holds more.
 _PREFIX = "gesture_jax_traced_"
 # Of sources; what older ones made is removed.
@@ -110,7 +109,7 @@ class Program:
         return exported
 
     def _path(self, args: tuple) -> pathlib.Path | None:
-        folder = os.environ.get(FOLDER)
+        folder = os.environ.get(TRACED_DIR)
         if not folder or is_remote(folder) or self._told is None:
             return None
         settings = [getattr(jax.config, name) for name in _SETTINGS]
@@ -124,7 +123,7 @@ def program(function: Callable, *settings: Any, **options: str) -> Program:
     """`jax.jit` of a function with its settings bound, the same one for equal ones.
 
     Its trace is kept where function and settings are this package's own and the environment
-    variable `FOLDER` names a folder.
+    variable `cache.TRACED_DIR` names a folder.
 
     Args:
       function: of settings and trees of arrays; a module's own, by whose name its trace is found.
@@ -160,13 +159,6 @@ def compile_ahead(
     thread = threading.Thread(target=work)
     thread.start()
     return thread
-
-
-def on_device(tree: Any) -> Any:
-    """Shapes of a tree of arrays that are put on the first device."""
-    where = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
-    return jax.tree.map(put, tree)
 
 
 _nodes: list[type] = []

@@ -12,7 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    Sharding,
+    SingleDeviceSharding,
+)
 
 from gesture_jax.errors import InputError
 
@@ -102,6 +109,17 @@ def abstract(create: Callable[[], Any], shardings: Any) -> Any:
     """Shapes, dtypes and shardings of what `create()` makes, nothing computed."""
     make = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
     return jax.tree.map(make, jax.eval_shape(create), shardings)
+
+
+def place(tree: Any, where: Sharding) -> Any:
+    """Shapes of a tree of arrays, or of `jax.ShapeDtypeStruct`, all in one place."""
+    put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+    return jax.tree.map(put, tree)
+
+
+def on_device(tree: Any) -> Any:
+    """The same on the first device of this process, where inference is done."""
+    return place(tree, SingleDeviceSharding(jax.local_devices()[0]))
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from gesture_jax import animator, long_form, motion_model, programs
+from gesture_jax import animator, cache, long_form, motion_model, programs
 from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.long_form import Heading
@@ -22,7 +22,7 @@ _OWN = np.arange(147, dtype=np.float32)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(programs.FOLDER, str(tmp_path))
+    monkeypatch.setenv(cache.TRACED_DIR, str(tmp_path))
     return tmp_path
 
 
@@ -56,12 +56,12 @@ def test_the_next_process_traces_nothing(folder, monkeypatch):
 
 
 def test_nothing_is_kept_unless_asked_for(tmp_path, monkeypatch):
-    monkeypatch.delenv(programs.FOLDER, raising=False)
+    monkeypatch.delenv(cache.TRACED_DIR, raising=False)
     program = _hold()
     program(_OWN)
     assert not program.is_kept(_OWN)
     for nowhere in ("", "gs://nobody/traced"):  # What reads the second is slower than tracing.
-        monkeypatch.setenv(programs.FOLDER, nowhere)
+        monkeypatch.setenv(cache.TRACED_DIR, nowhere)
         assert not program.is_kept(_OWN)
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_made_anew(folder):
 
 def test_a_folder_that_cannot_be_written_does_no_harm(folder, monkeypatch):
     (folder / "file").write_text("")
-    monkeypatch.setenv(programs.FOLDER, str(folder / "file"))
+    monkeypatch.setenv(cache.TRACED_DIR, str(folder / "file"))
     assert _hold()(_OWN).prior.shape == (5, 147)
 
 
@@ -175,7 +175,7 @@ def test_a_clip_is_the_same_to_the_bit(stages, folder, monkeypatch, quickly_comp
     assert names == {
         "blank_variables", "blank_params", "encode_source", "render_batch", "hold", "next_window",
     }  # fmt: skip
-    monkeypatch.delenv(programs.FOLDER)
+    monkeypatch.delenv(cache.TRACED_DIR)
     plain = _clip(stages)
     for clip in (first, second):
         np.testing.assert_array_equal(clip.frames, plain.frames)

@@ -7,21 +7,18 @@ that of STAGE2's stage 1 renders batches of one frame and more, and frames of ot
 Prints Markdown tables and draws them.
 """
 
-import pathlib
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
+from benchmarks import clips
 from benchmarks.report import format_table, time_ms
 from gesture_jax import checkpoints
 from gesture_jax.animator import Animator
-from gesture_jax.data import images, media, speaker
+from gesture_jax.data import media
 from gesture_jax.models.build import build_model
 
 _LENGTHS_SEC = 10, 60, 600
@@ -34,39 +31,14 @@ Table = dict[str, dict[str, float]]
 
 def lengths(stage1: str, stage2: str) -> Table:
     """`generate`, of so many seconds of speech."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        said = speaker.perform(identity=0, seed=9, duration_sec=20.0, size=16).audio
-        images.write_image(folder / "portrait.png", speaker.portrait(identity=0, size=256))
-        table = {}
-        for seconds in (min(_LENGTHS_SEC), *_LENGTHS_SEC):  # The first one compiles.
-            count = seconds * media.SAMPLE_RATE_HZ
-            sound = np.resize(said, count)
-            media.write_audio(folder / "speech.wav", sound, media.SAMPLE_RATE_HZ)
-            start = time.perf_counter()
-            megabytes = _generate(folder, stage1, stage2)
-            spent = time.perf_counter() - start
-            table[str(seconds)] = {
-                "time, s": spent, "frames/s": seconds * media.FPS / spent, "memory, MB": megabytes
-            }  # fmt: skip
+    table = {}
+    for seconds in _LENGTHS_SEC:
+        flags = [f"--stage1={stage1}", f"--stage2={stage2}"]
+        ((spent, megabytes),) = clips.make(seconds, flags, count=1)
+        table[str(seconds)] = {
+            "time, s": spent, "frames/s": seconds * media.FPS / spent, "memory, MB": megabytes
+        }  # fmt: skip
     return table
-
-
-def _generate(folder: pathlib.Path, stage1: str, stage2: str) -> float:
-    """Largest memory of the command line, in megabytes."""
-    program = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    command = [
-        sys.executable, "-m", "gesture_jax.generate", f"--stage1={stage1}", f"--stage2={stage2}",
-        f"--image={folder / 'portrait.png'}", f"--audio={folder / 'speech.wav'}",
-        f"--out={folder / 'video.mp4'}",
-    ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", program, *command], check=True, capture_output=True, text=True
-    )
-    return int(done.stdout.split()[-1]) / 1024  # Linux counts in kB.
 
 
 def batches(config) -> Table:

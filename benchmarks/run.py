@@ -9,6 +9,8 @@ not count. Each figure is the median of several runs, with the range beside it.
 | start | the import, the help, and how soon `generate` draws |
 | data | drawing, features of speech |
 | ops | warps and convolutions, beside XLA's own |
+| clips | `generate`, from speech to an mp4 with sound |
+| stream | how late frames are while one speaks |
 | demo, realtime, paper | a portrait encoded, motion read, frames rendered, motion sampled |
 | training | a step of either stage |
 """
@@ -22,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import start, training
+from benchmarks import clips, start, stream, training
 from benchmarks.report import report, time_ms
 from gesture_jax import motion_model
 from gesture_jax.animator import Animator
@@ -42,7 +44,9 @@ _CONVS += ((1, 256, 128, 128),)
 def main(names: list[str]) -> None:
     parts = {
         "machine": _machine,
-        "start": lambda: itertools.chain(_start(), start.bundled()),
+        "start": lambda: itertools.chain(_start(), start.of_bundled()),
+        "clips": clips.of_bundled,
+        "stream": stream.of_bundled,
         "data": _data,
         "ops": lambda: itertools.chain(_warps(), _convolutions()),
         "demo": lambda: itertools.chain(_stage1("demo"), _stage2("demo")),

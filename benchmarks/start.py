@@ -40,7 +40,7 @@ def figures(weights: dict[str, list[str]]) -> Iterator[tuple[str, str, list[floa
                 yield f"start: {name}, {event}", "s", list(seconds)
 
 
-def bundled() -> Iterator[tuple[str, str, list[float]]]:
+def of_bundled() -> Iterator[tuple[str, str, list[float]]]:
     """Of the weights that come with the package."""
     return figures({name: [f"--preset={name}"] for name in ("demo", "realtime")})
 
@@ -90,5 +90,5 @@ if __name__ == "__main__":
     report(
         figures({"given weights": [f"--stage1={stages[0]}", f"--stage2={stages[1]}"]})
         if stages
-        else bundled()
+        else of_bundled()
     )

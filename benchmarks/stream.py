@@ -1,14 +1,17 @@
-"""While it is still being spoken, how late are frames? `python -m benchmarks.stream STAGE2`.
+"""While it is still being spoken, how late are frames?
 
-Speech of the procedural speaker is pushed in chunks of 40 ms, as a microphone would. Figures go to
-`benchmarks/results.jsonl`.
+    python -m benchmarks.stream [STAGE1 STAGE2]
+
+Speech of the procedural speaker is pushed in chunks of 40 ms, as a microphone would. Without
+arguments: by the bundled weights.
 """
 
 import sys
 import time
+from collections.abc import Iterator
 
-from benchmarks.report import report
-from gesture_jax import checkpoints
+from benchmarks.report import Figure, report
+from gesture_jax import bundled
 from gesture_jax.data import media, speaker
 from gesture_jax.generator import GestureGenerator
 
@@ -16,20 +19,23 @@ _SPEECH_SEC = 20.0
 _RUNS = 3
 
 
-def main(stage2: str) -> None:
-    """Measures, prints and keeps."""
-    stage1 = checkpoints.read_config(stage2, stage="stage2").stage1_workdir
-    report(_stream(stage1, stage2))
+def of_bundled() -> Iterator[Figure]:
+    """Of the weights that come with the package."""
+    for name in bundled.PRESETS:
+        yield from figures(name, **bundled.find(name))
 
 
-def _stream(stage1: str, stage2: str):
+def figures(of: str, *, stage1: str, stage2: str) -> Iterator[Figure]:
+    """Of a preset or whatever else it is called."""
     generator = GestureGenerator.load(stage1=stage1, stage2=stage2)
     portrait = speaker.portrait(identity=0, size=generator.animator.resolution)
     audio = speaker.perform(identity=0, seed=9, duration_sec=_SPEECH_SEC, size=16).audio
     _push_all(generator, portrait, audio[: 4 * 16_000])  # Compiles.
     runs = [_push_all(generator, portrait, audio) for _ in range(_RUNS)]
     pace = generator.stream_pace
-    name = f"stream, hop {pace.hop}, look-ahead {pace.look_ahead}, {pace.candidates} candidates"
+    name = (
+        f"{of}: stream, hop {pace.hop}, look-ahead {pace.look_ahead}, {pace.candidates} candidates"
+    )
     yield f"{name}: first frame after the first sample", "s", [first for first, _, _ in runs]
     yield f"{name}: longest wait for a push", "s", [longest for _, longest, _ in runs]
     yield f"{name}: time of work over time of speech", "", [total for _, _, total in runs]
@@ -49,4 +55,5 @@ def _push_all(generator: GestureGenerator, portrait, audio) -> tuple[float, floa
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    stages = sys.argv[1:]
+    report(figures("given weights", stage1=stages[0], stage2=stages[1]) if stages else of_bundled())

@@ -1,0 +1,88 @@
+"""Speech to an mp4 with sound by `generate`, from the start of the program to its end.
+
+    python -m benchmarks.clips [STAGE1 STAGE2]
+
+Each clip is made by a process of its own; one that may compile comes before, and is left out.
+Without arguments: by the bundled weights.
+"""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from benchmarks.report import Figure, report
+from gesture_jax import bundled
+from gesture_jax.data import images, media, speaker
+
+_LENGTHS_SEC = 10, 60
+_RUNS = 3
+
+
+def figures(weights: dict[str, Sequence[str]]) -> Iterator[Figure]:
+    """Of each name, whose weights are given as flags of `generate`."""
+    for name, flags in weights.items():
+        for seconds in _LENGTHS_SEC:
+            runs = make(seconds, flags, count=_RUNS)
+            spent, megabytes = (list(values) for values in zip(*runs, strict=True))
+            clip = f"{name}: a clip of {seconds} s"
+            yield f"{clip}, the whole command", "s", spent
+            yield f"{clip}, its frames", "1/s", [seconds * media.FPS / one for one in spent]
+            yield f"{clip}, memory", "MB", megabytes
+
+
+def make(seconds: int, flags: Sequence[str], *, count: int) -> list[tuple[float, float]]:
+    """Makes a clip so many times, and before them one of a second, which compiles.
+
+    Args:
+      seconds: of speech.
+      flags: of `generate`, which name the weights.
+      count: of clips.
+
+    Returns:
+      The time of each, in seconds, and its largest memory, in megabytes.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        said = speaker.perform(identity=0, seed=9, duration_sec=20.0, size=16).audio
+        images.write_image(folder / "portrait.png", speaker.portrait(identity=0, size=256))
+        for length in (1, seconds):
+            sound = np.resize(said, length * media.SAMPLE_RATE_HZ)
+            media.write_audio(folder / f"{length}.wav", sound, media.SAMPLE_RATE_HZ)
+        _generate(folder, 1, flags)
+        return [_generate(folder, seconds, flags) for _ in range(count)]
+
+
+def _generate(folder: pathlib.Path, seconds: int, flags: Sequence[str]) -> tuple[float, float]:
+    program = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [
+        sys.executable, "-m", "gesture_jax.generate", f"--image={folder / 'portrait.png'}",
+        f"--audio={folder / f'{seconds}.wav'}", f"--out={folder / 'video.mp4'}", *flags,
+    ]  # fmt: skip
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], check=True, capture_output=True, text=True
+    )
+    # Linux counts in kB.
+    return time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
+
+
+def of_bundled() -> Iterator[Figure]:
+    """Of the weights that come with the package."""
+    return figures({name: [f"--preset={name}"] for name in bundled.PRESETS})
+
+
+if __name__ == "__main__":
+    stages = sys.argv[1:]
+    report(
+        figures({"given weights": [f"--stage1={stages[0]}", f"--stage2={stages[1]}"]})
+        if stages
+        else of_bundled()
+    )

@@ -35,8 +35,10 @@ def _run(command, cwd, *, optimised=False):
     # A command in an activated environment finds this interpreter as `python`.
     path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "PATH": path}
-    # Most compile much and compute little.
-    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not optimised))
+    if optimised:
+        del environment["XLA_FLAGS"]  # As users run it.
+    else:  # Most compile much and compute little.
+        environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     return subprocess.run(
         ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True
     )

@@ -16,6 +16,8 @@ from gesture_jax.models.base import WARPS
 from gesture_jax.models.build import build_model
 from gesture_jax.ops import image as image_ops
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _SMOKE = stage1_config.get_config("smoke").model.to_dict()
 
 

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from gesture_jax import losses, optim
 from gesture_jax.models.discriminator import PatchDiscriminator
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _SMALL = {"width": 8, "max_width": 16}
 _OPTIM = {
     "learning_rate": 1e-3,

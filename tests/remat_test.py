@@ -10,6 +10,8 @@ from gesture_jax.models.transformer import SpeechLayer
 from gesture_jax.ops import remat
 from gesture_jax.ops.count import count_flops
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 class _Pictures(nn.Module):
     @nn.compact

@@ -17,6 +17,8 @@ from gesture_jax.evaluation.motion import MotionOptions
 from gesture_jax.evaluation.results import Results
 from gesture_jax.metrics.scores import Score
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _RANDOM = np.random.default_rng(0)
 
 

@@ -16,6 +16,8 @@ from gesture_jax.metrics import fvd
 from gesture_jax.metrics.frechet import Moments
 from gesture_jax.models import i3d
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture(scope="module")
 def weights():

@@ -9,6 +9,8 @@ from skimage.metrics import structural_similarity
 from gesture_jax.metrics import image as metrics
 from gesture_jax.ops import image as image_ops
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _RANDOM = np.random.default_rng(0)
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from gesture_jax.models.initializers import dense, lecun_normal
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.mark.parametrize("shape", [(5, 7), (3, 3, 4, 6)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -14,6 +14,8 @@ from gesture_jax.models.lpips import lpips_distance
 from gesture_jax.models.vgg import VGG, VGG16, VGG19
 from tests import torch_file
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture(scope="module")
 def weights():

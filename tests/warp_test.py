@@ -10,6 +10,8 @@ from gesture_jax import sharding
 from gesture_jax.ops import warp as warps
 from gesture_jax.ops.warp import deviation_warp, exact_deviation_warp, flow_warp
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 _SHAPE = 2, 6, 5, 7  # Three different sides, so that no two axes can be mixed up.
 
 

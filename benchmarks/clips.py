@@ -15,17 +15,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from benchmarks import start
 from benchmarks.report import Figure, report
-from gesture_jax import bundled
 from gesture_jax.data import images, media, speaker
 
 _LENGTHS_SEC = 10, 60
 _RUNS = 3
 
 
-def figures(weights: dict[str, Sequence[str]]) -> Iterator[Figure]:
+def figures(flags_of: dict[str, list[str]]) -> Iterator[Figure]:
     """Of each name, whose weights are given as flags of `generate`."""
-    for name, flags in weights.items():
+    for name, flags in flags_of.items():
         for seconds in _LENGTHS_SEC:
             runs = make(seconds, flags, count=_RUNS)
             spent, megabytes = (list(values) for values in zip(*runs, strict=True))
@@ -66,23 +66,13 @@ def _generate(folder: pathlib.Path, seconds: int, flags: Sequence[str]) -> tuple
         sys.executable, "-m", "gesture_jax.generate", f"--image={folder / 'portrait.png'}",
         f"--audio={folder / f'{seconds}.wav'}", f"--out={folder / 'video.mp4'}", *flags,
     ]  # fmt: skip
-    start = time.perf_counter()
+    begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", program, *command], check=True, capture_output=True, text=True
     )
     # Linux counts in kB.
-    return time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
-
-
-def of_bundled() -> Iterator[Figure]:
-    """Of the weights that come with the package."""
-    return figures({name: [f"--preset={name}"] for name in bundled.PRESETS})
+    return time.perf_counter() - begin, int(done.stdout.split()[-1]) / 1024
 
 
 if __name__ == "__main__":
-    stages = sys.argv[1:]
-    report(
-        figures({"given weights": [f"--stage1={stages[0]}", f"--stage2={stages[1]}"]})
-        if stages
-        else of_bundled()
-    )
+    report(figures(start.weights(*sys.argv[1:])))

@@ -14,7 +14,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import clips
+from benchmarks import clips, start
 from benchmarks.report import format_table, time_ms
 from gesture_jax import checkpoints
 from gesture_jax.animator import Animator
@@ -32,8 +32,8 @@ Table = dict[str, dict[str, float]]
 def lengths(stage1: str, stage2: str) -> Table:
     """`generate`, of so many seconds of speech."""
     table = {}
+    (flags,) = start.weights(stage1, stage2).values()
     for seconds in _LENGTHS_SEC:
-        flags = [f"--stage1={stage1}", f"--stage2={stage2}"]
         ((spent, megabytes),) = clips.make(seconds, flags, count=1)
         table[str(seconds)] = {
             "time, s": spent, "frames/s": seconds * media.FPS / spent, "memory, MB": megabytes

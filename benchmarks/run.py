@@ -44,8 +44,8 @@ _CONVS += ((1, 256, 128, 128),)
 def main(names: list[str]) -> None:
     parts = {
         "machine": _machine,
-        "start": lambda: itertools.chain(_start(), start.of_bundled()),
-        "clips": clips.of_bundled,
+        "start": lambda: itertools.chain(_start(), start.figures(start.weights())),
+        "clips": lambda: clips.figures(start.weights()),
         "stream": stream.of_bundled,
         "data": _data,
         "ops": lambda: itertools.chain(_warps(), _convolutions()),

@@ -20,7 +20,7 @@ _EVENTS = "rendering begins", "first frames"
 _STARTED = "GESTURE_JAX_STARTED"
 
 
-def figures(weights: dict[str, list[str]]) -> Iterator[tuple[str, str, list[float]]]:
+def figures(flags_of: dict[str, list[str]]) -> Iterator[tuple[str, str, list[float]]]:
     """Of each name, whose weights are given as flags of `generate`."""
     from gesture_jax.data import images, media, speaker
 
@@ -34,15 +34,20 @@ def figures(weights: dict[str, list[str]]) -> Iterator[tuple[str, str, list[floa
             f"--audio={files['s.wav']}",
             f"--out={files['v.mp4']}",
         ]
-        for name, given in weights.items():
+        for name, given in flags_of.items():
             runs = [_run([*flags, *given]) for _ in range(1 + _NUM_RUNS)][1:]
             for event, seconds in zip(_EVENTS, zip(*runs, strict=True), strict=True):
                 yield f"start: {name}, {event}", "s", list(seconds)
 
 
-def of_bundled() -> Iterator[tuple[str, str, list[float]]]:
-    """Of the weights that come with the package."""
-    return figures({name: [f"--preset={name}"] for name in ("demo", "realtime")})
+def weights(*stages: str) -> dict[str, list[str]]:
+    """Flags of `generate`, by name: of STAGE1 and STAGE2, or of all bundled weights."""
+    if stages:
+        stage1, stage2 = stages
+        return {"given weights": [f"--stage1={stage1}", f"--stage2={stage2}"]}
+    from gesture_jax import bundled
+
+    return {name: [f"--preset={name}"] for name in bundled.PRESETS}
 
 
 def _run(flags: list[str]) -> list[float]:
@@ -86,9 +91,4 @@ def watch(flags: list[str]) -> None:
 if __name__ == "__main__":
     from benchmarks.report import report
 
-    stages = sys.argv[1:]
-    report(
-        figures({"given weights": [f"--stage1={stages[0]}", f"--stage2={stages[1]}"]})
-        if stages
-        else of_bundled()
-    )
+    report(figures(weights(*sys.argv[1:])))

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gesture_jax.array_types import FeatureMap, Image
 from gesture_jax.models import vgg
@@ -56,6 +57,33 @@ def _weighted_mean(values: jax.Array, weights: FeatureMap) -> jax.Array:
     # Of no weight at all there is no mean, but a batch may be so.
     weighted = (weights * values.mean(axis=-1, keepdims=True)).sum()
     return weighted / jnp.maximum(weights.sum(), 1e-6)
+
+
+def missed_points(
+    flows: jax.Array, source: jax.Array, driving: jax.Array, *, layer: np.ndarray
+) -> jax.Array:
+    """How far flows miss points that are known in both frames; a scalar.
+
+    A flow at a point of the driving frame has to lead to the same point of the source.
+
+    Args:
+      flows: [b, f, f, l, 2], displacements (x, y) of l layers, in units where the frame reaches
+        from -1 to 1.
+      source: [b, k, 2], the points in the source, (x, y) in these units; NaN where unknown.
+      driving: [b, k, 2], the same points in the driving frame.
+      layer: [k] integers, the layer that carries each point.
+
+    Returns:
+      The mean distance, over the points that are known and lie inside both frames.
+    """
+    inside = lambda points: (jnp.abs(points) <= 1.0).all(axis=-1)  # False where NaN.
+    known = inside(source) & inside(driving)
+    source, driving = (jnp.where(known[..., None], x, 0.0) for x in (source, driving))
+    found = jax.vmap(image_ops.read_points)(flows, driving)  # [b, k, l, 2]
+    found = jnp.take_along_axis(found, jnp.asarray(layer)[None, :, None, None], axis=2)[:, :, 0]
+    # The square root has no gradient at zero.
+    missed = jnp.sqrt(jnp.square(driving + found - source).sum(axis=-1) + 1e-8)
+    return (known * missed).sum() / jnp.maximum(known.sum(), 1)
 
 
 def pyramid_perceptual(

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax import losses, pretrained, processes
+from gesture_jax import explain, losses, pretrained, processes
 from gesture_jax.data import clips, images, people, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
 from gesture_jax.data.regions import HANDS, REGIONS
+from gesture_jax.data.skeleton import Skeleton
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path
 from gesture_jax.metrics import image as image_metrics
@@ -25,6 +26,12 @@ from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
 from gesture_jax.optim import DISCRIMINATOR
+
+
+# Squared beside absolute differences in the loss of what is drawn.
+_SQUARES_OF_DRAWN = 5.0
+# The squares that the perceptual loss looks at take a quarter of the frame's side: a head, a hand.
+_REGION_SHARE = 4
 
 
 class Objective:
@@ -60,9 +67,12 @@ class Objective:
         return params, variables
 
     def draw(self, key, batch):
-        """Nothing: what is random is in the pairs."""
-        del key, batch
-        return {}
+        """The colours that the extractor sees: `tint` [b, 2, 2, 3], a gain and an offset each."""
+        strength = self._config.data.augment_views
+        if not strength:
+            return {}
+        shape = (len(batch["source"]), 2, 2, 3)
+        return {"tint": strength * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)}
 
     def loss(self, params, model_state, frozen, batch, key, step):
         """The sum of all terms of a weight above zero, each logged by itself (design.md 6)."""
@@ -72,6 +82,7 @@ class Objective:
             batch["source"],
             batch["driving"],
             train=True,
+            views=_tint(batch),
             mutable=["batch_stats"],
         )
         terms = self._terms(params, model_state, frozen, batch, outputs, step)
@@ -82,20 +93,35 @@ class Objective:
     def _terms(self, params, model_state, frozen, batch, outputs, step) -> dict[str, jax.Array]:
         """What the config weighs, unweighted."""
         image, driving, config = outputs["image"], batch["driving"], self._config.loss
-        pixel_weights = self._pixel_weights(batch)
+        weights = {"weights": self._pixel_weights(batch)}
         levels = {"num_levels": config.pyramid_levels}
+        layers = outputs.get("layers")
         terms = {
-            "pixel": lambda: losses.pyramid_l1(image, driving, weights=pixel_weights, **levels),
-            "squared": lambda: losses.weighted_squares(image, driving, weights=pixel_weights),
+            "pixel": lambda: losses.pyramid_l1(image, driving, **weights, **levels),
+            "squared": lambda: losses.weighted_squares(image, driving, **weights),
             "warp": lambda: self._warp_consistency(params, model_state, outputs, driving),
+            # Copying beats a drawing that is not trained yet. So each part has a loss of its own.
+            "warped": lambda: losses.pyramid_l1(layers.warped, driving, **weights, **levels),
+            "drawn": lambda: losses.pyramid_l1(layers.drawn, driving, **weights, **levels)
+            + _SQUARES_OF_DRAWN * losses.weighted_squares(layers.drawn, driving, **weights),
+            "joints": lambda: self._joints(layers.flows, batch["points"]),
         }
         terms = {name: term() for name, term in terms.items() if config[name]}
-        if config.perceptual:
-            look = lambda: losses.pyramid_perceptual(
+        looks = {
+            "perceptual": lambda: losses.pyramid_perceptual(
                 frozen["perceptual"], image, driving, num_blocks=config.perceptual_blocks, **levels
-            )
-            started = step >= config.perceptual_start
-            terms |= _from_then_on(started, lambda: {"perceptual": look()})
+            ),
+            "perceptual_regions": lambda: losses.pyramid_perceptual(
+                frozen["perceptual"],
+                *(self._cut_regions(picture, batch) for picture in (image, driving)),
+                num_levels=1,
+                num_blocks=config.perceptual_blocks,
+            ),
+        }
+        looks = {name: look for name, look in looks.items() if config[name]}
+        if looks:
+            look = lambda: {name: look() for name, look in looks.items()}
+            terms |= _from_then_on(step >= config.perceptual_start, look)
         if config.adversarial:
             play = lambda: self._adversarial(params[DISCRIMINATOR], image, driving)
             terms |= _from_then_on(step >= config.adversarial_start, play)
@@ -106,6 +132,21 @@ class Objective:
         height, width = batch["driving"].shape[1:3]
         mask = image_ops.box_mask(batch["boxes"], height=height, width=width)
         return 1.0 + (self._config.loss.region_weight - 1.0) * mask
+
+    def _joints(self, flows: jax.Array, points: jax.Array) -> jax.Array:
+        """How far the flows miss the joints of the source; see `losses.missed_points`."""
+        skeleton = Skeleton.of(self._config.data.joint_names)
+        on_bones = skeleton.place(2.0 * points / self._config.model.resolution - 1.0)
+        source, driving = on_bones[:, 0], on_bones[:, 1]
+        return losses.missed_points(flows, source, driving, layer=skeleton.is_arm.astype(int))
+
+    def _cut_regions(self, picture: jax.Array, batch) -> jax.Array:
+        """Squares around hands and mouth, [3 b, s, s, 3]; of the middle where one is not known."""
+        boxes, size = batch["boxes"], picture.shape[1]
+        centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+        known = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1, keepdims=True)
+        centres = jnp.where(known, centres, size / 2)
+        return image_ops.cut_squares(picture, centres, size=size // _REGION_SHARE)
 
     def _adversarial(self, discriminator, image, driving) -> dict[str, jax.Array]:
         """Both sides of the game, in one pass: each side is constant in the other's terms."""
@@ -220,11 +261,16 @@ class Stage1(Objective):
         )
 
     def draw_samples(self, variables, batch, key) -> np.ndarray:
-        """Rows of source, driving, redrawn, warped volume, and gate masks (white: synthesised)."""
+        """Rows of source, driving, redrawn; then those of `explain.rows`, or for other networks
+        the warped volume and the gates' masks (white: synthesised).
+        """
         del key
         outputs, seen = self._compiled_look(variables, batch)
-        masks = [mask.mean(axis=-1, keepdims=True) for mask in jax.tree.leaves(seen)]
-        rows = [_picture_of_volume(outputs["warped"]), *masks]
+        if "layers" in outputs:
+            rows = explain.rows(outputs["layers"])
+        else:
+            masks = [mask.mean(axis=-1, keepdims=True) for mask in jax.tree.leaves(seen)]
+            rows = [_picture_of_volume(outputs["warped"]), *masks]
         enlarged = [_enlarge(row, len(batch["source"][0])) for row in rows]
         return images.contact_sheet([
             batch["source"], batch["driving"], np.asarray(outputs["image"]), *enlarged
@@ -235,6 +281,15 @@ class Stage1(Objective):
         return self.model.apply(
             variables, batch["source"], batch["driving"], mutable=["intermediates"]
         )
+
+
+def _tint(batch) -> tuple[jax.Array, jax.Array] | None:
+    """Source and driving frame in other colours, where `Objective.draw` chose some."""
+    if "tint" not in batch:
+        return None
+    gain, offset = jnp.moveaxis(batch["tint"][:, :, :, None, None], 2, 0)
+    change = lambda x, k: jnp.clip((1.0 + gain[:, k]) * x + 0.5 * offset[:, k], 0.0, 1.0)
+    return change(batch["source"], 0), change(batch["driving"], 1)
 
 
 def _check_sizes(config: ConfigDict) -> None:
@@ -288,7 +343,8 @@ def _make_dataset(config: ConfigDict, path: str) -> None:
 
 def _choose_frozen(config: ConfigDict, vgg16: Callable, vgg19: Callable) -> dict[str, Any]:
     """VGGs, where the loss or the evaluation asks for them: `vgg16()`, `vgg19(path)`."""
-    perceptual, path = config.loss.perceptual, config.loss.vgg19
+    perceptual = config.loss.perceptual or config.loss.perceptual_regions
+    path = config.loss.vgg19
     frozen = {}
     if config.st_lpips or (perceptual and not path):
         ours = vgg16()

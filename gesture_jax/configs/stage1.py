@@ -23,7 +23,7 @@ _NO_AUGMENTATION = {"swap": 0.0, "mirror": 0.0, "jitter": 0.0}
 def get_config(preset: str = "paper") -> ConfigDict:
     """The config of a preset: "paper", "realtime", "demo" or "smoke"."""
     return presets.choose(
-        preset, paper=_paper(), realtime=_realtime(), demo=_demo(), smoke=_smoke()
+        preset, paper=_paper(), photo=_photo(), realtime=_realtime(), demo=_demo(), smoke=_smoke()
     )
 
 
@@ -72,9 +72,14 @@ def _paper() -> dict:
             # TPSMM's: half of the pairs swapped in time, of the others half mirrored, colours by a
             # tenth.
             "augment": {"swap": 0.5, "mirror": 0.5, "jitter": 0.1},
+            # How much brighter or darker each colour may be in what the extractor sees, apart from
+            # the frame that is to be redrawn: motion features then cannot carry colours.
+            "augment_views": 0.0,
+            # Read off the data.
+            "joint_names": (),
             "eval_frames_per_clip": 8,
         },
-        # Attributes of `models.deviation.DeviationModel`, or of `models.compact.CompactModel`.
+        # Attributes of `models.deviation.DeviationModel`, or of another network of `models.build`.
         "model": {
             "network": "reference",
             "resolution": 256,
@@ -111,8 +116,15 @@ def _paper() -> dict:
             "perceptual_start": 0,
             # The user's file of torchvision's VGG-19; empty is VGG-16, which is fetched.
             "vgg19": "",
+            # The same of squares around hands and mouth, at one scale.
+            "perceptual_regions": 0.0,
             # Warped source volume against the driving frame's own encoding.
             "warp": 10.0,
+            # Of the layered network: the warped portrait and what is drawn, each by itself, and
+            # joints that the flows miss (1 is half of the frame's side).
+            "warped": 0.0,
+            "drawn": 0.0,
+            "joints": 0.0,
             # Hinge loss against the discriminator and distance of its features, from a step on.
             "adversarial": 1.0,
             "feature_matching": 10.0,
@@ -133,6 +145,60 @@ def _paper() -> dict:
             "max_grad_norm": 1e6,
             # Its own optimiser; what is not said here is as above.
             "discriminator": {"learning_rate": 2e-4},
+        },
+    }
+
+
+def _photo() -> dict:
+    return {
+        "num_steps": 20_000,
+        "batch_size": 4,
+        "log_every_steps": 50,
+        "eval_every_steps": 2000,
+        "checkpoint_every_steps": 1000,
+        "data": {
+            "num_workers": 0,
+            "augment": {"swap": 0.0, "mirror": 0.5, "jitter": 0.05},
+            "augment_views": 0.3,
+        },
+        "model": {
+            "network": "layered",
+            "resolution": 256,
+            "num_downs": 3,
+            "width": 128,
+            "fine_width": 48,
+            "extractor_width": 96,
+            "field_width": 96,
+            "seen_width": 48,
+            "refine_width": 32,
+            "num_bins": 66,
+            "relative": True,
+            "num_source_blocks": 3,
+            "num_extractor_blocks": 3,
+            "num_field_blocks": 3,
+            "num_decoder_blocks": 2,
+            "num_fine_blocks": 2,
+        },
+        "loss": {
+            "pixel": 5.0,
+            "squared": 25.0,
+            "region_weight": 3.0,
+            "perceptual": 0.0,
+            "perceptual_regions": 3.0,
+            "perceptual_blocks": 3,
+            "perceptual_start": 500,
+            "warp": 0.0,
+            "warped": 2.0,
+            "drawn": 5.0,
+            "joints": 2.0,
+            "adversarial": 0.0,
+        },
+        "optim": {
+            "learning_rate": 1.5e-3,
+            "b1": 0.9,
+            "warmup_steps": 200,
+            "clip_norm": 1.0,
+            "ema_decay": 0.998,
         },
     }
 

@@ -32,11 +32,14 @@ class SourceFeatures:
       volume: [b, h, w, d], the latent volume V whose channels are its depth.
       skips: the decoder's inputs of static detail, the coarsest first.
       motion: [b, 9 g^2 + 3], its own motion feature, where the warp is relative to it.
+      picture: [b, s, s, 3], the portrait at the size of the frames, where that is not the networks'
+        resolution; for networks that carry the portrait's own pixels.
     """
 
     volume: jax.Array
     skips: tuple[jax.Array, ...]
     motion: jax.Array | None = None
+    picture: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -48,11 +51,15 @@ class Warped:
       skips: of the source; warped where the warp is a flow.
       seen: [b, h, w, c], features that the field was read from, where the decoder sees them: they
         help to draw what the source does not show.
+      flows: [b, f, f, 2, 2], of body and arms, in the layered network.
+      front: [b, f, f, 1], the logit of the share of the arms there.
     """
 
     volume: jax.Array
     skips: tuple[jax.Array, ...]
     seen: jax.Array | None = None
+    flows: jax.Array | None = None
+    front: jax.Array | None = None
 
 
 class BaseModel(nn.Module):
@@ -77,14 +84,29 @@ class BaseModel(nn.Module):
         """Length of the motion feature, 9 g^2 + 3."""
         return 9 * self.motion_grid**2 + 3
 
-    def __call__(self, source: Image, driving: Image, *, train: bool = False) -> dict:
+    def __call__(
+        self,
+        source: Image,
+        driving: Image,
+        *,
+        train: bool = False,
+        views: tuple[Image, Image] | None = None,
+    ) -> dict:
         """Redraws `driving` from `source`; images [b, r, r, 3].
+
+        Args:
+          source: the portrait.
+          driving: the frame to redraw.
+          train: whether statistics of the batch are used and kept.
+          views: source and driving as the extractor sees them, in other colours, so that motion
+            features cannot carry colours; the pictures themselves by default.
 
         Returns:
           `image` [b, r, r, 3], `motion` [b, 9 g^2 + 3], `source`, the `SourceFeatures`, and
-          `warped` [b, 2g, 2g, d].
+          `warped` [b, 2g, 2g, d]; in the layered network also `layers`.
         """
         features = self.source_encoder(source)
+        source, driving = views or (source, driving)
         if self.relative:
             # In one batch, so that both are seen by the same statistics; in turn, so that a device
             # of many has both of its pairs.
@@ -95,8 +117,13 @@ class BaseModel(nn.Module):
         else:
             motion = self.extract(driving, train=train)
         warped = self.warping(features, motion)
-        image = self.decoder(warped)
-        return {"image": image, "motion": motion, "source": features, "warped": warped.volume}
+        made = self.finish(features, warped)
+        return {"motion": motion, "source": features, "warped": warped.volume, **made}
+
+    def finish(self, source: SourceFeatures, warped: Warped) -> dict:
+        """From what is warped to the frame, `image` [b, r, r, 3]."""
+        del source  # Some networks read its pixels.
+        return {"image": self.decoder(warped)}
 
     def encode_source(self, image: Image) -> SourceFeatures:
         """[b, r, r, 3] in [0, 1] to what the renderer needs of it."""
@@ -123,7 +150,7 @@ class BaseModel(nn.Module):
 
     def render(self, source: SourceFeatures, motion: Motion) -> Image:
         """Source features and motion features [b, 9 g^2 + 3] to frames [b, r, r, 3]."""
-        return self.decoder(self.warping(source, motion))
+        return self.finish(source, self.warping(source, motion))["image"]
 
 
 def check_warp_kind(warp_kind: str) -> None:

@@ -6,16 +6,17 @@ from gesture_jax.errors import InputError
 from gesture_jax.models.base import BaseModel
 from gesture_jax.models.compact import CompactModel
 from gesture_jax.models.deviation import DeviationModel
+from gesture_jax.models.layered import LayeredModel
 
-_NETWORKS = {"reference": DeviationModel, "compact": CompactModel}
+_NETWORKS = {"reference": DeviationModel, "compact": CompactModel, "layered": LayeredModel}
 
 
 def build_model(*, network: str = "reference", **options: Any) -> BaseModel:
     """The base model of a config's `model`.
 
     Args:
-      network: "reference" or "compact".
-      **options: attributes of `DeviationModel` or `CompactModel`.
+      network: "reference", "compact" or "layered".
+      **options: attributes of `DeviationModel`, `CompactModel` or `LayeredModel`.
 
     Raises:
       InputError: for an unknown network, an option that it has not, or sizes that do not fit.

@@ -28,7 +28,7 @@ from gesture_jax.ops.image import fold, unfold
 
 # Entries of a motion feature's rotations stay within a tenth of those of the identity for most of
 # the training; brought to unit size, they are learned faster (docs/stage1.md).
-_DEVIATION_SCALE = 10.0
+DEVIATION_SCALE = 10.0
 
 
 class CompactBlock(nn.Module):
@@ -102,7 +102,7 @@ class CompactWarping(nn.Module):
     @nn.compact
     def see(self, motion: Motion, own: Motion | None) -> tuple[jax.Array, FeatureMap]:
         """The field [b, 2g, 2g, 3, 3], and the features [b, 2g, 2g, c] that it is read from."""
-        x = _DEVIATION_SCALE * (cells(motion, own) - _at_rest(own))
+        x = DEVIATION_SCALE * (cells(motion, own) - at_rest(own))
         x = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
         for index in range(2):
             x = CompactBlock(self.dtype, name=f"res{index}")(x)
@@ -194,7 +194,7 @@ class CompactModel(BaseModel):
         )
 
 
-def _at_rest(own: Motion | None) -> jax.Array:
+def at_rest(own: Motion | None) -> jax.Array:
     """`cells` of no rotation."""
     identity = jnp.eye(3).ravel()
     return identity if own is None else jnp.concatenate([identity, jnp.zeros(9)])

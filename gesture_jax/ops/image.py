@@ -68,3 +68,49 @@ def box_mask(boxes: jax.Array, *, height: int, width: int) -> FeatureMap:
     columns, rows = (left <= x) & (x < right), (top <= y) & (y < bottom)
     inside = rows[..., :, None] & columns[..., None, :]
     return inside.any(axis=-3)[..., None].astype(jnp.float32)
+
+
+def cut_squares(x: FeatureMap, centres: jax.Array, *, size: int) -> FeatureMap:
+    """Squares around points, moved into the picture where they would leave it.
+
+    Args:
+      x: [b, h, w, c].
+      centres: [b, k, 2], (x, y) in pixels.
+      size: side of the squares in pixels.
+
+    Returns:
+      [b k, size, size, c].
+    """
+    corners = jnp.round(centres - size / 2).astype(jnp.int32)
+
+    def cut(picture, corner):
+        start = (corner[1], corner[0], 0)
+        # A slice that would leave the picture is moved back into it.
+        return jax.lax.dynamic_slice(picture, start, (size, size, picture.shape[-1]))
+
+    squares = jax.vmap(lambda picture, those: jax.vmap(lambda one: cut(picture, one))(those))
+    return squares(x, corners).reshape(-1, size, size, x.shape[-1])
+
+
+def read_points(x: jax.Array, points: jax.Array) -> jax.Array:
+    """Reads a map at points, bilinearly; outside, its border goes on.
+
+    Args:
+      x: [h, w, *rest].
+      points: [k, 2], (x, y) in units where the map reaches from -1 to 1.
+
+    Returns:
+      [k, *rest].
+    """
+    height, width = x.shape[:2]
+    weights = [
+        _hat_weights(points[:, 1], height),
+        _hat_weights(points[:, 0], width),
+    ]
+    return jnp.einsum("kh,kw,hw...->k...", *weights, x)
+
+
+def _hat_weights(position: jax.Array, size: int) -> jax.Array:
+    """[k, size]: how much each cell counts at places in [-1, 1]."""
+    index = jnp.clip(((position + 1.0) * size - 1.0) / 2.0, 0.0, size - 1.0)
+    return jnp.maximum(1.0 - jnp.abs(index[:, None] - jnp.arange(size)), 0.0)

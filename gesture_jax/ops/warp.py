@@ -63,21 +63,51 @@ def flow_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> F
     return jax.vmap(_flow_one)(volume, field, translation)
 
 
+def displace(x: FeatureMap, flow: jax.Array) -> FeatureMap:
+    """Reads a map at displaced places, bilinearly; the border goes on.
+
+    The centre of row i of n lies at (2 i + 1) / n - 1, so that a flow means the same at every size:
+    enlarged with a picture, it moves the picture alike.
+
+    Args:
+      x: [b, h, w, c].
+      flow: [b, h, w, 2], the displacements (x, y) of where to read, in units where the map reaches
+        from -1 to 1.
+
+    Returns:
+      [b, h, w, c], of the dtype of `x`.
+    """
+    return jax.vmap(_displace_one)(x, flow.astype(jnp.float32))
+
+
+def _displace_one(x: jax.Array, flow: jax.Array) -> jax.Array:
+    height, width, _ = x.shape
+    columns = jnp.arange(width)[None, :] + flow[..., 0] * (width / 2)
+    rows = jnp.arange(height)[:, None] + flow[..., 1] * (height / 2)
+    return _bilinear(x, _between_cells(rows, height), _between_cells(columns, width))
+
+
 def _flow_one(volume: jax.Array, field: jax.Array, translation: jax.Array) -> jax.Array:
     height, width, _ = volume.shape
     shift = field[..., 2].astype(jnp.float32) + translation
     x, y = jnp.linspace(-1.0, 1.0, width), jnp.linspace(-1.0, 1.0, height)
-    x_low, x_high, x_part = _between(x[None, :] + shift[..., 0], width)
-    y_low, y_high, y_part = _between(y[:, None] + shift[..., 1], height)
-    read = lambda y, x: volume.at[y, x].get(mode="promise_in_bounds")
+    columns = (x[None, :] + shift[..., 0] + 1.0) / 2.0 * (width - 1)
+    rows = (y[:, None] + shift[..., 1] + 1.0) / 2.0 * (height - 1)
+    return _bilinear(volume, _between_cells(rows, height), _between_cells(columns, width))
+
+
+def _bilinear(x: jax.Array, rows: tuple, columns: tuple) -> jax.Array:
+    """[h, w, c] read between rows and columns, each of `_between_cells`."""
+    (y_low, y_high, y_part), (x_low, x_high, x_part) = rows, columns
+    read = lambda row, column: x.at[row, column].get(mode="promise_in_bounds")
     upper = read(y_low, x_low) * (1.0 - x_part) + read(y_low, x_high) * x_part
     lower = read(y_high, x_low) * (1.0 - x_part) + read(y_high, x_high) * x_part
-    return (upper * (1.0 - y_part) + lower * y_part).astype(volume.dtype)
+    return (upper * (1.0 - y_part) + lower * y_part).astype(x.dtype)
 
 
-def _between(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Neighbours of a position in [-1, 1] among `size` cells, and how far between them it lies."""
-    index = jnp.clip((position + 1.0) / 2.0 * (size - 1), 0.0, size - 1)
+def _between_cells(index: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Neighbours of a place among `size` cells, counted in cells, and how far between it lies."""
+    index = jnp.clip(index, 0.0, size - 1)
     low = jnp.minimum(jnp.floor(index), size - 2).astype(jnp.int32)
     return low, low + 1, (index - low)[..., None]
 

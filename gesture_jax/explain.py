@@ -1,0 +1,36 @@
+"""What the layered network did, as pictures: for training's samples and for `--explain`."""
+
+import colorsys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gesture_jax.models.layered import Layers
+
+# Displacements of this share of the frame's side are shown in full colour.
+_FULL_COLOUR = 0.15
+
+
+def rows(layers: "Layers") -> list[np.ndarray]:
+    """Rows of pictures, [b, r, r, 3] or [b, r, r, 1] or smaller, in [0, 1].
+
+    They are the warped portrait, what is drawn, the share of the warped portrait in the frame
+    (white: the portrait's own pixels, black: drawn), the share of the arms' layer, and the flow
+    (hue: where pixels come from, brightness: how far).
+    """
+    front = np.asarray(layers.front)
+    flows = np.asarray(layers.flows)
+    factor = front.shape[1] // flows.shape[1]
+    share = front[:, ::factor, ::factor, :, None]
+    flow = share[..., 0] * flows[..., 1, :] + (1.0 - share[..., 0]) * flows[..., 0, :]
+    pictures = [layers.warped, layers.drawn, layers.kept, front, colour_flow(flow)]
+    return [np.asarray(picture) for picture in pictures]
+
+
+def colour_flow(flow: np.ndarray) -> np.ndarray:
+    """[*b, 2] displacements, the frame reaching from -1 to 1, to colours [*b, 3] in [0, 1]."""
+    angle = (np.arctan2(flow[..., 1], flow[..., 0]) / (2 * np.pi)) % 1.0
+    length = np.clip(np.linalg.norm(flow, axis=-1) / (2 * _FULL_COLOUR), 0.0, 1.0)
+    wheel = np.array([colorsys.hsv_to_rgb(hue / 256, 1.0, 1.0) for hue in range(256)], np.float32)
+    return wheel[(angle * 256).astype(int) % 256] * length[..., None].astype(np.float32)

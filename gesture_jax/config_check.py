@@ -33,6 +33,7 @@ _STAGE1 = {
     "data.procedural_clips": (0, 10**5), "data.procedural_identities": (1, 10**5),
     "data.procedural_clip_sec": (0.2, 600.0), "data.cache": bool, "data.augment.swap": _SHARE,
     "data.augment.mirror": _SHARE, "data.augment.jitter": _SHARE,
+    "data.augment_views": _SHARE, "data.joint_names": tuple,
     "data.eval_frames_per_clip": (1, 10**4),
     "model.network": str, "model.resolution": (4, 2048), "model.width": _WIDTH,
     "model.max_width": _WIDTH, "model.fine_width": _WIDTH, "model.extractor_width": _WIDTH,
@@ -40,11 +41,15 @@ _STAGE1 = {
     "model.num_bins": (1, 1000), "model.extractor_blocks": tuple, "model.warp_kind": str,
     "model.relative": bool, "model.num_source_blocks": _BLOCKS,
     "model.num_extractor_blocks": _BLOCKS, "model.num_decoder_blocks": _BLOCKS,
+    "model.refine_width": _WIDTH, "model.num_field_blocks": _BLOCKS,
+    "model.num_fine_blocks": _BLOCKS,
     "discriminator.width": _WIDTH, "discriminator.max_width": _WIDTH,
     "discriminator.num_levels": (1, 8),
     "loss.pixel": _WEIGHT, "loss.pyramid_levels": (1, 8), "loss.squared": _WEIGHT,
     "loss.region_weight": _WEIGHT, "loss.perceptual": _WEIGHT, "loss.perceptual_blocks": (1, 5),
     "loss.perceptual_start": _COUNT, "loss.vgg19": str, "loss.warp": _WEIGHT,
+    "loss.perceptual_regions": _WEIGHT, "loss.warped": _WEIGHT, "loss.drawn": _WEIGHT,
+    "loss.joints": _WEIGHT,
     "loss.adversarial": _WEIGHT, "loss.feature_matching": _WEIGHT,
     "loss.adversarial_start": _COUNT, "loss.discriminator": _WEIGHT,
 }  # fmt: skip
@@ -52,6 +57,7 @@ _PACE = {"hop": (1, 10**4), "look_ahead": (0, 10**4), "blend": (0, 10**4), "cand
 _STAGE2 = {
     "stage1_workdir": str, "data.extract_missing": bool, "data.window_stride": (1, 10**6),
     "data.features": str, "motion_space": str, "relative": bool, "standardise": bool,
+    "training_bounds": bool, "loss.portrait_dropout": _SHARE, "loss.prior_drift": (0.0, 100.0),
     "speaker_manners": bool, "stage1_step": _COUNT, "feature_dim": (0, 10**6),
     "speech_dim": (0, 10**5), "speakers": tuple, "wavlm_sha256": str,
     "model.window": (12, 10**4), "model.num_prior": (1, 1000), "model.latent": _WIDTH,
@@ -72,6 +78,8 @@ _STAGE2 = {
 RULES = {"stage1": _BOTH | _STAGE1, "stage2": _BOTH | _STAGE2}
 """By stage and key, from where to where a number may be, of its type; or all names; or a type."""
 _OPTIONAL = {"dtype", "remat", "init_from", "optim.name", "optim.max_grad_norm"}
+# Which stage 2 has had since 0.2.
+_OPTIONAL |= {"training_bounds", "loss.portrait_dropout", "loss.prior_drift"}
 
 
 def check(config: ConfigDict) -> None:

@@ -49,12 +49,16 @@ _MAY_CHANGE = {
     "num_steps", "log_every_steps", "eval_every_steps", "checkpoint_every_steps",
     "keep_checkpoints", "accumulate_steps", "remat", "mesh.data", "mesh.fsdp",
     "optim.max_grad_norm",
-    "shoulders",  # Read off the data, which older runs did not.
+    "shoulders", "data.joint_names",  # Read off the data, which older runs did not.
 }  # fmt: skip
 
 
 # Keys that older configs lack, and what held without them.
-_ADDED = {"dtype": "float32", "init_from": "", "remat": "none"}
+_ADDED = {
+    "dtype": "float32", "init_from": "", "remat": "none",
+    "data.augment_views": 0.0, "data.joint_names": (),
+    **{f"loss.{term}": 0.0 for term in ("perceptual_regions", "warped", "drawn", "joints")},
+}  # fmt: skip
 
 
 class Objective(Protocol):

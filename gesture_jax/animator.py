@@ -15,6 +15,7 @@ import numpy as np
 from gesture_jax import checkpoints, hardware, programs, sharding, torch_checkpoint, torch_weights
 from gesture_jax.array_types import Frames
 from gesture_jax.data import images, people
+from gesture_jax.errors import InputError
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
@@ -24,6 +25,10 @@ from gesture_jax.programs import Program, kept_node, program
 
 kept_node(SourceFeatures)
 _BATCH_SIZE = 4
+# Side of the frames where nothing else is asked for and the portrait is as large.
+_USUAL_SIZE = 512
+# The largest frames: of 4K video.
+_MOST_SIZE = 2160
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Source:
     """A portrait, encoded once for any number of frames.
 
     Attributes:
-      image: [r, r, 3], uint8 or float32, cropped and scaled to the model's resolution.
+      image: [s, s, 3], uint8 or float32, its square at the size of the frames.
       features: what the renderer reads of it.
       motion: [d] float32, its own motion feature: where a clip begins, what scales refer to.
     """
@@ -39,6 +44,11 @@ class Source:
     image: np.ndarray
     features: SourceFeatures
     motion: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Height and width of the frames in pixels."""
+        return len(self.image)
 
 
 class Animator:
@@ -111,18 +121,58 @@ class Animator:
 
     @property
     def resolution(self) -> int:
-        """Height and width of the frames in pixels."""
+        """Height and width in pixels of what the networks see."""
         return self.model.resolution
 
-    def encode_source(self, image: np.ndarray) -> Source:
+    def choose_size(self, side: int, wanted: int | None = None) -> int:
+        """Height and width of the frames of a portrait.
+
+        Args:
+          side: of the portrait's square in pixels.
+          wanted: what was asked for; by default 512 where the portrait is as large, else the
+            resolution of the networks.
+
+        Raises:
+          InputError: for a size that these networks cannot make, or that video cannot have.
+        """
+        if wanted is None:
+            large = self.model.carries_pixels and side >= _USUAL_SIZE > self.resolution
+            return _USUAL_SIZE if large else self.resolution
+        if wanted == self.resolution:
+            return wanted
+        if not self.model.carries_pixels:
+            raise InputError(
+                f"size {wanted}: these weights make frames of {self.resolution} pixels only; "
+                "leave the size out, or use weights of the preset photo"
+            )
+        most = min(side // 2 * 2, _MOST_SIZE)
+        if wanted % 2 or not self.resolution < wanted <= most:
+            sizes = f" or an even number up to {most}" if most > self.resolution else ""
+            raise InputError(
+                f"size {wanted}: the portrait's square has {side} pixels; choose "
+                f"{self.resolution}{sizes}"
+            )
+        return wanted
+
+    def encode_source(self, image: np.ndarray, *, size: int | None = None) -> Source:
         """Encodes a portrait.
 
         Args:
           image: [h, w], [h, w, 1..4]; uint8, uint16 or float in [0, 1]; any size, cropped to its
             central square.
+          size: of the frames, see `choose_size`.
+
+        Raises:
+          InputError: for a picture or a size that cannot be.
         """
-        square = images.square(images.to_rgb(image), size=self.resolution)
-        features, motion = self._encode(self._variables, _to_float(square[None]))
+        picture = images.to_rgb(image)
+        size = self.choose_size(min(picture.shape[:2]), size)
+        seen = images.square(picture, size=self.resolution)
+        features, motion = self._encode(self._variables, _to_float(seen[None]))
+        if size == self.resolution:
+            return Source(seen, features, np.asarray(motion))
+        square = images.square(picture, size=size)
+        features = features.replace(picture=jnp.asarray(_to_float(square[None])))
         return Source(square, features, np.asarray(motion))
 
     def extract_motion(self, frames: Iterable[np.ndarray]) -> np.ndarray:
@@ -178,13 +228,13 @@ class Animator:
           motion: [t, 9 g^2 + 3].
 
         Returns:
-          [t, r, r, 3] float32 in [0, 1].
+          [t, s, s, 3] float32 in [0, 1], s the source's size.
         """
-        shape = (0, self.resolution, self.resolution, 3)
+        shape = (0, source.size, source.size, 3)
         return np.concatenate([np.zeros(shape, "f4"), *self._render_batches(source, motion)])
 
     def render_frames(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Like `render`, one [r, r, 3] uint8 frame after the other, in constant memory."""
+        """Like `render`, one [s, s, 3] uint8 frame after the other, in constant memory."""
         for batch in self._render_batches(source, motion):
             yield from np.rint(batch * 255.0).astype(np.uint8)
 
@@ -228,6 +278,9 @@ def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Pro
     image = np.zeros((1, model.resolution, model.resolution, 3), np.float32)
     yield encode, (variables, image)
     features = sharding.on_device(encode.shapes(variables, image)[0])
+    if model.carries_pixels and model.resolution < _USUAL_SIZE:
+        picture = jax.ShapeDtypeStruct((1, _USUAL_SIZE, _USUAL_SIZE, 3), np.float32)
+        features = features.replace(picture=sharding.on_device(picture))
     yield render, (variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32))
 
 
@@ -255,7 +308,7 @@ def extract_motion(model: BaseModel, variables: Mapping[str, Any], frames: jax.A
 def render_batch(
     model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
 ) -> jax.Array:
-    """Features of one portrait and motion features [b, d] to frames [b, r, r, 3] in [0, 1]."""
+    """Features of one portrait and motion features [b, d] to frames [b, s, s, 3] in [0, 1]."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
     frames = model.apply(variables, repeated, motion, method="render")
     assert isinstance(frames, jax.Array)

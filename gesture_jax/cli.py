@@ -27,6 +27,8 @@ _OF_THE_USERS_PLACES = {
 _STYLE = {
     "crop": "The portrait's square: auto (finds the person, extra [pose]), center, or "
     "LEFT,TOP,SIZE in pixels.",
+    "size": "Side of the frames in pixels, up to that of the portrait's square; by default 512 "
+    "where the portrait has as many.",
     "paste_back": "Shows the whole picture, the square moving in it.",
     "watermark": "Marks every frame as synthetic; --watermark=TEXT with a text of yours.",
 }
@@ -37,7 +39,8 @@ flags.disclaim_key_flags()
 
 
 def define_style() -> None:
-    """The flags `--crop`, `--paste_back` and `--watermark`."""
+    """The flags `--crop`, `--size`, `--paste_back` and `--watermark`."""
+    flags.DEFINE_integer("size", None, _STYLE["size"], lower_bound=1)
     flags.DEFINE_string("crop", "auto", _STYLE["crop"])
     flags.DEFINE_boolean("paste_back", False, _STYLE["paste_back"])
     define_watermark()

@@ -155,7 +155,8 @@ def animate(
         raise InputError("--side_by_side shows squares; drop it or --paste_back")
     portrait = Portrait.open(image, animator, style)
     source = portrait.source
-    driving_frames = media.iterate_video(driving, size=animator.resolution, crop=Crop(crop_px))
+    size = source.size if side_by_side else animator.resolution
+    driving_frames = media.iterate_video(driving, size=size, crop=Crop(crop_px))
     # The copies are apart by no more than a batch.
     driving_frames, shown = itertools.tee(driving_frames)
     motions = animator.iterate_motion(driving_frames)

@@ -12,6 +12,7 @@ from gesture_jax.data import images, people, watermark
 from gesture_jax.data.framing import Crop, parse_crop
 from gesture_jax.data.paste import PasteBack
 from gesture_jax.data.watermark import Watermark
+from gesture_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,20 +23,25 @@ class Style:
       crop: the square that moves; None finds the person.
       paste_back: whether frames are the whole picture, the square moving in it.
       mark: drawn on every frame, where one is wanted.
+      size: height and width of the square that moves, see `Animator.choose_size`.
     """
 
     crop: Crop | None = Crop()  # noqa: RUF009
     paste_back: bool = False
     mark: Watermark | None = None
+    size: int | None = None
 
     @classmethod
-    def parse(cls, *, crop: str, paste_back: bool, mark: str | None) -> "Style":
+    def parse(
+        cls, *, crop: str, paste_back: bool, mark: str | None, size: int | None = None
+    ) -> "Style":
         """As users write it.
 
         Args:
           crop: "auto", "center" or "LEFT,TOP,SIZE".
           paste_back: see above.
           mark: the text; "" is the usual one, None is none.
+          size: see above.
 
         Raises:
           InputError: for another crop, or a text that cannot be drawn.
@@ -44,12 +50,15 @@ class Style:
             None if crop == "auto" else parse_crop(crop),
             paste_back,
             None if mark is None else Watermark(mark or watermark.DEFAULT),
+            size,
         )
 
     @classmethod
     def from_flags(cls, flags: Any) -> "Style":
         """By the flags of `cli.define_style`; raises as `parse`."""
-        return cls.parse(crop=flags.crop, paste_back=flags.paste_back, mark=flags.watermark)
+        return cls.parse(
+            crop=flags.crop, paste_back=flags.paste_back, mark=flags.watermark, size=flags.size
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +85,20 @@ class Portrait:
         picture = images.load_image(path)
         box, notices = people.choose_square(path, picture, style.crop, animator.shoulders)
         left, top, side = box
-        source = animator.encode_source(picture[top : top + side, left : left + side])
         paste = PasteBack(picture, box) if style.paste_back else None
+        size = style.size
+        if paste and size is None and animator.model.carries_pixels:
+            # As sharp as the picture around it.
+            size = max(paste.side // 2 * 2, animator.resolution)
+        cut = picture[top : top + side, left : left + side]
+        try:
+            source = animator.encode_source(cut, size=size)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         return cls(source, notices, paste, style.mark)
 
     def show(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Frames of the model, [r, r, 3] uint8, as frames of the video."""
+        """Frames of the model, [s, s, 3] uint8, as frames of the video."""
         for frame in frames:
             frame = self._paste(frame) if self._paste else frame
             yield self._mark(frame) if self._mark else frame

@@ -27,7 +27,6 @@ from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
 from gesture_jax.optim import DISCRIMINATOR
 
-
 # Squared beside absolute differences in the loss of what is drawn.
 _SQUARES_OF_DRAWN = 5.0
 # The squares that the perceptual loss looks at take a quarter of the frame's side: a head, a hand.
@@ -102,8 +101,10 @@ class Objective:
             "warp": lambda: self._warp_consistency(params, model_state, outputs, driving),
             # Copying beats a drawing that is not trained yet. So each part has a loss of its own.
             "warped": lambda: losses.pyramid_l1(layers.warped, driving, **weights, **levels),
-            "drawn": lambda: losses.pyramid_l1(layers.drawn, driving, **weights, **levels)
-            + _SQUARES_OF_DRAWN * losses.weighted_squares(layers.drawn, driving, **weights),
+            "drawn": lambda: (
+                losses.pyramid_l1(layers.drawn, driving, **weights, **levels)
+                + _SQUARES_OF_DRAWN * losses.weighted_squares(layers.drawn, driving, **weights)
+            ),
             "joints": lambda: self._joints(layers.flows, batch["points"]),
         }
         terms = {name: term() for name, term in terms.items() if config[name]}

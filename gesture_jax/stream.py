@@ -32,7 +32,7 @@ class GestureStream:
         self._num_samples, self._finished = 0, False
 
     def push(self, chunk: np.ndarray) -> np.ndarray:
-        """Takes speech, [n] float in [-1, 1]; returns the frames ready, [t, r, r, 3] uint8.
+        """Takes speech, [n] float in [-1, 1]; returns the frames ready, [t, s, s, 3] uint8.
 
         Raises:
           InputError: after `finish`.
@@ -42,7 +42,7 @@ class GestureStream:
         return self._render(self._writer.write(self._hear(sound)))
 
     def finish(self) -> np.ndarray:
-        """The frames of the speech that is left, [t, r, r, 3] uint8; ends the stream.
+        """The frames of the speech that is left, [t, s, s, 3] uint8; ends the stream.
 
         Raises:
           InputError: the second time.
@@ -66,13 +66,13 @@ class GestureStream:
         return self._listener.push(sound)
 
     def _render(self, motions: list[np.ndarray]) -> np.ndarray:
-        resolution = self._animator.resolution
+        size = self._source.size
         frames = [
             frame
             for motion in motions
             for frame in self._animator.render_frames(self._source, motion)
         ]
-        return np.array(frames, np.uint8).reshape(-1, resolution, resolution, 3)
+        return np.array(frames, np.uint8).reshape(-1, size, size, 3)
 
 
 def _resampler(sample_rate: int) -> Callable[[np.ndarray, bool], np.ndarray]:

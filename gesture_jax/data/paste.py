@@ -15,6 +15,9 @@ class PasteBack:
     """Puts frames into a picture: theirs in the middle of the square, the picture's at its edge.
 
     Where the square ends with the picture, there is no seam and nothing fades.
+
+    Attributes:
+      side: of the square in the result, in pixels.
     """
 
     def __init__(self, picture: np.ndarray, box: tuple[int, int, int], *, most_px: int = MOST_PX):
@@ -23,19 +26,19 @@ class PasteBack:
         self._picture = images.shrink(full, most_px=most_px)
         height, width = self._picture.shape[:2]
         scale = width / full.shape[1]
-        self._side = max(min(round(box[2] * scale), height, width), 1)
-        self._left = min(round(box[0] * scale), width - self._side)
-        self._top = min(round(box[1] * scale), height - self._side)
-        rows = _fade(self._side, self._top > 0, self._top + self._side < height)
-        columns = _fade(self._side, self._left > 0, self._left + self._side < width)
+        self.side = max(min(round(box[2] * scale), height, width), 1)
+        self._left = min(round(box[0] * scale), width - self.side)
+        self._top = min(round(box[1] * scale), height - self.side)
+        rows = _fade(self.side, self._top > 0, self._top + self.side < height)
+        columns = _fade(self.side, self._left > 0, self._left + self.side < width)
         self._weight = np.minimum.outer(rows, columns)[..., None]
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """A frame [r, r, 3] uint8 to a whole picture of it, uint8."""
-        size = (self._side, self._side)
+        size = (self.side, self.side)
         scaled = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
         result = self._picture.copy()
-        square = result[self._top : self._top + self._side, self._left : self._left + self._side]
+        square = result[self._top : self._top + self.side, self._left : self._left + self.side]
         square[:] = np.rint(square + self._weight * (scaled.astype(np.float32) - square))
         return result
 

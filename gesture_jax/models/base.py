@@ -8,6 +8,8 @@ The motion feature is a g x g grid of rotations, flattened row by row, then one 
 numbers at the paper's size.
 """
 
+from typing import ClassVar
+
 import flax
 import flax.linen as nn
 import jax
@@ -73,6 +75,8 @@ class BaseModel(nn.Module):
     """
 
     resolution: int = 256
+    # Whether frames can have the size of the portrait, whatever the resolution is.
+    carries_pixels: ClassVar[bool] = False
 
     @property
     def motion_grid(self) -> int:

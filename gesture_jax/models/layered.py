@@ -13,6 +13,8 @@ Flows and masks are smooth maps of the network's resolution. Enlarged, they move
 size, so that a frame is as sharp as the picture that the user gave.
 """
 
+from typing import ClassVar
+
 import flax
 import flax.linen as nn
 import jax
@@ -174,6 +176,8 @@ class LayeredModel(BaseModel):
       num_fine_blocks: residual blocks of the decoder at twice that size.
       dtype: of the computation; parameters, heads, flows and frames are float32.
     """
+
+    carries_pixels: ClassVar[bool] = True
 
     num_downs: int = 3
     width: int = 128

@@ -81,15 +81,15 @@ def cut_squares(x: FeatureMap, centres: jax.Array, *, size: int) -> FeatureMap:
     Returns:
       [b k, size, size, c].
     """
-    corners = jnp.round(centres - size / 2).astype(jnp.int32)
+    height, width, channels = x.shape[1:]
+    last = jnp.array([width - size, height - size])
+    corners = jnp.clip(jnp.round(centres - size / 2).astype(jnp.int32), 0, last)
 
     def cut(picture, corner):
-        start = (corner[1], corner[0], 0)
-        # A slice that would leave the picture is moved back into it.
-        return jax.lax.dynamic_slice(picture, start, (size, size, picture.shape[-1]))
+        return jax.lax.dynamic_slice(picture, (corner[1], corner[0], 0), (size, size, channels))
 
     squares = jax.vmap(lambda picture, those: jax.vmap(lambda one: cut(picture, one))(those))
-    return squares(x, corners).reshape(-1, size, size, x.shape[-1])
+    return squares(x, corners).reshape(-1, size, size, channels)
 
 
 def read_points(x: jax.Array, points: jax.Array) -> jax.Array:

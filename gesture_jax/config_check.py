@@ -78,7 +78,7 @@ _STAGE2 = {
 RULES = {"stage1": _BOTH | _STAGE1, "stage2": _BOTH | _STAGE2}
 """By stage and key, from where to where a number may be, of its type; or all names; or a type."""
 _OPTIONAL = {"dtype", "remat", "init_from", "optim.name", "optim.max_grad_norm"}
-# Which stage 2 has had since 0.2.
+# Older configs of stage 2 lack these.
 _OPTIONAL |= {"training_bounds", "loss.portrait_dropout", "loss.prior_drift"}
 
 

@@ -3,10 +3,12 @@
 A window is a few frames longer than what is kept of it, so it tells where it was heading. Of
 several candidates for the next window, drawn as one batch, that one is taken which goes there best
 (S2G's optimal motion selection, reference 3.7, by the candidates' first frames); over these frames
-the one fades into the other.
+the one fades into the other. Windows are held within what training showed, and so is what fades
+from one into the next: however long the speech, motion cannot leave these bounds.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -239,6 +241,7 @@ def next_window(model, space, process, pace, sampling, variables, key, heading, 
         sampling=sampling,
         speaker=None if speaker is None else jnp.array([speaker]),
         num_candidates=pace.candidates,
+        bound=functools.partial(space.bound, statistics=statistics),
     )
     candidates = space.decode(windows, heading.portrait, statistics)
     best = candidates[0]

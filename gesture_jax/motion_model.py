@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import make_sampler
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling
-from gesture_jax.models.motion_space import MotionSpace, Statistics
+from gesture_jax.models.motion_space import BOUNDS, MotionSpace, Statistics
 from gesture_jax.programs import program
 
 
@@ -54,13 +54,20 @@ def abstract_variables(config: ConfigDict) -> dict:
     params = program(blank_params, model).shapes()
     motion = jax.ShapeDtypeStruct((space.dim,), jnp.float32)
     speech = jax.ShapeDtypeStruct((config.speech_dim,), jnp.float32)
+    radius = jax.ShapeDtypeStruct((1,), jnp.float32)
     statistics = Statistics(
         motion_mean=motion,
         motion_std=motion,
+        motion_reach=motion,
+        motion_radius=radius,
         pose_std=motion,
+        pose_reach=motion,
+        pose_radius=radius,
         speech_mean=speech,
         speech_std=speech,
     )
+    if not config.get("training_bounds", False):  # As of older runs.
+        statistics = {name: x for name, x in statistics.items() if name not in BOUNDS}
     return {"params": params, "statistics": statistics}
 
 

@@ -1,7 +1,7 @@
 """Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,14 @@ from gesture_jax.long_form import Pace
 from gesture_jax.metrics import fgd, frechet
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.models.denoiser import sample_motion
-from gesture_jax.models.motion_space import gather_statistics, hide_future, standardise_speech
+from gesture_jax.models.motion_space import (
+    BOUNDS,
+    MotionSpace,
+    gather_statistics,
+    hide_future,
+    standardise_speech,
+    unit_statistics,
+)
 from gesture_jax.motion_model import abstract_variables, build, make_process, make_sampling
 from gesture_jax.ops.precision import exact
 
@@ -41,11 +48,7 @@ class Objective:
         self.sampling.sampler.times(self.process)  # Which refuses what does not fit.
         for pace in (config.pace, config.stream_pace):
             Pace(**pace).check(self.model)
-        # Of features that are of unit size already.
-        abstract = abstract_variables(config)["statistics"]
-        self._statistics = {
-            k: np.full(x.shape, k.endswith("_std"), x.dtype) for k, x in abstract.items()
-        }
+        self._statistics = unit_statistics(abstract_variables(config)["statistics"])
 
     def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a training batch."""
@@ -82,6 +85,7 @@ class Objective:
         """Diffusion times, noise, and what of speech and past is kept from the network."""
         weights = self._config.loss
         key_time, key_noise, key_drop, key_future, key_past, _ = jax.random.split(key, 6)
+        key_known, key_drift = jax.random.split(jax.random.fold_in(key_past, 1))
         count, length, _ = batch["motion"].shape
         return {
             "time": self.process.draw_times(key_time, count, power=weights.time_power),
@@ -89,6 +93,11 @@ class Objective:
             "drop": jax.random.bernoulli(key_drop, weights.speech_dropout, (count,)),
             "heard": self._draw_heard(key_future, count),
             "past_offset": self._draw_past_offset(key_past, count),
+            "known": ~jax.random.bernoulli(key_known, weights.portrait_dropout, (count,)),
+            "drift": weights.prior_drift * jax.random.uniform(key_drift, (count, 1, 1)),
+            # Where another example is, as somewhere that motion may have gone to.
+            "other_pose": jnp.roll(batch["prior"][:, -1], 1, axis=0),
+            "other_portrait": jnp.roll(batch["portrait"], 1, axis=0),
         }
 
     def loss(self, params, model_state, frozen, batch, key, step):
@@ -96,8 +105,7 @@ class Objective:
         del frozen, step
         weights = self._config.loss
         motion, prior, speech = self._standardise(model_state, batch)
-        # Not of the portrait, which is real.
-        prior = prior.at[:, int(self.model.portrait) :].add(batch["past_offset"])
+        prior = self._lead_astray(prior, batch, model_state["statistics"])
         denoised = self.model.apply(
             {"params": params},
             self.process.add_noise(motion, batch["noise"], batch["time"]),
@@ -117,6 +125,17 @@ class Objective:
             acceleration=weights.acceleration,
         )
         return loss, (metrics, model_state)
+
+    def _lead_astray(self, prior: jax.Array, batch, statistics) -> jax.Array:
+        """What is known of the past, as uncertain as it is when motion is generated."""
+        if self.model.portrait:
+            pose, prior = prior[:, :1] * batch["known"][:, None, None], prior[:, 1:]
+        portrait, other = (
+            self.space.from_feature(batch[name]) for name in ("other_portrait", "other_pose")
+        )
+        drift = batch["drift"] * self.space.encode(other[:, None], portrait, statistics)
+        prior = self.space.bound(prior + drift + batch["past_offset"], statistics)
+        return jnp.concatenate([pose, prior], axis=1) if self.model.portrait else prior
 
     def _draw_past_offset(self, key: jax.Array, count: int) -> jax.Array:
         """How far the frames before a window are moved off, all alike; [count, 1, d].
@@ -176,6 +195,7 @@ class Objective:
         }
 
     def _sample(self, variables, key, prior, speech, speaker):
+        statistics = variables["statistics"]
         return sample_motion(
             self.model,
             variables["params"],
@@ -185,6 +205,7 @@ class Objective:
             process=self.process,
             sampling=self.sampling,
             speaker=speaker,
+            bound=functools.partial(self.space.bound, statistics=statistics),
         )
 
 
@@ -217,10 +238,13 @@ class Stage2(Objective):
             batch_size=config.batch_size,
         )
         self._statistics = gather_statistics(
-            (self.space.from_feature(record["motion"]) for record in self._train),
+            _Vectors(self.space, self._train),
             (record["speech"] for record in self._train),
             standardise=config.standardise,
         )
+        if not config.training_bounds:
+            for name in BOUNDS:
+                del self._statistics[name]
         self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
         self._compiled_sample = jax.jit(exact(self._sample))
 
@@ -287,6 +311,16 @@ class Stage2(Objective):
             animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)
         ]
         return images.contact_sheet(rows)
+
+
+class _Vectors:
+    """The motions of a data set, clip by clip, as vectors of a space; as often as wanted."""
+
+    def __init__(self, space: MotionSpace, source: motions.MotionSource):
+        self._space, self._source = space, source
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (np.asarray(self._space.from_feature(each["motion"])) for each in self._source)
 
 
 def _check_features(source: motions.MotionSource, wanted: str) -> None:

@@ -14,6 +14,7 @@ from gesture_jax.data import speaker, speech
 from gesture_jax.errors import InputError
 from gesture_jax.generator import GestureGenerator, count_frames, to_speech
 from gesture_jax.models.build import build_model
+from gesture_jax.models.motion_space import unit_statistics
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -28,11 +29,7 @@ def _generator(*, speakers=(), hearing=None):
     config.feature_dim, config.speech_dim, config.speakers = model.motion_dim, 35, speakers
     abstract = motion_model.abstract_variables(config)
     params = jax.jit(motion_model.build(config)[1].init_variables)(jax.random.key(0))["params"]
-    statistics = {
-        name: np.full(leaf.shape, "std" in name, np.float32)
-        for name, leaf in abstract["statistics"].items()
-    }
-    variables = {"params": params, "statistics": statistics}
+    variables = {"params": params, "statistics": unit_statistics(abstract["statistics"])}
     return GestureGenerator(animator, config, variables, hearing or speech.Hearing())
 
 

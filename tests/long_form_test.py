@@ -1,5 +1,7 @@
 """Windows that follow each other: which candidate is taken, and how it is joined."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from gesture_jax.diffusion.samplers import make_sampler
 from gesture_jax.errors import InputError
 from gesture_jax.long_form import Heading, LongForm, Pace, seam_cost
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
-from gesture_jax.models.motion_space import MotionSpace
+from gesture_jax.models.motion_space import BOUNDS, MotionSpace, unit_statistics
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -60,6 +62,7 @@ def test_the_best_candidate_is_taken_and_faded_in(variables):
     candidates = sample_motion(
         _MODEL, variables["params"], key, heading.prior[None], padded[None],
         process=_PROCESS, sampling=_SAMPLING, num_candidates=3,
+        bound=functools.partial(_SPACE.bound, statistics=variables["statistics"]),
     )  # fmt: skip
     best = candidates[np.argmin(seam_cost(candidates, heading))]
     np.testing.assert_allclose(motion[4:], best[4:12], atol=1e-4)
@@ -97,6 +100,57 @@ def test_speech_beyond_the_look_ahead_is_not_heard(variables):
     after[12:] += 1.0
     np.testing.assert_array_equal(step(short, before), step(short, after))
     assert np.abs(step(long, before) - step(long, after)).max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def runaway(variables):
+    """A network whose answer is several times what it is told of the past."""
+    space = MotionSpace("angles", _FEATURE)
+    model = _MODEL.clone(motion_dim=space.dim, portrait=True)
+    params = model.init_variables(jax.random.key(0))["params"]
+    params = jax.tree.map(lambda leaf: 20.0 * leaf if leaf.ndim > 1 else leaf, params)
+    sizes = {"motion": space.dim, "pose": space.dim, "speech": 4}
+    shapes = {f"{name}_{kind}": (dim,) for name, dim in sizes.items() for kind in ("mean", "std")}
+    shapes |= {name: (1,) if "radius" in name else (space.dim,) for name in BOUNDS}
+    abstract = {k: jax.ShapeDtypeStruct(shape, jnp.float32) for k, shape in shapes.items()}
+    statistics = unit_statistics(abstract)
+    statistics["pose_reach"] = np.linspace(0.01, 0.5, space.dim, dtype=np.float32)
+    statistics["pose_std"] = statistics["pose_reach"] / 3
+    statistics["motion_std"] *= 0.05
+    pace = Pace(hop=12, look_ahead=4, blend=4, candidates=2)
+    variables = {"params": params, "statistics": statistics}
+    long_form = LongForm(model, space, _PROCESS, variables, pace=pace, sampling=_SAMPLING)
+    return long_form, space, statistics
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3, 3.0, 1e6])
+def test_motion_never_leaves_its_bounds_however_long_the_speech(runaway, size):
+    """From any pose of the portrait, by a network that has learned nothing."""
+    long_form, space, statistics = runaway
+    own = size * np.random.default_rng(0).standard_normal(space.dim)
+    own[-3:] = np.clip(own[-3:], -0.4, 0.4)
+    heading = long_form.start(np.asarray(space.to_feature(jnp.asarray(own, jnp.float32))))
+    for number in range(20):
+        key = jax.random.fold_in(jax.random.key(0), number)
+        features, heading = long_form.step(key, heading, 1e3 * _speech(16, number))
+        assert np.isfinite(features).all() and np.abs(features).max() <= 1.0 + 1e-5
+        for vectors in (heading.prior, heading.ahead):
+            far = np.abs(vectors - heading.portrait)
+            assert (far <= statistics["pose_reach"] * 1.001 + 1e-5).all()
+    assert far.max() > 0.1  # It has tried.
+
+
+def test_strangers_move_alike(runaway):
+    """What they do, relative to their own pose, does not depend on that pose."""
+    long_form, space, _ = runaway
+    moves = []
+    for seed in (0, 1):
+        own = 10.0 * np.random.default_rng(seed).standard_normal(space.dim)
+        own[-3:] = 0.0
+        heading = long_form.start(np.asarray(space.to_feature(jnp.asarray(own, jnp.float32))))
+        _, heading = long_form.step(jax.random.key(0), heading, _speech(16))
+        moves.append(heading.ahead - heading.portrait)
+    np.testing.assert_allclose(*moves, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,12 @@ import pytest
 
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import motion as motion_metrics
-from gesture_jax.models.motion_space import MotionSpace, gather_statistics, standardise_speech
+from gesture_jax.models.motion_space import (
+    BOUNDS,
+    MotionSpace,
+    gather_statistics,
+    standardise_speech,
+)
 from gesture_jax.ops import rotation
 
 
@@ -27,7 +32,8 @@ def test_decode_inverts_encode(motion, name, dim):
         statistics = gather_statistics(vectors, speech)
         encoded = space.encode(vectors, vectors[:, 0], statistics)
         prior = space.encode_prior(vectors[:, :3], vectors[:, 0], statistics)
-        np.testing.assert_array_equal(prior[:, int(relative) :], encoded[:, :3])
+        bounded = space.bound(encoded[:, :3], statistics)
+        np.testing.assert_array_equal(prior[:, int(relative) :], bounded)
         assert encoded.shape == (2, 20, dim) and space.dim == dim
         decoded = space.decode(encoded, vectors[:, 0], statistics)
         np.testing.assert_allclose(space.to_feature(decoded), motion, atol=1e-5)
@@ -83,6 +89,77 @@ def test_statistics_are_merged_clip_by_clip():
     apart = [np.square(clip[:, None] - clip).mean(axis=(0, 1)) for clip in clips]
     expected = np.sqrt(np.average(apart, axis=0, weights=[len(clip) for clip in clips]))
     np.testing.assert_allclose(statistics["pose_std"], expected, rtol=1e-5)
+
+
+def test_statistics_say_how_far_motion_went_except_in_the_wildest_clips():
+    random = np.random.default_rng(0)
+    clips = [random.uniform(-1.0, 1.0, (50, 3)) * [1, 5, 2] + [9, 0, 1] for _ in range(300)]
+    clips[7] = clips[7] + 1000.0 * (np.arange(50) == 3)[:, None]
+    statistics = gather_statistics(clips, clips)
+    np.testing.assert_allclose(statistics["pose_reach"], [2.0, 10.0, 4.0], rtol=0.02)
+    clips[7] = clips[8]
+    statistics = gather_statistics(clips, clips)
+    np.testing.assert_allclose(statistics["motion_reach"], [1.0, 5.0, 2.0], rtol=0.03)
+    # As far as it is to the corners of the box, in standard deviations of what lies in it.
+    assert 1.5 < statistics["motion_radius"][0] < np.sqrt(3.0)
+    apart = [np.square((c[:, None] - c) / statistics["pose_std"]).mean(-1).max() for c in clips]
+    np.testing.assert_allclose(statistics["pose_radius"], np.sqrt(np.quantile(apart, 0.99)), 0.01)
+
+
+@pytest.mark.parametrize("with_bounds", [True, False])
+@pytest.mark.parametrize("relative", [True, False])
+def test_whatever_is_bounded_is_within_and_what_is_well_within_is_left_alone(
+    motion, relative, with_bounds
+):
+    space = MotionSpace("angles", feature_dim=39, relative=relative)
+    vectors = space.from_feature(motion)
+    statistics = gather_statistics(vectors, np.zeros((1, 5, 2)))
+    kind = "pose" if relative else "motion"
+    reach, radius = statistics[f"{kind}_reach"] / statistics[f"{kind}_std"], 4.0
+    if with_bounds:
+        radius = statistics[f"{kind}_radius"][0]
+    else:
+        statistics = {name: x for name, x in statistics.items() if name not in BOUNDS}
+        reach = np.full(15, 4.0)
+    direction = np.random.default_rng(0).standard_normal((40, 15))
+    for size in (1.0, 10.0, 1e3, 1e10, np.inf):
+        bounded = np.asarray(space.bound(size * np.sign(direction) * 3.0, statistics))
+        assert (np.abs(bounded) <= reach + 1e-5).all()
+        assert (np.sqrt(np.square(bounded).mean(-1)) <= radius + 1e-5).all()
+        assert (np.sign(bounded) == np.sign(direction)).all()
+    little = 0.5 * np.minimum(reach, radius) * np.tanh(direction)
+    np.testing.assert_allclose(space.bound(little, statistics), little, rtol=1e-5)
+
+
+def test_the_pose_of_a_stranger_is_not_told(motion):
+    """So that its generated motion is that of any other, and that of the mean pose."""
+    space = MotionSpace("angles", feature_dim=39)
+    vectors = space.from_feature(motion)
+    statistics = gather_statistics(vectors, np.zeros((1, 5, 2)))
+    random = np.random.default_rng(0)
+    known = space.encode_prior(vectors[:, :3], vectors[:, 0], statistics)[:, 0]
+    deviation = (vectors[:, 0] - statistics["motion_mean"]) / statistics["motion_std"]
+    np.testing.assert_allclose(known, deviation, rtol=1e-4)
+    for size in (5.0, 100.0, 1e6):
+        stranger = statistics["motion_mean"] + size * random.standard_normal(15)
+        held = np.repeat(stranger[None], 3, axis=0)
+        np.testing.assert_array_equal(space.encode_prior(held, stranger, statistics), 0.0)
+
+
+def test_features_of_strangers_are_rotations_and_translations_in_range():
+    space = MotionSpace("angles", feature_dim=39)
+    vectors = 100.0 * np.random.default_rng(0).standard_normal((50, 15))
+    features = space.to_feature(jnp.asarray(vectors))
+    assert np.abs(features).max() <= 1.0 + 1e-6
+    matrices, _ = rotation.split_feature(features)
+    identity = np.broadcast_to(np.eye(3), matrices.shape)
+    np.testing.assert_allclose(matrices @ jnp.swapaxes(matrices, -1, -2), identity, atol=1e-5)
+
+
+def test_speech_unlike_all_that_was_heard_is_bounded():
+    speech = np.random.default_rng(0).standard_normal((1, 50, 2))
+    statistics = gather_statistics(np.zeros((1, 5, 3)), speech)
+    assert np.abs(standardise_speech(1e6 * speech, statistics)).max() <= 5.0
 
 
 def test_unknown_spaces_are_refused():

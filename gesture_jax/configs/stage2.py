@@ -9,6 +9,7 @@ smoke missing ones are made first.
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 8 layers, 80 frames, 5 prior frames | GPU or TPU | days; not yet run |
+| photo | that of demo, on a stage 1 of photo; streams draw once | one CPU core | as demo |
 | realtime | that of demo, on a stage 1 of realtime; streams draw once | one CPU core | as demo |
 | demo | 2 layers of 128 on the procedural speaker | one CPU core | 4 minutes |
 | smoke | 2 small layers; what tests use | one CPU core | seconds |
@@ -20,9 +21,14 @@ from gesture_jax import presets
 
 
 def get_config(preset: str = "paper") -> ConfigDict:
-    """The config of a preset: "paper", "realtime", "demo" or "smoke"."""
+    """The config of a preset: "paper", "photo", "realtime", "demo" or "smoke"."""
     return presets.choose(
-        preset, paper=_paper(), realtime=_realtime(), demo=_demo(), smoke=_smoke()
+        preset,
+        paper=_paper(),
+        photo=_photo(),
+        realtime=_realtime(),
+        demo=_demo(),
+        smoke=_smoke(),
     )
 
 
@@ -71,6 +77,9 @@ def _paper() -> dict:
         "relative": True,
         # Whether each of its values is brought to unit size, or all by one factor.
         "standardise": True,
+        # Whether generated motion is held within what the training set shows, which is kept in the
+        # checkpoint; else within four standard deviations.
+        "training_bounds": True,
         # Whether each speaker has a manner of moving of its own.
         "speaker_manners": False,
         # Read off the data: steps that stage 1 had been trained for, lengths of its motion feature
@@ -102,6 +111,10 @@ def _paper() -> dict:
             "future_dropout": 0.25,
             # Most that the frames before a window are moved off, in standard deviations.
             "prior_noise": 0.5,
+            # Most that they are moved by the motion of another example, as a share of it.
+            "prior_drift": 0.5,
+            # How often the portrait's own pose is not told.
+            "portrait_dropout": 0.5,
             # 1: all diffusion times alike; more: rather late ones, which teach to listen.
             "time_power": 1.0,
         },
@@ -147,6 +160,10 @@ def _paper() -> dict:
 def _realtime() -> dict:
     # A stream that is drawn four times would not keep up with the speech on two CPU cores.
     return {**_demo(), "stream_pace": {"candidates": 1}}
+
+
+def _photo() -> dict:
+    return _realtime()
 
 
 def _demo() -> dict:

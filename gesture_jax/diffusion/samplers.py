@@ -31,6 +31,7 @@ from gesture_jax.errors import InputError
 
 # (noisy [b, ...], time [b], and what was known of that time) -> estimate of x0 [b, ...].
 Denoise = Callable[..., jax.Array]
+Bound = Callable[[jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Sampler:
         process: GaussianProcess,
         *,
         known: Any = None,
+        bound: Bound | None = None,
     ) -> jax.Array:
         """Draws x0.
 
@@ -88,6 +90,7 @@ class Sampler:
           process: that the network was trained on.
           known: a tree of [num_steps, ...], what was computed of `times` before; the part of each
             goes to `denoise` with it.
+          bound: brings each estimate of x0 to where data can be, after `clip`.
         """
         key_first, key_steps = jax.random.split(key)
 
@@ -98,8 +101,9 @@ class Sampler:
             x0 = denoise(noisy, time, *told)
             if self.clip is not None:
                 x0 = jnp.clip(x0, -self.clip, self.clip)
+            x0 = x0 if bound is None else bound(x0)
             onward = x0 + now["onward"] * (x0 - before)
-            # Derived again from the clipped x0, so that both describe the same x_t.
+            # Derived again from the bounded x0, so that both describe the same x_t.
             noise = process.noise_from(noisy, onward, time)
             noisy = now["signal"] * onward + now["noise"] * noise
             if self.eta:

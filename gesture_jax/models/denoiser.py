@@ -15,7 +15,7 @@ import numpy as np
 
 from gesture_jax.array_types import MotionSequence, Prior, SpeechFeatures, Time
 from gesture_jax.diffusion.process import GaussianProcess
-from gesture_jax.diffusion.samplers import Sampler, check_interval, guided, within_interval
+from gesture_jax.diffusion.samplers import Bound, Sampler, check_interval, guided, within_interval
 from gesture_jax.errors import InputError
 from gesture_jax.models.attention import LONGEST_WAVE, Memory
 from gesture_jax.models.initializers import dense
@@ -294,6 +294,7 @@ def sample_motion(
     sampling: Sampling,
     speaker: jax.Array | None = None,
     num_candidates: int = 1,
+    bound: Bound | None = None,
 ) -> MotionSequence:
     """Draws windows of motion.
 
@@ -307,6 +308,7 @@ def sample_motion(
       sampling: how.
       speaker: [b] int, where the network knows speakers.
       num_candidates: n, windows drawn of each example, in one batch.
+      bound: holds estimates of a window within what motion can be, as `MotionSpace.bound` does.
 
     Returns:
       [n b, t, d]; candidates of one example are neighbours.
@@ -340,7 +342,7 @@ def sample_motion(
         process=process,
     )
     shape = (len(prior), model.window, model.motion_dim)
-    return sampling.sampler.sample(key, denoise, shape, process, known=known)
+    return sampling.sampler.sample(key, denoise, shape, process, known=known, bound=bound)
 
 
 def _append(heard: jax.Array, timed: jax.Array) -> jax.Array:

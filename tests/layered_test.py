@@ -164,3 +164,10 @@ def test_flows_are_shown_in_colours():
     np.testing.assert_allclose(
         explain.colour_flow(flow), [[1, 0, 0], [0, 0, 0], [0, 0.5, 0.5]], atol=0.02
     )
+
+
+@pytest.mark.parametrize("size", [16, 20, 37])
+def test_maps_are_enlarged_as_jax_does(size):
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    expected = jax.image.resize(x, (2, size, size, 3), "linear")
+    np.testing.assert_allclose(image_ops.enlarge(x, size), expected, atol=1e-5)

@@ -31,6 +31,7 @@ from gesture_jax.models.compact import (
     CompactExtractor,
     at_rest,
 )
+from gesture_jax.ops import image as image_ops
 from gesture_jax.ops import rotation
 from gesture_jax.ops.image import fold, unfold
 from gesture_jax.ops.warp import displace
@@ -254,8 +255,11 @@ def _mix(layers: Layers) -> Image:
 def _at_full_size(picture: Image, drawing: Drawing, flows: jax.Array) -> Image:
     """The frame at the size of the portrait: only what is drawn comes from the network's size."""
     size = picture.shape[1]
-    body, arms = (displace(picture, flow) for flow in _at_size(flows, size))
-    drawing = jax.tree.map(lambda x: _enlarge(x, size), drawing)
+    wide = image_ops.enlarge(flows.reshape(*flows.shape[:3], 4), size)
+    body, arms = displace(picture, wide[..., :2]), displace(picture, wide[..., 2:])
+    maps = jnp.concatenate([drawing.drawn, drawing.front, drawing.kept], axis=-1)
+    maps = image_ops.enlarge(maps, size)
+    drawing = Drawing(maps[..., :3], maps[..., 3:4], maps[..., 4:])
     return _mix(_compose(drawing, flows, body, arms))
 
 

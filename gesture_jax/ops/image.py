@@ -5,6 +5,7 @@ What resizes takes `[*b, h, w, c]` and keeps the dtype.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gesture_jax.array_types import FeatureMap
 
@@ -32,6 +33,23 @@ def pyramid(x: FeatureMap, *, num_levels: int) -> list[FeatureMap]:
     for _ in range(num_levels - 1):
         levels.append(average_pool(levels[-1]))
     return levels
+
+
+def enlarge(x: FeatureMap, size: int) -> FeatureMap:
+    """A square map bilinearly at a larger size, `[*b, size, size, c]`; its border goes on.
+
+    The same as `jax.image.resize`, which multiplies by dense matrices: here each row and column is
+    read from its two neighbours, for maps that are enlarged to full pictures.
+    """
+    for axis in (x.ndim - 3, x.ndim - 2):
+        side = x.shape[axis]
+        index = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0.0, side - 1.0)
+        low = np.minimum(index.astype(np.int32), side - 2)
+        shape = [size if each == axis else 1 for each in range(x.ndim)]
+        share = jnp.asarray((index - low).reshape(shape), x.dtype)
+        take = lambda which, axis=axis, x=x: jnp.take(x, which, axis=axis, mode="clip")
+        x = (1.0 - share) * take(low) + share * take(low + 1)
+    return x
 
 
 def fold(x: FeatureMap, factor: int) -> FeatureMap:

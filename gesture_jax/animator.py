@@ -12,18 +12,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax import checkpoints, hardware, programs, sharding, torch_checkpoint, torch_weights
+from gesture_jax import (
+    checkpoints,
+    explain,
+    hardware,
+    programs,
+    sharding,
+    torch_checkpoint,
+    torch_weights,
+)
 from gesture_jax.array_types import Frames
 from gesture_jax.data import images, people
 from gesture_jax.errors import InputError
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
+from gesture_jax.models.layered import Layers
 from gesture_jax.ops import rotation
 from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
 from gesture_jax.programs import Program, kept_node, program
 
 kept_node(SourceFeatures)
+kept_node(Layers)
 _BATCH_SIZE = 4
 # Side of the frames where nothing else is asked for and the portrait is as large.
 _USUAL_SIZE = 512
@@ -79,6 +89,7 @@ class Animator:
         self._variables = variables
         self._batch_size = batch_size
         self._encode, self._extract, self._render = _programs(model)
+        self._explain = program(explain_batch, model)
         self._retarget = jax.jit(exact(rotation.retarget_feature))
 
     @classmethod
@@ -238,6 +249,25 @@ class Animator:
         for batch in self._render_batches(source, motion):
             yield from np.rint(batch * 255.0).astype(np.uint8)
 
+    def explain_frames(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Frames beside what they are put together from, see `explain.rows`.
+
+        Yields:
+          [r, 6 r, 3] uint8, at the resolution of the networks.
+
+        Raises:
+          InputError: for networks that draw every pixel anew.
+        """
+        if not self.model.carries_pixels:
+            raise InputError(
+                "these weights draw every pixel anew, so that there is nothing to "
+                "explain; use weights of the preset photo"
+            )
+        features = source.features.replace(picture=None)
+        for batch, count in _batched(motion, self._batch_size):
+            image, layers = self._explain(self._variables, features, batch)
+            yield from explain.strips(image, layers)[:count]
+
     def _render_batches(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """One batch ahead: the next one is computed while frames are encoded and written."""
         pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
@@ -313,6 +343,16 @@ def render_batch(
     frames = model.apply(variables, repeated, motion, method="render")
     assert isinstance(frames, jax.Array)
     return frames
+
+
+@exact
+def explain_batch(
+    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
+) -> tuple[jax.Array, Layers]:
+    """Frames [b, r, r, 3] of one portrait, and the layers that they are put together from."""
+    repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
+    made = model.apply(variables, repeated, motion, method="draw")
+    return made["image"], made["layers"]
 
 
 def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -30,6 +30,8 @@ _STYLE = {
     "size": "Side of the frames in pixels, up to that of the portrait's square; by default 512 "
     "where the portrait has as many.",
     "paste_back": "Shows the whole picture, the square moving in it.",
+    "explain": "Shows beside each frame the warped portrait, what is drawn, their shares, "
+    "the layer of the arms and the flow.",
     "watermark": "Marks every frame as synthetic; --watermark=TEXT with a text of yours.",
 }
 
@@ -39,10 +41,11 @@ flags.disclaim_key_flags()
 
 
 def define_style() -> None:
-    """The flags `--crop`, `--size`, `--paste_back` and `--watermark`."""
+    """The flags `--crop`, `--size`, `--paste_back`, `--explain` and `--watermark`."""
     flags.DEFINE_integer("size", None, _STYLE["size"], lower_bound=1)
     flags.DEFINE_string("crop", "auto", _STYLE["crop"])
     flags.DEFINE_boolean("paste_back", False, _STYLE["paste_back"])
+    flags.DEFINE_boolean("explain", False, _STYLE["explain"])
     define_watermark()
 
 

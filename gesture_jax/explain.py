@@ -13,19 +13,25 @@ _FULL_COLOUR = 0.15
 
 
 def rows(layers: "Layers") -> list[np.ndarray]:
-    """Rows of pictures, [b, r, r, 3] or [b, r, r, 1] or smaller, in [0, 1].
+    """Rows of pictures, [b, r, r, 3] in [0, 1].
 
     They are the warped portrait, what is drawn, the share of the warped portrait in the frame
     (white: the portrait's own pixels, black: drawn), the share of the arms' layer, and the flow
     (hue: where pixels come from, brightness: how far).
     """
-    front = np.asarray(layers.front)
-    flows = np.asarray(layers.flows)
+    front, flows = np.asarray(layers.front), np.asarray(layers.flows)
     factor = front.shape[1] // flows.shape[1]
-    share = front[:, ::factor, ::factor, :, None]
-    flow = share[..., 0] * flows[..., 1, :] + (1.0 - share[..., 0]) * flows[..., 0, :]
-    pictures = [layers.warped, layers.drawn, layers.kept, front, colour_flow(flow)]
-    return [np.asarray(picture) for picture in pictures]
+    share = front[:, ::factor, ::factor]
+    flow = colour_flow(share * flows[..., 1, :] + (1.0 - share) * flows[..., 0, :])
+    flow = flow.repeat(factor, axis=1).repeat(factor, axis=2)
+    pictures = [layers.warped, layers.drawn, layers.kept, front, flow]
+    return [np.broadcast_to(np.asarray(x), (*front.shape[:3], 3)) for x in pictures]
+
+
+def strips(image: np.ndarray, layers: "Layers") -> np.ndarray:
+    """Frames [b, r, r, 3] beside their `rows`: [b, r, 6 r, 3] uint8."""
+    beside = np.concatenate([np.asarray(image), *rows(layers)], axis=2)
+    return np.rint(255.0 * np.clip(beside, 0.0, 1.0)).astype(np.uint8)
 
 
 def colour_flow(flow: np.ndarray) -> np.ndarray:

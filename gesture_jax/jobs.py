@@ -102,7 +102,7 @@ def write_request(
 
     def frames() -> Iterator[np.ndarray]:
         for motion in _keeping(windows, kept) if request.save_motion else windows:
-            for frame in portrait.show(animator.render_frames(source, motion)):
+            for frame in portrait.render(motion):
                 sheet.see(frame)
                 yield frame
 
@@ -151,8 +151,8 @@ def animate(
     Raises:
       InputError: for files that cannot be read, or what does not go together.
     """
-    if side_by_side and style.paste_back:
-        raise InputError("--side_by_side shows squares; drop it or --paste_back")
+    if side_by_side and (style.paste_back or style.explain):
+        raise InputError("--side_by_side shows squares; drop it, or --paste_back and --explain")
     portrait = Portrait.open(image, animator, style)
     source = portrait.source
     size = source.size if side_by_side else animator.resolution
@@ -165,14 +165,16 @@ def animate(
     kept: list[np.ndarray] = []
     if save_motion:
         motions = _keeping(motions, kept)
-    frames = animator.render_frames(source, motions)
     if side_by_side:
         own = images.to_uint8(source.image)
+        frames = animator.render_frames(source, motions)
         frames = (np.hstack([own, *pair]) for pair in zip(shown, frames, strict=True))
+        frames = portrait.show(frames)
     else:
         del shown  # Or it would keep all frames.
+        frames = portrait.render(motions)
     audio = media.read_audio(driving) if media.has_audio(driving) else None
-    watched = watch(portrait.show(frames), num_frames)
+    watched = watch(frames, num_frames)
     media.write_video(out, watched, audio=audio, metadata=METADATA)
     if save_motion:
         write_motion(save_motion, np.stack(kept), source.image)

@@ -24,16 +24,29 @@ class Style:
       paste_back: whether frames are the whole picture, the square moving in it.
       mark: drawn on every frame, where one is wanted.
       size: height and width of the square that moves, see `Animator.choose_size`.
+      explain: whether frames are shown beside what they are put together from.
     """
 
     crop: Crop | None = Crop()  # noqa: RUF009
     paste_back: bool = False
     mark: Watermark | None = None
     size: int | None = None
+    explain: bool = False
+
+    def __post_init__(self):
+        """Raises InputError for what does not go together."""
+        if self.explain and self.paste_back:
+            raise InputError("--explain shows squares; drop it or --paste_back")
 
     @classmethod
     def parse(
-        cls, *, crop: str, paste_back: bool, mark: str | None, size: int | None = None
+        cls,
+        *,
+        crop: str,
+        paste_back: bool,
+        mark: str | None,
+        size: int | None = None,
+        explain: bool = False,
     ) -> "Style":
         """As users write it.
 
@@ -42,6 +55,7 @@ class Style:
           paste_back: see above.
           mark: the text; "" is the usual one, None is none.
           size: see above.
+          explain: see above.
 
         Raises:
           InputError: for another crop, or a text that cannot be drawn.
@@ -51,13 +65,18 @@ class Style:
             paste_back,
             None if mark is None else Watermark(mark or watermark.DEFAULT),
             size,
+            explain,
         )
 
     @classmethod
     def from_flags(cls, flags: Any) -> "Style":
         """By the flags of `cli.define_style`; raises as `parse`."""
         return cls.parse(
-            crop=flags.crop, paste_back=flags.paste_back, mark=flags.watermark, size=flags.size
+            crop=flags.crop,
+            paste_back=flags.paste_back,
+            mark=flags.watermark,
+            size=flags.size,
+            explain=flags.explain,
         )
 
 
@@ -72,8 +91,9 @@ class Portrait:
 
     source: Source
     notices: list[str]
+    _animator: Animator
     _paste: PasteBack | None
-    _mark: Watermark | None
+    _style: Style
 
     @classmethod
     def open(cls, path: str | os.PathLike, animator: Animator, style: Style) -> "Portrait":
@@ -95,10 +115,17 @@ class Portrait:
             source = animator.encode_source(cut, size=size)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        return cls(source, notices, paste, style.mark)
+        return cls(source, notices, animator, paste, style)
+
+    def render(self, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Frames of the video for motion features [d], one after the other."""
+        draw = (
+            self._animator.explain_frames if self._style.explain else self._animator.render_frames
+        )
+        return self.show(draw(self.source, motion))
 
     def show(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Frames of the model, [s, s, 3] uint8, as frames of the video."""
         for frame in frames:
             frame = self._paste(frame) if self._paste else frame
-            yield self._mark(frame) if self._mark else frame
+            yield self._style.mark(frame) if self._style.mark else frame

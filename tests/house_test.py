@@ -24,8 +24,8 @@ FLOORS = [
         "array_pickle", "packed", "bundled",
     },
     {
-        "evaluation", "stage1", "stage2", "animator", "generator", "stream", "long_form", "control",
-        "donor", "portraits", "extraction", "motion_model",
+        "evaluation", "stage1", "stage2", "animator", "explain", "generator", "stream", "long_form",
+        "control", "donor", "portraits", "extraction", "motion_model",
     },
     {"train_lib", "jobs"},
     {"page"},

@@ -171,3 +171,14 @@ def test_maps_are_enlarged_as_jax_does(size):
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     expected = jax.image.resize(x, (2, size, size, 3), "linear")
     np.testing.assert_allclose(image_ops.enlarge(x, size), expected, atol=1e-5)
+
+
+def test_frames_are_explained(animator, frames):
+    """The first square is the frame itself; white in the fourth is the portrait's own."""
+    source = animator.encode_source(frames[0], size=64)
+    motion = animator.extract_motion(frames[1:])
+    (strip,) = animator.explain_frames(source, motion)
+    assert strip.shape == (32, 6 * 32, 3) and strip.dtype == np.uint8
+    small = animator.encode_source(frames[0], size=32)
+    np.testing.assert_allclose(strip[:, :32], next(animator.render_frames(small, motion)), atol=1)
+    assert strip[:, 96:128].min() > 240

@@ -154,7 +154,11 @@ class BaseModel(nn.Module):
 
     def render(self, source: SourceFeatures, motion: Motion) -> Image:
         """Source features and motion features [b, 9 g^2 + 3] to frames [b, r, r, 3]."""
-        return self.finish(source, self.warping(source, motion))["image"]
+        return self.draw(source, motion)["image"]
+
+    def draw(self, source: SourceFeatures, motion: Motion) -> dict:
+        """`render` with all that `finish` makes."""
+        return self.finish(source, self.warping(source, motion))
 
 
 def check_warp_kind(warp_kind: str) -> None:

@@ -144,6 +144,11 @@ def test_the_pose_of_a_stranger_is_not_told(motion):
         stranger = statistics["motion_mean"] + size * random.standard_normal(15)
         held = np.repeat(stranger[None], 3, axis=0)
         np.testing.assert_array_equal(space.encode_prior(held, stranger, statistics), 0.0)
+        # Networks that were always told of a pose are told of one in the same direction.
+        older = {name: x for name, x in statistics.items() if name not in BOUNDS}
+        prior = np.asarray(space.encode_prior(held, stranger, older))
+        np.testing.assert_allclose(np.sqrt(np.square(prior[0]).mean()), 1.5, rtol=1e-4)
+        np.testing.assert_array_equal(prior[1:], 0.0)
 
 
 def test_features_of_strangers_are_rotations_and_translations_in_range():

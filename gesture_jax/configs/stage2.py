@@ -112,7 +112,7 @@ def _paper() -> dict:
             # Most that the frames before a window are moved off, in standard deviations.
             "prior_noise": 0.5,
             # Most that they are moved by the motion of another example, as a share of it.
-            "prior_drift": 0.5,
+            "prior_drift": 0.25,
             # How often the portrait's own pose is not told.
             "portrait_dropout": 0.5,
             # 1: all diffusion times alike; more: rather late ones, which teach to listen.

@@ -31,7 +31,7 @@ from gesture_jax.ops import rotation
 # Cells that hardly move (background) are not blown up to the size of those that do.
 _SMALLEST_STD = 0.25
 # Statistics of older checkpoints do not say how far motion went: so many standard deviations.
-_USUAL_REACH, _USUAL_RADIUS = 4.0, 2.5
+_USUAL_REACH, _USUAL_RADIUS, _USUAL_FARNESS = 4.0, 2.5, 1.5
 # Of a hundred clips one may be damaged: how far motion went is what so many of them keep to.
 _KEPT_TO = 0.99
 # Up to this share of a limit nothing is changed; what is beyond approaches the limit smoothly.
@@ -164,8 +164,11 @@ class MotionSpace:
         if not self.relative:
             return encoded
         pose = self._standardise(portrait, statistics)[..., None, :]
-        farness = _size(pose) / statistics.get("motion_radius", _USUAL_RADIUS)
-        known = jnp.clip((_UNKNOWN_POSE - farness) / (_UNKNOWN_POSE - 1.0), 0.0, 1.0)
+        farness = _size(pose) / statistics.get("motion_radius", _USUAL_FARNESS)
+        if "motion_radius" in statistics:
+            known = jnp.clip((_UNKNOWN_POSE - farness) / (_UNKNOWN_POSE - 1.0), 0.0, 1.0)
+        else:  # Older networks were always told of a pose: of one as far as in training.
+            known = 1.0 / jnp.maximum(farness, 1.0)
         return jnp.concatenate([pose * known, encoded], axis=-2)
 
     def _standardise(self, vector: jax.Array, statistics: Statistics) -> jax.Array:

@@ -226,6 +226,20 @@ def test_what_no_sampler_can_do_is_refused():
             make_sampler(name, num_steps=11).times(GaussianProcess(num_steps=10))
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samples_keep_to_a_bound(name):
+    """By a network that only ever grows what it is given; within the bound nothing changes."""
+    process, sampler = GaussianProcess(), make_sampler(name, num_steps=8)
+    limit = np.array([0.5, 2.0], np.float32)
+    draw = lambda denoise, bound: sampler.sample(
+        jax.random.key(0), denoise, (100, 2), process, bound=bound
+    )
+    samples = np.abs(draw(lambda noisy, _: 1e3 * noisy, lambda x0: jnp.clip(x0, -limit, limit)))
+    assert (samples <= limit).all() and (samples.max(axis=0) == limit).all()
+    wide = draw(_exact_denoiser(process), lambda x0: jnp.clip(x0, -100.0, 100.0))
+    np.testing.assert_array_equal(wide, draw(_exact_denoiser(process), None))
+
+
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm"])
 def test_what_is_known_of_a_time_comes_with_it(name):
     process, sampler = GaussianProcess(), make_sampler(name, num_steps=5)

@@ -66,7 +66,9 @@ def _parts(source: clips.ClipSource) -> Iterator[Figure]:
     yield "a frame: decode", "ms", time_ms(decode, per=100)
     pair = source.read_frames(0, [0, 1])
     boxes = np.zeros((2, len(REGIONS), 4), np.float32)
-    augment = functools.partial(Augmentation().apply, pair, boxes, np.random.default_rng(0))
+    augment = functools.partial(
+        Augmentation().apply, pair, boxes, np.zeros((2, 0, 2), np.float32), np.random.default_rng(0)
+    )
     yield "a pair: augment", "ms", time_ms(lambda: [augment() for _ in range(50)], per=50)
 
 

@@ -48,7 +48,9 @@ class Objective:
         resolution = self._config.model.resolution
         shape = lambda *rest: jax.ShapeDtypeStruct((batch_size, *rest), jnp.float32)
         picture = shape(resolution, resolution, 3)
-        return {"source": picture, "driving": picture, "boxes": shape(len(REGIONS), 4)}
+        points = shape(2, len(self._config.data.joint_names), 2)
+        boxes = shape(len(REGIONS), 4)
+        return {"source": picture, "driving": picture, "boxes": boxes, "points": points}
 
     def abstract_frozen(self) -> dict[str, Any]:
         """Shapes of the networks that are read and never trained, nothing fetched."""
@@ -233,6 +235,7 @@ class Stage1(Objective):
                 f"{config.model.resolution}; prepare with --size={config.model.resolution}"
             )
         config.shoulders = people.shoulders_of(self._train)
+        config.data.joint_names = self._train.joint_names
         self._compiled_look = jax.jit(exact(self._look))
 
     def train_batches(self) -> pipeline.BatchIterator:

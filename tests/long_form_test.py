@@ -140,6 +140,39 @@ def test_motion_never_leaves_its_bounds_however_long_the_speech(runaway, size):
     assert far.max() > 0.1  # It has tried.
 
 
+def test_motion_returns_to_the_portraits_pose():
+    """By a network that goes on from the last frame it is told of, and a little further."""
+    space = MotionSpace("angles", _FEATURE)
+    model = _MODEL.clone(motion_dim=space.dim, portrait=True, num_prior=1)
+    params = jax.tree.map(jnp.zeros_like, model.init_variables(jax.random.key(0))["params"])
+    told = np.random.default_rng(0).standard_normal((space.dim, model.latent))
+    kernel = np.zeros(params["motion_in"]["kernel"].shape, np.float32)
+    kernel[-space.dim :] = told
+    params["motion_in"]["kernel"] = jnp.asarray(kernel)
+    further = 0.02
+    params["motion_out"] = {
+        "kernel": jnp.asarray(np.linalg.pinv(told), jnp.float32),
+        "bias": jnp.full(space.dim, further),
+    }
+    shapes = {f"speech_{kind}": (4,) for kind in ("mean", "std")}
+    shapes |= {
+        f"{name}_{kind}": (space.dim,) for name in ("motion", "pose") for kind in ("mean", "std")
+    }
+    abstract = {k: jax.ShapeDtypeStruct(shape, jnp.float32) for k, shape in shapes.items()}
+    variables = {"params": params, "statistics": unit_statistics(abstract)}
+    pace = Pace(hop=12, look_ahead=4, blend=4, candidates=1)
+    long_form = LongForm(model, space, _PROCESS, variables, pace=pace, sampling=_SAMPLING)
+    own = np.asarray(space.to_feature(jnp.zeros(space.dim)))
+    heading = long_form.start(own)
+    levels = []
+    for number in range(100):
+        _, heading = long_form.step(jax.random.key(number), heading, _speech(16))
+        levels.append(float(np.abs(heading.prior).max()))
+    # A hop is 0.48 s: it adds 0.02, and what was there falls by a factor of exp(-0.048).
+    np.testing.assert_allclose(levels[-1], further / (np.exp(0.048) - 1.0), rtol=0.1)
+    assert levels[-1] - levels[-50] < 0.15 * levels[-1] < 0.3 * 100 * further
+
+
 def test_strangers_move_alike(runaway):
     """What they do, relative to their own pose, does not depend on that pose."""
     long_form, space, _ = runaway

@@ -1,8 +1,9 @@
-"""Makes a data set: of a folder of videos, of PATS's intervals, or of the procedural speaker.
+"""Makes a data set: of videos, of PATS's intervals, of the procedural speaker, or of portraits.
 
 python -m gesture_jax.prepare --videos=DIR --out=DATASET
 python -m gesture_jax.prepare --pats_intervals=CSV --raw_videos=DIR --out=DATASET
 python -m gesture_jax.prepare --procedural=100 --out=DATASET
+python -m gesture_jax.prepare --portraits=DIR --clips=4 --out=DATASET
 """
 
 import functools
@@ -19,6 +20,14 @@ _RAW_VIDEOS = flags.DEFINE_string("raw_videos", None, "PATS's raw videos: SPEAKE
 _SPLIT = flags.DEFINE_string("split", None, 'JSON: {"train": [interval ids], "test": [...]}.')
 _LEFT_EDGES = flags.DEFINE_string("left_edges", None, 'JSON: {"SPEAKER": share of the width}.')
 _PROCEDURAL = flags.DEFINE_integer("procedural", None, "Makes that many drawn clips instead.", 1)
+_PORTRAITS = flags.DEFINE_string(
+    "portraits", None, "Folder of half-body photographs, or of rigs: their people gesture."
+)
+_CLIPS = flags.DEFINE_integer("clips", 4, "How many clips are made of each portrait.", 1, 10_000)
+_RIGS = flags.DEFINE_string("rigs", None, "Where portraits' rigs are kept; default: OUT.rigs.")
+_TEST_PORTRAITS = flags.DEFINE_list(
+    "test_portraits", [], "Names of portraits, or a file of them, that are the whole test split."
+)
 _OUT = flags.DEFINE_string("out", None, "Folder of the data set to write.")
 _SIZE = flags.DEFINE_integer("size", 256, "Side of the square frames in pixels.", 16, 1024)
 _CROP = flags.DEFINE_string("crop", "center", "center; LEFT,TOP,SIZE in pixels; or auto: [pose].")
@@ -44,27 +53,22 @@ flags.mark_flag_as_required("out")
 
 
 def main(_) -> None:
-    from gesture_jax.data import framing, pats, pose, preparation, procedural, speech, videos
+    from gesture_jax.data import framing, pats, pose, preparation, speech, videos
 
-    chosen = [flag for flag in (_VIDEOS, _PATS, _PROCEDURAL) if flag.value is not None]
-    if len(chosen) != 1:
-        raise InputError("give one of --videos=DIR, --pats_intervals=CSV, --procedural=NUM_CLIPS")
+    flags_given = [
+        flag for flag in (_VIDEOS, _PATS, _PROCEDURAL, _PORTRAITS) if flag.value is not None
+    ]
+    if len(flags_given) != 1 and flags_given != [_PROCEDURAL, _PORTRAITS]:
+        raise InputError(
+            "give one of --videos=DIR, --pats_intervals=CSV, --procedural=NUM_CLIPS, "
+            "--portraits=DIR; only the last two can be combined"
+        )
     hearing = speech.Hearing(_FEATURES.value, _WAVLM.value)
     common = {"test_fraction": _TEST_FRACTION.value, "run": _runner()}
-    if _PROCEDURAL.value is not None:
+    if _PROCEDURAL.value is not None or _PORTRAITS.value is not None:
         if _SPLIT_ENDS.value:
             raise InputError("--split_ends is for recordings; drawn clips are not cut")
-        report = procedural.write_procedural(
-            _OUT.value,
-            num_clips=_PROCEDURAL.value,
-            num_identities=_NUM_IDENTITIES.value,
-            first_identity=_FIRST_IDENTITY.value,
-            clip_sec=_CLIP_SEC.value,
-            size=_SIZE.value,
-            seed=_SEED.value,
-            hearing=hearing,
-            **common,
-        )
+        report = _write_made_up(hearing, common)
     else:
         person, joints = (
             pose.is_installed() if flag.value is None else flag.value for flag in (_PERSON, _JOINTS)
@@ -86,6 +90,44 @@ def main(_) -> None:
             common |= {"left_edges": edges, "split_file": _SPLIT.value}
             report = pats.write_pats(_PATS.value, _RAW_VIDEOS.value, _OUT.value, **common)
     _print(report, preparation)
+
+
+def _write_made_up(hearing, common):
+    """Writes clips of the procedural speaker, of portraits, or of both."""
+    from gesture_jax.data import procedural
+
+    common = {
+        "clip_sec": _CLIP_SEC.value,
+        "size": _SIZE.value,
+        "seed": _SEED.value,
+        "hearing": hearing,
+        **common,
+    }
+    drawn = {
+        "num_clips": _PROCEDURAL.value,
+        "num_identities": _NUM_IDENTITIES.value,
+        "first_identity": _FIRST_IDENTITY.value,
+    }
+    if _PORTRAITS.value is None:
+        return procedural.write_procedural(_OUT.value, **drawn, **common)
+    from gesture_jax.data import photo_people
+
+    photo_people.check_installed()
+    from gesture_jax.data.photo_people import takes
+
+    if _PROCEDURAL.value is not None:
+        shared = {key: value for key, value in common.items() if key != "run"}
+        common["more_takes"] = procedural.make_takes(**drawn, **shared)
+        common["more_arguments"] = drawn
+    return takes.write_photo_people(
+        _PORTRAITS.value,
+        _OUT.value,
+        rigs_dir=_RIGS.value,
+        clips_each=_CLIPS.value,
+        test_portraits=takes.read_names(_TEST_PORTRAITS.value),
+        num_workers=_NUM_WORKERS.value,
+        **common,
+    )
 
 
 def _runner():

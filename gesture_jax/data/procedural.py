@@ -90,6 +90,41 @@ def write_procedural(
     Raises:
       InputError: for numbers that make no data set, or where `out_dir` holds something else.
     """
+    numbers = {
+        "num_identities": num_identities,
+        "first_identity": first_identity,
+        "clip_sec": clip_sec,
+        "size": size,
+        "seed": seed,
+        "test_fraction": test_fraction,
+    }
+    return preparation.prepare(
+        make_takes(num_clips=num_clips, hearing=hearing, **numbers),
+        out_dir,
+        size=size,
+        hearing=hearing,
+        joint_names=speaker.JOINT_NAMES,
+        arguments={"procedural": num_clips, **numbers, **hearing.describe()},
+        run=run,
+    )
+
+
+def make_takes(
+    *,
+    num_clips: int,
+    num_identities: int,
+    first_identity: int,
+    clip_sec: float,
+    size: int,
+    seed: int,
+    test_fraction: float,
+    hearing: speech.Hearing,
+) -> list[ProceduralTake]:
+    """The takes of `write_procedural`, whose arguments these are.
+
+    Raises:
+      InputError: for numbers that make no data set.
+    """
     if not 2 * num_identities <= num_clips <= _MOST_CLIPS:
         raise InputError(
             f"{num_clips} clips of {num_identities} people: give every person at least two clips, "
@@ -98,7 +133,7 @@ def write_procedural(
     turns = num_clips // num_identities
     test_turns = min(max(1, round(turns * test_fraction)), turns - 1)
     first_test = (turns - test_turns) * num_identities
-    takes = [
+    return [
         ProceduralTake(
             identity=first_identity + number % num_identities,
             seed=seed * _MOST_CLIPS + number,
@@ -109,21 +144,3 @@ def write_procedural(
         )
         for number in range(num_clips)
     ]
-    return preparation.prepare(
-        takes,
-        out_dir,
-        size=size,
-        hearing=hearing,
-        joint_names=speaker.JOINT_NAMES,
-        arguments={
-            "procedural": num_clips,
-            "num_identities": num_identities,
-            "first_identity": first_identity,
-            "clip_sec": clip_sec,
-            "size": size,
-            "seed": seed,
-            "test_fraction": test_fraction,
-            **hearing.describe(),
-        },
-        run=run,
-    )

@@ -1,0 +1,213 @@
+"""Takes a portrait apart into layers: background, body, and forearm and hand of each side."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from gesture_jax.data.photo_people import arms, filling, mattes, shapes
+from gesture_jax.data.photo_people.arms import Arm, ForearmCut
+from gesture_jax.data.photo_people.landmarks import SIDE, Landmarks
+from gesture_jax.data.photo_people.shapes import blur, disc, smoothstep
+
+_LEAST_SPOT_PX = 60
+_LEAST_CORE_PX = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """A layer as large as the picture.
+
+    Attributes:
+      colours: [s, s, 3] float32, filled in beyond the edge of what is seen.
+      alpha: [s, s] float32, 0 to 1.
+      original: [s, s] boolean, where the colours are the portrait's own.
+    """
+
+    colours: np.ndarray
+    alpha: np.ndarray
+    original: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """A portrait in layers.
+
+    Attributes:
+      background: without the person.
+      body: without forearms and hands, if there are arms.
+      forearms: left and right, or none.
+      hands: left and right, or none.
+    """
+
+    background: Sheet
+    body: Sheet
+    forearms: Sequence[Sheet]
+    hands: Sequence[Sheet]
+
+
+def take_apart(landmarks: Landmarks, traced: Sequence[Arm]) -> Layers:
+    """Makes the layers of a portrait.
+
+    Args:
+      landmarks: of the portrait.
+      traced: both arms, or none for a person whose arms are not to move; the elbows of outward
+        ones are moved out of the shirt.
+    """
+    picture = landmarks.picture
+    found = [(arm.points, arm.size, arm.mask) for arm in traced]
+    person = mattes.cut_person(picture, (landmarks.person, landmarks.pose_matte), found)
+    alpha = mattes.soften(person, picture)
+    cuts = _cut_arms(traced, picture, person)
+    forearm_alphas, taken = _shape_forearms(traced, cuts, person, alpha)
+    body = _make_body(traced, picture, alpha, taken)
+    return Layers(
+        background=_make_background(picture, alpha),
+        body=body,
+        forearms=[
+            _make_forearm(arm, cut, picture, alpha, own)
+            for arm, cut, own in zip(traced, cuts, forearm_alphas, strict=True)
+        ],
+        hands=[_make_hand(arm, cut, picture) for arm, cut in zip(traced, cuts, strict=True)],
+    )
+
+
+def _cut_arms(traced: Sequence[Arm], picture: np.ndarray, person: np.ndarray) -> list[ForearmCut]:
+    smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
+    colours = cv2.cvtColor(smooth, cv2.COLOR_RGB2Lab).astype(np.float32)
+    hands = np.logical_or.reduce([arm.mask for arm in traced]) if traced else None
+    for arm in traced:
+        arms.tell_sleeve(arm, colours, person, hands)
+    return [arms.cut_forearm(arm, picture, person) for arm in traced]
+
+
+def _shape_forearms(
+    traced: Sequence[Arm], cuts: Sequence[ForearmCut], person: np.ndarray, alpha: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The alphas of the forearms, and what the body lacks, [s, s] boolean."""
+    taken = np.zeros((SIDE, SIDE), bool)
+    for cut in cuts:
+        taken |= cut.taken
+    if not cuts:
+        return [], taken
+    # What is then no longer joined to the torso goes with the forearm beside it.
+    left = person & ~taken
+    opened = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, disc(5)) > 0
+    lost = left & ~shapes.grow(mattes.largest_part(opened), 7)
+    alphas = []
+    for arm, cut in zip(traced, cuts, strict=True):
+        reach = 1.15 * arm.size
+        near = shapes.limb(arm.elbow, arm.wrist, (reach, reach), SIDE)[0] < 0
+        mine = lost & near & ~cut.around_hand
+        cut.seen |= mine
+        alphas.append(_shape_forearm(cut, person, alpha))
+        taken |= shapes.grow(mine, 4)
+    return alphas, taken
+
+
+def _shape_forearm(cut: ForearmCut, person: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    shape = (cut.seen | (cut.narrow & (cut.around_hand | person))).astype(np.uint8)
+    shape = cv2.morphologyEx(shape, cv2.MORPH_CLOSE, disc(5)) & (person | cut.narrow)
+    outlines, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    large = [outline for outline in outlines if cv2.contourArea(outline) > _LEAST_SPOT_PX]
+    shape = cv2.drawContours(shape, large, -1, 1, -1)
+    own = np.where(cut.around_hand | cut.narrow, 1.0, alpha) * cut.fade
+    return (smoothstep(blur(shape, 1.3), 0.2, 0.8) * own).astype(np.float32)
+
+
+def _make_body(
+    traced: Sequence[Arm], picture: np.ndarray, alpha: np.ndarray, taken: np.ndarray
+) -> Sheet:
+    """The body goes on below the arms."""
+    if not traced:
+        solid = shapes.shrink(alpha > 0.97, 1)
+        return Sheet(filling.fill_cloth(picture, solid), alpha, solid)
+    alpha_under = _alpha_under_arms(traced, alpha, ~taken)
+    body_alpha = np.where(taken, alpha_under, alpha).astype(np.float32)
+    seam = blur(taken, 2.0)
+    body_alpha = body_alpha * (1 - seam) + blur(body_alpha, 2.5) * seam
+    body_alpha = np.where(taken, smoothstep(body_alpha, 0.15, 0.85), body_alpha)
+    solid = shapes.shrink(alpha > 0.97, 1) & ~taken
+    colours = filling.fill_cloth(picture, solid)
+    # The upper arm behind a forearm or a hand has the colours of what is seen of it.
+    inside = shapes.shrink(alpha > 0.95, 1)
+    for arm in traced:
+        distance = arm.upper_arm()
+        source = inside & ~shapes.grow(arm.mask, 4) & (distance < 2)
+        if source.sum() < _LEAST_CORE_PX:
+            continue
+        own = filling.push_pull(np.where(source[..., None], picture, 0), source)
+        share = (smoothstep(-distance, -2.5, 2.0) * blur(taken, 1.5))[..., None]
+        colours = colours * (1 - share) + own * share
+    return Sheet(colours, body_alpha.astype(np.float32), solid)
+
+
+def _alpha_under_arms(traced: Sequence[Arm], alpha: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """How solid the body is where arms cover it: diffused from around, and the upper arms."""
+    x, y = shapes.pixel_grid(SIDE)
+    forced = np.zeros((SIDE, SIDE), np.float32)
+    allowed = np.ones((SIDE, SIDE), np.float32)
+    for arm in traced:
+        distance = arm.upper_arm(0.95)
+        forced = np.maximum(forced, smoothstep(-distance, -2, 2))
+        # There is nothing on the outer side of an upper arm.
+        down = shapes.unit(arm.elbow - arm.shoulder)
+        outside = -arm.outwards * (
+            (x - arm.shoulder[0]) * -down[1] + (y - arm.shoulder[1]) * down[0]
+        )
+        allowed = np.minimum(allowed, np.where(outside > 0, 1 - smoothstep(distance, 2, 9), 1.0))
+    spread = filling.diffuse(np.where(known, alpha, 0), known)
+    return np.maximum(smoothstep(spread, 0.4, 0.6) * allowed, forced)
+
+
+def _make_hand(arm: Arm, cut: ForearmCut, picture: np.ndarray) -> Sheet:
+    core = shapes.shrink(arm.mask, 1)
+    filled = filling.push_pull(np.where(core[..., None], picture, 0), core)
+    return Sheet(np.where(core[..., None], picture, filled), cut.hand_alpha, core)
+
+
+def _make_forearm(
+    arm: Arm, cut: ForearmCut, picture: np.ndarray, alpha: np.ndarray, own_alpha: np.ndarray
+) -> Sheet:
+    """The forearm's colours come from within what is seen of it."""
+    inside = shapes.shrink(alpha > 0.95, 1)
+    away_from_hand = ~shapes.grow(arm.mask, 3)
+    core = cut.seen & inside & away_from_hand
+    skin = shapes.shrink(arm.mask, 2)
+    if arm.outward:
+        core &= arm.forearm()[1] < 0.9
+        core |= skin & arm.near_wrist(0.45)
+    original = core
+    if core.sum() < 0.2 * (own_alpha > 0.5).sum():
+        picture, core = _guess_forearm(arm, picture, core, inside & away_from_hand, skin)
+        original = original & core
+    if core.sum() < _LEAST_CORE_PX:
+        core = original = arm.mask
+    filled = filling.fill_cloth(picture, core)
+    return Sheet(np.where(core[..., None], picture, filled), own_alpha, original)
+
+
+def _guess_forearm(arm: Arm, picture, core, inside, skin) -> tuple[np.ndarray, np.ndarray]:
+    """Where hardly anything is seen of the forearm: from the upper arm to the colour of the hand.
+
+    Returns:
+      The picture with what is guessed, and where it is to be believed.
+    """
+    x, y = shapes.pixel_grid(SIDE)
+    down = shapes.unit(arm.elbow - arm.shoulder)
+    along = (x - arm.shoulder[0]) * down[0] + (y - arm.shoulder[1]) * down[1]
+    length = float(np.linalg.norm(arm.elbow - arm.shoulder))
+    core = core | (inside & (arm.upper_arm() < 0) & (along > 0.62 * length))
+    wrist_skin = skin & arm.near_wrist(0.4)
+    if wrist_skin.sum() <= 10:
+        return picture, core
+    tint = np.median(picture[wrist_skin], axis=0)
+    wrist = arm.near_wrist(0.25)
+    picture = np.where((wrist & ~core)[..., None], tint, picture).round().astype(np.uint8)
+    return picture, core | wrist
+
+
+def _make_background(picture: np.ndarray, alpha: np.ndarray) -> Sheet:
+    known = ~shapes.grow(alpha > 0.02, 4)
+    return Sheet(filling.fill_background(picture, known), np.ones((SIDE, SIDE), np.float32), known)

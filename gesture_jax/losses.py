@@ -93,6 +93,7 @@ def pyramid_perceptual(
     *,
     num_levels: int,
     num_blocks: int = 5,
+    dtype: Any = jnp.float32,
 ) -> jax.Array:
     """`vgg.perceptual_distance`, averaged over the scales 1, 1/2, 1/4, ... that VGG can see.
 
@@ -103,6 +104,7 @@ def pyramid_perceptual(
       num_levels: scales at most.
       num_blocks: of VGG that are computed and compared, from the first on. The scales are those
         that all five can see, whatever it is.
+      dtype: what VGG computes in.
     """
     smallest = vgg_of(variables).config.min_size
     pairs = zip(
@@ -110,7 +112,7 @@ def pyramid_perceptual(
         image_ops.pyramid(jax.lax.stop_gradient(target), num_levels=num_levels),
         strict=True,
     )
-    look = lambda picture: see(variables, picture, num_blocks=num_blocks)
+    look = lambda picture: see(variables, picture, num_blocks=num_blocks, dtype=dtype)
     return jnp.stack([
         vgg.perceptual_distance(look(ours), look(theirs))
         for ours, theirs in pairs
@@ -123,10 +125,12 @@ def vgg_of(variables: Mapping[str, Any]) -> vgg.VGG:
     return vgg.VGG(vgg.VGG16 if "heads" in variables else vgg.VGG19)
 
 
-def see(variables: Mapping[str, Any], image: Image, *, num_blocks: int = 5) -> list[jax.Array]:
+def see(
+    variables: Mapping[str, Any], image: Image, *, num_blocks: int = 5, dtype: Any = jnp.float32
+) -> list[jax.Array]:
     """VGG's features of pictures [b, h, w, 3] in [0, 1], one [b, h', w', c] a block."""
     params = {"params": variables["params"]}
-    return vgg_of(variables).apply(params, image, num_blocks=num_blocks)
+    return vgg_of(variables).clone(dtype=dtype).apply(params, image, num_blocks=num_blocks)
 
 
 def st_lpips(variables: Mapping[str, Any], image: Image, target: Image) -> jax.Array:

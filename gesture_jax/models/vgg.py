@@ -51,9 +51,11 @@ class VGG(nn.Module):
 
     Attributes:
       config: which VGG.
+      dtype: of the computation.
     """
 
     config: VGGConfig = VGG16
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, image: jax.Array, *, num_blocks: int = len(_WIDTHS)) -> list[jax.Array]:
@@ -61,21 +63,23 @@ class VGG(nn.Module):
 
         Blocks after these are not computed; variables of all five may be given.
         """
-        x = lpips.standardise(image)
+        x = lpips.standardise(image).astype(self.dtype)
         features = []
         for block, width in enumerate(_WIDTHS[:num_blocks]):
             if block:
                 x = _blur_pool(x) if self.config.blur else nn.max_pool(x, (2, 2), (2, 2))
             for number in range(self.config.convs[block]):
-                x = nn.relu(conv(width, 3, name=f"conv{block + 1}_{number + 1}")(x))
+                name = f"conv{block + 1}_{number + 1}"
+                x = nn.relu(conv(width, 3, name=name, dtype=self.dtype)(x))
                 if number + 1 == self.config.taps[block]:
                     features.append(x)
         return features
 
 
 def perceptual_distance(ours: Sequence[jax.Array], theirs: Sequence[jax.Array]) -> jax.Array:
-    """Mean absolute difference of features, summed over the blocks (TPSMM); a scalar."""
-    return sum(jnp.abs(one - other).mean() for one, other in zip(ours, theirs, strict=True))
+    """Mean absolute difference of features, summed over the blocks (TPSMM); a float32 scalar."""
+    distance = lambda one, other: jnp.abs(one - other).mean(dtype=jnp.float32)
+    return sum(map(distance, ours, theirs))
 
 
 def _blur_pool(x: jax.Array) -> jax.Array:

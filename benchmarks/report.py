@@ -18,13 +18,19 @@ _LEAST_SEC, _MOST_SEC = 2.0, 120.0
 Figure = tuple[str, str, list[float]]
 
 
-def report(figures: Iterable[Figure]) -> None:
-    """Prints the median and range of each figure, and appends them to `results.jsonl`."""
+def report(figures: Iterable[Figure], *, quiet: bool = False) -> None:
+    """Prints the median and range of each figure, and appends them to `results.jsonl`.
+
+    Args:
+      figures: of one run.
+      quiet: appends only.
+    """
     about = _machine()
     with RESULTS.open("a") as file:
         for name, unit, values in figures:
             median, low, high = statistics.median(values), min(values), max(values)
-            print(f"{name:52} {median:10.2f} {unit}   ({low:.2f} to {high:.2f})", flush=True)
+            if not quiet:
+                print(f"{name:52} {median:10.2f} {unit}   ({low:.2f} to {high:.2f})", flush=True)
             record = {"name": name, "unit": unit, "median": median, "low": low, "high": high}
             file.write(json.dumps({**record, **about}) + "\n")
 

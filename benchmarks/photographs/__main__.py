@@ -1,0 +1,236 @@
+"""How good a stage 1 moves photographs of people that it was not trained on.
+
+    python -m benchmarks.photographs WEIGHTS --data=DATASET --portraits=DIR [--out=DIR]
+
+WEIGHTS is the workdir of a stage 1, or what `gesture_jax.pack` made of it. DATASET is made by
+`gesture_jax.prepare --portraits=DIR`; of each person in its test split the first clip is measured,
+the first frame being the source. --portraits is the folder of all portraits, those of training too:
+a face has to be nearer to its own than to any of these. Other weights stand beside, by default the
+bundled ones (--beside). The extra `[pose]` finds faces and people.
+
+Prints a table: means over the clips, and in brackets the lowest and highest. Keeps every figure in
+`results.jsonl`, and writes contact sheets to --out.
+
+| row | what |
+|---|---|
+| PSNR, SSIM, ST-LPIPS | of the whole frame |
+| share of ST-LPIPS | that of the redrawn frames, of that of the source copied |
+| sharpness | variance of the Laplacian within the box of the face or of the hands, of the driving frame's |
+| PSNR, hands | within the boxes of the hands |
+| PSNR, background | outside the person's reach: where nobody stands and nothing moves |
+| recognised | frames whose face is found and nearest, of all portraits, to the person's own; moved by their own motion, by another person's, and by how another person's changes |
+| CSIM | cosine of the embeddings of frame and portrait, under own motion |
+| same person | frames within the distance that the face network was trained to hold for one person |
+"""  # noqa: E501  (a row of a table is a line)
+
+import argparse
+import itertools
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+from absl import logging
+
+from benchmarks import report
+from benchmarks.photographs import sheet
+from benchmarks.photographs.clips import PhotographClip, read_clips, read_portraits
+from benchmarks.photographs.scores import Identity, compare, st_lpips
+from gesture_jax import bundled, cli, pretrained
+from gesture_jax.animator import Animator
+from gesture_jax.cache import cache_dir
+from gesture_jax.data import faces, images
+from gesture_jax.errors import InputError
+
+# What is to be reached: at least, and at most.
+TARGETS = {
+    "share of ST-LPIPS": (None, 0.6),
+    "sharpness, face": (0.8, 1.2),
+    "sharpness, hands": (0.8, 1.2),
+    "PSNR, background": (35.0, None),
+    "recognised, own motion": (0.98, None),
+    "recognised, another's motion": (0.98, None),
+    "recognised, another's changes": (0.98, None),
+}
+_MODES = ("own motion", "another's motion", "another's changes")
+_COPY, _TRUE = "source copied", "true frames"
+
+# Values of a measure, one a clip, NaN where it cannot be measured; by measure.
+Scores = dict[str, list[float]]
+
+
+def animate(animator: Animator, clips: Sequence[PhotographClip]) -> Iterator[dict[str, np.ndarray]]:
+    """Frames of each clip by `_MODES`, [n, s, s, 3] each, at the size of the clip."""
+    size = len(clips[0].source)
+    larger = size if animator.model.carries_pixels and size > animator.resolution else None
+    # The first motion is that of the source.
+    motions = [animator.extract_motion([clip.source, *clip.frames]) for clip in clips]
+    for number, clip in enumerate(clips):
+        source = animator.encode_source(clip.source, size=larger)
+        other = motions[(number + len(clips) // 2) % len(clips)]
+        ways = motions[number], other, np.stack([*animator.retarget(source, other)])
+        frames = [animator.render(source, motion[1:]) for motion in ways]
+        yield {
+            mode: np.stack([images.square(frame, size=size) for frame in each])
+            for mode, each in zip(_MODES, frames, strict=True)
+        }
+
+
+def measure(
+    animators: dict[str, Animator], clips: Sequence[PhotographClip], who: Identity, out: str | None
+) -> dict[str, Scores]:
+    """Scores of each stage 1 by its name, of the source copied and of the true frames.
+
+    Args:
+      animators: the networks.
+      clips: of `read_clips`.
+      who: knows the people.
+      out: folder for contact sheets, if any.
+    """
+    vgg = pretrained.load_vgg16()
+    ways = [animate(animator, clips) for animator in animators.values()]
+    scores: dict[str, Scores] = {name: {} for name in (*animators, _COPY, _TRUE)}
+    sheets: dict[str, list[list[np.ndarray]]] = {name: [] for name in animators}
+    for clip, *made in zip(clips, *ways, strict=True):
+        copied = np.broadcast_to(clip.source, clip.frames.shape)
+        own = [modes[_MODES[0]] for modes in made]
+        *distances, copy = st_lpips(vgg, clip, [*own, clip.source[None]])
+        for name, modes, distance in zip(animators, made, distances, strict=True):
+            row = compare(clip, modes[_MODES[0]])
+            row |= {"ST-LPIPS": distance, "share of ST-LPIPS": distance / copy}
+            for mode, frames in modes.items():
+                row |= _of_mode(who.scores(clip.speaker, frames), mode)
+            _append(scores[name], row)
+            sheets[name].append(sheet.draw_row(clip, modes[_MODES[0]]))
+        _append(scores[_COPY], {**compare(clip, copied), "ST-LPIPS": copy})
+        _append(scores[_TRUE], _of_mode(who.scores(clip.speaker, clip.frames), _MODES[0]))
+        print(f"{clip.speaker}: measured", file=sys.stderr)
+    for name, rows in sheets.items() if out else ():
+        pathlib.Path(out).mkdir(parents=True, exist_ok=True)
+        images.write_image(pathlib.Path(out) / f"{name}.png", images.contact_sheet(rows))
+    return scores
+
+
+def _of_mode(found: dict[str, float], mode: str) -> dict[str, float]:
+    shown = {key: found[key] for key in ("recognised", "faces not found")}
+    row = {f"{key}, {mode}": value for key, value in shown.items()}
+    return row | ({key: found[key] for key in ("CSIM", "same person")} if mode == _MODES[0] else {})
+
+
+def _append(scores: Scores, row: dict[str, float]) -> None:
+    for name, value in row.items():
+        scores.setdefault(name, []).append(value)
+
+
+def tabulate(scores: dict[str, Scores]) -> dict[str, dict[str, str]]:
+    """Rows of the table: the target, whether the first weights reach it, means and ranges."""
+    table = {}
+    first = next(iter(scores))
+    for measure in scores[first]:
+        table[measure] = _judge(measure, _average(scores, first, measure))
+        for name, each in scores.items():
+            table[measure][name] = "-"
+            if known := _known(each.get(measure, [])):
+                values = _average(scores, name, measure), min(known), max(known)
+                mean, low, high = (_show(measure, value) for value in values)
+                table[measure][name] = f"{mean} ({low} to {high})"
+    return table
+
+
+def _average(scores: dict[str, Scores], name: str, measure: str) -> float:
+    """The mean over the clips; of shares that of what they are shares of, as clips differ much."""
+    if measure == "share of ST-LPIPS":
+        ours, copies = (scores[each]["ST-LPIPS"] for each in (name, _COPY))
+        return float(np.mean(ours) / np.mean(copies))
+    known = _known(scores[name].get(measure, []))
+    return float(np.mean(known)) if known else np.nan
+
+
+def _known(values: Sequence[float]) -> list[float]:
+    return [value for value in values if np.isfinite(value)]
+
+
+def _judge(measure: str, average: float) -> dict[str, str]:
+    if measure not in TARGETS:
+        return {"target": "", "reached": ""}
+    low, high = TARGETS[measure]
+    bounds = [f"at least {_show(measure, low)}"] if low is not None else []
+    bounds += [f"at most {_show(measure, high)}"] if high is not None else []
+    holds = (low is None or average >= low) and (high is None or average <= high)
+    return {"target": ", ".join(bounds), "reached": "yes" if holds else "no"}
+
+
+def _show(measure: str, value: float) -> str:
+    if _unit(measure) == "%":
+        return f"{value:.0%}"
+    return f"{value:.1f}" if _unit(measure) in ("dB", "frames") else f"{value:.3f}"
+
+
+def _unit(measure: str) -> str:
+    if measure.startswith("PSNR"):
+        return "dB"
+    if measure.startswith("faces not found"):
+        return "frames"
+    return "" if measure in ("SSIM", "ST-LPIPS", "CSIM") else "%"
+
+
+def figures(scores: dict[str, Scores]) -> Iterator[report.Figure]:
+    """What `results.jsonl` keeps."""
+    for name, measures in scores.items():
+        for measure, values in measures.items():
+            factor = 100.0 if _unit(measure) == "%" else 1.0
+            if known := _known(values):
+                unit, values = _unit(measure), [factor * value for value in known]
+                yield f"photographs, {name}: {measure}", unit, values
+
+
+def load_animators(weights: str, beside: str) -> dict[str, Animator]:
+    """The weights by the last part of their paths, and, unless it is "none", those beside them."""
+    found = {pathlib.Path(weights).stem: Animator.load(weights)}
+    if beside != "none":
+        preset = beside in bundled.PRESETS
+        path = bundled.find(beside)["stage1"] if preset else beside
+        name = beside if preset else pathlib.Path(path).stem
+        if name in found:
+            name = f"{name}, beside"
+        found[name] = Animator.load(path)
+    return found
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("photographs", description=__doc__.splitlines()[0])
+    parser.add_argument("weights", help="of a stage 1: a workdir or a packed file")
+    parser.add_argument("--data", required=True, help="data set of moved portraits")
+    parser.add_argument("--portraits", required=True, help="folder of all portraits")
+    parser.add_argument("--out", help="folder for contact sheets")
+    parser.add_argument("--beside", default="realtime", help="preset or weights, or none")
+    parser.add_argument("--frames", type=int, default=12, help="driving frames of each clip")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measures, prints, keeps."""
+    given = _parse(arguments)
+    if not jax.config.jax_compilation_cache_dir:  # A second run compiles nothing.
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    animators = load_animators(given.weights, given.beside)
+    with faces.open_finder() as find:
+        clips, left_out = read_clips(given.data, find, num_frames=given.frames)
+        portraits = read_portraits(given.portraits, find, size=len(clips[0].source))
+        if strangers := sorted({clip.speaker for clip in clips} - {*portraits}):
+            raise InputError(f"{given.portraits}: no portraits of {', '.join(strangers)}")
+        scores = measure(animators, clips, Identity(find, portraits), given.out)
+    print(report.format_table(tabulate(scores), first="measure", show=lambda _, text: text))
+    frames = given.frames * len(clips)
+    print(f"\n{len(clips)} clips, {frames} frames; {len(portraits)} portraits to tell apart")
+    for note in itertools.chain.from_iterable(clip.notes() for clip in clips):
+        print(note)
+    if left_out:
+        print(f"{left_out} further clips of the same people are not measured")
+    report.report(figures(scores), quiet=True)
+
+
+if __name__ == "__main__":
+    logging.set_verbosity(logging.WARNING)
+    cli.one_sentence(main)(sys.argv[1:])

@@ -148,7 +148,7 @@ def _animate(
     num_frames = round(_SECONDS * media.FPS)
     pieces = generator.motion_from_features(source.motion, [heard], num_frames, seed=seed)
     motion = np.concatenate(list(pieces))
-    frames = generator.animator.render(source, motion)
+    frames = generator.animator.render(source, motion, adapt=True)
     shown = np.asarray(source.image, np.float32) / 255.0
     pose, moved = distances(source.motion, motion)
     values = {

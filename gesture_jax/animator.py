@@ -88,7 +88,7 @@ class Animator:
         self.model, self.step, self.shoulders = model, step, shoulders
         self._variables = variables
         self._batch_size = batch_size
-        self._encode, self._extract, self._render = _programs(model)
+        self._encode, self._extract, self._render, self._render_adapted = _programs(model)
         self._explain = program(explain_batch, model)
         self._retarget = jax.jit(exact(rotation.retarget_feature))
 
@@ -229,28 +229,35 @@ class Animator:
         """
         motion = np.zeros((self._batch_size, self.model.motion_dim), np.float32)
         arguments = self._variables, source.features, motion
-        return programs.compile_ahead([(self._render, arguments)])
+        return programs.compile_ahead([(self._renderer(adapt=True), arguments)])
 
-    def render(self, source: Source, motion: np.ndarray) -> np.ndarray:
+    def render(self, source: Source, motion: np.ndarray, *, adapt: bool = False) -> np.ndarray:
         """The portrait in every pose of a motion sequence.
 
         Args:
           source: from `encode_source`.
           motion: [t, 9 g^2 + 3].
+          adapt: whether the motion is another person's, or generated, and is first adapted to the
+            portrait (`LayeredModel.adapt`); takes twice as long.
 
         Returns:
           [t, s, s, 3] float32 in [0, 1], s the source's size.
         """
         shape = (0, source.size, source.size, 3)
-        return np.concatenate([np.zeros(shape, "f4"), *self._render_batches(source, motion)])
+        return np.concatenate([np.zeros(shape, "f4"), *self._render_batches(source, motion, adapt)])
 
-    def render_frames(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def render_frames(
+        self, source: Source, motion: Iterable[np.ndarray], *, adapt: bool = False
+    ) -> Iterator[np.ndarray]:
         """Like `render`, one [s, s, 3] uint8 frame after the other, in constant memory."""
-        for batch in self._render_batches(source, motion):
+        for batch in self._render_batches(source, motion, adapt):
             yield from np.rint(batch * 255.0).astype(np.uint8)
 
+    def _renderer(self, adapt: bool) -> Program:
+        return self._render_adapted if adapt and self.model.carries_pixels else self._render
+
     def explain_frames(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Frames beside what they are put together from, see `explain.rows`.
+        """Frames of adapted motion beside what they are put together from, see `explain.rows`.
 
         Yields:
           [r, 6 r, 3] uint8, at the resolution of the networks.
@@ -268,11 +275,13 @@ class Animator:
             image, layers = self._explain(self._variables, features, batch)
             yield from explain.strips(image, layers)[:count]
 
-    def _render_batches(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def _render_batches(
+        self, source: Source, motion: Iterable[np.ndarray], adapt: bool
+    ) -> Iterator[np.ndarray]:
         """One batch ahead: the next one is computed while frames are encoded and written."""
         pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
         for batch, count in _batched(motion, self._batch_size):
-            image = self._render(self._variables, source.features, batch)
+            image = self._renderer(adapt)(self._variables, source.features, batch)
             pending.append((image, count))
             if len(pending) > 1:
                 yield _fetch(*pending.popleft())
@@ -291,23 +300,26 @@ def blank_variables(model: BaseModel) -> dict[str, Any]:
     return jax.tree.map(jnp.zeros_like, shapes)
 
 
-def _programs(model: BaseModel) -> tuple[Program, Program, Program]:
-    """That encode a portrait, read motions and render."""
+def _programs(model: BaseModel) -> tuple[Program, Program, Program, Program]:
+    """That encode a portrait, read motions, render, and render motions of others."""
     options = hardware.compiler_options()
     return (
         program(encode_source, model),
         program(extract_motion, model, **options),
-        program(render_batch, model, **options),
+        program(render_batch, model, False, **options),
+        program(render_batch, model, True, **options),
     )
 
 
 def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Program, tuple]]:
     """What is called to generate, in this order, with shapes of what it is called with."""
-    encode, _, render = _programs(model)
+    encode, _, render, render_adapted = _programs(model)
     variables = sharding.on_device(variables)
     image = np.zeros((1, model.resolution, model.resolution, 3), np.float32)
     yield encode, (variables, image)
     features = sharding.on_device(encode.shapes(variables, image)[0])
+    if model.carries_pixels:
+        render = render_adapted
     if model.carries_pixels and model.resolution < _USUAL_SIZE:
         picture = jax.ShapeDtypeStruct((1, _USUAL_SIZE, _USUAL_SIZE, 3), np.float32)
         features = features.replace(picture=sharding.on_device(picture))
@@ -336,10 +348,16 @@ def extract_motion(model: BaseModel, variables: Mapping[str, Any], frames: jax.A
 
 @exact
 def render_batch(
-    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
+    model: BaseModel,
+    adapt: bool,
+    variables: Mapping[str, Any],
+    features: SourceFeatures,
+    motion: jax.Array,
 ) -> jax.Array:
     """Features of one portrait and motion features [b, d] to frames [b, s, s, 3] in [0, 1]."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
+    if adapt:
+        motion = model.apply(variables, repeated, motion, method="adapt")
     frames = model.apply(variables, repeated, motion, method="render")
     assert isinstance(frames, jax.Array)
     return frames
@@ -351,6 +369,7 @@ def explain_batch(
 ) -> tuple[jax.Array, Layers]:
     """Frames [b, r, r, 3] of one portrait, and the layers that they are put together from."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
+    motion = model.apply(variables, repeated, motion, method="adapt")
     made = model.apply(variables, repeated, motion, method="draw")
     return made["image"], made["layers"]
 

@@ -148,7 +148,7 @@ class GestureGenerator:
         source = self.animator.encode_source(image)
         pieces = self.motion_windows(source, audio, seed=seed, speaker=speaker)
         motion = np.concatenate(list(pieces))
-        frames = np.stack(list(self.animator.render_frames(source, motion)))
+        frames = np.stack(list(self.animator.render_frames(source, motion, adapt=True)))
         return Clip(frames, audio, media.FPS, motion)
 
     def stream(

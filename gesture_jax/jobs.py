@@ -167,7 +167,7 @@ def animate(
         motions = _keeping(motions, kept)
     if side_by_side:
         own = images.to_uint8(source.image)
-        frames = animator.render_frames(source, motions)
+        frames = animator.render_frames(source, motions, adapt=True)
         frames = (np.hstack([own, *pair]) for pair in zip(shown, frames, strict=True))
         frames = portrait.show(frames)
     else:

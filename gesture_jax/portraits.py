@@ -119,10 +119,9 @@ class Portrait:
 
     def render(self, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Frames of the video for motion features [d], one after the other."""
-        draw = (
-            self._animator.explain_frames if self._style.explain else self._animator.render_frames
-        )
-        return self.show(draw(self.source, motion))
+        if self._style.explain:
+            return self.show(self._animator.explain_frames(self.source, motion))
+        return self.show(self._animator.render_frames(self.source, motion, adapt=True))
 
     def show(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Frames of the model, [s, s, 3] uint8, as frames of the video."""

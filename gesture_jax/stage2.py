@@ -308,7 +308,8 @@ class Stage2(Objective):
         vectors = self.space.decode(sampled[0], pose, variables["statistics"])
         generated = self.space.to_feature(vectors)
         rows = [
-            animator.render(source, np.asarray(m)[::8]) for m in (batch["motion"][0], generated)
+            animator.render(source, np.asarray(m)[::8], adapt=True)
+            for m in (batch["motion"][0], generated)
         ]
         return images.contact_sheet(rows)
 

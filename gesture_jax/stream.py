@@ -70,7 +70,7 @@ class GestureStream:
         frames = [
             frame
             for motion in motions
-            for frame in self._animator.render_frames(self._source, motion)
+            for frame in self._animator.render_frames(self._source, motion, adapt=True)
         ]
         return np.array(frames, np.uint8).reshape(-1, size, size, 3)
 

@@ -12,6 +12,7 @@ from gesture_jax.data import images, speaker
 from gesture_jax.data.skeleton import Skeleton
 from gesture_jax.errors import InputError
 from gesture_jax.models.build import build_model
+from gesture_jax.models.layered import Layers
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.warp import displace
 
@@ -180,5 +181,31 @@ def test_frames_are_explained(animator, frames):
     (strip,) = animator.explain_frames(source, motion)
     assert strip.shape == (32, 6 * 32, 3) and strip.dtype == np.uint8
     small = animator.encode_source(frames[0], size=32)
-    np.testing.assert_allclose(strip[:, :32], next(animator.render_frames(small, motion)), atol=1)
+    np.testing.assert_allclose(
+        strip[:, :32], next(animator.render_frames(small, motion, adapt=True)), atol=1
+    )
     assert strip[:, 96:128].min() > 240
+
+
+def test_large_drawn_places_are_not_kept_in_motion_of_others():
+    """A drawn square of a third of the frame is warped instead; a dot like a mouth stays drawn."""
+    kept = np.ones((1, 40, 40, 1), np.float32)
+    kept[:, 5:18, 5:18] = 0.0
+    kept[:, 30, 30] = 0.0
+    full = lambda value: jnp.full((1, 40, 40, 3), value)
+    layers = Layers(jnp.zeros((1, 8, 8, 2, 2)), full(0.25), full(0.75), kept, jnp.asarray(kept))
+    frame = layers.mostly_warped()
+    np.testing.assert_allclose(frame[0, 10, 10], 0.25, atol=1e-6)
+    np.testing.assert_allclose(frame[0, 30, 30], 0.75, atol=1e-6)
+    np.testing.assert_allclose(frame[0, 25, 10], 0.25, atol=1e-6)
+
+
+def test_adapted_motion_is_read_from_the_portrait_that_it_moves(animator, model, frames):
+    """What is drawn is a small share here, so that it is the motion of the rendered frame."""
+    source = animator.encode_source(frames[0], size=32)
+    motion = animator.extract_motion(frames[1:])
+    adapted = model.apply(animator._variables, source.features, motion, method="adapt")
+    read = animator.extract_motion(animator.render(source, motion))
+    np.testing.assert_allclose(adapted, read, atol=0.02)
+    once = animator.render(source, np.asarray(adapted))
+    np.testing.assert_allclose(animator.render(source, motion, adapt=True), once, atol=1e-4)

@@ -206,7 +206,7 @@ def test_other_devices_programs_can_be_kept(stages, platform):
     calls = [
         (animator.encode_source, (model,), (variables, frames[:1])),
         (animator.extract_motion, (model,), (variables, frames)),
-        (animator.render_batch, (model,), (variables, features, motion)),
+        (animator.render_batch, (model, False), (variables, features, motion)),
     ]
     space, denoiser = motion_model.build(configs[1])
     pace = long_form.Pace(**configs[1].pace)

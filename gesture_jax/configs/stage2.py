@@ -163,7 +163,20 @@ def _realtime() -> dict:
 
 
 def _photo() -> dict:
-    return _realtime()
+    return {
+        **_realtime(),
+        "num_steps": 3000,
+        "eval_every_steps": 1000,
+        "checkpoint_every_steps": 500,
+        "model": {
+            "latent": 192,
+            "feedforward": 384,
+            "num_layers": 3,
+            "num_heads": 4,
+            "num_speech_layers": 2,
+            "dropout": 0.0,
+        },
+    }
 
 
 def _demo() -> dict:

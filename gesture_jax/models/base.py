@@ -156,6 +156,11 @@ class BaseModel(nn.Module):
         """Source features and motion features [b, 9 g^2 + 3] to frames [b, r, r, 3]."""
         return self.draw(source, motion)["image"]
 
+    def adapt(self, source: SourceFeatures, motion: Motion) -> Motion:
+        """Motion features of others as the portrait would show them; here as they are."""
+        del source
+        return motion
+
     def draw(self, source: SourceFeatures, motion: Motion) -> dict:
         """`render` with all that `finish` makes."""
         return self.finish(source, self.warping(source, motion))

@@ -40,6 +40,10 @@ from gesture_jax.ops.warp import displace
 _REFINEMENT = 0.1
 # Neither the warped picture nor the drawn one is ever left out, so that both go on learning.
 _LEAST_SHARE = 0.02
+# A drawn place is small where, in a square of this share of the frame's side around it, at most the
+# first of these shares is drawn; from the second on it is large.
+_SMALL_PLACE = 0.1
+_MUCH_DRAWN = 0.08, 0.2
 # Training starts with mostly drawn frames (a share of warped pixels of 0.13) and few arms.
 _KEPT_BIAS, _FRONT_BIAS = -2.0, -2.0
 
@@ -62,6 +66,16 @@ class Layers:
     drawn: Image
     front: FeatureMap
     kept: FeatureMap
+
+    def mostly_warped(self) -> Image:
+        """The frame, drawn in small places only, such as an open mouth: [b, r, r, 3]."""
+        drawn = 1.0 - self.kept
+        size = round(_SMALL_PLACE * drawn.shape[1])
+        window = (1, size, size, 1)
+        around = jax.lax.reduce_window(drawn, 0.0, jax.lax.add, window, (1, 1, 1, 1), "SAME")
+        low, high = _MUCH_DRAWN
+        is_small = jnp.clip((high - around / size**2) / (high - low), 0.0, 1.0)
+        return self.warped + drawn * is_small * (self.drawn - self.warped)
 
 
 @flax.struct.dataclass
@@ -227,6 +241,16 @@ class LayeredModel(BaseModel):
         if source.picture is not None:
             return {"image": _at_full_size(source.picture, drawing, warped.flows), "layers": layers}
         return {"image": _mix(layers), "layers": layers}
+
+    def adapt(self, source: SourceFeatures, motion: Motion) -> Motion:
+        """Motion features of others as this portrait shows them: [b, 9 g^2 + 3].
+
+        A motion feature carries a trace of the looks of whoever it was read from, which would be
+        drawn: dark places beside the hands, for example. So the portrait is first only warped by
+        it, and the motion is read again from what that shows.
+        """
+        layers = self.draw(source.replace(picture=None), motion)["layers"]
+        return self.extract(layers.mostly_warped())
 
 
 class PortraitEncoder(CompactEncoder):

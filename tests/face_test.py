@@ -106,6 +106,21 @@ def test_turned_moved_and_scaled_faces_are_cut_out_alike(scale):
     assert np.abs(cut[inner, inner, 1] - expected[inner, None]).max() < 2.5
 
 
+def test_a_mirrored_face_is_the_same(variables):
+    cut = face_golden.faces()[0]
+    both = identity.embed(variables, [cut, cut[:, ::-1]], mirror=True)
+    np.testing.assert_allclose(both[0], both[1], atol=1e-6)
+    np.testing.assert_allclose(both[0], identity.embed(variables, [cut, cut[:, ::-1]]).mean(axis=0))
+
+
+def test_recognising_by_hand():
+    """What all share says nothing: each portrait has 100 in the first place."""
+    portraits = np.array([[100.0, 2.0, 0.0], [100.0, -1.0, 1.0], [100.0, -1.0, -1.0]])
+    ours = np.array([[90.0, 0.1, 0.0], [100.0, -0.1, 0.2], [110.0, -3.0, -3.0]])
+    np.testing.assert_array_equal(identity.recognise(ours, portraits), [0, 1, 2])
+    assert identity.recognise(np.zeros((0, 3)), portraits).shape == (0,)
+
+
 def test_an_empty_batch_and_a_part_of_one(variables):
     ten = list(face_golden.faces())
     assert identity.embed(variables, []).shape == (0, 128)

@@ -2,10 +2,11 @@
 
     python -m benchmarks.photographs WEIGHTS --data=DATASET --portraits=DIR [--out=DIR]
 
-WEIGHTS is the workdir of a stage 1, or what `gesture_jax.pack` made of it. DATASET is made by
+WEIGHTS is the workdir of a stage 1, or what `gesture_jax.pack` made of it, or the name of a bundled
+preset. DATASET is made by
 `gesture_jax.prepare --portraits=DIR`; of each person in its test split the first clip is measured,
 the first frame being the source. --portraits is the folder of all portraits, those of training too:
-a face has to be nearer to its own than to any of these. Other weights stand beside, by default the
+a face has to be nearer to its own than to any other of these. Other weights stand beside, by default the
 bundled ones (--beside). The extra `[pose]` finds faces and people.
 
 Prints a table: means over the clips, and in brackets the lowest and highest. Keeps every figure in
@@ -18,7 +19,7 @@ Prints a table: means over the clips, and in brackets the lowest and highest. Ke
 | sharpness | variance of the Laplacian within the box of the face or of the hands, of the driving frame's |
 | PSNR, hands | within the boxes of the hands |
 | PSNR, background | outside the person's reach: where nobody stands and nothing moves |
-| recognised | frames whose face is found and nearest, of all portraits, to the person's own; moved by their own motion, by another person's, and by how another person's changes |
+| recognised | frames whose face is found and nearest, of all portraits, to the person's own (`metrics.identity.recognise`); moved by their own motion, by another person's, and by how another person's changes |
 | CSIM | cosine of the embeddings of frame and portrait, under own motion |
 | same person | frames within the distance that the face network was trained to hold for one person |
 """  # noqa: E501  (a row of a table is a line)
@@ -186,21 +187,20 @@ def figures(scores: dict[str, Scores]) -> Iterator[report.Figure]:
 
 
 def load_animators(weights: str, beside: str) -> dict[str, Animator]:
-    """The weights by the last part of their paths, and, unless it is "none", those beside them."""
-    found = {pathlib.Path(weights).stem: Animator.load(weights)}
-    if beside != "none":
-        preset = beside in bundled.PRESETS
-        path = bundled.find(beside)["stage1"] if preset else beside
-        name = beside if preset else pathlib.Path(path).stem
-        if name in found:
-            name = f"{name}, beside"
-        found[name] = Animator.load(path)
+    """The weights by their name, and, unless it is "none", those beside them."""
+    found: dict[str, Animator] = {}
+    for chosen in (weights, beside):
+        if chosen != "none":
+            preset = chosen in bundled.PRESETS
+            path = bundled.find(chosen)["stage1"] if preset else chosen
+            name = chosen if preset else pathlib.Path(path).stem
+            found[f"{name}, beside" if name in found else name] = Animator.load(path)
     return found
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("photographs", description=__doc__.splitlines()[0])
-    parser.add_argument("weights", help="of a stage 1: a workdir or a packed file")
+    parser.add_argument("weights", help="of a stage 1: workdir, packed file or preset")
     parser.add_argument("--data", required=True, help="data set of moved portraits")
     parser.add_argument("--portraits", required=True, help="folder of all portraits")
     parser.add_argument("--out", help="folder for contact sheets")

@@ -26,17 +26,19 @@ class Identity:
         """Arguments: of `faces.open_finder`, and of `read_portraits`."""
         self._find, self._variables = find, pretrained.load_face()
         self._names = list(cuts)
-        self._portraits = identity.embed(self._variables, list(cuts.values()))
+        self._portraits = identity.embed(self._variables, list(cuts.values()), mirror=True)
 
     def scores(self, speaker: str, frames: np.ndarray) -> dict[str, float]:
         """Shares of frames [n, s, s, 3] in [0, 1]; one without a face is not recognised."""
         cuts = [cut_face(frame, self._find) for frame in images.to_uint8(frames)]
-        found = identity.embed(self._variables, [cut for cut in cuts if cut is not None])
+        cuts = [cut for cut in cuts if cut is not None]
+        found = identity.embed(self._variables, cuts, mirror=True)
         own = self._names.index(speaker)
-        distances = identity.distances(found, self._portraits)
+        recognised = identity.recognise(found, self._portraits) == own
+        distances = identity.distances(found, self._portraits[own : own + 1])
         return {
-            "recognised": float((distances.argmin(axis=1) == own).sum() / len(frames)),
-            "same person": float((distances[:, own] < identity.SAME_PERSON).sum() / len(frames)),
+            "recognised": float(recognised.sum() / len(frames)),
+            "same person": float((distances < identity.SAME_PERSON).sum() / len(frames)),
             "CSIM": _mean(identity.csim(found, self._portraits[own])),
             "faces not found": float(len(frames) - len(found)),
         }

@@ -136,7 +136,7 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
     pace = long_form.Pace(**{**config.pace, "candidates": candidates})
     variables = motion_model.abstract_variables(config)
     vectors = lambda *shape: jax.ShapeDtypeStruct((*shape, space.dim), "f4")
-    heading = long_form.Heading(vectors(), vectors(model.num_prior), vectors(pace.blend))
+    heading = long_form.Heading(vectors(), vectors(model.num_prior), vectors(pace.blend), vectors())
     speech = jax.ShapeDtypeStruct((model.window, config.speech_dim), "f4")
     arguments = (variables, _abstract_key(), heading, speech)
     arguments = sharding.place(arguments, SingleDeviceSharding(device))

@@ -49,7 +49,8 @@ _STAGE1 = {
     "loss.region_weight": _WEIGHT, "loss.perceptual": _WEIGHT, "loss.perceptual_blocks": (1, 5),
     "loss.perceptual_start": _COUNT, "loss.vgg19": str, "loss.warp": _WEIGHT,
     "loss.perceptual_regions": _WEIGHT, "loss.warped": _WEIGHT, "loss.drawn": _WEIGHT,
-    "loss.joints": _WEIGHT,
+    "loss.joints": _WEIGHT, "loss.masks": _WEIGHT, "loss.warped_regions": _WEIGHT,
+    "loss.mouth": _WEIGHT, "loss.mouth_weight": _WEIGHT,
     "loss.adversarial": _WEIGHT, "loss.feature_matching": _WEIGHT,
     "loss.adversarial_start": _COUNT, "loss.discriminator": _WEIGHT,
 }  # fmt: skip

@@ -59,6 +59,12 @@ def _weighted_mean(values: jax.Array, weights: FeatureMap) -> jax.Array:
     return weighted / jnp.maximum(weights.sum(), 1e-6)
 
 
+def total_variation(x: FeatureMap) -> jax.Array:
+    """Mean absolute difference of neighbours in a map [b, h, w, c], down and across; a scalar."""
+    down, across = jnp.diff(x, axis=1), jnp.diff(x, axis=2)
+    return jnp.abs(down).mean() + jnp.abs(across).mean()
+
+
 def missed_points(
     flows: jax.Array, source: jax.Array, driving: jax.Array, *, layer: np.ndarray
 ) -> jax.Array:

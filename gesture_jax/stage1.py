@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from gesture_jax import explain, losses, pretrained, processes
 from gesture_jax.data import clips, images, people, pipeline, procedural
 from gesture_jax.data.augment import Augmentation
-from gesture_jax.data.regions import HANDS, REGIONS
+from gesture_jax.data.regions import HANDS, MOUTH, REGIONS
 from gesture_jax.data.skeleton import Skeleton
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path
@@ -108,18 +108,20 @@ class Objective:
                 + _SQUARES_OF_DRAWN * losses.weighted_squares(layers.drawn, driving, **weights)
             ),
             "joints": lambda: self._joints(layers.flows, batch["points"]),
+            "masks": lambda: sum(map(losses.total_variation, (layers.kept, layers.front))),
         }
         terms = {name: term() for name, term in terms.items() if config[name]}
+        look_at = lambda ours, theirs, **levels: losses.pyramid_perceptual(
+            frozen["perceptual"], ours, theirs,
+            num_blocks=config.perceptual_blocks, dtype=self._config.dtype, **levels,
+        )  # fmt: skip
+        cut = lambda picture: _cut_regions(picture, batch["boxes"], share=_REGION_SHARE)
+        cut_mouth = lambda picture: _enlarge_mouth(picture, batch["boxes"])
         looks = {
-            "perceptual": lambda: losses.pyramid_perceptual(
-                frozen["perceptual"], image, driving, num_blocks=config.perceptual_blocks, **levels
-            ),
-            "perceptual_regions": lambda: losses.pyramid_perceptual(
-                frozen["perceptual"],
-                *(self._cut_regions(picture, batch) for picture in (image, driving)),
-                num_levels=1,
-                num_blocks=config.perceptual_blocks,
-            ),
+            "perceptual": lambda: look_at(image, driving, **levels),
+            "perceptual_regions": lambda: look_at(*map(cut, (image, driving)), num_levels=1),
+            "warped_regions": lambda: look_at(*map(cut, (layers.warped, driving)), num_levels=1),
+            "mouth": lambda: look_at(*map(cut_mouth, (image, driving)), num_levels=1),
         }
         looks = {name: look for name, look in looks.items() if config[name]}
         if looks:
@@ -133,8 +135,11 @@ class Objective:
     def _pixel_weights(self, batch) -> jax.Array:
         """[b, h, w, 1]: 1, and more on hands and mouth."""
         height, width = batch["driving"].shape[1:3]
-        mask = image_ops.box_mask(batch["boxes"], height=height, width=width)
-        return 1.0 + (self._config.loss.region_weight - 1.0) * mask
+        mask = lambda which: image_ops.box_mask(
+            batch["boxes"][:, which], height=height, width=width
+        )
+        hands, mouth = self._config.loss.region_weight, self._config.loss.mouth_weight
+        return 1.0 + jnp.maximum((hands - 1.0) * mask(HANDS), (mouth - 1.0) * mask(MOUTH))
 
     def _joints(self, flows: jax.Array, points: jax.Array) -> jax.Array:
         """How far the flows miss the joints of the source; see `losses.missed_points`."""
@@ -142,14 +147,6 @@ class Objective:
         on_bones = skeleton.place(2.0 * points / self._config.model.resolution - 1.0)
         source, driving = on_bones[:, 0], on_bones[:, 1]
         return losses.missed_points(flows, source, driving, layer=skeleton.is_arm.astype(int))
-
-    def _cut_regions(self, picture: jax.Array, batch) -> jax.Array:
-        """Squares around hands and mouth, [3 b, s, s, 3]; of the middle where one is not known."""
-        boxes, size = batch["boxes"], picture.shape[1]
-        centres = (boxes[..., :2] + boxes[..., 2:]) / 2
-        known = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1, keepdims=True)
-        centres = jnp.where(known, centres, size / 2)
-        return image_ops.cut_squares(picture, centres, size=size // _REGION_SHARE)
 
     def _adversarial(self, discriminator, image, driving) -> dict[str, jax.Array]:
         """Both sides of the game, in one pass: each side is constant in the other's terms."""
@@ -287,6 +284,28 @@ class Stage1(Objective):
         )
 
 
+def _cut_regions(picture: jax.Array, boxes: jax.Array, *, share: int) -> jax.Array:
+    """Squares around regions, [r b, s, s, 3], of a part of the side; of the middle where unknown.
+
+    Args:
+      picture: [b, h, h, 3].
+      boxes: [b, r, 4].
+      share: how many squares fit side by side.
+    """
+    size = picture.shape[1]
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+    known = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1, keepdims=True)
+    centres = jnp.where(known, centres, size / 2)
+    return image_ops.cut_squares(picture, centres, size=size // share)
+
+
+def _enlarge_mouth(picture: jax.Array, boxes: jax.Array) -> jax.Array:
+    """The mouth from near: [b, s, s, 3], at twice its size."""
+    squares = _cut_regions(picture, boxes[:, MOUTH], share=2 * _REGION_SHARE)
+    size = 2 * squares.shape[1]
+    return jax.image.resize(squares, (len(squares), size, size, 3), "linear")
+
+
 def _tint(batch) -> tuple[jax.Array, jax.Array] | None:
     """Source and driving frame in other colours, where `Objective.draw` chose some."""
     if "tint" not in batch:
@@ -347,7 +366,8 @@ def _make_dataset(config: ConfigDict, path: str) -> None:
 
 def _choose_frozen(config: ConfigDict, vgg16: Callable, vgg19: Callable) -> dict[str, Any]:
     """VGGs, where the loss or the evaluation asks for them: `vgg16()`, `vgg19(path)`."""
-    perceptual = config.loss.perceptual or config.loss.perceptual_regions
+    looks = "perceptual", "perceptual_regions", "warped_regions", "mouth"
+    perceptual = any(config.loss[name] for name in looks)
     path = config.loss.vgg19
     frozen = {}
     if config.st_lpips or (perceptual and not path):

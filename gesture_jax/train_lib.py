@@ -57,7 +57,12 @@ _MAY_CHANGE = {
 _ADDED = {
     "dtype": "float32", "init_from": "", "remat": "none",
     "data.augment_views": 0.0, "data.joint_names": (),
-    **{f"loss.{term}": 0.0 for term in ("perceptual_regions", "warped", "drawn", "joints")},
+    **{
+        f"loss.{term}": 0.0
+        for term in (
+            "perceptual_regions", "warped_regions", "mouth", "warped", "drawn", "joints", "masks",
+        )
+    },
 }  # fmt: skip
 
 
@@ -410,6 +415,8 @@ def _check_resumable(config: ConfigDict, workdir: str) -> None:
         return
     saved = checkpoints.read_config(workdir, stage=config.stage)
     ours, theirs = _flatten(config), _ADDED | _flatten(saved)
+    if "loss.region_weight" in theirs:  # It once stood for both.
+        theirs.setdefault("loss.mouth_weight", theirs["loss.region_weight"])
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     keys = [key for key in keys if key not in _MAY_CHANGE]
     if keys:

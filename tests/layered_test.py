@@ -160,6 +160,12 @@ def test_points_are_read_between_cells():
     np.testing.assert_allclose(image_ops.read_points(ramp, points), [16.5, 3.0, 0.0], atol=1e-5)
 
 
+def test_unevenness_of_a_checkerboard():
+    board = jnp.asarray(np.indices((4, 4)).sum(axis=0) % 2, jnp.float32)[None, ..., None]
+    np.testing.assert_allclose(losses.total_variation(board), 2.0)
+    np.testing.assert_allclose(losses.total_variation(jnp.ones((1, 4, 4, 1))), 0.0)
+
+
 def test_flows_are_shown_in_colours():
     flow = np.array([[0.3, 0.0], [0.0, 0.0], [-0.15, 0.0]])
     np.testing.assert_allclose(

@@ -29,7 +29,7 @@ def stage1(**changes) -> ConfigDict:
         "data": {"procedural_identities": 1, "procedural_clips": 2, "procedural_clip_sec": 4.0},
         "model": {"resolution": 16, "num_bins": 4, "warp_kind": "volume", **narrow, **blocks},
         "discriminator": {"width": 8, "num_levels": 1},
-        "loss": {"pyramid_levels": 1, "region_weight": 1.0, "warp": 0.0},
+        "loss": {"pyramid_levels": 1, "region_weight": 1.0, "mouth_weight": 1.0, "warp": 0.0},
     })  # fmt: skip
     config.update_from_flattened_dict(changes)
     return config

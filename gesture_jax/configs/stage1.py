@@ -107,8 +107,10 @@ def _paper() -> dict:
             "pyramid_levels": 4,
             # Mean squared difference, which drives what is far off: hands.
             "squared": 0.0,
-            # How much a pixel of hands and mouth counts in both, where they are known; others 1.
+            # How much a pixel of hands and of the mouth counts in both, where they are known;
+            # others 1.
             "region_weight": 3.0,
+            "mouth_weight": 3.0,
             # VGG features at the same scales, as far down as VGG can see; of its first blocks, and
             # from a step on.
             "perceptual": 10.0,
@@ -116,15 +118,20 @@ def _paper() -> dict:
             "perceptual_start": 0,
             # The user's file of torchvision's VGG-19; empty is VGG-16, which is fetched.
             "vgg19": "",
-            # The same of squares around hands and mouth, at one scale.
+            # The same of squares around hands and mouth, at one scale; and of the mouth alone, from
+            # near.
             "perceptual_regions": 0.0,
+            "mouth": 0.0,
             # Warped source volume against the driving frame's own encoding.
             "warp": 10.0,
             # Of the layered network: the warped portrait and what is drawn, each by itself, and
-            # joints that the flows miss (1 is half of the frame's side).
+            # joints that the flows miss (1 is half of the frame's side); the squares again, of the
+            # warped portrait; and how uneven the masks are.
             "warped": 0.0,
             "drawn": 0.0,
             "joints": 0.0,
+            "warped_regions": 0.0,
+            "masks": 0.0,
             # Hinge loss against the discriminator and distance of its features, from a step on.
             "adversarial": 1.0,
             "feature_matching": 10.0,
@@ -151,8 +158,8 @@ def _paper() -> dict:
 
 def _photo() -> dict:
     return {
-        "num_steps": 20_000,
-        "batch_size": 4,
+        "num_steps": 6000,
+        "batch_size": 64,
         "log_every_steps": 50,
         "eval_every_steps": 2000,
         "checkpoint_every_steps": 1000,
@@ -183,22 +190,25 @@ def _photo() -> dict:
             "pixel": 5.0,
             "squared": 25.0,
             "region_weight": 3.0,
-            "perceptual": 0.0,
+            "mouth_weight": 9.0,
+            "perceptual": 1.0,
             "perceptual_regions": 3.0,
-            "perceptual_blocks": 3,
-            "perceptual_start": 500,
+            "perceptual_blocks": 4,
+            "mouth": 1.0,
             "warp": 0.0,
             "warped": 2.0,
             "drawn": 5.0,
-            "joints": 2.0,
+            "joints": 8.0,
+            "warped_regions": 1.0,
+            "masks": 0.5,
             "adversarial": 0.0,
         },
         "optim": {
             "learning_rate": 1.5e-3,
             "b1": 0.9,
-            "warmup_steps": 200,
+            "warmup_steps": 300,
             "clip_norm": 1.0,
-            "ema_decay": 0.998,
+            "ema_decay": 0.999,
         },
     }
 
@@ -238,6 +248,7 @@ def _realtime() -> dict:
         "loss": {
             "squared": 50.0,
             "region_weight": 1.0,
+            "mouth_weight": 1.0,
             "perceptual": 0.0,
             "warp": 0.0,
             "adversarial": 0.0,
@@ -283,6 +294,7 @@ def _demo() -> dict:
         "loss": {
             "squared": 50.0,
             "region_weight": 1.0,
+            "mouth_weight": 1.0,
             # VGG makes a step ten times as long, so it comes at the end, and makes faces sharp.
             "perceptual": 5.0,
             "perceptual_blocks": 3,

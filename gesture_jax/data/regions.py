@@ -8,6 +8,7 @@ import numpy as np
 
 REGIONS = ("left_hand", "right_hand", "mouth")
 HANDS = slice(0, 2)
+MOUTH = slice(2, 3)
 MIRRORED = np.array([1, 0, 2])
 """The region that each one is in a mirrored picture."""
 

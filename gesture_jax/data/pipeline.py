@@ -67,9 +67,9 @@ class BatchIterator(Iterator):
 
     def close(self) -> None:
         """Ends threads and processes."""
-        if self._running is not None:
-            self._running.close()
-            self._running = None
+        running, self._running = self._running, None
+        if hasattr(running, "close"):  # Grain 0.2.11's end by themselves.
+            running.close()
 
     def _start(self) -> grain.IterDataset:
         rest = self._batches[self._position :].to_iter_dataset(_READ_OPTIONS)

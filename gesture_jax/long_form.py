@@ -29,8 +29,9 @@ from gesture_jax.models.motion_space import MotionSpace, hide_future, standardis
 from gesture_jax.ops.precision import exact
 from gesture_jax.programs import Program, compile_ahead, kept_node, program
 
-# After so long, little more than a third is left of a mean that is off the portrait's pose.
-_RETURN_SEC = 10.0
+# Over how long the mean of motion is taken, and which part of it each window undoes. A part of each
+# window, not of each second: it is windows that add to it, and a stream has seven times as many.
+_DRIFT_SEC, _RETURNED = 2.0, 0.35
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +84,13 @@ class Heading:
       portrait: [d], where the clip began.
       prior: [p, d], its last frames that are kept.
       ahead: [blend, d], its frames after these.
+      drift: [d], the mean of the last seconds as the diffusion sees motion.
     """
 
     portrait: jax.Array
     prior: jax.Array
     ahead: jax.Array
+    drift: jax.Array
 
 
 class LongForm:
@@ -158,7 +161,7 @@ def hold(space: MotionSpace, num_prior: int, blend: int, own: np.ndarray) -> Hea
     """What `LongForm.start` computes."""
     own = space.from_feature(jnp.asarray(own))
     hold = lambda count: jnp.repeat(own[None], count, axis=0)
-    return Heading(own, hold(num_prior), hold(blend))
+    return Heading(own, hold(num_prior), hold(blend), jnp.zeros_like(own))
 
 
 class MotionWriter:
@@ -248,17 +251,20 @@ def next_window(model, space, process, pace, sampling, variables, key, heading, 
         num_candidates=pace.candidates,
         bound=functools.partial(space.bound, statistics=statistics),
     )
+    drifts = _follow(heading.drift, windows, pace.hop)
     if space.relative:
-        windows = space.bound(_return_to_rest(windows, pace.hop), statistics)
+        windows = space.bound(_return_to_rest(windows, drifts, pace.hop), statistics)
     candidates = space.decode(windows, heading.portrait, statistics)
-    best = candidates[0]
+    best = 0
     if pace.blend:
-        costs = seam_cost(candidates, heading, scale=statistics["pose_std"])
-        best = candidates[jnp.argmin(costs)]
-    window = _fade(heading.ahead, best)
-    prior = window[pace.hop - model.num_prior : pace.hop]
-    ahead = window[pace.hop : pace.hop + pace.blend]
-    return space.to_feature(window[: pace.hop]), heading.replace(prior=prior, ahead=ahead)
+        best = jnp.argmin(seam_cost(candidates, heading, scale=statistics["pose_std"]))
+    window = _fade(heading.ahead, candidates[best])
+    heading = heading.replace(
+        prior=window[pace.hop - model.num_prior : pace.hop],
+        ahead=window[pace.hop : pace.hop + pace.blend],
+        drift=drifts[best],
+    )
+    return space.to_feature(window[: pace.hop]), heading
 
 
 def seam_cost(
@@ -284,17 +290,27 @@ def seam_cost(
     return error(first, ahead) + error(velocity(first), velocity(ahead))
 
 
-def _return_to_rest(windows: jax.Array, hop: int) -> jax.Array:
-    """Moves windows, relative to the portrait's pose, a little back to it: [n, t, d].
+def _follow(drift: jax.Array, windows: jax.Array, hop: int) -> jax.Array:
+    """The running mean of motion, [d], brought up to date by each of several windows: [n, d]."""
+    share = 1.0 - math.exp(-hop / (_DRIFT_SEC * FPS))
+    return drift + share * (windows[:, :hop].mean(axis=-2) - drift)
+
+
+def _return_to_rest(windows: jax.Array, drifts: jax.Array, hop: int) -> jax.Array:
+    """Moves windows, relative to the portrait's pose, back to it by a part of their drift.
 
     In training any frame of a clip is the portrait, so that a network which is told of a past away
-    from that pose takes it for the way this person stands, and goes on from there. What it adds to
-    it by mistake stays, and adds up over minutes.
+    from that pose takes it for the way this person stands, and goes on from there. What each window
+    adds to it by mistake stays, and adds up over minutes. Gestures come and go: their mean is
+    small.
+
+    Args:
+      windows: [n, t, d].
+      drifts: [n, d].
+      hop: frames over which they are moved.
     """
-    share = 1.0 - math.exp(-hop / (_RETURN_SEC * FPS))
     progress = smooth_step(jnp.minimum((jnp.arange(windows.shape[-2]) + 1.0) / hop, 1.0))
-    mean = windows[:, :hop].mean(axis=-2, keepdims=True)
-    return windows - share * progress[:, None] * mean
+    return windows - _RETURNED * progress[:, None] * drifts[:, None]
 
 
 def _fade(ahead: jax.Array, window: jax.Array) -> jax.Array:

@@ -414,7 +414,9 @@ def _check_resumable(config: ConfigDict, workdir: str) -> None:
     if not (as_path(workdir) / "checkpoints").exists():
         return
     saved = checkpoints.read_config(workdir, stage=config.stage)
-    ours, theirs = _flatten(config), _ADDED | _flatten(saved)
+    ours = _flatten(config)
+    added = {key: value for key, value in _ADDED.items() if key in ours}  # Some are of one stage.
+    theirs = added | _flatten(saved)
     if "loss.region_weight" in theirs:  # It once stood for both.
         theirs.setdefault("loss.mouth_weight", theirs["loss.region_weight"])
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))

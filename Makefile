@@ -20,17 +20,15 @@ demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a
 	@echo "Look at $(DEMO)/video.mp4 (with sound), $(DEMO)/sheet.png, and at how training went:"
 	@echo "pictures in $(DEMO)/stage1/samples and $(DEMO)/stage2/samples, numbers in metrics.jsonl."
 
-weights: weights-demo weights-realtime  ## those in gesture_jax/weights, from nothing and seed 0
+weights: weights-demo weights-photo  ## those in gesture_jax/weights, from nothing and seed 0
 
-weights-demo: CLIPS := 240
-weights-demo: SIZE := 64
+weights-demo: DATA := --procedural=240 --clip_sec=9.8 --test_fraction=0.2 --size=64
 weights-demo: STEPS := 4000
-weights-realtime: CLIPS := 120
-weights-realtime: SIZE := 256
-weights-realtime: STEPS := 2000
+# PORTRAITS=DIR of half-body photographs; --rigs keeps what is found in them.
+weights-photo: DATA := --portraits=$(PORTRAITS) --rigs=$(WEIGHTS)/rigs --clips=12 --clip_sec=6.6 --size=256
+weights-photo: STEPS := 3000
 weights-%: $(STAMP)
-	$(RUN) -m gesture_jax.prepare --procedural=$(CLIPS) --clip_sec=9.8 --test_fraction=0.2 --size=$(SIZE) \
-	  --out=$(WEIGHTS)/$*/data
+	$(RUN) -m gesture_jax.prepare $(DATA) --out=$(WEIGHTS)/$*/data
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:$* --config.data.path=$(WEIGHTS)/$*/data \
 	  --workdir=$(WEIGHTS)/$*/stage1
 	$(RUN) -m gesture_jax.train --config=configs/stage2.py:$* --config.num_steps=$(STEPS) \

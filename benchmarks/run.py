@@ -11,7 +11,7 @@ not count. Each figure is the median of several runs, with the range beside it.
 | ops | warps and convolutions, beside XLA's own |
 | clips | `generate`, from speech to an mp4 with sound |
 | stream | how late frames are while one speaks |
-| demo, realtime, paper | a portrait encoded, motion read, frames rendered, motion sampled |
+| demo, photo, paper | a portrait encoded, motion read, frames rendered, motion sampled |
 | training | a step of either stage |
 """
 
@@ -36,7 +36,7 @@ from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
 from gesture_jax.ops import winograd
 from gesture_jax.ops.warp import deviation_warp, flow_warp
 
-# Batch, side, and channels in and out: VGG's first block, `realtime`, and the levels of `paper`.
+# Batch, side, and channels in and out: VGG's first block, `photo`, and the levels of `paper`.
 _CONVS = (4, 64, 64, 64), (4, 32, 128, 128), (4, 32, 512, 512), (1, 128, 256, 256)
 _CONVS += ((1, 256, 128, 128),)
 
@@ -50,7 +50,7 @@ def main(names: list[str]) -> None:
         "data": _data,
         "ops": lambda: itertools.chain(_warps(), _convolutions()),
         "demo": lambda: itertools.chain(_stage1("demo"), _stage2("demo")),
-        "realtime": lambda: itertools.chain(_stage1("realtime"), _stage2("realtime")),
+        "photo": lambda: itertools.chain(_stage1("photo"), _stage2("photo")),
         "training": training.figures,
         "paper": lambda: itertools.chain(_stage1("paper"), _stage2("paper")),
     }

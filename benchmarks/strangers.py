@@ -186,7 +186,7 @@ def _summarise(rows: list[dict[str, float]]) -> dict[str, float]:
 def main(arguments: list[str]) -> int:
     """Prints the table; returns the exit code."""
     count = int(arguments.pop()) if arguments and arguments[-1].isdecimal() else _COUNT
-    chosen = bundled.find(bundled.PRESETS[-1])
+    chosen = bundled.find()
     stage1, stage2 = arguments or (chosen["stage1"], chosen["stage2"])
     table = measure(stage1, stage2, count=count)
     print(format_table(table, first="picture"))

@@ -55,7 +55,7 @@ def _steps() -> Iterator[_Step]:
         yield from (_Step(stage1, "paper", 1, policy, l1_alone=True) for policy in remat.POLICIES)
         yield _Step(stage1, "paper", 1, l1_alone=True, xla=True)
         return
-    yield _Step(stage1, "realtime", 16)
+    yield _Step(stage1, "photo", 16)
     for dtype in ("float32", "bfloat16"):
         yield from (_Step(stage2, "paper", 128, policy, dtype) for policy in remat.POLICIES)
         yield from (_Step(stage1, "paper", 8, policy, dtype) for policy in remat.POLICIES)

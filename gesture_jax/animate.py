@@ -1,22 +1,30 @@
 """Moves a portrait like a driving video, with stage 1 alone.
 
 python -m gesture_jax.animate --image=P --driving=V --out=V.mp4 --stage1=WORKDIR
+
+Without --stage1 the bundled weights are taken.
 """
+
+import sys
 
 from absl import flags
 
-from gesture_jax import cli
+from gesture_jax import bundled, cli
 
 _IMAGE = flags.DEFINE_string("image", None, "The portrait, of any size.")
 _DRIVING = flags.DEFINE_string("driving", None, "The video whose motion is taken.")
 _OUT = flags.DEFINE_string("out", None, "The mp4 to write; it keeps the driving video's sound.")
 _STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained or converted stage 1.")
 _CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the driving video.", lower_bound=0)
-_RELATIVE = flags.DEFINE_boolean("relative", False, "Changes the portrait's own pose instead.")
+_RELATIVE = flags.DEFINE_boolean(
+    "relative", True,
+    "Adds the driving video's changes to the portrait's own pose. Without it the portrait takes "
+    "the video's poses themselves, which suits a video of the same person, framed alike.",
+)  # fmt: skip
 _SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Portrait, driving frame and result.")
 _SAVE_MOTION = flags.DEFINE_string("save_motion", None, "Also writes the motion features, an .npz.")
 cli.define_style()
-flags.mark_flags_as_required(["image", "driving", "out", "stage1"])
+flags.mark_flags_as_required(["image", "driving", "out"])
 
 
 def main(_) -> None:
@@ -25,8 +33,12 @@ def main(_) -> None:
     from gesture_jax.portraits import Style
 
     style = Style.from_flags(flags.FLAGS)
+    stage1 = _STAGE1.value
+    if stage1 is None:
+        stage1 = bundled.find()["stage1"]
+        print(bundled.warning(bundled.PRESETS[0]), file=sys.stderr)
     notices = jobs.animate(
-        Animator.load(_STAGE1.value, ahead=True),
+        Animator.load(stage1, ahead=True),
         _IMAGE.value,
         _DRIVING.value,
         _OUT.value,

@@ -1,6 +1,6 @@
 """A web page that makes portraits talk: `python -m gesture_jax.app`.
 
-Beside the bundled models, of drawn people, it offers those below `--workdirs`. It is seen on this
+Beside the bundled models it offers those below `--workdirs`. It is seen on this
 machine alone, unless `--host` or `--share` say otherwise. Wants the extra `[app]`.
 """
 

@@ -1,6 +1,7 @@
-"""The weights that come with the package: both stages of a preset, trained on drawn people alone.
+"""The weights that come with the package: both stages of a preset.
 
-`make weights` makes them, and `weights/README.md` says how good they are.
+They were trained on people who do not exist: photographs that move, and drawn people.
+`weights/README.md` says how they are made and how good they are.
 """
 
 import importlib.resources
@@ -8,11 +9,12 @@ import importlib.resources
 from gesture_jax.errors import InputError
 from gesture_jax.files import is_file
 
-PRESETS = ("demo", "realtime")
-"""Of 64x64 and of 256x256 pixels; the first one is taken where none is asked for."""
+PRESETS = ("photo", "demo")
+"""For photographs, at any size from 256x256 pixels on: taken where nothing is asked for;
+and for drawn people, at 64x64."""
 
 
-def find(preset: str = "demo") -> dict[str, str]:
+def find(preset: str = PRESETS[0]) -> dict[str, str]:
     """The files of `stage1` and `stage2`, as `GestureGenerator.load(**find())` takes them.
 
     Raises:
@@ -31,8 +33,10 @@ def find(preset: str = "demo") -> dict[str, str]:
 
 def warning(preset: str) -> str:
     """What has to be said to whoever gave no weights, in a line."""
-    return (
-        f"no weights were given: these are the bundled ones ({preset}), which know drawn speakers "
-        'only, so that a photograph will not look right; "Train on your own videos" in README.md '
-        "says how to get your own"
-    )
+    told = f"no weights were given: these are the bundled ones ({preset})"
+    if preset == "demo":
+        told += (
+            ", which know drawn speakers only, so that a photograph will not look right; leave "
+            "--preset out for photographs"
+        )
+    return told

@@ -3,7 +3,7 @@
     python -m gesture_jax.generate --image=P --audio=W --out=V.mp4 --stage1=DIR --stage2=DIR
 
 Each DIR is a workdir, or a file that `gesture_jax.pack` made of one. Without any, the bundled
-weights are taken, which know drawn speakers only.
+weights are taken.
 
 Many at once, the models loaded once: `--manifest=FILE`, a CSV with a header or a JSON object a
 line, with image, audio, out and, if wanted, seed, speaker, sheet, save_motion, motion.
@@ -27,7 +27,7 @@ _OUT = flags.DEFINE_string("out", None, "The mp4 to write.")
 _MANIFEST = flags.DEFINE_string("manifest", None, "CSV or JSON lines of image, audio, out, ...")
 _STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained stage 1.")
 _STAGE2 = flags.DEFINE_string("stage2", None, "Workdir of a trained stage 2.")
-_PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, "Of the bundled weights; demo.")
+_PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, "Of the bundled weights; photo.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same video.", 0, 2**32 - 1)
 _SPEAKER = flags.DEFINE_string("speaker", None, "Whose manner, where stage 2 knows several.")
 _SHEET = flags.DEFINE_string("sheet", None, "Also writes a PNG of frames spread over the clip.")

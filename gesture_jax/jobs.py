@@ -122,7 +122,7 @@ def animate(
     out: str,
     *,
     crop_px: int = 0,
-    relative: bool = False,
+    relative: bool = True,
     side_by_side: bool = False,
     save_motion: str | None = None,
     style: Style = Style(),  # noqa: B008

@@ -37,7 +37,7 @@ def _apply(model, variables, *inputs, method=None):
 
 
 def test_the_features_layout_is_the_papers(frames):
-    model = build_model(**stage1_config.get_config("realtime").model)
+    model = build_model(**stage1_config.get_config("photo").model)
     assert model.motion_grid == 16 and model.motion_dim == 2307
     small = build_model(**_SMOKE)
     variables = _variables(small, frames[:1])
@@ -90,8 +90,8 @@ def test_fold_and_unfold():
     np.testing.assert_array_equal(image_ops.unfold(folded, 2), x)
 
 
-def test_realtime_costs_at_most_two_and_a_half_gmac_a_frame():
-    model = build_model(**stage1_config.get_config("realtime").model)
+def test_photo_costs_at_most_two_and_a_half_gmac_a_frame():
+    model = build_model(**stage1_config.get_config("photo").model)
     image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image, image)
     encode = lambda v, x: model.apply(v, x, method="encode_source")
@@ -107,7 +107,7 @@ def test_realtime_costs_at_most_two_and_a_half_gmac_a_frame():
     [
         ({"resolution": 36}, "multiple of"),
         ({"warp_kind": "spline"}, "choose volume or exact or flow"),
-        ({"network": "huge"}, "choose reference or compact"),
+        ({"network": "huge"}, "choose reference or compact or layered"),
         ({"max_width": 3}, "the compact network has no max_width"),
     ],
 )
@@ -116,7 +116,7 @@ def test_configs_that_make_no_network(change, sentence):
         build_model(**(_SMOKE | change))
 
 
-@pytest.mark.parametrize("preset", ["paper", "realtime", "demo", "smoke"])
+@pytest.mark.parametrize("preset", ["paper", "photo", "demo", "smoke"])
 def test_every_preset_computes_in_bfloat16(preset):
     config = stage1_config.get_config(preset)
     config.dtype = "bfloat16"

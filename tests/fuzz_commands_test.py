@@ -216,7 +216,7 @@ def test_absurd_values_of_a_config_are_refused_or_work(stage, inputs, tmp_path, 
 
 
 @pytest.mark.parametrize("module", [stage1_config, stage2_config])
-@pytest.mark.parametrize("preset", ["paper", "realtime", "demo", "smoke"])
+@pytest.mark.parametrize("preset", ["paper", "photo", "demo", "smoke"])
 def test_each_value_of_our_configs_has_a_rule_and_keeps_it(module, preset):
     config_check.check(module.get_config(preset))
 

@@ -197,8 +197,12 @@ def test_without_weights_the_bundled_ones_are_taken_and_told_of(tmp_path):
     given = [f"--image={tmp_path}/a.png", f"--audio={tmp_path}/a.wav", f"--out={tmp_path}/a.mp4"]
     code, told = in_process.run("generate", *given)
     if _BUNDLED:
-        assert code == 0 and "drawn speakers only" in told
-        assert media.read_video(tmp_path / "a.mp4", size=64).shape == (10, 64, 64, 3)
+        assert code == 0 and "the bundled ones (photo)" in told
+        frames = media.read_video(tmp_path / "a.mp4", size=256)
+        assert frames.shape == (10, 256, 256, 3)
+        # The first frame is the portrait: 64 pixels enlarged.
+        portrait = images.square(done.frames[0], size=256)
+        assert np.abs(frames[0].astype(float) - portrait).mean() < 10
     else:
         assert code == 2 and "make weights" in told
 

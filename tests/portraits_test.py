@@ -197,6 +197,8 @@ def test_pasted_and_marked_videos(animator, tmp_path):
     assert corner.max() > 200 and np.median(corner) < 130
     with np.load(motion) as saved:
         assert saved["motion"].shape == (len(frames), animator.model.motion_dim)
+        own = animator.encode_source(np.asarray(picture)[20:84, 40:104]).motion
+        np.testing.assert_allclose(saved["motion"][0], own, atol=1e-4)
     with pytest.raises(InputError, match="drop it or --paste_back"):
         jobs.animate(animator, "p", "d", "o.mp4", style=style, side_by_side=True)
 

@@ -182,7 +182,7 @@ def test_a_clip_is_the_same_to_the_bit(stages, folder, monkeypatch, quickly_comp
         np.testing.assert_array_equal(clip.motion, plain.motion)
 
 
-@pytest.mark.parametrize("preset", ["demo", "realtime", "paper"])
+@pytest.mark.parametrize("preset", ["demo", "photo", "paper"])
 def test_shapes_are_those_of_a_new_network(folder, preset):
     model = build_model(**stage1_config.get_config(preset).model)
     picture = jax.ShapeDtypeStruct((1, model.resolution, model.resolution, 3), np.float32)

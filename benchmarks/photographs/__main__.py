@@ -2,12 +2,12 @@
 
     python -m benchmarks.photographs WEIGHTS --data=DATASET --portraits=DIR [--out=DIR]
 
-WEIGHTS is the workdir of a stage 1, or what `gesture_jax.pack` made of it, or the name of a bundled
-preset. DATASET is made by
-`gesture_jax.prepare --portraits=DIR`; of each person in its test split the first clip is measured,
-the first frame being the source. --portraits is the folder of all portraits, those of training too:
-a face has to be nearer to its own than to any other of these. Other weights stand beside, by default the
-bundled ones (--beside). The extra `[pose]` finds faces and people.
+WEIGHTS is the workdir of a stage 1, what `gesture_jax.pack` made of it, or a bundled preset. DATASET
+is made by `gesture_jax.prepare --portraits=DIR --test_portraits=NAME,...`; of each person in its
+test split the first clip is measured, and its first frame is the source. --portraits is the folder
+of all portraits, those of training too: a face has to be nearer to its own than to any other. Other
+weights stand beside these, by default the bundled ones (--beside=none leaves them out). The extra
+`[pose]` finds faces and people.
 
 Prints a table: means over the clips, and in brackets the lowest and highest. Keeps every figure in
 `results.jsonl`, and writes contact sheets to --out.
@@ -204,7 +204,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="data set of moved portraits")
     parser.add_argument("--portraits", required=True, help="folder of all portraits")
     parser.add_argument("--out", help="folder for contact sheets")
-    parser.add_argument("--beside", default="realtime", help="preset or weights, or none")
+    parser.add_argument("--beside", default="none", help="preset or weights, or none")
     parser.add_argument("--frames", type=int, default=12, help="driving frames of each clip")
     return parser.parse_args(arguments)
 

@@ -5,7 +5,7 @@
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 256x256, 210.6 M parameters, the reference | GPU or TPU | days; not yet run |
-| realtime | 256x256 on the procedural speaker, compact | two CPU cores | 25 minutes, estimated |
+| photo | 256x256 on photo people, carries pixels to any size | one GPU | 10 minutes, H100 |
 | demo | 64x64 on the procedural speaker, compact | one CPU core | 15 minutes |
 | smoke | 32x32, a few steps; what tests use | one CPU core | seconds |
 
@@ -21,10 +21,8 @@ _NO_AUGMENTATION = {"swap": 0.0, "mirror": 0.0, "jitter": 0.0}
 
 
 def get_config(preset: str = "paper") -> ConfigDict:
-    """The config of a preset: "paper", "realtime", "demo" or "smoke"."""
-    return presets.choose(
-        preset, paper=_paper(), photo=_photo(), realtime=_realtime(), demo=_demo(), smoke=_smoke()
-    )
+    """The config of a preset: "paper", "photo", "demo" or "smoke"."""
+    return presets.choose(preset, paper=_paper(), photo=_photo(), demo=_demo(), smoke=_smoke())
 
 
 def _paper() -> dict:
@@ -210,50 +208,6 @@ def _photo() -> dict:
             "clip_norm": 1.0,
             "ema_decay": 0.999,
         },
-    }
-
-
-def _realtime() -> dict:
-    return {
-        "num_steps": 4000,
-        "batch_size": 2,
-        "log_every_steps": 50,
-        "eval_every_steps": 2000,
-        "checkpoint_every_steps": 1000,
-        "data": {
-            "procedural_clips": 120,
-            "procedural_clip_sec": 6.6,
-            "cache": True,
-            "num_workers": 0,
-            "augment": _NO_AUGMENTATION,
-        },
-        "model": {
-            "network": "compact",
-            "resolution": 256,
-            "num_downs": 3,
-            "width": 128,
-            "fine_width": 32,
-            "extractor_width": 64,
-            "field_width": 64,
-            "seen_width": 32,
-            "num_bins": 66,
-            "warp_kind": "flow",
-            "relative": True,
-            "num_source_blocks": 2,
-            "num_extractor_blocks": 2,
-            "num_decoder_blocks": 3,
-        },
-        # At this size VGG is for GPUs: a step takes ten times as long with it.
-        "st_lpips": False,
-        "loss": {
-            "squared": 50.0,
-            "region_weight": 1.0,
-            "mouth_weight": 1.0,
-            "perceptual": 0.0,
-            "warp": 0.0,
-            "adversarial": 0.0,
-        },
-        "optim": {"learning_rate": 2e-3, "b1": 0.9, "warmup_steps": 100, "ema_decay": 0.998},
     }
 
 

@@ -9,8 +9,7 @@ smoke missing ones are made first.
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 8 layers, 80 frames, 5 prior frames | GPU or TPU | days; not yet run |
-| photo | that of demo, on a stage 1 of photo; streams draw once | one CPU core | as demo |
-| realtime | that of demo, on a stage 1 of realtime; streams draw once | one CPU core | as demo |
+| photo | 3 layers of 192, on a stage 1 of photo; streams draw once | two CPU cores | 20 minutes |
 | demo | 2 layers of 128 on the procedural speaker | one CPU core | 4 minutes |
 | smoke | 2 small layers; what tests use | one CPU core | seconds |
 """
@@ -21,12 +20,11 @@ from gesture_jax import presets
 
 
 def get_config(preset: str = "paper") -> ConfigDict:
-    """The config of a preset: "paper", "photo", "realtime", "demo" or "smoke"."""
+    """The config of a preset: "paper", "photo", "demo" or "smoke"."""
     return presets.choose(
         preset,
         paper=_paper(),
         photo=_photo(),
-        realtime=_realtime(),
         demo=_demo(),
         smoke=_smoke(),
     )
@@ -157,14 +155,11 @@ def _paper() -> dict:
     }
 
 
-def _realtime() -> dict:
-    # A stream that is drawn four times would not keep up with the speech on two CPU cores.
-    return {**_demo(), "stream_pace": {"candidates": 1}}
-
-
 def _photo() -> dict:
     return {
-        **_realtime(),
+        **_demo(),
+        # A stream that is drawn four times would not keep up with the speech on two CPU cores.
+        "stream_pace": {"candidates": 1},
         "num_steps": 3000,
         "eval_every_steps": 1000,
         "checkpoint_every_steps": 500,

@@ -67,8 +67,9 @@ def find_models(folder: str | os.PathLike) -> list[NamedModel]:
 
 
 def bundled_models() -> list[NamedModel]:
-    """The models that come with the package, of drawn people."""
-    return [NamedModel(f"drawn people ({name})", **bundled.find(name)) for name in bundled.PRESETS]
+    """The models that come with the package."""
+    names = {"photo": "photographs (photo)", "demo": "drawn people (demo)"}
+    return [NamedModel(names[preset], **bundled.find(preset)) for preset in bundled.PRESETS]
 
 
 def _stage1_of(workdir, config: ConfigDict) -> str | None:

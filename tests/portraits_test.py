@@ -199,7 +199,7 @@ def test_pasted_and_marked_videos(animator, tmp_path):
         assert saved["motion"].shape == (len(frames), animator.model.motion_dim)
         own = animator.encode_source(np.asarray(picture)[20:84, 40:104]).motion
         np.testing.assert_allclose(saved["motion"][0], own, atol=1e-4)
-    with pytest.raises(InputError, match="drop it or --paste_back"):
+    with pytest.raises(InputError, match="drop it, or --paste_back"):
         jobs.animate(animator, "p", "d", "o.mp4", style=style, side_by_side=True)
 
 

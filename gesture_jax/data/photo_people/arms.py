@@ -19,7 +19,13 @@ _RADII = {True: (0.40, 0.30, 0.44), False: (0.44, 0.36, 0.50)}
 _RADIUS_BOUNDS = (10, 26), (8, 22), (12, 30)
 # Colours of skin or sleeve and of the shirt that differ less than this cannot be told apart.
 _LEAST_DIFFERENCE = 15.0
+_LIGHTNESS_SHARE = 0.35
 _FEW_PIXELS = 15
+# Rows below an arm that tell how far out the trunk goes.
+_TRUNK_ROWS = 8, 48
+_TRUNK_MARGIN_PX = 3
+# How far a loose sleeve hangs below the forearm, in radii of the elbow.
+_LOOSE_SLEEVE = 2.6
 
 
 @dataclasses.dataclass
@@ -142,6 +148,8 @@ def tell_sleeve(arm: Arm, colours: np.ndarray, person: np.ndarray, hands: np.nda
     shirt = beside & (np.abs(y - arm.elbow[1]) < 2 * elbow_radius) & person & ~hands
     if min(own.sum(), shirt.sum()) < _FEW_PIXELS:
         return
+    if not arm.outward:  # Sleeve and shirt are often one cloth, in other light.
+        colours = colours * np.array([_LIGHTNESS_SHARE, 1.0, 1.0], np.float32)
     own_colour, shirt_colour = np.median(colours[own], axis=0), np.median(colours[shirt], axis=0)
     if np.linalg.norm(own_colour - shirt_colour) < _LEAST_DIFFERENCE:
         return
@@ -202,6 +210,11 @@ def cut_forearm(arm: Arm, picture: np.ndarray, person: np.ndarray) -> ForearmCut
     wider = np.where(across > 0, (0.75 if arm.outward else 1.3) * elbow_radius, 0.0)
     begins = smoothstep(along, -0.6, -0.1) if arm.outward else smoothstep(along, 0.0, 0.35)
     wider = wider * begins * (1 - smoothstep(along, 1.0, 1.6))
+    if not arm.outward:  # A loose sleeve hangs down beside the trunk.
+        hanging = smoothstep(along, -0.3, 0.05) * (1 - smoothstep(along, 1.2, 1.8))
+        beside = (x - _trunk_edge(arm, person)) * arm.outwards > _TRUNK_MARGIN_PX
+        hanging = np.where((across > 0) & beside, _LOOSE_SLEEVE * elbow_radius * hanging, 0.0)
+        wider = np.maximum(wider, hanging)
     tube = smoothstep(wider - distance, -1.5, 2.5)
     to_shoulder = shapes.unit(arm.shoulder - arm.elbow)
     up = offset_x * to_shoulder[0] + offset_y * to_shoulder[1]
@@ -219,6 +232,25 @@ def cut_forearm(arm: Arm, picture: np.ndarray, person: np.ndarray) -> ForearmCut
     elbow = np.hypot(offset_x, offset_y) < 0.95 * elbow_radius
     taken &= ~(elbow & ~around_hand)
     return ForearmCut(hand_alpha, around_hand, narrow, seen, fade.astype(np.float32), taken)
+
+
+def _trunk_edge(arm: Arm, person: np.ndarray) -> float:
+    """The column where the trunk ends on the arm's side, as seen below the arm.
+
+    Without rows below the arm, it is the picture's edge: nothing is beside the trunk then.
+    """
+    lowest = max(arm.points[:, 1].max() + 0.3 * arm.size, arm.elbow[1] + arm.radii[0])
+    edge = 0 if arm.outwards < 0 else SIDE - 1
+    start = int(np.clip(arm.shoulder[0] - arm.outwards * arm.size, 0, SIDE - 1))
+    ends = []
+    for row in person[int(lowest) + _TRUNK_ROWS[0] : int(lowest) + _TRUNK_ROWS[1]]:
+        run = row[start:] if arm.outwards > 0 else row[start::-1]
+        if run[0]:
+            length = int(np.argmin(run)) or len(run)
+            ends.append(start + arm.outwards * length)
+    if len(ends) < _TRUNK_ROWS[0]:
+        return float(edge)
+    return float(max(ends) if arm.outwards > 0 else min(ends))
 
 
 def _cut_wrist(arm: Arm, alpha: np.ndarray) -> np.ndarray:

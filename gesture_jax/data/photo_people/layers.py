@@ -11,8 +11,12 @@ from gesture_jax.data.photo_people.arms import Arm, ForearmCut
 from gesture_jax.data.photo_people.landmarks import SIDE, Landmarks
 from gesture_jax.data.photo_people.shapes import blur, disc, smoothstep
 
-_LEAST_SPOT_PX = 60
 _LEAST_CORE_PX = 40
+# Of a sleeve: how wide it may be, in radii of the upper arm, and rows that tell it.
+_WIDEST_SLEEVE = 3.0
+# Shares of the hand's size: the background's halo around arms, and cuffs joined behind the hand.
+_HALO, _CUFF = 0.4, 0.35
+_FEW_ROWS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +60,14 @@ def take_apart(landmarks: Landmarks, traced: Sequence[Arm]) -> Layers:
         ones are moved out of the shirt.
     """
     picture = landmarks.picture
-    found = [(arm.points, arm.size, arm.mask) for arm in traced]
+    found = [(arm.points, arm.size, arm.mask, _near_arm(arm, _HALO)) for arm in traced]
     person = mattes.cut_person(picture, (landmarks.person, landmarks.pose_matte), found)
     alpha = mattes.soften(person, picture)
     cuts = _cut_arms(traced, picture, person)
     forearm_alphas, taken = _shape_forearms(traced, cuts, person, alpha)
     body = _make_body(traced, picture, alpha, taken)
     return Layers(
-        background=_make_background(picture, alpha),
+        background=_make_background(picture, alpha, [_near_arm(arm, _HALO) for arm in traced]),
         body=body,
         forearms=[
             _make_forearm(arm, cut, picture, alpha, own)
@@ -101,17 +105,19 @@ def _shape_forearms(
         near = shapes.limb(arm.elbow, arm.wrist, (reach, reach), SIDE)[0] < 0
         mine = lost & near & ~cut.around_hand
         cut.seen |= mine
-        alphas.append(_shape_forearm(cut, person, alpha))
+        alphas.append(_shape_forearm(cut, person, alpha, int(_CUFF * arm.size)))
         taken |= shapes.grow(mine, 4)
     return alphas, taken
 
 
-def _shape_forearm(cut: ForearmCut, person: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def _shape_forearm(cut: ForearmCut, person: np.ndarray, alpha: np.ndarray, cuff: int) -> np.ndarray:
+    """The alpha of a forearm; a cuff around the hand is joined behind it, over `cuff` pixels."""
     shape = (cut.seen | (cut.narrow & (cut.around_hand | person))).astype(np.uint8)
+    behind_hand = cv2.morphologyEx(shape, cv2.MORPH_CLOSE, disc(cuff)) & cut.around_hand
     shape = cv2.morphologyEx(shape, cv2.MORPH_CLOSE, disc(5)) & (person | cut.narrow)
+    shape = mattes.largest_part((shape | behind_hand) > 0).astype(np.uint8)
     outlines, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    large = [outline for outline in outlines if cv2.contourArea(outline) > _LEAST_SPOT_PX]
-    shape = cv2.drawContours(shape, large, -1, 1, -1)
+    shape = cv2.drawContours(shape, outlines, -1, 1, -1)
     own = np.where(cut.around_hand | cut.narrow, 1.0, alpha) * cut.fade
     return (smoothstep(blur(shape, 1.3), 0.2, 0.8) * own).astype(np.float32)
 
@@ -123,7 +129,7 @@ def _make_body(
     if not traced:
         solid = shapes.shrink(alpha > 0.97, 1)
         return Sheet(filling.fill_cloth(picture, solid), alpha, solid)
-    alpha_under = _alpha_under_arms(traced, alpha, ~taken)
+    alpha_under = _alpha_under_arms(traced, alpha, taken)
     body_alpha = np.where(taken, alpha_under, alpha).astype(np.float32)
     seam = blur(taken, 2.0)
     body_alpha = body_alpha * (1 - seam) + blur(body_alpha, 2.5) * seam
@@ -143,13 +149,13 @@ def _make_body(
     return Sheet(colours, body_alpha.astype(np.float32), solid)
 
 
-def _alpha_under_arms(traced: Sequence[Arm], alpha: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _alpha_under_arms(traced: Sequence[Arm], alpha: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """How solid the body is where arms cover it: diffused from around, and the upper arms."""
     x, y = shapes.pixel_grid(SIDE)
     forced = np.zeros((SIDE, SIDE), np.float32)
     allowed = np.ones((SIDE, SIDE), np.float32)
     for arm in traced:
-        distance = arm.upper_arm(0.95)
+        distance = np.minimum(arm.upper_arm(0.95), _continue_sleeve(arm, alpha, taken))
         forced = np.maximum(forced, smoothstep(-distance, -2, 2))
         # There is nothing on the outer side of an upper arm.
         down = shapes.unit(arm.elbow - arm.shoulder)
@@ -157,8 +163,39 @@ def _alpha_under_arms(traced: Sequence[Arm], alpha: np.ndarray, known: np.ndarra
             (x - arm.shoulder[0]) * -down[1] + (y - arm.shoulder[1]) * down[0]
         )
         allowed = np.minimum(allowed, np.where(outside > 0, 1 - smoothstep(distance, 2, 9), 1.0))
-    spread = filling.diffuse(np.where(known, alpha, 0), known)
+    spread = filling.diffuse(np.where(taken, 0, alpha), ~taken)
     return np.maximum(smoothstep(spread, 0.4, 0.6) * allowed, forced)
+
+
+def _continue_sleeve(arm: Arm, alpha: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """The distance from the upper arm as wide as its sleeve is just above what covers it."""
+    axis = arm.elbow - arm.shoulder
+    length = float(np.linalg.norm(axis))
+    down = axis / max(length, 1e-6)
+    out = arm.outwards * np.array([down[1], -down[0]])
+    out = out * (np.sign(out[0] * arm.outwards) or 1.0)
+    reach = np.arange(int(_WIDEST_SLEEVE * arm.radii[2]))
+    widths = []
+    for step in range(int(0.35 * length), int(length)):
+        places = arm.shoulder + step * down + reach[:, None] * out
+        columns, rows = np.clip(places.round().astype(int), 0, SIDE - 1).T
+        end = int(np.argmax(alpha[rows, columns] < 0.5)) or len(reach)
+        if end == len(reach) or taken[rows[:end], columns[:end]].any():
+            if widths:
+                break
+            continue
+        widths.append(end)
+    if len(widths) < _FEW_ROWS:
+        return np.full((SIDE, SIDE), np.inf, np.float32)
+    width = float(np.median(widths[-_FEW_ROWS:]))
+    start = arm.shoulder + min(0.35 * length + len(widths), length - 1) * down
+    # The axis moves out, so that the limb's outer edge is the sleeve's.
+    elbow_radius = arm.radii[0]
+    narrow = max(min(width, arm.radii[2]), elbow_radius)
+    shift = out * (width - narrow)
+    return shapes.limb(start + shift, arm.elbow + 0.6 * shift, (narrow, 0.95 * elbow_radius), SIDE)[
+        0
+    ]
 
 
 def _make_hand(arm: Arm, cut: ForearmCut, picture: np.ndarray) -> Sheet:
@@ -208,6 +245,15 @@ def _guess_forearm(arm: Arm, picture, core, inside, skin) -> tuple[np.ndarray, n
     return picture, core | wrist
 
 
-def _make_background(picture: np.ndarray, alpha: np.ndarray) -> Sheet:
+def _make_background(picture: np.ndarray, alpha: np.ndarray, halos: Sequence[np.ndarray]) -> Sheet:
+    """Around arms more is filled in: what the matte misses would stay there as a ghost."""
     known = ~shapes.grow(alpha > 0.02, 4)
+    for halo in halos:
+        known &= ~halo
     return Sheet(filling.fill_background(picture, known), np.ones((SIDE, SIDE), np.float32), known)
+
+
+def _near_arm(arm: Arm, share: float) -> np.ndarray:
+    """[s, s] boolean: nearer to forearm or hand than a share of the hand's size."""
+    hand = shapes.capsules(arm.points, shapes.BONES, share * arm.size, SIDE)
+    return hand | (arm.forearm()[0] < share * arm.size)

@@ -58,14 +58,14 @@ def cut_hand(picture: np.ndarray, hand: np.ndarray, size: float, person: np.ndar
 def cut_person(
     picture: np.ndarray,
     mattes: tuple[np.ndarray, np.ndarray],
-    hands: Sequence[tuple[np.ndarray, float, np.ndarray]],
+    hands: Sequence[tuple[np.ndarray, float, np.ndarray, np.ndarray]],
 ) -> np.ndarray:
     """The mask of the person: two mattes mixed, made exact by GrabCut around each hand.
 
     Args:
       picture: [s, s, 3] uint8.
       mattes: of the segmentation model and of the pose model, [s, s], 0 to 1.
-      hands: landmarks, size and mask of each hand.
+      hands: landmarks, size and mask of each hand, and where colours decide rather than mattes.
 
     Returns:
       [s, s] boolean.
@@ -73,16 +73,19 @@ def cut_person(
     matte = mix_mattes(*mattes)
     labels = np.where(matte > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[shapes.shrink(matte > 0.9, 5)] = cv2.GC_FGD
-    labels[~shapes.grow(matte > 0.1, 5)] = cv2.GC_BGD
-    for _, _, mask in hands:
+    surely_not = ~shapes.grow(matte > 0.1, 5)
+    for _, _, _, near in hands:
+        surely_not &= ~near
+    labels[surely_not] = cv2.GC_BGD
+    for _, _, mask, _ in hands:
         labels[mask] = cv2.GC_FGD
     person = matte > 0.5
     # Colours are local: only the neighbourhood of a hand tells what its background looks like.
-    for hand, size, _ in hands:
+    for hand, size, _, _ in hands:
         box = _box_around(hand, 1.3 * size, len(picture))
         person[box] = _grab(picture[box], labels[box], steps=3)
     person = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, disc(2)) > 0
-    for _, _, mask in hands:
+    for _, _, mask, _ in hands:
         person |= mask
     return cv2.morphologyEx(largest_part(person).astype(np.uint8), cv2.MORPH_CLOSE, disc(2)) > 0
 

@@ -14,15 +14,27 @@ from PIL import Image
 
 from gesture_jax import files
 from gesture_jax.data import npz
+from gesture_jax.data.photo_people.landmarks import SIDE
 from gesture_jax.errors import InputError
 
 ENDING = ".rig.npz"
 _VERSION = 1
 _MAX_SIDE = 1024
 _MAX_BYTES = 4 << 20
-_JPEG_QUALITY = 93
+_MAX_FILE_BYTES = 16 << 20
+_JPEG_QUALITY = 95
 _NUM_FACE, _NUM_POSE, _NUM_HAND = 478, 33, 21
 _FURTHEST_PX = 4096.0
+# Landmarks of the face mesh: forehead, chin, and the cheeks.
+_FOREHEAD, _CHIN, _CHEEKS = 10, 152, (234, 454)
+_SHOULDERS = 12, 11
+_LEAST_FACE_PX, _LEAST_BONE_PX, _LEAST_ALPHA = 8, 1, 64
+_LAYERS = ("body", *(f"{part}{side}" for part in ("forearm", "hand") for side in (0, 1)))
+_NAMES = {
+    *("version", "side", "face", "pose", "background"),
+    *(f"{name}{side}" for name in ("arm", "points") for side in (0, 1)),
+    *(f"{layer}_{part}" for layer in _LAYERS for part in ("colours", "alpha", "corner")),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +128,9 @@ def load_rig(path: str | os.PathLike) -> Rig:
     Raises:
       InputError: where it is not a rig, or a damaged one.
     """
-    arrays = dict(npz.iterate(path, max_bytes=_MAX_BYTES, wanted="a rig"))
+    if not files.is_file(path) or files.size_of(files.as_path(path)) > _MAX_FILE_BYTES:
+        raise InputError(f"{path}: not the file of a rig")
+    arrays = dict(npz.iterate(path, names=_NAMES, max_bytes=_MAX_BYTES, wanted="a rig"))
     try:
         return _unpack(arrays)
     except InputError as error:
@@ -134,7 +148,7 @@ def _unpack(arrays: dict[str, np.ndarray]) -> Rig:
     background = _decode(arrays["background"], cv2.IMREAD_COLOR, side)
     if background.shape != (side, side, 3):
         raise InputError(f"a background of {background.shape[1]}x{background.shape[0]} pixels")
-    return Rig(
+    rig = Rig(
         side=side,
         background=background,
         body=_unpack_layer(arrays, "body", side),
@@ -142,6 +156,24 @@ def _unpack(arrays: dict[str, np.ndarray]) -> Rig:
         face=_positions(arrays["face"], (_NUM_FACE, 3)),
         pose=_positions(arrays["pose"], (_NUM_POSE, 2)),
     )
+    _check_body(rig)
+    return rig
+
+
+def _check_body(rig: Rig) -> None:
+    """Raises InputError where positions are no body's."""
+    face = rig.face[:, :2]
+    height = face[_CHIN, 1] - face[_FOREHEAD, 1]
+    width = face[_CHEEKS[1], 0] - face[_CHEEKS[0], 0]
+    middle = face.mean(axis=0)
+    inside = middle.min() >= 0 and middle.max() < SIDE
+    if min(height, width) < _LEAST_FACE_PX or not inside or np.ptp(face, axis=0).max() > SIDE:
+        raise InputError("a face that is none")
+    bones = [(rig.pose[_SHOULDERS[0]], rig.pose[_SHOULDERS[1]])]
+    for arm in rig.arms:
+        bones += [(arm.shoulder, arm.elbow), (arm.elbow, arm.wrist)]
+    if min(float(np.linalg.norm(end - start)) for start, end in bones) < _LEAST_BONE_PX:
+        raise InputError("a bone without length")
 
 
 def _unpack_arm(arrays: dict[str, np.ndarray], number: int, side: int) -> ArmRig:
@@ -182,7 +214,7 @@ def _unpack_layer(arrays: dict[str, np.ndarray], name: str, side: int) -> Layer:
     left, top = (int(number) for number in arrays[f"{name}_corner"])
     height, width = alpha.shape
     inside = 0 <= left <= side - width and 0 <= top <= side - height
-    if colours.shape != (height, width, 3) or not inside:
+    if colours.shape != (height, width, 3) or not inside or alpha.max() < _LEAST_ALPHA:
         raise InputError(f"a layer {name} that does not fit")
     return Layer(colours, alpha, (left, top))
 
@@ -191,7 +223,10 @@ def _encode(picture: np.ndarray, ending: str) -> np.ndarray:
     """A picture, RGB or grey, as the bytes of a file, [n] uint8."""
     if picture.ndim == 3:
         picture = np.ascontiguousarray(picture[..., ::-1])
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if ending == ".jpg" else []
+    options = []
+    if ending == ".jpg":
+        options += [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(ending, picture, options)[1].ravel()
 
 

@@ -15,7 +15,7 @@ _LEAST_VIEW, _MOST_VIEW = 0.66, 0.985
 # How far the view may leave the portrait on its left and right; bodies are repeated there.
 _BEYOND = 0.06
 _SHADOW = 0.1, 0.3
-_AMPLITUDE = 0.85, 1.15
+_AMPLITUDE = 0.85, 1.25
 
 Recolour = Callable[[np.ndarray], np.ndarray]
 

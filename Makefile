@@ -26,7 +26,7 @@ weights-demo: DATA := --procedural=240 --clip_sec=9.8 --test_fraction=0.2 --size
 weights-demo: STEPS := 4000
 # PORTRAITS=DIR of half-body photographs; --rigs keeps what is found in them.
 weights-photo: DATA := --portraits=$(PORTRAITS) --rigs=$(WEIGHTS)/rigs --clips=12 --clip_sec=6.6 --size=256
-weights-photo: STEPS := 3000
+weights-photo: STEPS := 2000
 weights-%: $(STAMP)
 	$(RUN) -m gesture_jax.prepare $(DATA) --out=$(WEIGHTS)/$*/data
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:$* --config.data.path=$(WEIGHTS)/$*/data \

@@ -9,7 +9,7 @@ smoke missing ones are made first.
 | preset | what | hardware | duration |
 |---|---|---|---|
 | paper (default) | 8 layers, 80 frames, 5 prior frames | GPU or TPU | days; not yet run |
-| photo | 3 layers of 192, on a stage 1 of photo; streams draw once | two CPU cores | 20 minutes |
+| photo | that of demo, on a stage 1 of photo; streams draw once | two CPU cores | 10 minutes |
 | demo | 2 layers of 128 on the procedural speaker | one CPU core | 4 minutes |
 | smoke | 2 small layers; what tests use | one CPU core | seconds |
 """
@@ -158,19 +158,9 @@ def _paper() -> dict:
 def _photo() -> dict:
     return {
         **_demo(),
+        "num_steps": 2000,
         # A stream that is drawn four times would not keep up with the speech on two CPU cores.
         "stream_pace": {"candidates": 1},
-        "num_steps": 3000,
-        "eval_every_steps": 1000,
-        "checkpoint_every_steps": 500,
-        "model": {
-            "latent": 192,
-            "feedforward": 384,
-            "num_layers": 3,
-            "num_heads": 4,
-            "num_speech_layers": 2,
-            "dropout": 0.0,
-        },
     }
 
 

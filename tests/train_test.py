@@ -247,7 +247,8 @@ def test_a_discriminators_optimiser_state_is_saved_and_restored(tmp_path):
     )
     restored = saver.restore(abstract, batches)
     saver.close()
-    batches.close()
+    if hasattr(batches, "close"):  # Grain 0.2.11 has none.
+        batches.close()
     assert _equal(restored, state)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
 

@@ -32,8 +32,8 @@ print(jax.devices())
 
 # %% [markdown]
 # Workdirs of your own trainings, or files that were made of them. Without any, the weights that
-# come with the package: they know drawn speakers only, so that a photograph will not look right
-# with them.
+# come with the package: those for photographs where IMAGE is yours, those for drawn people where
+# it is not.
 
 # %% tags=["parameters"]
 STAGE1, STAGE2 = os.environ.get("STAGE1"), os.environ.get("STAGE2")
@@ -45,7 +45,7 @@ if STAGE1:
 else:
     from gesture_jax import bundled
 
-    weights = bundled.find()
+    weights = bundled.find("photo" if IMAGE else "demo")
 generator = gesture_jax.GestureGenerator.load(**weights)
 
 # %% [markdown]

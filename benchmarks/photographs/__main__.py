@@ -198,6 +198,11 @@ def load_animators(weights: str, beside: str) -> dict[str, Animator]:
     return found
 
 
+def _beside() -> str:
+    """The bundled weights that know drawn people only, as long as there are such."""
+    return "realtime" if "realtime" in bundled.PRESETS else "none"
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("photographs", description=__doc__.splitlines()[0])
     parser.add_argument("weights", help="of a stage 1: workdir, packed file or preset")

@@ -183,7 +183,8 @@ class Animator:
         if size == self.resolution:
             return Source(seen, features, np.asarray(motion))
         square = images.square(picture, size=size)
-        features = features.replace(picture=jnp.asarray(_to_float(square[None])))
+        full = jnp.asarray(_to_float(square[None]))
+        features = dataclasses.replace(features, picture=full)
         return Source(square, features, np.asarray(motion))
 
     def extract_motion(self, frames: Iterable[np.ndarray]) -> np.ndarray:
@@ -270,7 +271,7 @@ class Animator:
                 "these weights draw every pixel anew, so that there is nothing to "
                 "explain; use weights of the preset photo"
             )
-        features = source.features.replace(picture=None)
+        features = dataclasses.replace(source.features, picture=None)
         for batch, count in _batched(motion, self._batch_size):
             image, layers = self._explain(self._variables, features, batch)
             yield from explain.strips(image, layers)[:count]
@@ -322,7 +323,7 @@ def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Pro
         render = render_adapted
     if model.carries_pixels and model.resolution < _USUAL_SIZE:
         picture = jax.ShapeDtypeStruct((1, _USUAL_SIZE, _USUAL_SIZE, 3), np.float32)
-        features = features.replace(picture=sharding.on_device(picture))
+        features = dataclasses.replace(features, picture=sharding.on_device(picture))
     yield render, (variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32))
 
 
@@ -357,7 +358,7 @@ def render_batch(
     """Features of one portrait and motion features [b, d] to frames [b, s, s, 3] in [0, 1]."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
     if adapt:
-        motion = model.apply(variables, repeated, motion, method="adapt")
+        motion = adapt_motion(model, variables, repeated, motion)
     frames = model.apply(variables, repeated, motion, method="render")
     assert isinstance(frames, jax.Array)
     return frames
@@ -369,9 +370,19 @@ def explain_batch(
 ) -> tuple[jax.Array, Layers]:
     """Frames [b, r, r, 3] of one portrait, and the layers that they are put together from."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
-    motion = model.apply(variables, repeated, motion, method="adapt")
+    motion = adapt_motion(model, variables, repeated, motion)
     made = model.apply(variables, repeated, motion, method="draw")
+    assert isinstance(made, dict)
     return made["image"], made["layers"]
+
+
+def adapt_motion(
+    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
+) -> jax.Array:
+    """Motion features [b, d] of others as the portrait of `features` shows them."""
+    adapted = model.apply(variables, features, motion, method="adapt")
+    assert isinstance(adapted, jax.Array)
+    return adapted
 
 
 def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -71,7 +71,10 @@ def animate(animator: Animator, clips: Sequence[PhotographClip]) -> Iterator[dic
         source = animator.encode_source(clip.source, size=larger)
         other = motions[(number + len(clips) // 2) % len(clips)]
         ways = motions[number], other, np.stack([*animator.retarget(source, other)])
-        frames = [animator.render(source, motion[1:]) for motion in ways]
+        # As `animate` and `generate` do with motion that is not the portrait's own.
+        adapt = False, True, True
+        pairs = zip(ways, adapt, strict=True)
+        frames = [animator.render(source, motion[1:], adapt=each) for motion, each in pairs]
         yield {
             mode: np.stack([images.square(frame, size=size) for frame in each])
             for mode, each in zip(_MODES, frames, strict=True)

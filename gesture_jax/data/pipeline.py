@@ -77,7 +77,10 @@ class BatchIterator(Iterator):
             return rest
         if not flags.FLAGS.is_parsed():  # Grain's workers ask for some, also outside of absl apps.
             flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2)
+        # Grain 0.2.11 has it only there.
+        options = grain.multiprocessing.MultiprocessingOptions(
+            self._num_workers, per_worker_buffer_size=2
+        )
         return rest.mp_prefetch(options)
 
 

@@ -68,7 +68,7 @@ FILES = {
         "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
     ),
     # Their author, Davis King, gave them to the public domain (CC0). He trained them on some 3
-    # million faces of 7485 people, from FaceScrub, VGG Face and the web; these were not asked.
+    # million faces, from FaceScrub, VGG Face and the web; these were not asked.
     "face": _Weights(
         "face-recognition-models",
         "0.3.0",

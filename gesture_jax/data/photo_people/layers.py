@@ -134,6 +134,8 @@ def _make_body(
     seam = blur(taken, 2.0)
     body_alpha = body_alpha * (1 - seam) + blur(body_alpha, 2.5) * seam
     body_alpha = np.where(taken, smoothstep(body_alpha, 0.15, 0.85), body_alpha)
+    # Specks that hands or the matte leave beside the body would hang in the air.
+    body_alpha *= shapes.grow(mattes.largest_part(body_alpha > 0.08), 2)
     solid = shapes.shrink(alpha > 0.97, 1) & ~taken
     colours = filling.fill_cloth(picture, solid)
     # The upper arm behind a forearm or a hand has the colours of what is seen of it.
@@ -155,7 +157,9 @@ def _alpha_under_arms(traced: Sequence[Arm], alpha: np.ndarray, taken: np.ndarra
     forced = np.zeros((SIDE, SIDE), np.float32)
     allowed = np.ones((SIDE, SIDE), np.float32)
     for arm in traced:
-        distance = np.minimum(arm.upper_arm(0.95), _continue_sleeve(arm, alpha, taken))
+        distance = arm.upper_arm(0.95)
+        if not arm.outward:  # Whose upper arm is behind the hand.
+            distance = np.minimum(distance, _continue_sleeve(arm, alpha, taken))
         forced = np.maximum(forced, smoothstep(-distance, -2, 2))
         # There is nothing on the outer side of an upper arm.
         down = shapes.unit(arm.elbow - arm.shoulder)

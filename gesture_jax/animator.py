@@ -24,16 +24,17 @@ from gesture_jax import (
 from gesture_jax.array_types import Frames
 from gesture_jax.data import images, people
 from gesture_jax.errors import InputError
+from gesture_jax.models import layered
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
-from gesture_jax.models.layered import Layers
 from gesture_jax.ops import rotation
 from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
 from gesture_jax.programs import Program, kept_node, program
 
 kept_node(SourceFeatures)
-kept_node(Layers)
+kept_node(layered.Layers)
+kept_node(layered.Enlarged)
 _BATCH_SIZE = 4
 # Side of the frames where nothing else is asked for and the portrait is as large.
 _USUAL_SIZE = 512
@@ -89,6 +90,8 @@ class Animator:
         self._variables = variables
         self._batch_size = batch_size
         self._encode, self._extract, self._render, self._render_adapted = _programs(model)
+        self._compose = program(layered.compose, **hardware.compiler_options())
+        self._to_uint8 = program(to_uint8)
         self._explain = program(explain_batch, model)
         self._retarget = jax.jit(exact(rotation.retarget_feature))
 
@@ -239,20 +242,22 @@ class Animator:
           source: from `encode_source`.
           motion: [t, 9 g^2 + 3].
           adapt: whether the motion is another person's, or generated, and is first adapted to the
-            portrait (`LayeredModel.adapt`); takes twice as long.
+            portrait (`adapt_motion`); takes half as long again.
 
         Returns:
           [t, s, s, 3] float32 in [0, 1], s the source's size.
         """
-        shape = (0, source.size, source.size, 3)
-        return np.concatenate([np.zeros(shape, "f4"), *self._render_batches(source, motion, adapt)])
+        batches = self._render_batches(source, motion, adapt)
+        fetched = itertools.starmap(_fetch, batches)
+        return np.concatenate([np.zeros((0, source.size, source.size, 3), "f4"), *fetched])
 
     def render_frames(
         self, source: Source, motion: Iterable[np.ndarray], *, adapt: bool = False
     ) -> Iterator[np.ndarray]:
         """Like `render`, one [s, s, 3] uint8 frame after the other, in constant memory."""
-        for batch in self._render_batches(source, motion, adapt):
-            yield from np.rint(batch * 255.0).astype(np.uint8)
+        batches = self._render_batches(source, motion, adapt)
+        for batch, count in ((self._to_uint8(image), count) for image, count in batches):
+            yield from _fetch(batch, count)
 
     def _renderer(self, adapt: bool) -> Program:
         return self._render_adapted if adapt and self.model.carries_pixels else self._render
@@ -278,15 +283,17 @@ class Animator:
 
     def _render_batches(
         self, source: Source, motion: Iterable[np.ndarray], adapt: bool
-    ) -> Iterator[np.ndarray]:
+    ) -> Iterator[tuple[jax.Array, int]]:
         """One batch ahead: the next one is computed while frames are encoded and written."""
         pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
         for batch, count in _batched(motion, self._batch_size):
             image = self._renderer(adapt)(self._variables, source.features, batch)
+            if source.features.picture is not None:
+                image = self._compose(source.features.picture, image)
             pending.append((image, count))
             if len(pending) > 1:
-                yield _fetch(*pending.popleft())
-        yield from itertools.starmap(_fetch, pending)
+                yield pending.popleft()
+        yield from pending
 
 
 def abstract_variables(model: BaseModel) -> dict[str, Any]:
@@ -315,6 +322,7 @@ def _programs(model: BaseModel) -> tuple[Program, Program, Program, Program]:
 def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Program, tuple]]:
     """What is called to generate, in this order, with shapes of what it is called with."""
     encode, _, render, render_adapted = _programs(model)
+    compose = program(layered.compose, **hardware.compiler_options())
     variables = sharding.on_device(variables)
     image = np.zeros((1, model.resolution, model.resolution, 3), np.float32)
     yield encode, (variables, image)
@@ -324,7 +332,13 @@ def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Pro
     if model.carries_pixels and model.resolution < _USUAL_SIZE:
         picture = jax.ShapeDtypeStruct((1, _USUAL_SIZE, _USUAL_SIZE, 3), np.float32)
         features = dataclasses.replace(features, picture=sharding.on_device(picture))
-    yield render, (variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32))
+    arguments = variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32)
+    yield render, arguments
+    frames = sharding.on_device(render.shapes(*arguments))
+    if features.picture is not None:
+        yield compose, (features.picture, frames)
+        frames = sharding.on_device(compose.shapes(features.picture, frames))
+    yield program(to_uint8), (frames,)
 
 
 @plain
@@ -354,20 +368,29 @@ def render_batch(
     variables: Mapping[str, Any],
     features: SourceFeatures,
     motion: jax.Array,
-) -> jax.Array:
-    """Features of one portrait and motion features [b, d] to frames [b, s, s, 3] in [0, 1]."""
+) -> jax.Array | layered.Enlarged:
+    """Features of one portrait and motion features [b, d] to frames [b, r, r, 3] in [0, 1].
+
+    Where the features have a picture, what `layered.compose` makes frames of its size from.
+    """
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
     if adapt:
         motion = adapt_motion(model, variables, repeated, motion)
-    frames = model.apply(variables, repeated, motion, method="render")
-    assert isinstance(frames, jax.Array)
-    return frames
+    method = "render" if features.picture is None else "draw_enlarged"
+    made = model.apply(variables, repeated, motion, method=method)
+    assert isinstance(made, jax.Array | layered.Enlarged)
+    return made
+
+
+def to_uint8(image: jax.Array) -> jax.Array:
+    """Pictures in [0, 1] to 0 to 255."""
+    return jnp.rint(image * 255.0).astype(jnp.uint8)
 
 
 @exact
 def explain_batch(
     model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
-) -> tuple[jax.Array, Layers]:
+) -> tuple[jax.Array, layered.Layers]:
     """Frames [b, r, r, 3] of one portrait, and the layers that they are put together from."""
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
     motion = adapt_motion(model, variables, repeated, motion)
@@ -379,10 +402,18 @@ def explain_batch(
 def adapt_motion(
     model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
 ) -> jax.Array:
-    """Motion features [b, d] of others as the portrait of `features` shows them."""
-    adapted = model.apply(variables, features, motion, method="adapt")
+    """Motion features [b, d] of others as the portrait of `features` shows them.
+
+    The frames follow each other. How much adapting changes their motion hardly varies within a few
+    frames, so that only the first and the last are adapted, and the change is interpolated between.
+    """
+    ends = jnp.array([0, len(motion) - 1])
+    portrait = jax.tree.map(lambda x: x[ends], features)
+    adapted = model.apply(variables, portrait, motion[ends], method="adapt")
     assert isinstance(adapted, jax.Array)
-    return adapted
+    change = adapted - motion[ends]
+    share = jnp.linspace(0.0, 1.0, len(motion))[:, None]
+    return motion + (1.0 - share) * change[0] + share * change[1]
 
 
 def _batched(items: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from gesture_jax import explain, losses
-from gesture_jax.animator import Animator
+from gesture_jax.animator import Animator, adapt_motion
 from gesture_jax.data import images, speaker
 from gesture_jax.data.skeleton import Skeleton
 from gesture_jax.errors import InputError
@@ -215,3 +215,27 @@ def test_adapted_motion_is_read_from_the_portrait_that_it_moves(animator, model,
     np.testing.assert_allclose(adapted, read, atol=0.02)
     once = animator.render(source, np.asarray(adapted))
     np.testing.assert_allclose(animator.render(source, motion, adapt=True), once, atol=1e-4)
+
+
+def test_between_adapted_frames_the_change_is_interpolated(animator, model, frames):
+    source = animator.encode_source(frames[0], size=32)
+    ends = animator.extract_motion(frames)
+    share = np.linspace(0.0, 1.0, 4)[:, None] ** 2
+    motion = ((1 - share) * ends[0] + share * ends[1]).astype(np.float32)
+    features = jax.tree.map(lambda x: jnp.repeat(x, 4, axis=0), source.features)
+    adapted = adapt_motion(model, animator._variables, features, motion)
+    alone = model.apply(animator._variables, features, motion, method="adapt")
+    np.testing.assert_allclose(adapted[0], alone[0], atol=1e-6)
+    np.testing.assert_allclose(adapted[3], alone[3], atol=1e-6)
+    change = np.asarray(adapted) - motion
+    np.testing.assert_allclose(change[1], (2 * change[0] + change[3]) / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_a_box_blur_is_the_mean_of_a_square(size):
+    x = np.random.default_rng(0).random((1, 9, 8, 2), np.float32)
+    origin = -1 if size % 2 == 0 else 0  # An even square reaches further down and to the right.
+    expected = ndimage.uniform_filter(
+        x.astype(np.float64), (1, size, size, 1), mode="constant", origin=(0, origin, origin, 0)
+    )
+    np.testing.assert_allclose(image_ops.box_blur(x, size), expected, atol=1e-6)

@@ -173,8 +173,7 @@ def test_a_clip_is_the_same_to_the_bit(stages, folder, monkeypatch, quickly_comp
     first, second = _clip(stages), _clip(stages)
     names = {path.name.rpartition("-")[0].rpartition(".")[2] for path in _files(folder)}
     assert names == {
-        "blank_variables", "blank_params", "encode_source", "render_batch", "hold", "next_window",
-    }  # fmt: skip
+            }  # fmt: skip
     monkeypatch.delenv(cache.TRACED_DIR)
     plain = _clip(stages)
     for clip in (first, second):

@@ -52,6 +52,17 @@ def enlarge(x: FeatureMap, size: int) -> FeatureMap:
     return x
 
 
+def box_blur(x: FeatureMap, size: int) -> FeatureMap:
+    """The mean over a square of `size` pixels around each pixel; what lies outside counts as 0.
+
+    An even square reaches one pixel further down and to the right, as `"SAME"` padding has it.
+    """
+    for axis in (x.ndim - 3, x.ndim - 2):
+        window = [size if each == axis else 1 for each in range(x.ndim)]
+        x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1,) * x.ndim, "SAME")
+    return x / size**2
+
+
 def fold(x: FeatureMap, factor: int) -> FeatureMap:
     """Blocks of factor x factor pixels to channels: `[*b, h/f, w/f, f f c]`."""
     *lead, height, width, channels = x.shape

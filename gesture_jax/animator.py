@@ -183,11 +183,9 @@ class Animator:
         size = self.choose_size(min(picture.shape[:2]), size)
         seen = images.square(picture, size=self.resolution)
         features, motion = self._encode(self._variables, _to_float(seen[None]))
-        if size == self.resolution:
-            return Source(seen, features, np.asarray(motion))
-        square = images.square(picture, size=size)
-        full = jnp.asarray(_to_float(square[None]))
-        features = dataclasses.replace(features, picture=full)
+        square = seen if size == self.resolution else images.square(picture, size=size)
+        if self.model.carries_pixels:
+            features = dataclasses.replace(features, picture=jnp.asarray(_to_float(square[None])))
         return Source(square, features, np.asarray(motion))
 
     def extract_motion(self, frames: Iterable[np.ndarray]) -> np.ndarray:
@@ -329,8 +327,9 @@ def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Pro
     features = sharding.on_device(encode.shapes(variables, image)[0])
     if model.carries_pixels:
         render = render_adapted
-    if model.carries_pixels and model.resolution < _USUAL_SIZE:
-        picture = jax.ShapeDtypeStruct((1, _USUAL_SIZE, _USUAL_SIZE, 3), np.float32)
+    if model.carries_pixels:
+        size = max(model.resolution, _USUAL_SIZE)
+        picture = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
         features = dataclasses.replace(features, picture=sharding.on_device(picture))
     arguments = variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32)
     yield render, arguments

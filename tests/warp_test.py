@@ -8,7 +8,13 @@ from scipy.ndimage import map_coordinates
 
 from gesture_jax import sharding
 from gesture_jax.ops import warp as warps
-from gesture_jax.ops.warp import deviation_warp, exact_deviation_warp, flow_warp
+from gesture_jax.ops.warp import (
+    cubic_correction,
+    deviation_warp,
+    displace,
+    exact_deviation_warp,
+    flow_warp,
+)
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -130,3 +136,22 @@ def test_sharded_warp_reads_no_other_device(volume):
     assert mesh.size == 8
     for collective in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
         assert collective not in text
+
+
+def test_bicubic_reading_keeps_parabolas():
+    """Catmull-Rom interpolation is exact for them, linear interpolation is not."""
+    rng = np.random.default_rng(5)
+    rows, columns = np.mgrid[:24, :20].astype(np.float32)
+    bowl = lambda y, x: ((y - 9.0) ** 2 - 0.5 * (x - 8.0) ** 2 + 3 * y)[None, ..., None] / 100
+    shift = rng.uniform(-2, 2, (1, 24, 20, 2)).astype(np.float32)
+    flow = shift / np.array([20 / 2, 24 / 2], np.float32)
+    expected = bowl(rows + shift[0, ..., 1], columns + shift[0, ..., 0])[:, 4:-4, 4:-4]
+    linear = displace(bowl(rows, columns), flow)
+    cubic = linear + cubic_correction(bowl(rows, columns), flow)
+    np.testing.assert_allclose(cubic[:, 4:-4, 4:-4], expected, atol=1e-5)
+    assert np.abs(linear[:, 4:-4, 4:-4] - expected).max() > 1e-3
+
+
+def test_bicubic_reading_keeps_what_does_not_move():
+    picture = np.random.default_rng(6).random((1, 8, 8, 3), np.float32)
+    np.testing.assert_array_equal(cubic_correction(picture, np.zeros((1, 8, 8, 2))), 0.0)

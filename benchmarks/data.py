@@ -19,7 +19,6 @@ from PIL import Image
 from benchmarks.report import Figure, report, time_ms
 from gesture_jax.data import clips, media, motions, parts, pipeline, procedural, speaker, videos
 from gesture_jax.data.augment import Augmentation
-from gesture_jax.data.regions import REGIONS
 
 _SIZE = 256
 _BATCH_SIZE, _WINDOWS = 16, 64
@@ -65,10 +64,7 @@ def _parts(source: clips.ClipSource) -> Iterator[Figure]:
     decode = lambda: [clips.decode_frame(jpeg) for _ in range(100)]
     yield "a frame: decode", "ms", time_ms(decode, per=100)
     pair = source.read_frames(0, [0, 1])
-    boxes = np.zeros((2, len(REGIONS), 4), np.float32)
-    augment = functools.partial(
-        Augmentation().apply, pair, boxes, np.zeros((2, 0, 2), np.float32), np.random.default_rng(0)
-    )
+    augment = lambda: Augmentation().choose(random).draw(pair)
     yield "a pair: augment", "ms", time_ms(lambda: [augment() for _ in range(50)], per=50)
 
 

@@ -31,7 +31,8 @@ _BOTH = {
 _STAGE1 = {
     "shoulders": tuple, "st_lpips": bool,
     "data.procedural_clips": (0, 10**5), "data.procedural_identities": (1, 10**5),
-    "data.procedural_clip_sec": (0.2, 600.0), "data.cache": bool, "data.augment.swap": _SHARE,
+    "data.procedural_clip_sec": (0.2, 600.0), "data.cache": bool, "data.on_device": bool,
+    "data.augment.swap": _SHARE,
     "data.augment.mirror": _SHARE, "data.augment.jitter": _SHARE,
     "data.augment_views": _SHARE, "data.joint_names": tuple,
     "data.eval_frames_per_clip": (1, 10**4),

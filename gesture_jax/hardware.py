@@ -47,6 +47,12 @@ def find_chip(device_kind: str) -> Chip | None:
     return next((chip for kind, chip in _CHIPS.items() if device_kind.startswith(kind)), None)
 
 
+def device_memory() -> int | None:
+    """Bytes that programs may take on a device of this process; None where it is not told."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit")
+
+
 def peak_memory() -> dict[str, float]:
     """The most memory that was in use so far, GiB: of this process, and of its fullest device."""
     unit = 1 if sys.platform == "darwin" else 1024

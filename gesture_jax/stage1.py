@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gesture_jax import explain, losses, pretrained, processes
+from gesture_jax import explain, hardware, losses, pretrained, processes
 from gesture_jax.data import clips, images, people, pipeline, procedural
-from gesture_jax.data.augment import Augmentation
+from gesture_jax.data.augment import Augmentation, draw_on_device
 from gesture_jax.data.regions import HANDS, MOUTH, REGIONS
 from gesture_jax.data.skeleton import Skeleton
 from gesture_jax.errors import InputError
@@ -31,6 +31,8 @@ from gesture_jax.optim import DISCRIMINATOR
 _SQUARES_OF_DRAWN = 5.0
 # The squares that the perceptual loss looks at take a quarter of the frame's side: a head, a hand.
 _REGION_SHARE = 4
+# The share of a device's memory that the frames of a data set may take.
+_MOST_OF_MEMORY = 0.6
 
 
 class Objective:
@@ -72,12 +74,15 @@ class Objective:
         strength = self._config.data.augment_views
         if not strength:
             return {}
-        shape = (len(batch["source"]), 2, 2, 3)
+        shape = (len(batch["boxes"]), 2, 2, 3)
         return {"tint": strength * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)}
 
     def loss(self, params, model_state, frozen, batch, key, step):
         """The sum of all terms of a weight above zero, each logged by itself (design.md 6)."""
         del key
+        if "numbers" in batch:
+            pairs = draw_on_device(frozen["frames"], batch)
+            batch = {**batch, "source": pairs[:, 0], "driving": pairs[:, 1]}
         outputs, updates = self.model.apply(
             {"params": params, **model_state},
             batch["source"],
@@ -231,6 +236,8 @@ class Stage1(Objective):
                 f"{path}: frames of {self._train.size} pixels, but the model's resolution is "
                 f"{config.model.resolution}; prepare with --size={config.model.resolution}"
             )
+        if config.data.on_device:
+            self.frozen["frames"] = _load_frames(self._train)
         config.shoulders = people.shoulders_of(self._train)
         config.data.joint_names = self._train.joint_names
         self._compiled_look = jax.jit(exact(self._look))
@@ -248,6 +255,7 @@ class Stage1(Objective):
                 cache=self._config.data.cache,
                 augmentation=Augmentation(**self._config.data.augment),
                 num_workers=self._config.data.num_workers,
+                as_numbers=self._config.data.on_device,
             )
         )
 
@@ -282,6 +290,19 @@ class Stage1(Objective):
         return self.model.apply(
             variables, batch["source"], batch["driving"], mutable=["intermediates"]
         )
+
+
+def _load_frames(source: clips.ClipSource) -> np.ndarray:
+    """All frames; raises InputError where they would fill a device's memory."""
+    num_frames = sum(source.num_frames(clip) for clip in range(len(source)))
+    needed = num_frames * source.size**2 * 3
+    memory = hardware.device_memory()
+    if memory and needed > _MOST_OF_MEMORY * memory:
+        raise InputError(
+            f"{source.path}: its {num_frames} frames take {needed / 1e9:.1f} GB, and the device "
+            f"has {memory / 1e9:.1f} GB; leave --config.data.on_device out"
+        )
+    return pipeline.decode_all(source)
 
 
 def _cut_regions(picture: jax.Array, boxes: jax.Array, *, share: int) -> jax.Array:

@@ -56,7 +56,8 @@ _MAY_CHANGE = {
 # Keys that older configs lack, and what held without them.
 _ADDED = {
     "dtype": "float32", "init_from": "", "remat": "none",
-    "data.augment_views": 0.0, "data.joint_names": (), "training_bounds": False,
+    "data.augment_views": 0.0, "data.joint_names": (), "data.on_device": False,
+    "training_bounds": False,
     **{
         f"loss.{term}": 0.0
         for term in (

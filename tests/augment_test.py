@@ -41,7 +41,8 @@ def _apply(pair, seed=0, **options):
 def _apply_all(pair, seed=0, **options):
     """The pair, its boxes and its points."""
     augmentation = Augmentation(**dict(swap=0.0, mirror=0.0, jitter=0.0) | options)
-    return augmentation.apply(pair, _BOXES, _POINTS, np.random.default_rng(seed))
+    change = augmentation.choose(np.random.default_rng(seed))
+    return change.draw(pair), *change.place(_BOXES, _POINTS, size=pair.shape[2])
 
 
 def _assert_equal(done, pair, boxes):

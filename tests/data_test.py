@@ -4,6 +4,8 @@ import collections
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -18,7 +20,7 @@ from gesture_jax.data import (
     regions,
     splits,
 )
-from gesture_jax.data.augment import Augmentation
+from gesture_jax.data.augment import Augmentation, draw_on_device
 from gesture_jax.errors import InputError
 
 
@@ -218,6 +220,22 @@ def test_hosts_share_one_stream(dataset):
     for step in range(2):
         dealt = np.concatenate([half[step]["driving"] for half in halves])
         np.testing.assert_array_equal(dealt, whole[step]["driving"])
+
+
+@pytest.mark.parametrize("options", [{}, {"swap": 0.0, "mirror": 0.0, "jitter": 0.0}])
+def test_pairs_drawn_on_the_device_are_those_of_the_host(dataset, options):
+    """Only colours are rounded otherwise."""
+    source, augmentation = clips.ClipSource(dataset, "train"), Augmentation(**options)
+    frames = jnp.asarray(pipeline.decode_all(source))
+    pictures = _take(dataset, 4, augmentation=augmentation)
+    numbers = _take(dataset, 4, augmentation=augmentation, as_numbers=True)
+    for drawn, told in zip(pictures, numbers, strict=True):
+        pairs = jax.jit(draw_on_device)(frames, told)
+        expected = np.stack([drawn["source"], drawn["driving"]], axis=1)
+        atol = 1.01 / 255 if options == {} else 1e-7
+        np.testing.assert_allclose(pairs, expected, atol=atol)
+        np.testing.assert_array_equal(told["boxes"], drawn["boxes"])
+        np.testing.assert_array_equal(told["points"], drawn["points"])
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])

@@ -10,7 +10,7 @@ import optax
 import pytest
 from tqdm import tqdm
 
-from gesture_jax import checkpoints, optim, sharding, train_lib
+from gesture_jax import checkpoints, hardware, optim, sharding, train_lib
 from gesture_jax.configs import stage1 as stage1_config
 from gesture_jax.configs import stage2 as stage2_config
 from gesture_jax.errors import InputError
@@ -113,6 +113,25 @@ def test_training_changes_parameters_and_average(run1):
     fresh = jax.jit(task.init)(jax.random.key(0))
     assert not _equal(state.params, fresh[0])
     assert fresh[1] == {}  # The compact network keeps no statistics.
+
+
+def test_frames_in_the_memory_of_the_device_train_alike(run1, tmp_path):
+    """The same pairs, and as exact to resume; rounding alone differs."""
+    data = str(run1[0] / "dataset")
+    config = _config1(**{"data.on_device": True, "data.path": data, "num_steps": 2})
+    train_lib.train(config, str(tmp_path / "run"))
+    alike, expected = (
+        [record["loss"] for record in read_metrics(path) if "loss" in record]
+        for path in (tmp_path / "run", run1[0])
+    )
+    np.testing.assert_allclose(alike, expected[:2], rtol=1e-4)
+
+
+def test_frames_that_would_fill_the_device_are_refused(run1, tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "device_memory", lambda: 10**5)
+    config = _config1(**{"data.on_device": True, "data.path": str(run1[0] / "dataset")})
+    with pytest.raises(InputError, match=r"frames take .* leave"):
+        train_lib.train(config, str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("stage", [1, 2])

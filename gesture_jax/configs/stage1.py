@@ -65,6 +65,9 @@ def _paper() -> dict:
             "procedural_clip_sec": 5.0,
             # Keeps decoded frames in memory: for data sets of minutes, not hours.
             "cache": False,
+            # Keeps all frames decoded in the memory of the device, where each step reads its pairs:
+            # for data sets that fit there, as no CPU decodes as fast as a GPU trains `photo`.
+            "on_device": False,
             # Processes that decode; 0 is a thread of this one.
             "num_workers": 2,
             # TPSMM's: half of the pairs swapped in time, of the others half mirrored, colours by a

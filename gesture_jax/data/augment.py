@@ -7,7 +7,10 @@ once: contrast turns about mid grey rather than the picture's mean, hue about th
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -32,36 +35,81 @@ class Augmentation:
     mirror: float = 0.5
     jitter: float = 0.1
 
-    def apply(
-        self,
-        pair: np.ndarray,
-        boxes: np.ndarray,
-        points: np.ndarray,
-        generator: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Augments a pair.
-
-        Args:
-          pair: [2, h, w, 3] uint8, source and driving.
-          boxes: [2, r, 4] float32, of `regions.region_boxes`, which move with the pictures.
-          points: [2, j, 2] float32, (x, y) in pixels; likewise.
-          generator: of the choices; every call draws the same number of them.
-
-        Returns:
-          The pair, its boxes and its points.
-        """
+    def choose(self, generator: np.random.Generator) -> "Change":
+        """What is done to one pair; every call draws the same number of choices."""
         swapped, mirrored = generator.random(2) < (self.swap, self.mirror)
         changes = generator.uniform(-self.jitter, self.jitter, 4)
-        if swapped:
-            pair, boxes, points = pair[::-1], boxes[::-1], points[::-1]
-        elif mirrored:
-            size = pair.shape[2]
-            pair, boxes = pair[:, :, ::-1], mirror_boxes(boxes, size=size)
+        matrix = colour_matrix(*changes) if self.jitter else None
+        return Change(bool(swapped), bool(mirrored and not swapped), matrix)
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What is done to one pair.
+
+    Attributes:
+      swapped: whether source and driving change places.
+      mirrored: whether both are mirrored.
+      matrix: [3, 4], see `colour_matrix`; None keeps the colours.
+    """
+
+    swapped: bool = False
+    mirrored: bool = False
+    matrix: np.ndarray | None = None
+
+    def order(self, pair: np.ndarray) -> np.ndarray:
+        """[2, ...]: source and driving, whatever is told of them."""
+        return pair[::-1] if self.swapped else pair
+
+    def place(
+        self, boxes: np.ndarray, points: np.ndarray, *, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and points move with the pictures.
+
+        Args:
+          boxes: [2, r, 4] float32, of `regions.region_boxes`.
+          points: [2, j, 2] float32, (x, y) in pixels.
+          size: side of the pictures in pixels.
+        """
+        boxes, points = self.order(boxes), self.order(points)
+        if self.mirrored:
+            boxes = mirror_boxes(boxes, size=size)
             points = points * np.float32([-1, 1]) + np.float32([size, 0])
-        if not self.jitter:
-            return np.ascontiguousarray(pair), boxes, points
-        matrix = colour_matrix(*changes)
-        return np.stack([_recolour(frame, matrix) for frame in pair]), boxes, points
+        return boxes, points
+
+    def draw(self, pair: np.ndarray) -> np.ndarray:
+        """The pair itself, [2, h, w, 3] uint8."""
+        pair = self.order(pair)
+        if self.mirrored:
+            pair = pair[:, :, ::-1]
+        if self.matrix is None:
+            return np.ascontiguousarray(pair)
+        return np.stack([_recolour(frame, self.matrix) for frame in pair])
+
+    def tell(self) -> dict[str, np.ndarray]:
+        """What `draw_on_device` reads: `mirrored`, a bool, and `colours` [3, 4] float32."""
+        colours = np.eye(3, 4) if self.matrix is None else self.matrix
+        return {"mirrored": np.bool_(self.mirrored), "colours": colours.astype(np.float32)}
+
+
+def draw_on_device(frames: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """Pairs drawn as `Change.draw` draws them, from frames that lie on the device.
+
+    Args:
+      frames: [n, h, w, 3] uint8.
+      batch: `numbers` [b, 2] of frames in order, and what `Change.tell` tells of each pair.
+
+    Returns:
+      [b, 2, h, w, 3] float32 in [0, 1]; colours differ by at most 1/255 from the other way.
+    """
+    pairs = frames[batch["numbers"]]
+    mirrored = batch["mirrored"][:, None, None, None, None]
+    pairs = jnp.where(mirrored, pairs[:, :, :, ::-1], pairs).astype(jnp.float32)
+    matrix, offset = batch["colours"][..., :3], batch["colours"][..., 3]
+    with jax.default_matmul_precision("float32"):
+        pairs = jnp.einsum("bkhwc,bdc->bkhwd", pairs, matrix)
+    pairs = pairs + offset[:, None, None, None, :]
+    return jnp.clip(jnp.floor(pairs + 0.5), 0.0, 255.0) / 255.0
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:

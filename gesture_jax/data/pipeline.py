@@ -9,6 +9,8 @@ A test pass goes through everything once, in order; its last batch is filled up 
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain
@@ -16,7 +18,7 @@ import numpy as np
 from absl import flags, logging
 
 from gesture_jax.data import clips, motions
-from gesture_jax.data.augment import Augmentation
+from gesture_jax.data.augment import Augmentation, Change
 from gesture_jax.data.regions import REGIONS, region_boxes
 from gesture_jax.errors import InputError
 
@@ -95,6 +97,7 @@ def frame_pairs(
     frames_per_clip: int = 8,
     augmentation: Augmentation | None = None,
     num_workers: int = 0,
+    as_numbers: bool = False,
 ) -> Batches:
     """Pairs of frames of one clip, for stage 1.
 
@@ -112,6 +115,8 @@ def frame_pairs(
       frames_per_clip: driving frames of each clip in the test pass.
       augmentation: of training pairs.
       num_workers: processes that decode; 0 is a thread of this one.
+      as_numbers: for training pairs, `numbers` [b, 2] among the frames of `decode_all` and what
+        `augment.draw_on_device` needs, instead of pictures.
 
     Returns:
       Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; `boxes` [b, 3, 4], where
@@ -122,17 +127,20 @@ def frame_pairs(
 
     def train_pair(index: int, generator: np.random.Generator) -> Example:
         clip, driving = frames.locate(index)
-        other = int(generator.integers(source.num_frames(clip)))
-        read = frames.read(clip, [other, driving])
-        if augmentation is not None:
-            read = augmentation.apply(*read, generator)
-        return _pair(*read)
+        pair = [int(generator.integers(source.num_frames(clip))), driving]
+        change = augmentation.choose(generator) if augmentation is not None else Change()
+        tables = change.place(*frames.tables(clip, pair), size=source.size)
+        if as_numbers:
+            numbers = change.order(np.int32(pair) + np.int32(index - driving))
+            return {"numbers": numbers, **change.tell(), **_places(*tables)}
+        return _pair(change.draw(frames.read(clip, pair)), *tables)
 
     def test_pair(index: int) -> Example:
         clip, number = divmod(index, frames_per_clip)
         last = source.num_frames(clip) - 1
         driving = round(last * (number + 1) / frames_per_clip)
-        return _pair(*frames.read(clip, [0, driving]))
+        pair = [0, driving]
+        return _pair(frames.read(clip, pair), *frames.tables(clip, pair))
 
     if train:
         stream = _train_stream(len(frames), seed).random_map(train_pair)
@@ -256,13 +264,32 @@ class _Share(grain.MapDataset):
 
 
 def _pair(frames: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Example:
-    return {"source": frames[0], "driving": frames[1], "boxes": boxes[1], "points": points}
+    return {"source": frames[0], "driving": frames[1], **_places(boxes, points)}
+
+
+def _places(boxes: np.ndarray, points: np.ndarray) -> Example:
+    return {"boxes": boxes[1], "points": points}
 
 
 def _to_float(batch: Example) -> Example:
     """uint8 pictures to float32 in [0, 1]; a batch at a time, which is fastest."""
     to_float = lambda x: np.divide(x, np.float32(255), dtype=np.float32)
     return {key: to_float(x) if x.dtype == np.uint8 else x for key, x in batch.items()}
+
+
+def decode_all(source: clips.ClipSource) -> np.ndarray:
+    """All frames of a data set, clip after clip: [n, size, size, 3] uint8."""
+    lengths = [source.num_frames(clip) for clip in range(len(source))]
+    starts = np.cumsum([0, *lengths])
+    frames = np.empty((starts[-1], source.size, source.size, 3), np.uint8)
+
+    def decode(clip: int) -> None:
+        span = range(lengths[clip])
+        frames[starts[clip] : starts[clip + 1]] = source.read_frames(clip, span)
+
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        collections.deque(threads.map(decode, range(len(source))), maxlen=0)
+    return frames
 
 
 class _Frames:
@@ -276,9 +303,7 @@ class _Frames:
         self._decoded: np.ndarray | None = None
         num_bytes = len(self) * source.size**2 * 3
         if cache and num_bytes <= _MAX_CACHE_BYTES:
-            self._decoded = np.empty((len(self), source.size, source.size, 3), np.uint8)
-            for record, end, length in zip(source, self._ends, lengths, strict=True):
-                self._decoded[end - length : end] = clips.decode_frames(record)
+            self._decoded = decode_all(source)
         elif cache:
             logging.info("%s: %.1f GB decoded, not kept in memory", source.path, num_bytes / 1e9)
 
@@ -290,23 +315,23 @@ class _Frames:
         clip = int(np.searchsorted(self._ends, index, side="right"))
         return clip, int(index - self._start(clip))
 
-    def read(self, clip: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Frames [k, h, w, 3] uint8, the boxes [k, 3, 4] of their regions, and joints [k, j, 2]."""
-        boxes, joints = (table[indices] for table in self._tables_of(clip))
+    def read(self, clip: int, indices: list[int]) -> np.ndarray:
+        """Frames [k, h, w, 3] uint8."""
         if self._decoded is not None:
-            return self._decoded[np.asarray(indices) + self._start(clip)], boxes, joints
-        return self._source.read_frames(clip, indices), boxes, joints
+            return self._decoded[np.asarray(indices) + self._start(clip)]
+        return self._source.read_frames(clip, indices)
 
-    def _tables_of(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and joints of all frames of a clip: small, so that they are read once."""
-        if clip not in self._tables:
+    def tables(self, clip: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The boxes [k, 3, 4] of the frames' regions, and their joints [k, j, 2]; float32."""
+        if clip not in self._tables:  # Small, so that those of a clip are read once.
             names, count = self._source.joint_names, self._source.num_frames(clip)
             joints, boxes = np.zeros((count, 0, 2)), np.zeros((count, len(REGIONS), 4))
             if names:
                 joints = self._source[clip]["joints"]
                 boxes = region_boxes(joints, names, size=self._source.size)
             self._tables[clip] = boxes.astype(np.float32), joints.astype(np.float32)
-        return self._tables[clip]
+        boxes, joints = (table[indices] for table in self._tables[clip])
+        return boxes, joints
 
     def _start(self, clip: int) -> int:
         return int(self._ends[clip - 1]) if clip else 0

@@ -181,14 +181,16 @@ def test_maps_are_enlarged_as_jax_does(size):
 
 
 def test_frames_are_explained(animator, frames):
-    """The first square is the frame itself; white in the fourth is the portrait's own."""
+    """The first square is the frame itself, but that 2 % of it are drawn, as in training; white in
+    the fourth is the portrait's own.
+    """
     source = animator.encode_source(frames[0], size=64)
     motion = animator.extract_motion(frames[1:])
     (strip,) = animator.explain_frames(source, motion)
     assert strip.shape == (32, 6 * 32, 3) and strip.dtype == np.uint8
     small = animator.encode_source(frames[0], size=32)
     np.testing.assert_allclose(
-        strip[:, :32], next(animator.render_frames(small, motion, adapt=True)), atol=1
+        strip[:, :32], next(animator.render_frames(small, motion, adapt=True)), atol=6
     )
     assert strip[:, 96:128].min() > 240
 

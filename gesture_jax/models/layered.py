@@ -308,15 +308,17 @@ def compose(picture: Image, enlarged: Enlarged) -> Image:
     """
     flows, maps = enlarged.flows, enlarged.maps
     picture = jnp.broadcast_to(picture, (len(flows), *picture.shape[1:]))
-    drawing = Drawing(maps[..., :3], maps[..., 3:4], maps[..., 4:])
+    drawn, front, kept = maps[..., :3], maps[..., 3:4], maps[..., 4:]
     # Once for both layers, by the flow of the one that is seen.
-    seen = jnp.where(drawing.front > 0.0, flows[..., 2:], flows[..., :2])
+    seen = jnp.where(front > 0.0, flows[..., 2:], flows[..., :2])
     correction = cubic_correction(picture, seen)
     body, arms = (
         jnp.clip(displace(picture, flow) + correction, 0.0, 1.0)
         for flow in (flows[..., :2], flows[..., 2:])
     )
-    return _mix(_compose(drawing, flows, body, arms))
+    front, kept = jax.nn.sigmoid(front), jax.nn.sigmoid(kept)
+    warped = front * arms + (1.0 - front) * body
+    return kept * warped + (1.0 - kept) * drawn
 
 
 def _split(x: jax.Array) -> tuple[jax.Array, FeatureMap]:

@@ -85,8 +85,7 @@ def cubic_correction(x: FeatureMap, flow: jax.Array) -> FeatureMap:
     """What bicubic reading adds to `displace`, which blurs what it reads between pixels.
 
     Along one axis, Catmull-Rom interpolation at a share t between two pixels is the linear one less
-    t (1 - t) / 2 times the second difference, read linearly too. The product of both axes' second
-    differences is left out.
+    t (1 - t) / 2 times the second difference, read linearly too.
 
     Args:
       x: [b, h, w, c].
@@ -95,15 +94,16 @@ def cubic_correction(x: FeatureMap, flow: jax.Array) -> FeatureMap:
     Returns:
       [b, h, w, c].
     """
-    differences = jnp.concatenate([_second_difference(x, axis) for axis in (1, 2)], axis=-1)
+    down, across = _second_difference(x, 1), _second_difference(x, 2)
+    differences = jnp.concatenate([down, across, _second_difference(down, 2)], axis=-1)
     return jax.vmap(_correct_one)(differences, flow.astype(jnp.float32))
 
 
 def _correct_one(differences: jax.Array, flow: jax.Array) -> jax.Array:
     rows, columns = _displaced_cells(differences.shape, flow)
-    down, across = jnp.split(_bilinear(differences, rows, columns), 2, axis=-1)
-    bow = lambda part: part * (1.0 - part) / 2.0
-    return -bow(rows[2]) * down - bow(columns[2]) * across
+    down, across, both = jnp.split(_bilinear(differences, rows, columns), 3, axis=-1)
+    y, x = (part * (1.0 - part) / 2.0 for _, _, part in (rows, columns))
+    return y * x * both - y * down - x * across
 
 
 def _second_difference(x: jax.Array, axis: int) -> jax.Array:

@@ -22,21 +22,21 @@ demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a
 
 weights: weights-demo weights-photo  ## those in gesture_jax/weights, from nothing and seed 0
 
-weights-demo: DATA := --procedural=240 --clip_sec=9.8 --test_fraction=0.2 --size=64
-weights-demo: STEPS := 4000
-# PORTRAITS=DIR of half-body photographs; --rigs keeps what is found in them.
-weights-photo: DATA := --portraits=$(PORTRAITS) --rigs=$(WEIGHTS)/rigs --clips=12 --clip_sec=6.6 --size=256
-weights-photo: STEPS := 2000
-weights-%: $(STAMP)
-	$(RUN) -m gesture_jax.prepare $(DATA) --out=$(WEIGHTS)/$*/data
-	$(RUN) -m gesture_jax.train --config=configs/stage1.py:$* --config.data.path=$(WEIGHTS)/$*/data \
-	  --workdir=$(WEIGHTS)/$*/stage1
-	$(RUN) -m gesture_jax.train --config=configs/stage2.py:$* --config.num_steps=$(STEPS) \
-	  --config.stage1_workdir=$(WEIGHTS)/$*/stage1 --workdir=$(WEIGHTS)/$*/stage2
+weights-demo: $(STAMP)
+	$(RUN) -m gesture_jax.prepare --procedural=240 --clip_sec=9.8 --test_fraction=0.2 --size=64 \
+	  --out=$(WEIGHTS)/demo/data
+	$(RUN) -m gesture_jax.train --config=configs/stage1.py:demo --config.data.path=$(WEIGHTS)/demo/data \
+	  --workdir=$(WEIGHTS)/demo/stage1
+	$(RUN) -m gesture_jax.train --config=configs/stage2.py:demo --config.num_steps=4000 \
+	  --config.stage1_workdir=$(WEIGHTS)/demo/stage1 --workdir=$(WEIGHTS)/demo/stage2
 	for stage in stage1 stage2; do \
-	  $(RUN) -m gesture_jax.pack --half --workdir=$(WEIGHTS)/$*/$$stage \
-	    --out=gesture_jax/weights/$*_$$stage.safetensors || exit; \
+	  $(RUN) -m gesture_jax.pack --half --workdir=$(WEIGHTS)/demo/$$stage \
+	    --out=gesture_jax/weights/demo_$$stage.safetensors || exit; \
 	done
+
+weights-photo: $(STAMP)  ## PORTRAITS=DIR of half-body photographs; on a GPU
+	launch/one_gpu.sh --portraits=$(PORTRAITS) --out=$(WEIGHTS)/photo --python=$(RUN)
+	cp $(WEIGHTS)/photo/photo_stage?.safetensors gesture_jax/weights/
 
 test: $(STAMP)  ## all tests, files of them side by side
 	$(RUN) -m pytest --numprocesses=$(JOBS) --dist=loadfile

@@ -66,6 +66,21 @@ def test_local_processes_have_devices_and_a_number_each(monkeypatch):
     ]  # fmt: skip
 
 
+def test_one_gpu_makes_data_both_stages_and_files():
+    shown = _shown("one_gpu.sh", "--portraits=my photos", "--out=runs/w", flags=["--config.seed=1"])
+    assert [words[2] for words in shown] == [
+        f"gesture_jax.{name}" for name in ("prepare", "train", "train", "pack", "pack")
+    ]
+    prepare, stage1, stage2, *packs = ([word.partition("=")[::2] for word in w[3:]] for w in shown)
+    assert ("--portraits", "my photos") in prepare and ("--out", "runs/w/data") in prepare
+    assert ("--config.data.path", "runs/w/data") in stage1 and ("--config.seed", "1") in stage1
+    assert ("--config.stage1_workdir", "runs/w/stage1") in stage2
+    files = [dict(pack)["--out"] for pack in packs]
+    assert files == [f"runs/w/photo_stage{number}.safetensors" for number in (1, 2)]
+    done = _launch("one_gpu.sh", "--out=runs/w", "--dry_run")
+    assert done.returncode == 2 and "--portraits=... is missing" in done.stderr
+
+
 _POD = ["--name=pod", "--zone=us-west4-a"]
 _ON_POD = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "pod", "--zone=us-west4-a"]
 _MAKE_POD = [

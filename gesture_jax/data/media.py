@@ -6,12 +6,13 @@ Times count from the start of the container, so that frame k and sample 640 k be
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import av
 import numpy as np
 
 from gesture_jax.array_types import Audio, Frames
+from gesture_jax.data.display import MOST_ASPECT, Display, aspect_of
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.images import square, to_uint8
 from gesture_jax.errors import InputError
@@ -38,6 +39,8 @@ _GAP_SEC = 0.01
 # Decoders need some frames or blocks before the wanted one.
 _PREROLL_SEC = 0.2
 _ENCODER = "libx264"
+# A decoded frame, which is converted to a picture [h, w, 3] uint8 where it is called.
+_Held = Callable[[], np.ndarray]
 _AUDIO_BITRATE = 128_000
 
 
@@ -64,7 +67,7 @@ def iterate_video(
       stop_sec: where to stop; None is the end.
 
     Yields:
-      [size, size, 3] uint8, upright.
+      [size, size, 3] uint8, as players show them: see `display`.
 
     Raises:
       InputError: where the file is missing, not a video, or too damaged to give one frame.
@@ -95,7 +98,7 @@ def iterate_pictures(
     stop_sec: float | None = None,
     most_px: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Like `iterate_video`, but whole pictures, [h, w, 3] uint8, upright.
+    """Like `iterate_video`, but whole pictures, [h, w, 3] uint8.
 
     Args:
       path: a video file.
@@ -104,11 +107,11 @@ def iterate_pictures(
       most_px: pictures with a longer side are scaled down to this, quickly.
     """
     last = None if stop_sec is None else round((stop_sec - start_sec) * FPS)
-    frames = _at_constant_rate(_decode(path, start_sec), path)
+    frames = _at_constant_rate(_decode(path, start_sec, most_px), path)
     previous, picture = None, None
     for frame in itertools.islice(frames, last):
         if frame is not previous:  # Repeated ones are not converted again.
-            previous, picture = frame, _to_picture(frame, most_px)
+            previous, picture = frame, frame()
         yield picture
     if picture is None:
         where = f" after {start_sec:.1f} s" if start_sec else ""
@@ -273,7 +276,9 @@ def _open(path: str | os.PathLike, what: str) -> Iterator:
         raise InputError(f"{path}: cannot be decoded as {what}; not media, or damaged") from error
 
 
-def _decode(path: str | os.PathLike, start_sec: float) -> Iterator[tuple[float, av.VideoFrame]]:
+def _decode(
+    path: str | os.PathLike, start_sec: float, most_px: int | None
+) -> Iterator[tuple[float, _Held]]:
     """Frames and their times in seconds after `start_sec`; the first may lie before it."""
     with _open(path, "video") as container:
         if not container.streams.video:
@@ -282,6 +287,12 @@ def _decode(path: str | os.PathLike, start_sec: float) -> Iterator[tuple[float, 
         stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         if max(stream.width, stream.height) > _MAX_SIDE_PX:
             raise InputError(f"{path}: {stream.width}x{stream.height} pixels are too many")
+        if not 1 / MOST_ASPECT <= aspect_of(stream) <= MOST_ASPECT:
+            raise InputError(
+                f"{path}: claims pixels {float(aspect_of(stream)):.3g} times as wide as high; "
+                "set its sample aspect ratio to the right one"
+            )
+        display = Display(stream, most_px=most_px)
         stream.thread_type = "AUTO"
         step = 1.0 / float(stream.average_rate or FPS)
         time = -step
@@ -290,7 +301,7 @@ def _decode(path: str | os.PathLike, start_sec: float) -> Iterator[tuple[float, 
             found = _time_of(container, frame, start_sec)
             # A frame without a time stamp follows the one before.
             time = time + step if found is None else found
-            yield time, frame
+            yield time, display.hold(frame)
 
 
 def _decodable(path: str | os.PathLike, stream):
@@ -377,8 +388,8 @@ class _Track:
 
 
 def _at_constant_rate(
-    frames: Iterator[tuple[float, av.VideoFrame]], path: str | os.PathLike
-) -> Iterator[av.VideoFrame]:
+    frames: Iterator[tuple[float, _Held]], path: str | os.PathLike
+) -> Iterator[_Held]:
     """Each frame from its time, rounded to 1/25 s, until the next one's; the first from 0."""
     shown, previous, step = 0, None, 1
     for time, frame in frames:
@@ -396,18 +407,6 @@ def _at_constant_rate(
     if previous is not None and due >= 0:
         # How long the last one is shown is not known: as long as the one before it.
         yield from itertools.repeat(previous, step)
-
-
-def _to_picture(frame: av.VideoFrame, most_px: int | None) -> np.ndarray:
-    scale = 1.0 if most_px is None else min(1.0, most_px / max(frame.width, frame.height))
-    if scale < 1.0:
-        width, height = (max(round(side * scale), 1) for side in (frame.width, frame.height))
-        small = frame.reformat(width=width, height=height, format="rgb24")
-        picture = small.to_ndarray(format="rgb24")
-    else:
-        picture = frame.to_ndarray(format="rgb24")
-    # Counter-clockwise degrees by which the picture has to be turned for display.
-    return np.rot90(picture, round(getattr(frame, "rotation", 0) / 90))
 
 
 def _even(picture: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, VideoReformatter
 
 # What FFmpeg and H.273 call them.
 _BT2020, _DISPLAY_P3 = 9, 12
@@ -23,7 +23,7 @@ _WHITE_NITS = 203.0
 # HLG is shown on a display of this peak, with the gamma that belongs to it (BT.2100).
 _HLG_PEAK_NITS, _HLG_GAMMA = 1000.0, 1.2
 # Linear light up to here stays as it is; what is brighter is compressed into the rest.
-_KNEE = 0.9
+_KNEE = 0.8
 _SDR_GAMMA = 2.4  # BT.1886.
 # A Hald table of level n holds n**2 values for each of red, green and blue.
 _HALD_LEVEL = 8
@@ -42,6 +42,7 @@ class Display:
     def __init__(self, stream, *, most_px: int | None = None):
         """Pictures of the stream with a longer side than `most_px` are scaled down, quickly."""
         self._stream, self._most_px = stream, most_px
+        self._reformatter = VideoReformatter()  # Frames would make one each, with its threads.
         self._tables: dict[tuple, _ColourTable] = {}
 
     def hold(self, frame: av.VideoFrame) -> Callable[[], np.ndarray]:
@@ -56,19 +57,19 @@ class Display:
         width, height = frame.width * max(aspect, 1), frame.height / min(aspect, 1)
         scale = 1.0 if self._most_px is None else min(1.0, self._most_px / max(width, height))
         # Nothing gets lost: the shorter side of a pixel is stretched.
-        target = {
-            "width": max(round(width * scale), 1),
-            "height": max(round(height * scale), 1),
-            "src_colorspace": _matrix_of(frame, colours),
-        }
-        if colours.are_sdr:
-            return _turn(frame.to_ndarray(format="rgb24", **target), _display_matrix(frame))
-        deep = frame.reformat(format="rgb48le", **target)
-        key = deep.width, deep.height, colours
-        if key not in self._tables:
-            self._tables = {key: _ColourTable(*key)}
-        mapped = self._tables[key](deep)
-        return _turn(mapped.to_ndarray(format="rgb24"), _display_matrix(frame))
+        shown = self._reformatter.reformat(
+            frame,
+            width=max(round(width * scale), 1),
+            height=max(round(height * scale), 1),
+            format="rgb24" if colours.are_sdr else "rgb48le",
+            src_colorspace=_matrix_of(frame, colours),
+        )
+        if not colours.are_sdr:
+            key = shown.width, shown.height, colours
+            if key not in self._tables:
+                self._tables = {key: _ColourTable(*key)}
+            shown = self._tables[key](shown)
+        return _turn(shown.to_ndarray(format="rgb24"), _display_matrix(frame))
 
 
 @dataclasses.dataclass(frozen=True)

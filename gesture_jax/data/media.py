@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from gesture_jax.array_types import Audio, Frames
 from gesture_jax.data.display import MOST_ASPECT, Display, aspect_of
@@ -39,6 +40,7 @@ _GAP_SEC = 0.01
 # Decoders need some frames or blocks before the wanted one.
 _PREROLL_SEC = 0.2
 _ENCODER = "libx264"
+_BT709 = 1  # Its primaries and its transfer function in H.273: players take both for sRGB.
 # A decoded frame, which is converted to a picture [h, w, 3] uint8 where it is called.
 _Held = Callable[[], np.ndarray]
 _AUDIO_BITRATE = 128_000
@@ -217,7 +219,7 @@ class _Encoder:
 
     def __init__(self, container, audio, sample_rate_hz: int, fps: int, crf: int):
         self._container, self._crf, self._fps = container, crf, fps
-        self._video = None
+        self._video, self._reformatter = None, VideoReformatter()
         self._audio, self._rate, self._sent = audio, sample_rate_hz, 0
         self._track = None
 
@@ -226,7 +228,7 @@ class _Encoder:
             picture = _even(to_uint8(frame))
             if self._video is None:
                 self._start(*picture.shape[:2])
-            image = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            image = self._convert(av.VideoFrame.from_ndarray(picture, format="rgb24"))
             image.pts = number
             self._container.mux(self._video.encode(image))
             self._send_sound((number + 1) * self._rate // self._fps)
@@ -241,12 +243,23 @@ class _Encoder:
         self._video = self._container.add_stream(_ENCODER, rate=self._fps)
         self._video.width, self._video.height = width, height
         self._video.pix_fmt = "yuv420p"
+        context = self._video.codec_context
+        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
+        context.color_primaries = context.color_trc = _BT709
         # One thread: x264 writes the number of threads into the file.
         self._video.codec_context.thread_count = 1
         self._video.options = {"crf": str(self._crf), "preset": "medium"}
         if self._audio is not None:
             self._track = self._container.add_stream("aac", rate=self._rate, layout="mono")
             self._track.bit_rate = _AUDIO_BITRATE
+
+    def _convert(self, image: av.VideoFrame) -> av.VideoFrame:
+        return self._reformatter.reformat(
+            image,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
 
     def _send_sound(self, end: int) -> None:
         if self._track is None:

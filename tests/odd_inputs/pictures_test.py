@@ -1,15 +1,22 @@
 """Pictures and videos as telephones and cameras store them: turned, stretched, HDR, huge."""
 
 import fractions
+import json
 import struct
+import subprocess
+import sys
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from gesture_jax.data import media, videos
+from gesture_jax.animator import Animator
+from gesture_jax.data import images, media, videos
+from gesture_jax.data.framing import Crop
 from gesture_jax.errors import InputError
-from tests import bad_media
+from gesture_jax.portraits import Portrait, Style
+from tests import bad_media, tiny
 
 # Red, green, blue and yellow quarters, so that each of the eight orientations looks different.
 _QUARTERS = np.array([[[220, 40, 40], [40, 180, 40]], [[40, 40, 220], [220, 220, 60]]], np.uint8)
@@ -115,7 +122,7 @@ def test_training_frames_have_square_pixels(tmp_path):
     folder.mkdir()
     path = bad_media.write(folder / "dv.mp4", size=(90, 64), aspect="64/45")
     settings = videos.Settings(size=64, min_sec=1.0)
-    (take,), _ = videos.find_takes(folder, settings=settings, crop=videos.Crop())
+    (take,), _ = videos.find_takes(folder, settings=settings, crop=Crop())
     (clip,) = take.perform()
     shown = np.asarray(_first(path))
     assert shown.shape == (64, 128, 3)
@@ -236,3 +243,123 @@ def test_highlights_of_hdr_are_compressed_not_cut(tmp_path):
     levels = _middles(shown, rows=4, columns=1)[:, 0, 0]
     assert (np.diff(levels) >= 1).all(), levels
     assert 180 < levels[0] < 200 and 240 < levels[1] < 250
+
+
+@pytest.mark.parametrize("name", ["photo.avif", "avif_with_this_name.jpg"])
+def test_avif_is_read(tmp_path, name):
+    Image.fromarray(_patches(_COLOURS, side=16)).save(tmp_path / name, format="AVIF", quality=95)
+    assert np.abs(_middles(images.load_image(tmp_path / name), **_GRID) - _COLOURS).max() < 8
+
+
+def test_heic_is_read_by_its_extra(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    picture = Image.fromarray(_patches(_COLOURS, side=16))
+    pillow_heif.from_pillow(picture).save(tmp_path / "photo.heic", quality=95)
+    read = images.load_image(tmp_path / "photo.heic")
+    assert np.abs(_middles(read, **_GRID) - _COLOURS).max() < 8
+
+
+def test_heic_without_its_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # As where it is not installed.
+    head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (tmp_path / "photo.heic").write_bytes(head + bytes(100))
+    with pytest.raises(InputError, match=r"photo\.heic: is a HEIC picture; save it as JPEG, or"):
+        images.load_image(tmp_path / "photo.heic")
+
+
+def _read_alone(path):
+    """A photo read by a new process: shape, size and reduction; and by how many MB that grew."""
+    program = (
+        "import json, resource, sys; from PIL import Image; from gesture_jax.data import images\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "Image.init(); before = peak(); photo = images.load_photo(sys.argv[1])\n"
+        "print(json.dumps([photo.picture.shape, photo.size, photo.reduction, peak() - before]))"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    *found, grown_kb = json.loads(done.stdout)
+    return found, grown_kb / 1024
+
+
+def test_a_photo_of_50_megapixels_is_scaled_down_while_it_is_decoded(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Stored lying, as telephones do.
+    photo = Image.fromarray(_patches(_COLOURS, side=8)).resize((8161, 6144), Image.Resampling.BOX)
+    photo.save(tmp_path / "photo.jpg", quality=60, exif=exif)
+    (shape, size, reduction), grown_mb = _read_alone(tmp_path / "photo.jpg")
+    assert (shape, size, reduction) == ([4081, 3072, 3], [6144, 8161], 2)
+    assert grown_mb < 160  # 8161x6144 pixels take 150 MB once, and 200 MB as Pillow holds them.
+
+
+@pytest.mark.parametrize(
+    ("mode", "ending"), [("RGB", "png"), ("RGBA", "tiff"), ("P", "png"), ("I;16", "png")]
+)
+def test_other_large_pictures_are_scaled_down_too(tmp_path, monkeypatch, mode, ending):
+    monkeypatch.setattr(images, "_KEPT_PIXELS", 1000)
+    if mode == "I;16":
+        deep = _patches(_COLOURS[..., :1], side=16)[..., 0].astype(np.uint16) * 257
+        picture = Image.fromarray(deep)
+    else:
+        picture = Image.fromarray(_patches(_COLOURS, side=16)).convert(mode)
+    picture.save(tmp_path / f"large.{ending}")
+    photo = images.load_photo(tmp_path / f"large.{ending}")
+    assert (photo.picture.shape, photo.size, photo.reduction) == ((24, 32, 3), (64, 48), 2)
+    wanted = _COLOURS[..., :1] if mode == "I;16" else _COLOURS
+    shown = images.to_uint8(photo.picture)
+    # The palette of 216 colours is made by Pillow, with dots of others between them.
+    assert np.abs(_middles(shown, **_GRID) - wanted).max() < (60 if mode == "P" else 2)
+
+
+def test_a_square_is_given_in_pixels_of_the_file(tmp_path, monkeypatch):
+    tiny.constant_stages(tmp_path)
+    animator = Animator.load(tmp_path / "stage1")
+    Image.fromarray(_patches(_COLOURS, side=16)).save(tmp_path / "large.png")
+    open_square = lambda *box: Portrait.open(
+        tmp_path / "large.png", animator, Style(crop=Crop(box_px=box))
+    )
+    whole = open_square(16, 32, 16).source.image
+    monkeypatch.setattr(images, "_KEPT_PIXELS", 1000)
+    np.testing.assert_allclose(open_square(16, 32, 16).source.image, whole, atol=1e-6)
+    with pytest.raises(InputError, match=r"large\.png: 64x48 pixels, outside of which .* 40,0,30"):
+        open_square(40, 0, 30)
+
+
+def _display_p3():
+    """An ICC profile of the primaries of Display P3 and a gamma of 2.2."""
+    fixed = lambda *numbers: b"".join(struct.pack(">i", round(65536 * v)) for v in numbers)
+    xyz = lambda *numbers: b"XYZ " + bytes(4) + fixed(*numbers)
+    gamma = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
+    text = b"desc" + bytes(4) + struct.pack(">I", 3) + b"P3\0" + bytes(79)
+    entries = {
+        b"desc": text, b"wtpt": xyz(0.9642, 1.0, 0.8249), b"cprt": b"text" + bytes(8),
+        b"rXYZ": xyz(0.5151, 0.2412, -0.0011), b"gXYZ": xyz(0.2920, 0.6922, 0.0419),
+        b"bXYZ": xyz(0.1571, 0.0666, 0.7841), b"rTRC": gamma, b"gTRC": gamma, b"bTRC": gamma,
+    }  # fmt: skip
+    place, table, body = 132 + 12 * len(entries), struct.pack(">I", len(entries)), b""
+    for name, content in entries.items():
+        content += bytes(-len(content) % 4)
+        table += name + struct.pack(">II", place + len(body), len(content))
+        body += content
+    head = b"".join([
+        struct.pack(">I", place + len(body)), b"lcms", b"\2\x10\0\0", b"mntrRGB XYZ ", bytes(12),
+        b"acsp", bytes(28), fixed(0.9642, 1.0, 0.8249), bytes(48),
+    ])  # fmt: skip
+    return head + table + body
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "avif"])
+def test_profiles_are_obeyed(tmp_path, ending):
+    to_p3 = np.array([[0.8225, 0.1774, 0.0], [0.0332, 0.9669, 0.0], [0.0171, 0.0724, 0.9108]])
+    stored = np.rint(255 * ((_COLOURS / 255.0) ** 2.2 @ to_p3.T) ** (1 / 2.2)).astype(np.uint8)
+    path = tmp_path / f"iphone.{ending}"
+    picture = Image.fromarray(_patches(stored, side=16))
+    picture.save(path, quality=98, icc_profile=_display_p3())
+    read = images.load_image(path)
+    assert (
+        np.abs(_middles(read, **_GRID) - _COLOURS).max()
+        < 10
+        < np.abs(stored - 1.0 * _COLOURS).max()
+    )
+    # A damaged profile is passed over.
+    picture.save(path, quality=98, icc_profile=_display_p3()[:150])
+    assert np.abs(_middles(images.load_image(path), **_GRID) - stored).max() < 8

@@ -49,8 +49,9 @@ _LOUDER = 100.0
 _HEARD_RMS = 10 ** (-50 / 20)
 # Sound is silent where less than this share of its frames is heard.
 _LEAST_HEARD = 0.01
-# Decoders need some frames or blocks before the wanted one.
-_PREROLL_SEC = 0.2
+# Decoders need some frames or blocks before the wanted one; where a hole in the file hides it, it
+# is looked for further back, and at last from the beginning.
+_PREROLLS_SEC = 0.2, 20.0, math.inf
 # A picture of the record's sleeve, say, stored as a video of one frame.
 _COVER = av.stream.Disposition.attached_pic
 _ENCODER = "libx264"
@@ -344,12 +345,23 @@ def _decodable(path: str | os.PathLike, stream):
     return stream
 
 
-def _seek(container, stream, start_sec: float) -> None:
-    """Goes to the last key frame before a time, or stays where the file cannot be searched."""
-    if start_sec > 0:
-        target = _start_sec(container) + start_sec - _PREROLL_SEC
+def _frames_from(container, stream, start_sec: float) -> Iterator:
+    """Decoded frames from one that begins before a time, or as early as the file can be searched."""
+    if start_sec <= 0:
+        yield from _frames(container, stream)
+        return
+    wanted = _start_sec(container) + start_sec
+    for preroll in _PREROLLS_SEC:
+        target = max(wanted - preroll, _start_sec(container), 0.0)
         with contextlib.suppress(av.FFmpegError):
-            container.seek(max(int(target / stream.time_base), 0), stream=stream)
+            container.seek(int(target / stream.time_base), stream=stream)
+        frames = _frames(container, stream)
+        first = next(frames, None)
+        if first is not None and (first.time is None or first.time <= wanted):
+            break
+    if first is not None:
+        yield first
+        yield from frames
 
 
 def _frames(container, stream) -> Iterator:
@@ -376,10 +388,10 @@ def _start_sec(container) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class _Timed:
-    """A decoded frame of picture or sound, which is there from one time to another, in seconds."""
+    """A decoded frame of picture or sound, when it begins, and how long it lasts at least."""
 
     start_sec: float
-    stop_sec: float
+    length_sec: float
     frame: Any
 
 
@@ -395,14 +407,13 @@ def _timed_frames(
       container: open.
       stream: of the container.
       start_sec: found by seeking.
-      usual_sec: how long a frame takes that does not tell.
+      usual_sec: how long a picture lasts, as a rule.
 
     Raises:
       InputError: where it gets too long.
     """
-    _seek(container, stream, start_sec)
     origin, end = _start_sec(container) + start_sec, None
-    for frame in _frames(container, stream):
+    for frame in _frames_from(container, stream, start_sec):
         start = (end or 0.0) if frame.time is None else frame.time - origin
         if end is not None and start < end - _MAX_BACK_SEC:
             origin += start - end
@@ -412,16 +423,17 @@ def _timed_frames(
                 f"{path}: time stamps leap from {end or 0.0:.0f} s to {start:.0f} s; more than "
                 f"{_MAX_SEC / 3600:.0f} h are not read; cut it, or convert it if it is damaged"
             )
-        end = start + (_length_sec(frame) or usual_sec)
-        yield _Timed(start, end, frame)
+        length = _length_sec(frame, usual_sec)
+        yield _Timed(start, length, frame)
+        end = start + length
 
 
-def _length_sec(frame) -> float:
-    """How long a frame says that it takes; 0 where it does not."""
+def _length_sec(frame, usual_sec: float) -> float:
     if isinstance(frame, av.AudioFrame):
         return frame.samples / frame.sample_rate
+    # Of frames that are not stored in the order of display, some claim the length of another.
     seconds = float((frame.duration or 0) * (frame.time_base or 0))
-    return seconds if 0.0 < seconds < _MAX_SEC else 0.0
+    return min(seconds, usual_sec) if seconds > 0.0 else usual_sec
 
 
 def _read_track(
@@ -486,7 +498,7 @@ class _Track:
             self._drain()
             if gap >= _LONG_GAP_SEC * SAMPLE_RATE_HZ:
                 self._gaps.append((self._fed / SAMPLE_RATE_HZ, timed.start_sec))
-            self._append(np.zeros(min(round(gap), self._most), np.float32))
+            self._append(np.zeros(min(round(gap), self._skip + self._most), np.float32))
             self._fed += gap
         elif gap < 0 and (begins or gap < -_OVERLAP_SEC * SAMPLE_RATE_HZ):
             self._drain()
@@ -548,9 +560,9 @@ class _Track:
 def _at_constant_rate(frames: Iterator[_Timed]) -> Iterator[av.VideoFrame]:
     """The frame on display at each 1/25 s, or the next one where that is nearer and close ahead.
 
-    The first frame is shown from 0 on, the last one to its end.
+    The first frame is shown from 0 on, the last one no longer than the one before it.
     """
-    count, shown = 0, None
+    count, shown, length = 0, None, math.inf
     for timed in frames:
         while shown is not None:
             now = count / FPS
@@ -560,9 +572,14 @@ def _at_constant_rate(frames: Iterator[_Timed]) -> Iterator[av.VideoFrame]:
             is_next = ahead <= 0.5 / FPS and ahead + _TIE_SEC < abs(now - shown.start_sec)
             yield (timed if is_next else shown).frame
             count += 1
+        if shown is not None and timed.start_sec > shown.start_sec:
+            length = timed.start_sec - shown.start_sec
         shown = timed
-    if shown is not None and shown.stop_sec > 0:
-        total = math.floor(shown.stop_sec * FPS + 0.5 - _TIE_SEC * FPS)
+    if shown is None:
+        return
+    stop_sec = shown.start_sec + min(shown.length_sec, length)
+    if stop_sec > 0:
+        total = math.floor((stop_sec - _TIE_SEC) * FPS + 0.5)
         yield from itertools.repeat(shown.frame, max(total - count, 0 if count else 1))
 
 

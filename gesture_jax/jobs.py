@@ -108,7 +108,8 @@ def write_request(
                 yield frame
 
     watched = watch(frames(), num_frames)
-    media.write_video(request.out, watched, audio=audio, metadata=METADATA)
+    original = media.Recording(request.audio, sound.track)
+    media.write_video(request.out, watched, audio=original, metadata=METADATA)
     if request.sheet:
         images.write_image(request.sheet, sheet.draw())
     if request.save_motion:
@@ -176,8 +177,8 @@ def animate(
         frames = portrait.render(motions)
     sound = media.read_sound(driving) if media.has_audio(driving) else None
     watched = watch(frames, num_frames)
-    audio = sound.samples if sound else None
-    media.write_video(out, watched, audio=audio, metadata=METADATA)
+    original = media.Recording(driving, sound.track) if sound else None
+    media.write_video(out, watched, audio=original, metadata=METADATA)
     if save_motion:
         write_motion(save_motion, np.stack(kept), source.image)
     return [*(sound.notices if sound else ()), *portrait.notices]

@@ -8,18 +8,19 @@ import dataclasses
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import av
 import numpy as np
+import soxr
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from gesture_jax.array_types import Audio, Frames
 from gesture_jax.data.display import MOST_ASPECT, Display, aspect_of
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.images import square, to_uint8
-from gesture_jax.data.mixing import Mixer
+from gesture_jax.data.mixing import Mixer, mix
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, is_file, local_copy, size_of, write_beside
 
@@ -58,7 +59,13 @@ _PREROLLS_SEC = 0.2, 20.0, math.inf
 _COVER = av.stream.Disposition.attached_pic
 _ENCODER = "libx264"
 _BT709 = 1  # Its primaries and its transfer function in H.273: players take both for sRGB.
-_AUDIO_BITRATE = 128_000
+_CHANNEL_BITRATE = 96_000
+# What AAC has a number for; sound of another rate is brought to the next higher one.
+_AAC_RATES_HZ = (
+    7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000,
+)  # fmt: skip
+# Of channels that have no names, by their number.
+_LAYOUTS = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}
 
 
 def read_video(path: str | os.PathLike, **options) -> Frames:
@@ -153,6 +160,21 @@ class Sound:
     notices: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """The sound of a file for `write_video`: at its own rate, with its own channels.
+
+    Attributes:
+      path: of the file.
+      track: which of its sound tracks, as `Sound` has it.
+      stop_sec: where to stop; None is the end.
+    """
+
+    path: str | os.PathLike
+    track: int = 0
+    stop_sec: float | None = None
+
+
 def read_audio(
     path: str | os.PathLike, *, start_sec: float = 0.0, stop_sec: float | None = None
 ) -> Audio:
@@ -219,7 +241,7 @@ def write_video(
     path: str | os.PathLike,
     frames: Iterable[np.ndarray],
     *,
-    audio: np.ndarray | None = None,
+    audio: np.ndarray | Recording | None = None,
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     fps: int = FPS,
     crf: int = 16,
@@ -230,8 +252,9 @@ def write_video(
     Args:
       path: of the file; complete, or not there.
       frames: [h, w, 3] each, uint8 or in [0, 1]; encoded as they come, in constant memory.
-      audio: [n] float in [-1, 1], mono.
-      sample_rate_hz: of `audio`.
+      audio: [n] or [n, channels] float in [-1, 1]; or a file whose sound is copied in constant
+        memory.
+      sample_rate_hz: of `audio`, where it is an array.
       fps: frames a second.
       crf: quality of x264: 0 is lossless, 51 the worst.
       metadata: tags such as title and comment.
@@ -242,11 +265,12 @@ def write_video(
     if as_path(path).suffix.lower() != ".mp4":
         raise InputError(f"{path}: the video's name has to end in .mp4")
     with (
+        contextlib.closing(_hold(audio, sample_rate_hz)) as voice,
         write_beside(path) as beside,
         av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container,
     ):
         container.metadata.update(metadata or {})
-        _Encoder(container, audio, sample_rate_hz, fps, crf).encode(frames)
+        _Encoder(container, voice, fps, crf).encode(frames)
 
 
 def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate_hz: int) -> None:
@@ -265,10 +289,10 @@ def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate_hz: int)
 class _Encoder:
     """Feeds frames and the sound that belongs to them, side by side."""
 
-    def __init__(self, container, audio, sample_rate_hz: int, fps: int, crf: int):
+    def __init__(self, container, voice: "_Voice", fps: int, crf: int):
         self._container, self._crf, self._fps = container, crf, fps
         self._video, self._reformatter = None, VideoReformatter()
-        self._audio, self._rate, self._sent = audio, sample_rate_hz, 0
+        self._voice, self._sent = voice, 0
         self._track = None
 
     def encode(self, frames: Iterable[np.ndarray]) -> None:
@@ -279,12 +303,12 @@ class _Encoder:
             image = self._convert(av.VideoFrame.from_ndarray(picture, format="rgb24"))
             image.pts = number
             self._container.mux(self._video.encode(image))
-            self._send_sound((number + 1) * self._rate // self._fps)
+            self._send_sound((number + 1) * self._voice.rate_hz // self._fps)
         if self._video is None:
             raise ValueError("a video needs at least one frame")
         self._container.mux(self._video.encode())
         if self._track is not None:
-            self._send_sound(len(self._audio))
+            self._send_sound(math.inf)
             self._container.mux(self._track.encode())
 
     def _start(self, height: int, width: int) -> None:
@@ -297,9 +321,11 @@ class _Encoder:
         # One thread: x264 writes the number of threads into the file.
         self._video.codec_context.thread_count = 1
         self._video.options = {"crf": str(self._crf), "preset": "medium"}
-        if self._audio is not None:
-            self._track = self._container.add_stream("aac", rate=self._rate, layout="mono")
-            self._track.bit_rate = _AUDIO_BITRATE
+        if self._voice.layout:
+            self._track = self._container.add_stream(
+                "aac", rate=self._voice.rate_hz, layout=self._voice.layout
+            )
+            self._track.bit_rate = _CHANNEL_BITRATE * len(self._track.layout.channels)
 
     def _convert(self, image: av.VideoFrame) -> av.VideoFrame:
         return self._reformatter.reformat(
@@ -309,16 +335,95 @@ class _Encoder:
             dst_color_range=ColorRange.MPEG,
         )
 
-    def _send_sound(self, end: int) -> None:
-        if self._track is None:
-            return
-        samples = np.asarray(self._audio[self._sent : end], np.float32)
-        if not len(samples):
-            return
-        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-        frame.sample_rate, frame.pts = self._rate, self._sent
-        self._container.mux(self._track.encode(frame))
-        self._sent += len(samples)
+    def _send_sound(self, end: float) -> None:
+        """Sends what there is up to sample `end`, or a little more."""
+        while self._track is not None and self._sent < end:
+            samples = next(self._voice.chunks, None)
+            if samples is None:
+                return
+            samples = np.clip(samples, -1.0, 1.0).astype(np.float32).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=self._voice.layout)
+            frame.sample_rate, frame.pts = self._voice.rate_hz, self._sent
+            self._sent += frame.samples
+            self._container.mux(self._track.encode(frame))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Voice:
+    """Sound on its way to the encoder.
+
+    Attributes:
+      rate_hz: samples a second.
+      layout: FFmpeg's name for its channels; "" where there is no sound.
+      chunks: [n, channels] each, n > 0.
+    """
+
+    rate_hz: int
+    layout: str
+    chunks: Generator[np.ndarray]
+
+    def close(self) -> None:
+        """Closes the file that the sound comes from."""
+        self.chunks.close()
+
+
+def _hold(audio: np.ndarray | Recording | None, rate_hz: int) -> _Voice:
+    """Arguments as of `write_video`."""
+    if audio is None:
+        return _Voice(rate_hz, "", (chunk for chunk in ()))
+    if isinstance(audio, Recording):
+        return _hold_recording(audio)
+    sound = np.asarray(audio, np.float32)
+    sound = sound[:, None] if sound.ndim == 1 else sound
+    if sound.shape[1] not in _LAYOUTS:
+        sound = mix(sound, rate_hz)[:, None]
+    if rate_hz != _aac_rate(rate_hz):
+        sound, rate_hz = soxr.resample(sound, rate_hz, _aac_rate(rate_hz)), _aac_rate(rate_hz)
+    step = rate_hz // FPS  # Pieces that lie beside their pictures.
+    pieces = (sound[start : start + step] for start in range(0, len(sound), step))
+    return _Voice(rate_hz, _LAYOUTS[sound.shape[1]], pieces)
+
+
+def _hold_recording(recording: Recording) -> _Voice:
+    with _open(recording.path, "sound") as container:
+        stream = _decodable(recording.path, container.streams.audio[recording.track])
+        rate_hz, found = _aac_rate(stream.rate), stream.layout
+    # In some files channels are counted and not named.
+    for layout in (found.name, _LAYOUTS.get(len(found.channels))):
+        if layout and _is_encodable(layout, rate_hz):
+            return _Voice(rate_hz, layout, _iterate_recording(recording, rate_hz, layout))
+    return _Voice(rate_hz, "mono", _iterate_recording(recording, rate_hz, None))
+
+
+def _iterate_recording(
+    recording: Recording, rate_hz: int, layout: str | None
+) -> Generator[np.ndarray]:
+    """[n, channels] float32 each, of a layout; mixed to one channel where that is None."""
+    seconds = _MAX_SEC if recording.stop_sec is None else recording.stop_sec
+    track = _Track(recording.track, round(seconds * rate_hz), rate_hz=rate_hz, layout=layout)
+    with _open(recording.path, "sound") as container:
+        stream = _decodable(recording.path, container.streams.audio[recording.track])
+        for timed in _timed_frames(recording.path, container, stream, 0.0, usual_sec=0.0):
+            track.add(timed)
+            yield from track.pop()
+            if track.is_full:
+                return
+        track.drain()
+        yield from track.pop()
+
+
+def _aac_rate(rate_hz: int) -> int:
+    return next((rate for rate in _AAC_RATES_HZ if rate >= rate_hz), _AAC_RATES_HZ[-1])
+
+
+def _is_encodable(layout: str, rate_hz: int) -> bool:
+    encoder = av.CodecContext.create("aac", "w")
+    try:
+        encoder.layout, encoder.format, encoder.sample_rate = layout, "fltp", rate_hz
+        encoder.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -491,13 +596,29 @@ class _Track:
       samples: [n] float32, after `finish`.
     """
 
-    def __init__(self, number: int, most: int):
-        """Takes up to `most` samples at 16 kHz."""
+    def __init__(
+        self,
+        number: int,
+        most: int,
+        *,
+        rate_hz: int = SAMPLE_RATE_HZ,
+        layout: str | None = None,
+    ):
+        """Takes up to `most` samples; None mixes the channels to one, else they are [n, channels].
+
+        Args:
+          number: of the track.
+          most: how many samples are wanted.
+          rate_hz: of the samples.
+          layout: FFmpeg's name for the channels that are wanted.
+        """
         self.number, self._most = number, most
+        self._rate, self._layout = rate_hz, layout
+        self._tail = (len(av.AudioLayout(layout).channels),) if layout else ()
         self.samples = np.zeros(0, np.float32)
         self._chunks: list[np.ndarray] = []
-        self._count = 0
-        self._fed = 0.0  # Samples at 16 kHz that went in; what came out lags a little behind.
+        self._count = self._popped = 0
+        self._fed = 0.0  # Samples at this rate that went in; what came out lags a little behind.
         self._skip = 0
         self._gaps: list[tuple[float, float]] = []
         self._format: tuple | None = None
@@ -517,31 +638,40 @@ class _Track:
     def add(self, timed: _Timed) -> None:
         """Appends a frame; silence before it where its time says that something is missing."""
         frame, begins = timed.frame, not self._fed
-        gap = timed.start_sec * SAMPLE_RATE_HZ - self._fed
-        if gap > _GAP_SEC * SAMPLE_RATE_HZ:
-            self._drain()
-            if gap >= _LONG_GAP_SEC * SAMPLE_RATE_HZ:
-                self._gaps.append((self._fed / SAMPLE_RATE_HZ, timed.start_sec))
-            self._append(np.zeros(min(round(gap), self._skip + self._most), np.float32))
+        gap = timed.start_sec * self._rate - self._fed
+        if gap > _GAP_SEC * self._rate:
+            self.drain()
+            if gap >= _LONG_GAP_SEC * self._rate:
+                self._gaps.append((self._fed / self._rate, timed.start_sec))
+            self._append_silence(min(round(gap), self._skip + self._most))
             self._fed += gap
-        elif gap < 0 and (begins or gap < -_OVERLAP_SEC * SAMPLE_RATE_HZ):
-            self._drain()
+        elif gap < 0 and (begins or gap < -_OVERLAP_SEC * self._rate):
+            self.drain()
             self._skip += round(-gap)
             self._fed += gap
         kind = frame.format.name, frame.layout.name, frame.sample_rate
         if kind != self._format:  # Broadcasts change it between programmes.
-            self._drain()
+            self.drain()
             self._format = kind
-            self._mixers.append(Mixer(SAMPLE_RATE_HZ))
+            self._mixers.append(Mixer(self._rate))
         if self._resampler is None:
-            self._resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE_HZ)
+            self._resampler = av.AudioResampler(format="flt", rate=self._rate, layout=self._layout)
         frame.pts = None
         self._take(self._resampler.resample(frame))
-        self._fed += frame.samples * SAMPLE_RATE_HZ / frame.sample_rate
+        self._fed += frame.samples * self._rate / frame.sample_rate
+
+    def pop(self) -> Iterator[np.ndarray]:
+        """What has come since the last call, up to `most` samples in all: [n, channels] each."""
+        chunks, self._chunks = self._chunks, []
+        for chunk in chunks:
+            wanted = chunk[: self._most - self._popped].reshape(-1, *(self._tail or (1,)))
+            self._popped += len(wanted)
+            if len(wanted):
+                yield wanted
 
     def finish(self) -> None:
         """Makes the samples."""
-        self._drain()
+        self.drain()
         self.samples = np.concatenate([self.samples, *self._chunks])[: self._most]
         self._chunks = []
         np.clip(self.samples, -1.0, 1.0, out=self.samples)
@@ -564,15 +694,25 @@ class _Track:
     def _take(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:
             sound = frame.to_ndarray().reshape(frame.samples, -1)
-            self._append(self._mixers[-1].push(sound))
+            if self._layout is None:
+                self._append(self._mixers[-1].push(sound))
+            else:
+                self._append(np.nan_to_num(sound, nan=0.0, posinf=1.0, neginf=-1.0))
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Gets what has gone in and not come out."""
         if self._resampler is None:
             return
         self._take(self._resampler.resample(None))
-        self._append(self._mixers[-1].finish())
+        if self._layout is None:
+            self._append(self._mixers[-1].finish())
         self._resampler = None  # It takes nothing more.
+
+    def _append_silence(self, count: int) -> None:
+        second = np.zeros((self._rate, *self._tail), np.float32)
+        while count > 0:  # The same second again and again takes no memory.
+            self._append(second[:count])
+            count -= len(second)
 
     def _append(self, samples: np.ndarray) -> None:
         skipped = min(self._skip, len(samples))

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gesture_jax import jobs
 from gesture_jax.animator import Animator
 from gesture_jax.data import images, media, videos
 from gesture_jax.data.framing import Crop
 from gesture_jax.errors import InputError
+from gesture_jax.generator import GestureGenerator
+from gesture_jax.manifest import Request
 from gesture_jax.portraits import Portrait, Style
 from tests import bad_media, tiny
 
@@ -363,3 +366,105 @@ def test_profiles_are_obeyed(tmp_path, ending):
     # A damaged profile is passed over.
     picture.save(path, quality=98, icc_profile=_display_p3()[:150])
     assert np.abs(_middles(images.load_image(path), **_GRID) - stored).max() < 8
+
+
+def _tones(rate_hz, hertz, *, seconds=1.0):
+    """[n, channels]: a tone of its own in each channel."""
+    times = np.arange(round(seconds * rate_hz)) / rate_hz
+    return np.stack([0.3 * np.sin(2 * np.pi * hz * times) for hz in hertz], axis=-1)
+
+
+def _save_sound(path, sound, rate_hz, layout):
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("pcm_s16le", rate=rate_hz, layout=layout)
+        samples = np.rint(32767 * sound).astype(np.int16).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        frame.sample_rate = rate_hz
+        container.mux(track.encode(frame))
+        container.mux(track.encode())
+    return path
+
+
+def _written_sound(path):
+    """Rate, layout and [n, channels] of a file's sound."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray().T for frame in container.decode(audio=0)]
+        track = container.streams.audio[0]
+        return track.rate, track.layout.name, np.concatenate(frames)
+
+
+def _pitches(sound, rate_hz):
+    """The loudest pitch in each channel, in Hz."""
+    middle = sound[rate_hz // 4 : rate_hz * 3 // 4]
+    return np.abs(np.fft.rfft(middle, axis=0)).argmax(axis=0) * 2
+
+
+_SOUNDS = {  # Rate and layout of the original, and of the result.
+    "stereo of 44.1 kHz": (44_100, "stereo", 44_100, "stereo"),
+    "5.1 of 48 kHz": (48_000, "5.1", 48_000, "5.1"),
+    "mono of 8 kHz": (8_000, "mono", 8_000, "mono"),
+    "stereo of 11.5 kHz": (11_500, "stereo", 12_000, "stereo"),
+    "stereo of 192 kHz": (192_000, "stereo", 96_000, "stereo"),
+}
+
+
+@pytest.mark.parametrize("name", _SOUNDS)
+def test_sound_keeps_its_rate_and_channels(tmp_path, name):
+    rate_hz, layout, *wanted = _SOUNDS[name]
+    hertz = [440, 660, 880, 60, 1100, 1320][: len(av.AudioLayout(layout).channels)]
+    sound = _save_sound(tmp_path / "a.wav", _tones(rate_hz, hertz), rate_hz, layout)
+    frames = np.zeros((25, 16, 16, 3), np.uint8)
+    media.write_video(tmp_path / "a.mp4", frames, audio=media.Recording(sound))
+    *found, written = _written_sound(tmp_path / "a.mp4")
+    assert found == wanted
+    assert 0 <= len(written) / found[0] - 1.0 < 1024 / found[0] + 0.01  # AAC's last block.
+    np.testing.assert_allclose(_pitches(written, found[0]), hertz, atol=2)
+    heard, copied = media.read_audio(sound), media.read_audio(tmp_path / "a.mp4")
+    assert np.corrcoef(heard, copied[: len(heard)])[0, 1] > 0.98
+
+
+def test_sound_that_begins_late_stays_late(tmp_path):
+    with av.open(str(tmp_path / "late.mkv"), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.height = video.width = 16
+        track = container.add_stream("pcm_s16le", rate=48_000, layout="stereo")
+        picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        container.mux(video.encode(picture))
+        container.mux(video.encode())
+        samples = np.full((1, 2 * 48_000), 9_000, np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
+        frame.sample_rate, frame.pts = 48_000, 24_000
+        container.mux(track.encode(frame))
+        container.mux(track.encode())
+    frames = np.zeros((38, 16, 16, 3), np.uint8)
+    media.write_video(tmp_path / "a.mp4", frames, audio=media.Recording(tmp_path / "late.mkv"))
+    *_, written = _written_sound(tmp_path / "a.mp4")
+    assert np.abs(written[:22_000]).max() < 0.01 < 0.2 < np.abs(written[26_000:60_000]).min()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_arrays_of_channels_are_written(tmp_path, channels):
+    sound = _tones(44_100, [440, 660, 880][:channels])
+    frames = np.zeros((25, 16, 16, 3), np.uint8)
+    media.write_video(tmp_path / "a.mp4", frames, audio=sound, sample_rate_hz=44_100)
+    rate_hz, layout, written = _written_sound(tmp_path / "a.mp4")
+    # Three channels without names are mixed.
+    assert (rate_hz, layout) == (44_100, "stereo" if channels == 2 else "mono")
+    assert len(written) >= 44_100
+
+
+def test_results_carry_the_sound_that_was_given(tmp_path):
+    tiny.constant_stages(tmp_path)
+    animator = Animator.load(tmp_path / "stage1")
+    sound = _save_sound(tmp_path / "a.wav", _tones(44_100, [440, 660]), 44_100, "stereo")
+    Image.fromarray(_patches(_COLOURS, side=16)).save(tmp_path / "p.png")
+    generator = GestureGenerator.load(stage1=animator, stage2=tmp_path / "stage2")
+    request = Request(image=str(tmp_path / "p.png"), audio=str(sound), out=str(tmp_path / "g.mp4"))
+    jobs.write_request(animator, generator, request)
+    jobs.animate(animator, request.image, request.out, str(tmp_path / "a.mp4"))
+    clip = generator.generate(images.load_image(request.image), _tones(44_100, [440, 660]), 44_100)
+    clip.write(tmp_path / "c.mp4")
+    for name in ("g.mp4", "a.mp4", "c.mp4"):
+        rate_hz, layout, written = _written_sound(tmp_path / name)
+        assert (rate_hz, layout) == (44_100, "stereo"), name
+        np.testing.assert_allclose(_pitches(written, rate_hz), [440, 660], atol=2)

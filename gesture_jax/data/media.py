@@ -49,6 +49,7 @@ _LOUDER = 100.0
 _HEARD_RMS = 10 ** (-50 / 20)
 # Sound is silent where less than this share of its frames is heard.
 _LEAST_HEARD = 0.01
+SILENT = f"is silent: less than {_LEAST_HEARD:.0%} of it is louder than -50 dB; give louder speech"
 # Decoders need some frames or blocks before the wanted one; where a hole in the file hides it, it
 # is looked for further back, and at last from the beginning.
 _PREROLLS_SEC = 0.2, 20.0, math.inf
@@ -202,6 +203,11 @@ def share_heard(audio: np.ndarray) -> float:
     return float(np.mean(loudness > _HEARD_RMS)) if len(loudness) else 0.0
 
 
+def is_silent(audio: np.ndarray) -> bool:
+    """Whether 16 kHz sound is what `SILENT` says."""
+    return share_heard(audio) < _LEAST_HEARD
+
+
 def has_audio(path: str | os.PathLike) -> bool:
     """Whether a file has an audio stream.
 
@@ -346,7 +352,7 @@ def _decodable(path: str | os.PathLike, stream):
 
 
 def _frames_from(container, stream, start_sec: float) -> Iterator:
-    """Decoded frames from one that begins before a time, or as early as the file can be searched."""
+    """Decoded frames from one that begins before a time, or as early as can be searched for."""
     if start_sec <= 0:
         yield from _frames(container, stream)
         return
@@ -531,10 +537,8 @@ class _Track:
         ]
         if any(mixer.has_cancelled for mixer in self._mixers):
             notices.append("its channels cancel each other where they are mixed; one is heard")
-        if share_heard(self.samples) < _LEAST_HEARD:
-            notices.append(
-                f"is silent: less than {_LEAST_HEARD:.0%} of it is louder than -50 dB; give speech"
-            )
+        if is_silent(self.samples):
+            notices.append(SILENT)
         return notices
 
     def _take(self, frames: list[av.AudioFrame]) -> None:

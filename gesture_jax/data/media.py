@@ -41,7 +41,7 @@ _GAP_SEC, _OVERLAP_SEC = 0.01, 0.1
 # Users are told of holes in the sound that are as long as this.
 _LONG_GAP_SEC = 10.0
 # Time that goes back further than this starts anew, as in files that were joined end to end.
-_MAX_BACK_SEC = 10.0
+_MAX_BACK_SEC = 1.0
 # Frames that are equally near to a moment but for the rounding of time stamps.
 _TIE_SEC = 0.001
 # The first track is heard unless another one is this much louder, as power: 20 dB.
@@ -406,7 +406,8 @@ def _timed_frames(
 ) -> Iterator[_Timed]:
     """Decoded frames from about `start_sec` on, which is time 0.
 
-    A frame without a time stamp follows the one before, and so does one whose time goes far back.
+    A frame without a time stamp follows the one before, and so do a frame whose time goes far back
+    and all frames after it.
 
     Args:
       path: named in errors.

@@ -44,7 +44,7 @@ _GAP_SEC, _OVERLAP_SEC = 0.01, 0.1
 # Users are told of holes in the sound that are as long as this.
 _LONG_GAP_SEC = 10.0
 # Time that goes back further than this starts anew, as in files that were joined end to end.
-_MAX_BACK_SEC = 10.0
+_MAX_BACK_SEC = 1.0
 # Frames that are equally near to a moment but for the rounding of time stamps.
 _TIE_SEC = 0.001
 # The first track is heard unless another one is this much louder, as power: 20 dB.
@@ -52,6 +52,7 @@ _LOUDER = 100.0
 _HEARD_RMS = 10 ** (-50 / 20)
 # Sound is silent where less than this share of its frames is heard.
 _LEAST_HEARD = 0.01
+SILENT = f"is silent: less than {_LEAST_HEARD:.0%} of it is louder than -50 dB; give louder speech"
 # Decoders need some frames or blocks before the wanted one; where a hole in the file hides it, it
 # is looked for further back, and at last from the beginning.
 _PREROLLS_SEC = 0.2, 20.0, math.inf
@@ -225,6 +226,11 @@ def share_heard(audio: np.ndarray) -> float:
     frames = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
     loudness = np.sqrt(np.mean(np.square(frames.reshape(-1, SAMPLES_PER_FRAME)), axis=1))
     return float(np.mean(loudness > _HEARD_RMS)) if len(loudness) else 0.0
+
+
+def is_silent(audio: np.ndarray) -> bool:
+    """Whether 16 kHz sound is what `SILENT` says."""
+    return share_heard(audio) < _LEAST_HEARD
 
 
 def has_audio(path: str | os.PathLike) -> bool:
@@ -475,7 +481,7 @@ def _decodable(path: str | os.PathLike, stream):
 
 
 def _frames_from(container, stream, start_sec: float) -> Iterator:
-    """Decoded frames from one that begins before a time, or as early as the file can be searched."""
+    """Decoded frames from one that begins before a time, or as early as can be searched for."""
     if start_sec <= 0:
         yield from _frames(container, stream)
         return
@@ -529,7 +535,8 @@ def _timed_frames(
 ) -> Iterator[_Timed]:
     """Decoded frames from about `start_sec` on, which is time 0.
 
-    A frame without a time stamp follows the one before, and so does one whose time goes far back.
+    A frame without a time stamp follows the one before, and so do a frame whose time goes far back
+    and all frames after it.
 
     Args:
       path: named in errors.
@@ -685,10 +692,8 @@ class _Track:
         ]
         if any(mixer.has_cancelled for mixer in self._mixers):
             notices.append("its channels cancel each other where they are mixed; one is heard")
-        if share_heard(self.samples) < _LEAST_HEARD:
-            notices.append(
-                f"is silent: less than {_LEAST_HEARD:.0%} of it is louder than -50 dB; give speech"
-            )
+        if is_silent(self.samples):
+            notices.append(SILENT)
         return notices
 
     def _take(self, frames: list[av.AudioFrame]) -> None:

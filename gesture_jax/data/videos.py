@@ -21,7 +21,7 @@ from gesture_jax.data import framing, media, pose, preparation, scenes, speech
 from gesture_jax.data.clips import Clip
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.media import FPS, SAMPLES_PER_FRAME
-from gesture_jax.data.parts import LeftOut, fingerprint
+from gesture_jax.data.parts import LeftOut, Note, fingerprint
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, size_of
 
@@ -98,10 +98,12 @@ class VideoTake:
             "settings": {**settings, "hearing": self.settings.hearing.describe()},
         }
 
-    def perform(self) -> Iterator[Clip | LeftOut]:
+    def perform(self) -> Iterator[Clip | LeftOut | Note]:
         """See `parts.Take`: looks, then decodes again, holding one clip at a time."""
         span = {"start_sec": self.start_sec, "stop_sec": self.stop_sec}
-        audio = media.read_audio(self.audio_path, **span)
+        heard = media.read_sound(self.audio_path, **span)
+        audio = heard.samples
+        yield from map(Note, heard.notices)
         searched = self.crop is None or self.settings.require_person
         find_person = pose.find_person if searched else None
         look = scenes.look_at(self.path, **span, find_person=find_person)

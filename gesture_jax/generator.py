@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from gesture_jax import checkpoints, config_check, motion_model
 from gesture_jax.animator import Animator, Source
 from gesture_jax.control import Control
-from gesture_jax.data import media, speech
+from gesture_jax.data import media, mixing, speech
 from gesture_jax.data.hearing_process import HearingProcess
 from gesture_jax.errors import InputError
 from gesture_jax.long_form import LongForm, MotionWriter, Pace
@@ -37,16 +37,27 @@ class Clip:
       audio: [n] float32, mono, in [-1, 1], 16 kHz.
       fps: frames a second.
       motion: [t, d] float32, stage 1's motion features; `Animator.render` draws them again.
+      original: [n] or [n, channels] float, the sound as it was given, which `write` writes; None
+        is `audio`.
+      original_rate_hz: samples a second of that.
     """
 
     frames: np.ndarray
     audio: np.ndarray
     fps: int
     motion: np.ndarray
+    original: np.ndarray | None = None
+    original_rate_hz: int = media.SAMPLE_RATE_HZ
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes an mp4, h264 with AAC, whose metadata say that it is generated."""
-        media.write_video(path, self.frames, audio=self.audio, fps=self.fps, metadata=METADATA)
+        sound = self.audio, media.SAMPLE_RATE_HZ
+        if self.original is not None:
+            sound = self.original, self.original_rate_hz
+        media.write_video(
+            path, self.frames, audio=sound[0], sample_rate_hz=sound[1], fps=self.fps,
+            metadata=METADATA,
+        )  # fmt: skip
 
 
 class GestureGenerator:
@@ -135,7 +146,7 @@ class GestureGenerator:
 
         Args:
           image: the portrait, see `Animator.encode_source`.
-          audio: [n] or [n, channels], float in [-1, 1].
+          audio: [n] or [n, channels], float in [-1, 1]; channels are mixed by `mixing.mix`.
           sample_rate: of `audio`, in Hz.
           seed: the same seed gives the same clip.
           speaker: whose manner, where the network knows several.
@@ -144,12 +155,12 @@ class GestureGenerator:
           InputError: for speech of less than a frame, a picture that cannot be read, or an unknown
             speaker.
         """
-        audio = to_speech(audio, sample_rate)
+        heard = to_speech(audio, sample_rate)
         source = self.animator.encode_source(image)
-        pieces = self.motion_windows(source, audio, seed=seed, speaker=speaker)
+        pieces = self.motion_windows(source, heard, seed=seed, speaker=speaker)
         motion = np.concatenate(list(pieces))
         frames = np.stack(list(self.animator.render_frames(source, motion, adapt=True)))
-        return Clip(frames, audio, media.FPS, motion)
+        return Clip(frames, heard, media.FPS, motion, np.asarray(audio), sample_rate)
 
     def stream(
         self,
@@ -296,13 +307,12 @@ def load_hearing(
 
 
 def to_speech(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """[n] or [n, channels] at any rate -> [m] float32, mono, 16 kHz.
+    """[n] or [n, channels] float at any rate -> [m] float32, mono, 16 kHz; see `mixing.mix`.
 
     Raises:
-      InputError: where less than one frame (40 ms) is left.
+      InputError: for sound of another shape or type, or where less than one frame (40 ms) is left.
     """
-    audio = np.asarray(audio, np.float32)
-    mono = audio.mean(axis=1) if audio.ndim == 2 else audio
+    mono = mixing.mix(audio, sample_rate)
     if sample_rate != media.SAMPLE_RATE_HZ:
         mono = soxr.resample(mono, sample_rate, media.SAMPLE_RATE_HZ)
     count_frames(mono)

@@ -102,8 +102,11 @@ class Portrait:
         Raises:
           InputError: where it cannot be read, or the crop leaves it.
         """
-        picture = images.load_image(path)
-        box, notices = people.choose_square(path, picture, style.crop, animator.shoulders)
+        photo = images.load_photo(path)
+        picture, crop = photo.picture, style.crop
+        if crop and photo.reduction > 1:  # Its numbers are those of the file's pixels.
+            crop = _reduce(path, photo, crop)
+        box, notices = people.choose_square(path, picture, crop, animator.shoulders)
         left, top, side = box
         paste = PasteBack(picture, box) if style.paste_back else None
         size = style.size
@@ -128,3 +131,10 @@ class Portrait:
         for frame in frames:
             frame = self._paste(frame) if self._paste else frame
             yield self._style.mark(frame) if self._style.mark else frame
+
+
+def _reduce(path: str | os.PathLike, photo: images.Photo, crop: Crop) -> Crop:
+    try:
+        return crop.reduce(photo.reduction, *photo.size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

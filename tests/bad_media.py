@@ -28,6 +28,7 @@ def write(
     sound_codec: str = "aac",
     times: list[float] | None = None,
     options: dict | None = None,
+    aspect: str | None = None,
 ) -> pathlib.Path:
     """A clip whose middle turns bright, and whose hum turns to a burst, at `FLASH_SEC`.
 
@@ -44,6 +45,7 @@ def write(
       sound_codec: of the sound.
       times: of the frames in seconds, instead of a constant rate.
       options: of the container.
+      aspect: width of a pixel over its height, as a fraction; None does not say.
     """
     step = fractions.Fraction(fps)
     tick = 1 / step if times is None else fractions.Fraction(1, 12_000)
@@ -53,6 +55,8 @@ def write(
         video = container.add_stream(codec, rate=step)
         video.width, video.height = size
         video.pix_fmt = pix_fmt
+        if aspect:
+            video.codec_context.sample_aspect_ratio = fractions.Fraction(aspect)
         video.codec_context.time_base = tick
         video.codec_context.gop_size = 12
         track = None

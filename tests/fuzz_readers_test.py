@@ -100,6 +100,7 @@ _FORMATS = {
     "transparent.png": (lambda p: _write_picture(p, 4), images.load_image),
     "a.jpg": (_write_picture, images.load_image),
     "a.webp": (_write_picture, images.load_image),
+    "a.avif": (_write_picture, images.load_image),
     "a.bmp": (_write_picture, images.load_image),
     "a.gif": (_write_picture, images.load_image),
     "a.tiff": (_write_picture, images.load_image),

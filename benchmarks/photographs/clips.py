@@ -23,7 +23,6 @@ _PERSON, _MOVED, _BLUR_PX = 0.2, 12 / 255, 1.0
 # Both are widened by this share of the frame.
 _MARGIN = 0.02
 _LEAST_BACKGROUND = 0.01
-_ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
 
 Finder = Callable[[np.ndarray], Face | None]
 
@@ -146,9 +145,10 @@ def read_portraits(folder: str, find: Finder, *, size: int) -> dict[str, np.ndar
     Raises:
       InputError: where there is no portrait, or one shows no face.
     """
-    paths = sorted(path for path in pathlib.Path(folder).glob("*") if path.suffix in _ENDINGS)
+    found = pathlib.Path(folder).glob("*")
+    paths = sorted(path for path in found if path.suffix.lower() in images.ENDINGS)
     if not paths:
-        raise InputError(f"{folder}: no portraits; give a folder of {', '.join(sorted(_ENDINGS))}")
+        raise InputError(f"{folder}: no portraits; give a folder of {', '.join(images.ENDINGS)}")
     cuts = {}
     for path in paths:
         picture = images.to_uint8(images.square(images.load_image(path), size=size))

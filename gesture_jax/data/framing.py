@@ -52,6 +52,15 @@ class Crop:
             left = min(round(self.left * inner_width), inner_width - side)
         return self.border_px + left, self.border_px + (inner_height - side) // 2, side
 
+    def reduce(self, factor: int, width: int, height: int) -> "Crop":
+        """The same square where a picture of this size was scaled down by a factor.
+
+        Raises:
+          InputError: as `find_box`.
+        """
+        left, top, side = self.find_box(width, height)
+        return Crop(box_px=(left // factor, top // factor, max(side // factor, 1)))
+
 
 def parse_crop(text: str, *, border_px: int = 0) -> Crop:
     """What `--crop` says, but for "auto": "center", or "L,T,SIZE" in pixels.

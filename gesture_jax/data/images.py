@@ -1,33 +1,61 @@
 """Pictures: any file or array in, squares for the networks and sheets for people out."""
 
+import contextlib
+import dataclasses
 import io
 import os
 import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, is_file, local_copy, size_of, write_beside
 
-# Larger ones are decompression bombs, or scans that nobody needs as a portrait.
-_MAX_PIXELS = 50_000_000
+# Larger ones are decompression bombs, or scans that nobody needs as a portrait. JPEGs are scaled
+# down while they are decoded, and may have as many as Pillow opens.
+_MAX_PIXELS = 70_000_000
+# Pictures with more pixels are scaled down to less than this.
+_KEPT_PIXELS = 25_000_000
 # Pillow knows more, of which some call other programs (EPS) and none is what portraits are kept in.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+# Names that pictures have, for whoever searches folders.
+ENDINGS = (
+    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff",
+)  # fmt: skip
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _MAX_BYTES = 256 << 20
 _GAP_PX = 2
 _ROWS = 256
 
 
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A picture as it was read.
+
+    Attributes:
+      picture: [h, w, 3], uint8, or float32 in [0, 1] where the file has more than 8 bits.
+      size: width and height of the file's picture, upright.
+      reduction: by how much `picture` is smaller than that: 1, 2, 4 or 8.
+    """
+
+    picture: np.ndarray
+    size: tuple[int, int]
+    reduction: int
+
+
 def load_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads a picture, upright, transparency over white.
+    """The picture of `load_photo`."""
+    return load_photo(path).picture
+
+
+def load_photo(path: str | os.PathLike) -> Photo:
+    """Reads a picture, upright, in sRGB, transparency over white; a huge one scaled down.
 
     Args:
-      path: a file of one of `FORMATS`: any mode, 8 or 16 bits.
-
-    Returns:
-      [h, w, 3], uint8, or float32 in [0, 1] where the file has more than 8 bits.
+      path: a file of one of `FORMATS`, or HEIC by the extra `[heic]`: any mode, 8 or 16 bits.
 
     Raises:
       InputError: where it is missing, empty, not a picture, too large or damaged.
@@ -39,34 +67,104 @@ def load_image(path: str | os.PathLike) -> np.ndarray:
         raise InputError(f"{path}: is empty (0 bytes); give a picture")
     if size_of(path) > _MAX_BYTES:
         raise InputError(f"{path}: is too large a file for a picture; scale it down")
+    content = local_copy(path).read_bytes()
+    formats = [*FORMATS, *_heic_format(path, content)]
     try:
         # Pillow warns of oddities that do not matter here.
         with (
             warnings.catch_warnings(action="ignore"),
             # Of bytes, as Pillow asks files for as many as they claim to have.
-            Image.open(io.BytesIO(local_copy(path).read_bytes()), formats=FORMATS) as image,
+            Image.open(io.BytesIO(content), formats=formats) as image,
         ):
-            if image.width * image.height > _MAX_PIXELS:
+            if image.width * image.height > _MAX_PIXELS and not _is_decoded_in_steps(image):
                 raise InputError(
                     f"{path}: {image.width}x{image.height} pixels are too many; scale it down"
                 )
-            return to_rgb(_as_array(ImageOps.exif_transpose(image)))
+            return _read(image)
     except InputError:
         raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: has too many pixels; scale it down") from error
     except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
         reason = "not a picture" if isinstance(error, UnidentifiedImageError) else "damaged"
         raise InputError(f"{path}: {reason}; give one of {', '.join(FORMATS)}") from error
 
 
-def _as_array(image: Image.Image) -> np.ndarray:
+def _heic_format(path: os.PathLike, content: bytes) -> list[str]:
+    """What Pillow calls the format of a HEIC file, [] for other files.
+
+    Raises:
+      InputError: where it is HEIC and the extra is not installed.
+    """
+    length = int.from_bytes(content[:4], "big")
+    brands = {content[k : k + 4] for k in range(8, min(length, 256), 4)}
+    if content[4:8] != b"ftyp" or not brands & _HEIC_BRANDS:
+        return []
+    try:
+        import pillow_heif
+    except ImportError:
+        raise InputError(
+            f"{path}: is a HEIC picture; save it as JPEG, or install what reads it: "
+            'pip install "gesture_jax[heic]"'
+        ) from None
+    pillow_heif.register_heif_opener()
+    return ["HEIF"]
+
+
+def _is_decoded_in_steps(image: Image.Image) -> bool:
+    """Whether what is decoded of a picture may be a smaller one, in the memory of that."""
+    return isinstance(image, JpegImageFile) and "progressive" not in image.info
+
+
+def _read(image: Image.Image) -> Photo:
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    width, height = image.size
+    reduction = 1
+    while width * height > _KEPT_PIXELS * reduction**2 and reduction < 8:
+        reduction *= 2
+    if isinstance(image, JpegImageFile):
+        image.draft(None, (max(width // reduction, 1), max(height // reduction, 1)))
+    if image.size == (width, height):
+        small = _averageable(image).reduce(reduction)
+    else:
+        small = _averageable(image)
+    profile = image.info.get("icc_profile")
+    small = _in_srgb(small, profile) if profile else small
+    # Nothing else of EXIF is of interest, and it may be damaged.
+    small.info.clear()
+    small.getexif()[ExifTags.Base.Orientation] = orientation
+    ImageOps.exif_transpose(small, in_place=True)
+    size = (height, width) if orientation in range(5, 9) else (width, height)
+    return Photo(to_rgb(_as_array(small)), size, reduction)
+
+
+def _averageable(image: Image.Image) -> Image.Image:
+    """A picture in a mode in which neighbours can be averaged."""
     if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)
-    if image.mode == "I":  # 16-bit grey, as older Pillow opens it.
+        return image.convert("I")
+    if "A" in image.mode or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert("RGB") if image.mode in ("1", "P", "PA") else image
+
+
+def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """A picture with the colours that its profile gives it; as it is where that is damaged."""
+    with contextlib.suppress(ImageCms.PyCMSError, OSError):
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = {"RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}.get(image.mode)
+        if source.profile.xcolor_space.strip() == space:
+            mode = "RGBA" if image.mode == "RGBA" else "RGB"
+            srgb = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, source, srgb, outputMode=mode) or image
+    return image
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    if image.mode == "I":  # Grey of 16 bits.
         return np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
     if image.mode == "F":
         return np.clip(np.asarray(image), 0.0, 1.0)
-    transparent = "A" in image.mode or "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    return np.asarray(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"))
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:

@@ -142,13 +142,13 @@ def _show(real: pathlib.Path | None, generated: pathlib.Path, *, size: int) -> b
     """The bytes of an mp4 of both side by side, with the generated one's sound."""
     sides = [videos.read_frames(path, size=size) for path in (real, generated) if path]
     frames = (np.hstack(both) for both in zip(*sides, strict=False))
-    audio = media.read_audio(generated) if media.has_audio(generated) else None
+    sound = media.read_sound(generated) if media.has_audio(generated) else None
     with temporary_folder() as folder:
         path = folder / "clip.mp4"
         media.write_video(
             path,
             itertools.islice(frames, _SHOWN_SEC * media.FPS),
-            audio=None if audio is None else audio[: _SHOWN_SEC * media.SAMPLE_RATE_HZ],
+            audio=sound and media.Recording(generated, sound.track, stop_sec=_SHOWN_SEC),
             crf=_CRF,
         )
         return path.read_bytes()

@@ -13,7 +13,6 @@ from gesture_jax.data.parts import LeftOut
 from gesture_jax.data.photo_people import rig
 from gesture_jax.errors import InputError
 
-_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _DECLINED_ENDING = ".declined.json"
 # A worker takes seconds to start.
 _MANY_PORTRAITS = 4
@@ -44,7 +43,7 @@ def find_rigs(
         raise InputError(f"{portraits}: no such folder; give one of pictures, or of rigs")
     found = files.find_files(portraits)
     ready = [path for path in found if path.name.endswith(rig.ENDING)]
-    pictures = [path for path in found if path.suffix.lower() in _PICTURE_ENDINGS]
+    pictures = [path for path in found if path.suffix.lower() in images.ENDINGS]
     sources = _name_all(pictures or ready)
     if not sources:
         raise InputError(f"{portraits}: no pictures in it, nor rigs ({rig.ENDING})")

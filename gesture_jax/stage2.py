@@ -29,6 +29,7 @@ from gesture_jax.models.motion_space import (
 )
 from gesture_jax.motion_model import abstract_variables, build, make_process, make_sampling
 from gesture_jax.ops.precision import exact
+from gesture_jax.ops.rows import of_others
 
 
 class Objective:
@@ -158,14 +159,14 @@ class Objective:
         """`speed_error` and `speed_correlation` of motion sampled from the window's speech, and of
         two controls; and what FGD is made of.
 
-        Shuffled: the same model and noise on the speech of another example. Still: no motion,
-        whose error is 1 and whose correlation 0 by definition.
+        Shuffled: the same model and noise on other speech; NaN where the batch has none. Still: no
+        motion, whose error is 1 and whose correlation 0 by definition.
         """
         real, prior, speech = self._standardise(variables, batch)
         sample = lambda speech: self._sample(variables, key, prior, speech, batch["speaker"])
         generated = {
             "": sample(speech),
-            "_shuffled_speech": sample(jnp.roll(speech, len(speech) // 2, axis=0)),
+            "_shuffled_speech": of_others(sample, speech, batch["other"]),
             "_still": self._hold(batch, variables["statistics"]),
         }
         values = {}
@@ -184,8 +185,15 @@ class Objective:
         return self.space.encode(held, portrait, statistics)
 
     def summarise(self, latents: dict[str, np.ndarray]) -> dict[str, float]:
-        """FGD of generated windows and of controls, from [n, 32] of each kind."""
-        moments = {name: frechet.Moments.of(each) for name, each in latents.items()}
+        """FGD of generated windows and of controls, from [n, 32] of each kind.
+
+        A control that some windows lack has none, as distances depend on the number of windows.
+        """
+        moments = {
+            name: frechet.Moments.of(each)
+            for name, each in latents.items()
+            if not np.isnan(each).any()
+        }
         real = moments.pop("latent_real", None)
         if real is None or real.count < 2:
             return {}

@@ -1,0 +1,124 @@
+"""Numbers that say what they claim to say, also of little, repeated or replaced data."""
+
+import jax
+import numpy as np
+import pytest
+
+from gesture_jax import stage1, stage2
+from gesture_jax.data import clips, motions, pipeline, procedural
+from gesture_jax.metrics import beats
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+_WINDOW = 12
+
+
+def _write_motions(path, speech_seeds, *, length=_WINDOW, train_lengths=(40, 40)):
+    """A data set for `tiny.constant_stages`, whose test clips hold the speech of these seeds."""
+
+    def records(split):
+        seeds = speech_seeds if split == "test" else range(100, 100 + len(train_lengths))
+        lengths = train_lengths if split == "train" else [length] * len(seeds)
+        for clip, (seed, frames) in enumerate(zip(seeds, lengths, strict=True)):
+            random = np.random.default_rng(1000 + clip)
+            rotation = np.tile(np.eye(3, dtype=np.float32).ravel(), 16)
+            rotation = rotation + 0.1 * random.standard_normal((frames, 9 * 16))
+            yield {
+                "clip_id": f"{split}#{clip}",
+                "speaker": "a",
+                "motion": np.concatenate([rotation, np.zeros((frames, 3))], axis=1),
+                "speech": np.random.default_rng(seed).standard_normal((frames, 35)),
+            }
+
+    splits = {split: lambda split=split: records(split) for split in ("train", "test")}
+    metadata = {"stage1_step": 0, "data_path": "", "features": "baseline"}
+    assert motions.write_motions(path, splits, metadata=metadata)
+    return path
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages")
+    tiny.constant_stages(folder)
+    return folder
+
+
+def _stage2_config(stages, data, **changes):
+    sizes = {"model.window": _WINDOW, "model.latent": 16, "model.feedforward": 16}
+    paces = {"pace.hop": 8, "pace.look_ahead": 2, "pace.blend": 2}
+    paces |= {"stream_pace.hop": 6, "stream_pace.look_ahead": 4, "stream_pace.blend": 2}
+    return tiny.stage2(stages / "stage1", **{"data.path": str(data)}, **sizes, **paces, **changes)
+
+
+def _control_and_value(stages, data, seeds, batch_size):
+    """`speed_error` of each real window by other speech, and by its own."""
+    config = _stage2_config(stages, _write_motions(data, seeds), batch_size=batch_size)
+    task = stage2.Stage2(config, "")
+    variables, statistics = jax.jit(task.init)(jax.random.key(0))
+    variables = {"params": jax.tree.map(lambda leaf: leaf + 0.05, variables), **statistics}
+    batches = list(task.test_batches())
+    evaluate = jax.jit(task.evaluate)
+    found = [evaluate(variables, task.frozen, batch, jax.random.key(1)) for batch in batches]
+    real = np.concatenate([batch["mask"] for batch in batches]) > 0
+    names = "speed_error_shuffled_speech", "speed_error"
+    return [np.concatenate([values[name] for values in found])[real] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "batch_size"), [([1, 2], 8), ([1, 2, 3, 4], 16), ([1, 2, 1, 2], 4), ([1, 2, 3], 2)]
+)
+def test_shuffled_speech_is_never_the_windows_own(stages, tmp_path, seeds, batch_size):
+    """Where a batch is filled up by repetition, and where clips repeat the speech of others."""
+    control, value = _control_and_value(stages, tmp_path / "motions", seeds, batch_size)
+    assert len(control) == len(seeds)
+    assert np.isfinite(control).all() and (control != value).all()
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 1]])
+def test_without_other_speech_there_is_no_control(stages, tmp_path, seeds):
+    control, value = _control_and_value(stages, tmp_path / "motions", seeds, 8)
+    assert np.isnan(control).all() and np.isfinite(value).all()
+
+
+def test_a_control_that_windows_lack_has_no_distance(stages, tmp_path):
+    task = stage2.Objective(_stage2_config(stages, tmp_path, feature_dim=147, speech_dim=35))
+    latents = np.random.default_rng(0).standard_normal((3, 40, 32))
+    tables = dict(zip(("latent_real", "latent", "latent_shuffled_speech"), latents, strict=True))
+    assert set(task.summarise(tables)) == {"fgd", "fgd_shuffled_speech"}
+    tables["latent_shuffled_speech"][3] = np.nan
+    assert set(task.summarise(tables)) == {"fgd"}
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """The test split of a data set: one clip of 25 frames, 16 pixels wide."""
+    path = tmp_path_factory.mktemp("data") / "clips"
+    options = {"num_clips": 2, "num_identities": 1, "clip_sec": 1.0, "size": 16, "seed": 3}
+    assert procedural.write_procedural(path, **options)
+    return clips.ClipSource(path, "test")
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_other_motion_is_never_the_frames_own(frames, count):
+    """A batch of eight repeats the frames that there are."""
+    options = {"batch_size": 8, "seed": 0, "train": False, "frames_per_clip": count}
+    (batch,) = pipeline.frame_pairs(frames, **options)
+    task = stage1.Objective(tiny.stage1())
+    params, _ = jax.jit(task.init)(jax.random.key(0))
+    values = jax.jit(task.evaluate)({"params": params}, {}, batch, jax.random.key(0))
+    assert np.isfinite(values["psnr"]).all()
+    if count == 1:
+        assert np.isnan(values["psnr_other_motion"]).all()
+        return
+    assert (batch["driving"][batch["other"]] != batch["driving"]).any(axis=(1, 2, 3)).all()
+    assert (np.asarray(values["psnr_other_motion"]) != values["psnr"]).all()
+
+
+def test_other_sounds_are_not_the_clips_own_recording():
+    """Three people speak one recording, a fourth another one."""
+    sounds = [np.array([1.0])] * 3 + [np.array([1.1])]
+    motion = [[sound] for sound in sounds]
+    found = beats.shuffled("onsets", motion, sounds, [2.0] * 4, num_others=1)
+    np.testing.assert_allclose(found, [np.exp(-0.5)] * 4)
+    assert np.isnan(beats.shuffled("onsets", motion[:3], sounds[:3], [2.0] * 3)).all()

@@ -1,5 +1,6 @@
 """Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
 
+import contextlib
 import functools
 from collections.abc import Iterable, Iterator
 
@@ -14,7 +15,7 @@ from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import motion_loss
 from gesture_jax.errors import InputError
 from gesture_jax.extraction import extract_motions
-from gesture_jax.files import absolute
+from gesture_jax.files import absolute, as_path
 from gesture_jax.long_form import Pace
 from gesture_jax.metrics import fgd, frechet
 from gesture_jax.metrics import motion as motion_metrics
@@ -226,7 +227,6 @@ class Stage2(Objective):
         Raises:
           InputError: where stage 1 or its motion features are missing.
         """
-        del workdir
         path = ensure_motions(config)
         self._train = motions.MotionSource(path, "train")
         self._test = motions.MotionSource(path, "test")
@@ -253,7 +253,7 @@ class Stage2(Objective):
         if not config.training_bounds:
             for name in BOUNDS:
                 del self._statistics[name]
-        self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
+        self.frozen = {"fgd": self._find_fgd(workdir)} if config.fgd_steps else {}
         self._compiled_sample = jax.jit(exact(self._sample))
 
     def train_batches(self) -> pipeline.BatchIterator:
@@ -284,19 +284,33 @@ class Stage2(Objective):
             **options,
         )
 
-    def _fit_fgd(self):
-        """The network that FGD is measured by: of training windows, as the diffusion sees them."""
-        length, stride = self._config.model.window, self._config.data.window_stride
-        windows = []
-        for record in self._train:
-            vectors = np.asarray(self.space.from_feature(record["motion"]))
-            cut = fgd.cut_windows(vectors, window=length, stride=stride)
-            windows.append(self.space.encode(cut, vectors[:1], self._statistics))
+    def _find_fgd(self, workdir: str) -> fgd.Variables:
+        """The network that FGD is measured by, fitted once a run, by its first process.
+
+        It is kept in the workdir, so that all values of a run are by the same one.
+        """
+        path = as_path(workdir) / "fgd.npz"
+        resumed = processes.first_process_says(checkpoints.is_saved(workdir))
+        with processes.first_process_first("fgd"):
+            if resumed or not processes.is_first_process():
+                # It is fitted again where it is damaged, or an older run has not kept it.
+                with contextlib.suppress(InputError):
+                    return fgd.read_autoencoder(path)
+            variables = self._fit_fgd()
+            if processes.is_first_process():
+                fgd.write_autoencoder(path, variables)
+            return variables
+
+    def _fit_fgd(self) -> fgd.Variables:
+        """Of training windows, as the diffusion sees them."""
+        encode = lambda vectors: self.space.encode(vectors, vectors[0], self._statistics)
+        windows = fgd.Windows(
+            map(encode, _Vectors(self.space, self._train)),
+            window=self._config.model.window,
+            stride=self._config.data.window_stride,
+        )
         return fgd.fit_autoencoder(
-            np.concatenate(windows),
-            seed=self._config.seed,
-            num_steps=self._config.fgd_steps,
-            progress=True,
+            windows, seed=self._config.seed, num_steps=self._config.fgd_steps, progress=True
         )
 
     @functools.cached_property

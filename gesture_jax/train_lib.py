@@ -137,7 +137,8 @@ def train(
 
     Args:
       config: from `configs/stage1.py` or `configs/stage2.py`.
-      workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/`, `samples/`, `tensorboard/`.
+      workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/`, `samples/`, `tensorboard/`, and
+        of stage 2 `fgd.npz`.
       profile_steps: first and last step of which JAX's profiler keeps a trace, in
         `workdir/profile`.
 

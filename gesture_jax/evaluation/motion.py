@@ -88,17 +88,22 @@ def _find_autoencoder(options: MotionOptions, real: list[Moves], keep: pathlib.P
         return fgd.read_autoencoder(options.autoencoder), []
     if options.fit:
         real = moves.read_all(videos.find_videos(options.fit), options.kind, what="to fit")
-    windows = np.concatenate([_windows(clip, options.window) for clip in real])
+    for clip in real:
+        _check_length(clip, options.window)
+    windows = fgd.Windows((clip.vectors for clip in real), window=options.window, stride=_STRIDE)
     variables = fgd.fit_autoencoder(windows, seed=seed, num_steps=_FIT_STEPS, progress=True)
     fgd.write_autoencoder(keep, variables)
     return variables, [clip.path for clip in real]
 
 
 def _windows(clip: Moves, window: int) -> np.ndarray:
-    found = fgd.cut_windows(clip.vectors, window=window, stride=_STRIDE)
-    if not len(found):
+    _check_length(clip, window)
+    return fgd.cut_windows(clip.vectors, window=window, stride=_STRIDE)
+
+
+def _check_length(clip: Moves, window: int) -> None:
+    if len(clip.motion) < window:
         raise videos.too_short(clip.path, window)
-    return found
 
 
 def _score_sets(

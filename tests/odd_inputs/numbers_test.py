@@ -1,12 +1,14 @@
 """Numbers that say what they claim to say, also of little, repeated or replaced data."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
 
 from gesture_jax import stage1, stage2
 from gesture_jax.data import clips, motions, pipeline, procedural
-from gesture_jax.metrics import beats
+from gesture_jax.metrics import beats, fgd
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -88,6 +90,45 @@ def test_a_control_that_windows_lack_has_no_distance(stages, tmp_path):
     assert set(task.summarise(tables)) == {"fgd", "fgd_shuffled_speech"}
     tables["latent_shuffled_speech"][3] = np.nan
     assert set(task.summarise(tables)) == {"fgd"}
+
+
+def test_the_fit_of_fgd_keeps_each_frame_once(stages, tmp_path):
+    """Though a frame is in twelve windows."""
+    data = _write_motions(tmp_path / "motions", [1, 2], train_lengths=(4000, 4000))
+    config = _stage2_config(stages, data, **{"data.window_stride": 1, "fgd_steps": 1})
+    tracemalloc.start()
+    task = stage2.Stage2(config, str(tmp_path / "run"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 4 * 8000 * 147
+    assert (tmp_path / "run" / "fgd.npz").is_file() and "fgd" in task.frozen
+
+
+def test_windows_are_those_that_are_cut():
+    random = np.random.default_rng(0)
+    clips = [random.standard_normal((length, 2)).astype("f4") for length in (15, 3, 12, 40)]
+    cut = np.concatenate([fgd.cut_windows(clip, window=12, stride=3) for clip in clips])
+    windows = fgd.Windows(clips, window=12, stride=3)
+    assert len(windows) == len(cut)
+    np.testing.assert_array_equal(windows[np.arange(len(cut))[::-1]], cut[::-1])
+    one, other = (fgd.fit_autoencoder(each, num_steps=2, batch_size=4) for each in (windows, cut))
+    assert fgd.hash_autoencoder(one) == fgd.hash_autoencoder(other)
+    assert not len(fgd.Windows([], window=12, stride=3))
+
+
+def test_a_run_that_goes_on_measures_fgd_by_what_it_began_with(stages, tmp_path):
+    config = _stage2_config(stages, _write_motions(tmp_path / "motions", [1, 2]), fgd_steps=1)
+    workdir = tmp_path / "run"
+    first = stage2.Stage2(config, str(workdir)).frozen["fgd"]
+    moved = jax.tree.map(lambda leaf: 2 * leaf, first)
+    fgd.write_autoencoder(workdir / "fgd.npz", moved)
+    find = lambda: fgd.hash_autoencoder(stage2.Stage2(config, str(workdir)).frozen["fgd"])
+    assert find() == fgd.hash_autoencoder(first)  # Nothing was saved: the run begins anew.
+    fgd.write_autoencoder(workdir / "fgd.npz", moved)
+    (workdir / "checkpoints" / "1").mkdir(parents=True)
+    assert find() == fgd.hash_autoencoder(moved)
+    (workdir / "fgd.npz").write_bytes(b"damaged")
+    assert find() == fgd.hash_autoencoder(first)
 
 
 @pytest.fixture(scope="module")

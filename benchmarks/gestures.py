@@ -8,7 +8,7 @@ in; that needs neither joints nor pictures. Prints a Markdown table.
 
 | row | what |
 |---|---|
-| real | the clips themselves; their FGD is that between two halves of them |
+| real | the clips themselves; their FGD is that of two halves, fewer and so further apart |
 | generated | from the clip's speech |
 | other speech | from the speech of another clip |
 | still | the first frame, held |

@@ -11,9 +11,18 @@ from gesture_jax.evaluation.moves import Moves
 from gesture_jax.evaluation.results import Results, changes, small_sample_notes
 from gesture_jax.metrics import beats, fgd
 from gesture_jax.metrics import motion as motion_metrics
-from gesture_jax.metrics.scores import frechet_score, halves_score, mean_score, set_score
+from gesture_jax.metrics.scores import frechet_score, halves_scores, mean_score, set_score
 
-METRICS = "fgd", "div", "div_real", "bas", "bas_real", "beats_per_sec", "beats_per_sec_real"
+METRICS = (
+    "fgd",
+    "fgd_halves",
+    "div",
+    "div_real",
+    "bas",
+    "bas_real",
+    "beats_per_sec",
+    "beats_per_sec_real",
+)
 _FIT_STEPS = 2000
 _STRIDE = 10
 Sides = dict[str, list[Moves]]
@@ -129,8 +138,8 @@ def _score_sets(
         for name, clips in latents.items()
     }
     scores = {**rows.pop("generated"), "div_real": diversity(real)}
-    if floor := halves_score(real, seed=seed):
-        rows["real"] = {"fgd": floor}
+    if halves := halves_scores(real, latents["generated"], seed=seed):
+        scores["fgd_halves"], rows["real"] = halves[0], {"fgd_halves": halves[1]}
     return Results(scores=scores, controls=rows, notes=notes)
 
 

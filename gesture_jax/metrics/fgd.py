@@ -3,7 +3,7 @@
 The latents are those of an autoencoder that is fitted to real motion windows, once: the distance
 changes with the autoencoder, so only values by the same one can be compared, and a report names the
 data and the seed that it was fitted with. Beside a value belong that of two halves of the real
-windows, the least that can be hoped for, and that of a control such as motion at rest.
+windows, the least that can be hoped for of as many, and that of a control such as motion at rest.
 """
 
 import hashlib

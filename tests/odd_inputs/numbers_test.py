@@ -1,5 +1,7 @@
 """Numbers that say what they claim to say, also of little, repeated or replaced data."""
 
+import contextlib
+import errno
 import hashlib
 import os
 import time
@@ -8,10 +10,12 @@ import tracemalloc
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint.experimental.v1._src.handlers.registration import NoEntryError
 
-from gesture_jax import files, stage1, stage2
+from gesture_jax import checkpoints, files, sharding, stage1, stage2
 from gesture_jax.data import clips, motions, pipeline, procedural, speech
-from gesture_jax.metrics import beats, fgd
+from gesture_jax.errors import InputError
+from gesture_jax.metrics import beats, fgd, scores
 from tests import safetensors_file, tiny, wavlm_file
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -218,3 +222,130 @@ def test_weights_that_are_replaced_hear_otherwise(tmp_path):
         safetensors_file.save(wavlm_file.state_dict(seed), tmp_path / "wavlm.safetensors")
         heard.append(hearing.listen(sound, num_frames=5))
     assert np.abs(heard[0] - heard[1]).max() > 0.1
+
+
+class _Position:
+    """A position in the data, as checkpoints see it."""
+
+    def __init__(self):
+        self.position = 0
+
+    def get_state(self):
+        return {"position": self.position}
+
+    def set_state(self, state):
+        self.position = state["position"]
+
+
+def _state(step):
+    arrays = {"a": jax.random.normal(jax.random.key(step), (64, 64)), "b": jax.numpy.full(3, step)}
+    return {"ema_params": arrays}
+
+
+def _abstract_state():
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return sharding.place(jax.eval_shape(lambda: _state(0)), device)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A workdir with checkpoints of steps 1 and 2."""
+    with contextlib.closing(checkpoints.Checkpointer(tmp_path / "run", keep=2)) as saver:
+        for step in (1, 2):
+            position = _Position()
+            position.position = step
+            saver.save(step, _state(step), position)
+    return tmp_path / "run"
+
+
+def _restored_step(workdir):
+    position = _Position()
+    with contextlib.closing(checkpoints.Checkpointer(workdir, keep=2)) as saver:
+        saver.restore(_abstract_state(), position)
+    return position.position
+
+
+def _fails_to_be_read(path):
+    path.symlink_to("/proc/self/mem")
+
+
+def _fails_to_be_opened(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # As of Orbax.
+@pytest.mark.parametrize(
+    ("pattern", "fails"),
+    [("state/_METADATA", _fails_to_be_read), ("state/manifest.ocdbt", _fails_to_be_opened)]
+    + [("state/ocdbt.process_0/d/*", _fails_to_be_opened)],
+)
+def test_what_the_system_fails_to_read_is_not_damaged(run, pattern, fails):
+    (path,) = (run / "checkpoints" / "2").glob(pattern)
+    path.rename(run / "kept")
+    fails(path)
+    told = r"2: cannot be read now \((OSError|ValueError): .*; start again"
+    with pytest.raises(InputError, match=told):
+        _restored_step(run)
+    with pytest.raises(InputError, match="2: this checkpoint cannot be read now"):
+        checkpoints.load_variables(run, {"params": _abstract_state()["ema_params"]})
+    assert not (run / "damaged").exists()
+    (run / "kept").replace(path)
+    assert _restored_step(run) == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # As of Orbax.
+def test_what_is_known_to_be_damaged_is_set_aside(run, capfd):
+    (path,) = (run / "checkpoints" / "2").glob("state/ocdbt.process_0/d/*")
+    os.truncate(path, 100)
+    assert _restored_step(run) == 1
+    assert "/2: damaged (ValueError: OUT_OF_RANGE: " in capfd.readouterr().err
+
+
+_CODES = "UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "PERMISSION_DENIED", "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "Input/output error"), ConnectionResetError(), MemoryError()]
+    + [RuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
+    + [ValueError(f'{code}: Error opening "zarr3" driver') for code in _CODES]
+    + [ValueError("FAILED_PRECONDITION: broken pipe [os_error_code='32']")],
+    ids=str,
+)
+def test_trouble_is_no_damage_though_orbax_wraps_it(error):
+    try:
+        try:
+            raise error
+        except Exception as cause:
+            raise NoEntryError("incompatible handler") from cause
+    except NoEntryError as wrapped:
+        assert not checkpoints._is_damage(wrapped)
+        assert checkpoints._first_line(wrapped).startswith(type(error).__name__)
+
+
+def _latents(count, seed):
+    return list(np.random.default_rng(seed).standard_normal((count, 5, 16)))
+
+
+def test_a_floor_stands_beside_distances_of_as_many_windows():
+    """What comes from where the real windows do is at the floor; all of it seems to be below."""
+    real = _latents(40, 0)
+    wins = 0
+    for seed in range(1, 9):
+        generated = _latents(80, seed)
+        value, floor = scores.halves_scores(real, generated)
+        assert value.value == pytest.approx(floor.value, rel=0.35)
+        assert scores.frechet_score(real, generated).value < 0.7 * floor.value
+        wins += value.value < floor.value
+    assert 0 < wins < 8
+
+
+def test_halves_of_the_real_clips_themselves_are_at_the_floor():
+    real = _latents(7, 0)
+    value, floor = scores.halves_scores(real, real)
+    assert value == floor
+
+
+def test_of_few_windows_there_is_no_floor():
+    assert scores.halves_scores(_latents(1, 0), _latents(5, 1)) is None
+    assert scores.halves_scores(_latents(4, 0), [np.ones((1, 16))]) is None

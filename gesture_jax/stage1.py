@@ -237,6 +237,7 @@ class Stage1(Objective):
             )
         config.shoulders = people.shoulders_of(self._train)
         config.data.joint_names = self._train.joint_names
+        config.data.sha256 = self._train.sha256
         self._compiled_look = jax.jit(exact(self._look))
 
     def train_batches(self) -> pipeline.BatchIterator:

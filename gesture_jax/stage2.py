@@ -234,6 +234,7 @@ class Stage2(Objective):
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
         config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
         config.stage1_step = self._train.metadata["stage1_step"]
+        config.data.sha256 = self._train.sha256
         if config.speaker_manners:
             config.speakers = tuple(sorted(self._train.metadata["speakers"]))
         super().__init__(config)

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import hashlib
+import json
 import os
+import shutil
 import time
 import tracemalloc
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint.experimental.v1._src.handlers.registration import NoEntryError
 
-from gesture_jax import checkpoints, files, sharding, stage1, stage2
+from gesture_jax import checkpoints, files, sharding, stage1, stage2, train_lib, watch
 from gesture_jax.data import clips, motions, pipeline, procedural, speech
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import beats, fgd, scores
@@ -349,3 +351,121 @@ def test_halves_of_the_real_clips_themselves_are_at_the_floor():
 def test_of_few_windows_there_is_no_floor():
     assert scores.halves_scores(_latents(1, 0), _latents(5, 1)) is None
     assert scores.halves_scores(_latents(4, 0), [np.ones((1, 16))]) is None
+
+
+def _run_steps(ours, steps, compiled, *, before=lambda step: None):
+    """Steps of 10 ms each; what `ours` read after the last of them."""
+
+    def step_fn(x):
+        time.sleep(0.01)
+        return compiled(x)
+
+    for step in steps:
+        before(step)
+        with ours.waiting():
+            pass
+        ours.step(step, step_fn, jax.numpy.ones((3, 3)))
+    return ours.read(steps[-1])
+
+
+@pytest.fixture
+def ours(tmp_path):
+    with contextlib.closing(watch.Watch(tmp_path, batch_size=4)) as made:
+        yield made
+
+
+def _slow_to_compile(sleep_sec):
+    def double(x):
+        time.sleep(sleep_sec)  # When it is traced.
+        return 2 * x @ x.T
+
+    return jax.jit(double)
+
+
+def test_rates_leave_out_what_is_no_step(ours):
+    """Neither the first compilation, nor evaluations and saves, nor later compilations."""
+    compiled = _slow_to_compile(1.0)
+
+    def pause(step):
+        if step == 4:
+            with ours.paused():
+                time.sleep(1.0)
+        if step == 6:
+            compiled.clear_cache()
+
+    rates = _run_steps(ours, range(1, 9), compiled, before=pause)
+    assert rates["time/late_compilations"] == 1
+    assert 10 < rates["time/steps_per_sec"] < 100
+
+
+def test_a_first_step_alone_has_no_rate(ours):
+    rates = _run_steps(ours, [7], _slow_to_compile(0.0))
+    assert not {"time/steps_per_sec", "time/flops_per_sec", "time/input_share"} & rates.keys()
+    assert _run_steps(ours, [8, 9], jax.jit(lambda x: x))["time/steps_per_sec"] < 100
+
+
+def test_a_step_that_is_not_finished_is_not_counted(ours):
+    _run_steps(ours, [1], _slow_to_compile(0.0))
+    step_fn = jax.jit(lambda x: x)
+    for step in (2, 3, 4):
+        ours.step(step, step_fn, jax.numpy.ones(3))
+    done = ours.read(3)["time/steps_per_sec"]
+    assert ours.read(4)["time/steps_per_sec"] > 0 and done > 0
+    assert "time/steps_per_sec" not in ours.read(4)
+
+
+def _resume(stages, workdir, **changes):
+    """What a run of stage 2 looks at before it goes on."""
+    config = _stage2_config(stages, **changes)
+    task = stage2.Stage2(config, str(workdir))
+    train_lib._check_resumable(config, str(workdir))
+    return config, task
+
+
+@pytest.fixture
+def begun(stages, tmp_path):
+    """A run that has saved a checkpoint, and its data."""
+    data = _write_motions(tmp_path / "motions", [1, 2])
+    config, _ = _resume(stages, tmp_path / "run", data=data)
+    checkpoints.write_config(tmp_path / "run", config)
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
+    return tmp_path / "run", data
+
+
+def test_a_run_goes_on_with_what_it_is_advised(stages, begun, capsys):
+    """More processes that read; and it is the same data wherever they lie."""
+    workdir, data = begun
+    _resume(stages, workdir, data=data, **{"data.num_workers": 3})
+    moved = data.rename(workdir.parent / "moved")
+    config, _ = _resume(stages, workdir, data=moved)
+    assert config.data.path == str(moved)
+
+
+def test_a_run_does_not_go_on_with_other_data(stages, begun):
+    workdir, data = begun
+    shutil.rmtree(data)
+    _write_motions(data, [1, 3])
+    with pytest.raises(InputError, match="was trained on other data than .*motions; choose"):
+        _resume(stages, workdir, data=data)
+    with pytest.raises(InputError, match=r"another config \(seed\)"):
+        shutil.rmtree(data)
+        _resume(stages, workdir, data=_write_motions(data, [1, 2]), seed=1)
+
+
+def test_a_run_of_an_older_version_keeps_its_place(stages, begun):
+    """It did not write down which data it was trained on."""
+    workdir, data = begun
+    config = json.loads((workdir / "config.json").read_text())
+    del config["data"]["sha256"]
+    (workdir / "config.json").write_text(json.dumps(config))
+    _resume(stages, workdir, data=data)
+    moved = data.rename(workdir.parent / "moved")
+    with pytest.raises(InputError, match=r"another config \(data\.path\)"):
+        _resume(stages, workdir, data=moved)
+
+
+def test_where_nothing_was_saved_any_config_may_follow(stages, begun):
+    """As a run that diverged before its first checkpoint is advised."""
+    workdir, data = begun
+    (workdir / "checkpoints" / "1").rmdir()
+    _resume(stages, workdir, data=data, **{"optim.learning_rate": 1e-5})

@@ -5,7 +5,11 @@ import errno
 import hashlib
 import json
 import os
+import pathlib
 import shutil
+import socket
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -22,6 +26,7 @@ from tests import safetensors_file, tiny, wavlm_file
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
+_ROOT = pathlib.Path(__file__).parents[2]
 _WINDOW = 12
 
 
@@ -445,7 +450,7 @@ def test_a_run_does_not_go_on_with_other_data(stages, begun):
     workdir, data = begun
     shutil.rmtree(data)
     _write_motions(data, [1, 3])
-    with pytest.raises(InputError, match="was trained on other data than .*motions; choose"):
+    with pytest.raises(InputError, match=r"was trained on other data than .*motions; choose"):
         _resume(stages, workdir, data=data)
     with pytest.raises(InputError, match=r"another config \(seed\)"):
         shutil.rmtree(data)
@@ -469,3 +474,70 @@ def test_where_nothing_was_saved_any_config_may_follow(stages, begun):
     workdir, data = begun
     (workdir / "checkpoints" / "1").rmdir()
     _resume(stages, workdir, data=data, **{"optim.learning_rate": 1e-5})
+
+
+_TWO_HOSTS = """
+import pathlib, sys
+import jax, jax.numpy as jnp
+from gesture_jax import checkpoints, processes, sharding
+from gesture_jax.errors import InputError
+from tests.odd_inputs import numbers_test as here
+
+processes.start_processes()
+run, fails = pathlib.Path(sys.argv[1]), sys.argv[2]
+mesh = sharding.make_mesh({"data": 1, "fsdp": 2}, batch_size=2)
+create = lambda step: {"ema_params": {"a": jnp.full((256, 256), step), "b": jnp.full(3, step)}}
+shardings = sharding.state_shardings(jax.eval_shape(lambda: create(0)), mesh)
+saver = checkpoints.Checkpointer(run, keep=2)
+for step in (1, 2):
+    position = here._Position()
+    position.position = step
+    saver.save(step, jax.jit(create, out_shardings=shardings)(step), position)
+saver.wait()
+if jax.process_index() == 0:
+    # What the second process alone reads: its half of the large array.
+    (path,) = run.glob("checkpoints/2/state/ocdbt.process_1/d/*")
+    path.unlink()
+    if fails == "trouble":
+        path.symlink_to(path.name)
+position = here._Position()
+try:
+    jax.experimental.multihost_utils.sync_global_devices("damaged by now")
+    saver.restore(sharding.abstract(lambda: create(0), shardings), position)
+    print("restored", position.position)
+except InputError as error:
+    print("told", error)
+saver.close()
+"""
+
+
+@pytest.mark.parametrize("fails", ["damage", "trouble"])
+def test_several_hosts_agree_on_what_is_damaged(tmp_path, fails):
+    """Each reads a part of the state, and only one of them meets what is wrong."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    told = {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": address, "JAX_PLATFORMS": "cpu"}
+    told |= {"JAX_NUM_CPU_DEVICES": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _TWO_HOSTS, str(tmp_path / "run"), fails],
+            env={**os.environ, **told, "JAX_PROCESS_ID": str(number)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_ROOT,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=300) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    words = [out.splitlines()[-1] if out.splitlines() else error for out, error in said]
+    if fails == "damage":
+        assert words == ["restored 1"] * 2, said
+        assert "another process could not read it" in said[0][1]
+        assert len(list((tmp_path / "run" / "damaged").iterdir())) == 1
+    else:
+        assert all("checkpoints/2: cannot be read now" in each for each in words), said
+        assert not (tmp_path / "run" / "damaged").exists()

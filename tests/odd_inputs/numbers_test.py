@@ -486,7 +486,8 @@ from tests.odd_inputs import numbers_test as here
 processes.start_processes()
 run, fails = pathlib.Path(sys.argv[1]), sys.argv[2]
 mesh = sharding.make_mesh({"data": 1, "fsdp": 2}, batch_size=2)
-create = lambda step: {"ema_params": {"a": jnp.full((256, 256), step), "b": jnp.full(3, step)}}
+large = lambda step: jax.random.normal(jax.random.key(step), (256, 256))
+create = lambda step: {"ema_params": {"a": large(step), "b": jnp.full(3, step)}}
 shardings = sharding.state_shardings(jax.eval_shape(lambda: create(0)), mesh)
 saver = checkpoints.Checkpointer(run, keep=2)
 for step in (1, 2):
@@ -528,7 +529,7 @@ def test_several_hosts_agree_on_what_is_damaged(tmp_path, fails):
         for number in range(2)
     ]  # fmt: skip
     try:
-        said = [process.communicate(timeout=300) for process in running]
+        said = [process.communicate(timeout=600) for process in running]
     finally:
         for process in running:
             process.kill()

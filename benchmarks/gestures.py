@@ -8,7 +8,7 @@ in; that needs neither joints nor pictures. Prints a Markdown table.
 
 | row | what |
 |---|---|
-| real | the clips themselves; their FGD is that between two halves of them |
+| real | the clips themselves; their FGD is that of two halves, fewer and so further apart |
 | generated | from the clip's speech |
 | other speech | from the speech of another clip |
 | still | the first frame, held |
@@ -37,6 +37,7 @@ from gesture_jax import checkpoints
 from gesture_jax.data.clips import ClipSource
 from gesture_jax.data.media import FPS
 from gesture_jax.data.motions import MotionSource
+from gesture_jax.errors import InputError
 from gesture_jax.generator import GestureGenerator
 from gesture_jax.metrics import beats as beat_metrics
 from gesture_jax.metrics import fgd
@@ -111,6 +112,8 @@ class Bench:
         """The table: `COLUMNS` of each row."""
         real = [take["motion"] for take in self.takes]
         random = np.random.default_rng(0)
+        if len(real) < 2:
+            raise InputError("the controls are made of other test clips; give a data set of two")
         return {
             "real": self.row(real) | _spread(self._floor(real)),
             "generated": self.row(self.generate()),

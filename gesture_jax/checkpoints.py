@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -34,8 +35,20 @@ _STATE = "state"
 _DATA = "data"
 # What of a config are places of one machine, which say nothing on another.
 _PLACES = "data.path", "stage1_workdir", "init_from", "loss.vgg19"
-# What Orbax, and what is below it, raise of files that are cut short or changed.
-_DAMAGE = (ValueError, LookupError, TypeError, OSError, RuntimeError)
+# What is raised for content that is missing, cut short or changed.
+_DAMAGE = (ValueError, LookupError, TypeError, FileNotFoundError)
+# What is raised where a disk, a network, the memory or another process fails, whatever the content.
+_TROUBLE = (OSError, RuntimeError, MemoryError)
+# By these TensorStore tells of damage, by all others of a disk or a network that fails.
+_DAMAGE_CODES = {
+    "DATA_LOSS", "NOT_FOUND", "OUT_OF_RANGE", "INVALID_ARGUMENT", "FAILED_PRECONDITION",
+}  # fmt: skip
+# Stands in its errors where the system gives the reason.
+_BY_THE_SYSTEM = "os_error_code"
+
+
+class _DamagedError(Exception):
+    """What is read of a checkpoint is not what was saved."""
 
 
 class Checkpointer:
@@ -84,15 +97,16 @@ class Checkpointer:
         Newer checkpoints that are damaged are moved to `WORKDIR/damaged`, and told of on stderr.
 
         Raises:
-          InputError: where no checkpoint is whole.
+          InputError: where no checkpoint is whole, or the newest cannot be read for another reason,
+            such as a network that fails; then nothing is moved.
         """
         abstract = {_STATE: abstract_state, _DATA: _as_arrays(batches.get_state())}
         damaged: dict[int, str] = {}
         for step in sorted((saved.step for saved in self._orbax.checkpoints), reverse=True):
             try:
                 loaded = self._load(step, abstract)
-            except _DAMAGE as error:
-                damaged[step] = _first_line(error)
+            except _DamagedError as error:
+                damaged[step] = str(error)
                 continue
             self._set_aside(damaged, instead=step)
             batches.set_state(jax.tree.map(int, loaded[_DATA]))
@@ -101,9 +115,34 @@ class Checkpointer:
         raise InputError(f"{self._path}: no checkpoint is whole, or none fits: {reasons}")
 
     def _load(self, step: int, abstract: Any) -> Any:
-        """Raises one of `_DAMAGE` where what is read is not what was saved."""
-        loaded = self._orbax.load_checkpointables(step, abstract)
-        _check_fingerprints(self._folders.local / str(step), loaded)
+        """All processes return, or all raise, as each may read files that the others do not.
+
+        Raises:
+          _DamagedError: where what is read is not what was saved.
+          InputError: where it cannot be read for another reason.
+        """
+        from orbax.checkpoint import v1 as ocp
+
+        folder, error = self._folders.local / str(step), None
+        try:
+            with _reading_alone():
+                loaded = ocp.load_checkpointables(folder, abstract)
+            fingerprint = _read_fingerprints(folder)
+        except Exception as caught:  # Orbax has many; `_is_damage` tells which they are.
+            error = caught
+        elsewhere = "another process could not read it"
+        if processes.any_process_says(error is not None and _is_damage(error)):
+            raise _DamagedError(_first_line(error) if error else elsewhere) from error
+        if processes.any_process_says(error is not None):
+            raise InputError(
+                f"{self._path / str(step)}: cannot be read now "
+                f"({_first_line(error) if error else elsewhere}); nothing is known to be damaged, "
+                "and nothing was moved; start again once the disk, network or memory allows"
+            ) from error
+        try:
+            fingerprints.check(_named(loaded), fingerprint)
+        except fingerprints.ChangedError as changed:
+            raise _DamagedError(_first_line(changed)) from changed
         return loaded
 
     def _set_aside(self, damaged: Mapping[int, str], *, instead: int) -> None:
@@ -149,10 +188,50 @@ class Checkpointer:
             raise OSError(errno.ENOSPC, "no space left", str(self._path)) from error
 
 
-def _check_fingerprints(path: pathlib.Path, loaded: Any) -> None:
-    """Raises ValueError where arrays are not those that were saved."""
-    saved = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
-    fingerprints.check(_named(loaded), saved)
+def _read_fingerprints(path: pathlib.Path) -> Mapping[str, Any] | None:
+    return json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+
+
+@contextlib.contextmanager
+def _reading_alone(**loading: Any) -> Iterator[None]:
+    """Each of several processes reads for itself, and waits for no other.
+
+    Args:
+      **loading: options of how PyTrees are loaded.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    context = ocp.Context()
+    for name, value in loading.items():
+        setattr(context.pytree_options.loading, name, value)
+    context.multiprocessing_options.primary_host = jax.process_index()
+    context.multiprocessing_options.active_processes = {jax.process_index()}
+    with context:
+        yield
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether an error, or what it comes from, is known to tell of missing or changed content."""
+    causes = _causes(error)
+    return not any(map(_is_trouble, causes)) and any(isinstance(e, _DAMAGE) for e in causes)
+
+
+def _is_trouble(error: BaseException) -> bool:
+    if not isinstance(error, _DAMAGE):
+        return isinstance(error, _TROUBLE)
+    code = re.match("([A-Z_]{4,}): ", str(error))
+    if code is None or code[1] == "NOT_FOUND":
+        return False
+    return code[1] not in _DAMAGE_CODES or _BY_THE_SYSTEM in str(error)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The error and what it comes from, without the KeyError that Orbax wraps around all."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return [each for each in chain if type(each).__name__ != "NoEntryError"] or chain
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -164,7 +243,10 @@ def _name(key: tuple) -> str:
     return jax.tree_util.keystr(key, simple=True, separator="/")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    """What an error says, by the cause that says most."""
+    causes = _causes(error)
+    error = next((e for e in causes[::-1] if isinstance(e, (*_DAMAGE, *_TROUBLE))), causes[0])
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
@@ -249,14 +331,13 @@ def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> 
     Raises:
       InputError: where there is no checkpoint to pack, or the file cannot be written.
     """
-    from orbax.checkpoint import v1 as ocp
 
     config = _read_any_config(workdir, wanted="stage1")
     if packed.is_packed(workdir):
         raise InputError(f"{workdir}: is packed already; give the workdir of a run")
     folder = _directory(workdir) / str(newest_step(workdir))
     with _told_of_damage(folder):
-        saved = ocp.metadata(readable(folder)).metadata
+        saved = _read_metadata(readable(folder))
         abstract = {"params": saved["ema_params"], **saved["model_state"]}
     variables, step = load_variables(workdir, abstract)
     params = jax.tree.map(np.asarray, variables.pop("params"))
@@ -324,18 +405,23 @@ def _load_newest(workdir: str | os.PathLike, step: int, abstract: Any) -> Any:
     from orbax.checkpoint import v1 as ocp
 
     path = _directory(workdir) / str(step)
-    context = ocp.Context()
-    context.pytree_options.loading.partial_load = True
-    # One of several processes reads for itself, and waits for no other.
-    context.multiprocessing_options.primary_host = jax.process_index()
-    context.multiprocessing_options.active_processes = {jax.process_index()}
     with _told_of_damage(path):
         folder = readable(path)
-        with context:
-            _check_shapes(_named(ocp.metadata(folder).metadata), abstract, name=path)
+        with _reading_alone(partial_load=True):
+            _check_shapes(_named(_read_metadata(folder)), abstract, name=path)
             loaded = ocp.load_checkpointables(folder, {_STATE: abstract})
-        _check_fingerprints(folder, loaded)
+        fingerprints.check(_named(loaded), _read_fingerprints(folder))
     return loaded[_STATE]
+
+
+def _read_metadata(folder: pathlib.Path) -> Any:
+    """Shapes of a saved state."""
+    from orbax.checkpoint import v1 as ocp
+
+    if (found := ocp.metadata(folder).metadata) is None:
+        ocp.load_checkpointables(folder)  # Raises what Orbax only logs of metadata.
+        found = ocp.metadata(folder).metadata
+    return found
 
 
 @contextlib.contextmanager
@@ -344,7 +430,12 @@ def _told_of_damage(path: pathlib.Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except _DAMAGE as error:
+    except (*_DAMAGE, *_TROUBLE) as error:
+        if not _is_damage(error):
+            raise InputError(
+                f"{path}: this checkpoint cannot be read now ({_first_line(error)}); try again "
+                "once the disk, network or memory allows"
+            ) from error
         raise InputError(
             f"{path}: this checkpoint is damaged ({_first_line(error)}); train on for a while, "
             "which starts from the newest whole one, or move it away"

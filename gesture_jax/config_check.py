@@ -22,7 +22,7 @@ _BOTH = {
     "dtype": {"float32", "bfloat16"}, "remat": {*remat.POLICIES},
     "mesh.data": (-1, 2**16), "mesh.fsdp": (-1, 2**16),
     "log_every_steps": _SOME, "eval_every_steps": _SOME, "checkpoint_every_steps": _SOME,
-    "keep_checkpoints": _SOME, "data.path": str, "data.num_workers": (0, 1024),
+    "keep_checkpoints": _SOME, "data.path": str, "data.sha256": str, "data.num_workers": (0, 1024),
     "optim.name": str, "optim.learning_rate": (0.0, 10.0), "optim.b1": (0.0, 0.99999),
     "optim.b2": (0.0, 0.99999), "optim.weight_decay": (0.0, 10.0), "optim.warmup_steps": _COUNT,
     "optim.final_fraction": _SHARE, "optim.clip_norm": (1e-9, 1e9), "optim.ema_decay": _SHARE,
@@ -81,7 +81,7 @@ RULES = {"stage1": _BOTH | _STAGE1, "stage2": _BOTH | _STAGE2}
 """By stage and key, from where to where a number may be, of its type; or all names; or a type."""
 _OPTIONAL = {"dtype", "remat", "init_from", "optim.name", "optim.max_grad_norm"}
 # Older configs of stage 2 lack these.
-_OPTIONAL |= {"training_bounds", "loss.portrait_dropout", "loss.prior_drift"}
+_OPTIONAL |= {"data.sha256", "training_bounds", "loss.portrait_dropout", "loss.prior_drift"}
 
 
 def check(config: ConfigDict) -> None:

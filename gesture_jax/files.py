@@ -23,6 +23,9 @@ from gesture_jax.buckets import is_remote
 from gesture_jax.cache import cache_dir
 from gesture_jax.errors import InputError
 
+# A file that was changed a moment ago may change again within one tick of its file system's clock.
+_SETTLED_NS = 2 * 10**9
+
 
 def as_path(path: str | os.PathLike) -> pathlib.Path:
     """A path of this machine, or one in a bucket with the same methods.
@@ -275,15 +278,28 @@ class GrowingFiles:
                 self._put[file] = size
 
 
-@functools.cache
 def hash_file(path: str | os.PathLike) -> str:
-    """The SHA-256 of a file's content, in hexadecimal; computed once a process.
+    """The SHA-256 of a file's content, in hexadecimal; computed once for each version of a file.
 
     Raises:
       InputError: where it cannot be read.
     """
     try:
-        with local_copy(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        local = local_copy(path)
+        facts = local.stat()
+        version = facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+        is_settled = time.time_ns() - facts.st_ctime_ns > _SETTLED_NS
+        return _hash_version(local, version) if is_settled else _hash_now(local)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file") from error
+
+
+@functools.lru_cache(maxsize=2**16)
+def _hash_version(path: pathlib.Path, version: tuple[int, ...]) -> str:
+    del version
+    return _hash_now(path)
+
+
+def _hash_now(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,10 @@ import numpy as np
 _KEY = "fingerprints"
 
 
+class ChangedError(ValueError):
+    """Arrays are not those that were saved."""
+
+
 def describe(arrays: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """What to keep beside arrays, JSON-ready: any change of one of their numbers changes it."""
     return {_KEY: _fingerprints(arrays)}
@@ -19,14 +23,14 @@ def check(arrays: Mapping[str, Any], saved: Mapping[str, Any] | None) -> None:
     """Compares with what `describe` gave when they were saved; it gave nothing in older times.
 
     Raises:
-      ValueError: where arrays have changed.
+      ChangedError: where arrays have changed.
     """
     if not saved:
         return
     found = _fingerprints(arrays)
     wrong = [name for name, number in found.items() if saved[_KEY].get(name) != number]
     if wrong:
-        raise ValueError(f"{len(wrong)} of {len(found)} arrays have changed, first {wrong[0]}")
+        raise ChangedError(f"{len(wrong)} of {len(found)} arrays have changed, first {wrong[0]}")
 
 
 def _fingerprints(arrays: Mapping[str, Any]) -> dict[str, int]:

@@ -102,6 +102,11 @@ def first_process_says(value: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
+def any_process_says(value: bool) -> bool:
+    """Whether `value` holds in one process at least, so that all decide alike."""
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(value))))
+
+
 @contextlib.contextmanager
 def first_process_first(what: str) -> Iterator[None]:
     """Process 0 goes through the block alone, then all others: a shared disk gets `what` once.

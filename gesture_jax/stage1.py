@@ -25,6 +25,7 @@ from gesture_jax.models.discriminator import PatchDiscriminator
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
+from gesture_jax.ops.rows import of_others
 from gesture_jax.optim import DISCRIMINATOR
 
 # Squared beside absolute differences in the loss of what is drawn.
@@ -184,8 +185,9 @@ class Objective:
 
     def evaluate(self, variables, frozen, batch, key):
         """Measures of the redrawn frame, of the source frame copied, and of the frame redrawn by
-        the motion of another example, one value an example: PSNR in dB, of the hands too where they
-        are known, SSIM, and ST-LPIPS where VGG is there.
+        the motion of another example (NaN where the batch has no other frame), one value an
+        example: PSNR in dB, of the hands too where they are known, SSIM, and ST-LPIPS where VGG is
+        there.
         """
         del key
         driving = batch["driving"]
@@ -195,8 +197,10 @@ class Objective:
             "": self._redraw(variables, batch),
             "_copy_source": batch["source"],
             # How much worse it is by the motion of another frame: whether motion is used at all.
-            "_other_motion": self._redraw(
-                variables, {**batch, "driving": jnp.roll(driving, 1, axis=0)}
+            "_other_motion": of_others(
+                lambda other: self._redraw(variables, {**batch, "driving": other}),
+                driving,
+                batch["other"],
             ),
         }
         values = {}
@@ -240,6 +244,7 @@ class Stage1(Objective):
             self.frozen["frames"] = _load_frames(self._train)
         config.shoulders = people.shoulders_of(self._train)
         config.data.joint_names = self._train.joint_names
+        config.data.sha256 = self._train.sha256
         self._compiled_look = jax.jit(exact(self._look))
 
     def train_batches(self) -> pipeline.BatchIterator:

@@ -1,5 +1,6 @@
 """Stage 2 as a task: a diffusion model learns to make stage 1's motion features from speech."""
 
+import contextlib
 import functools
 from collections.abc import Iterable, Iterator
 
@@ -14,7 +15,7 @@ from gesture_jax.data import clips, images, motions, pipeline
 from gesture_jax.diffusion.process import motion_loss
 from gesture_jax.errors import InputError
 from gesture_jax.extraction import extract_motions
-from gesture_jax.files import absolute
+from gesture_jax.files import absolute, as_path
 from gesture_jax.long_form import Pace
 from gesture_jax.metrics import fgd, frechet
 from gesture_jax.metrics import motion as motion_metrics
@@ -29,6 +30,7 @@ from gesture_jax.models.motion_space import (
 )
 from gesture_jax.motion_model import abstract_variables, build, make_process, make_sampling
 from gesture_jax.ops.precision import exact
+from gesture_jax.ops.rows import of_others
 
 
 class Objective:
@@ -158,14 +160,14 @@ class Objective:
         """`speed_error` and `speed_correlation` of motion sampled from the window's speech, and of
         two controls; and what FGD is made of.
 
-        Shuffled: the same model and noise on the speech of another example. Still: no motion,
-        whose error is 1 and whose correlation 0 by definition.
+        Shuffled: the same model and noise on other speech; NaN where the batch has none. Still: no
+        motion, whose error is 1 and whose correlation 0 by definition.
         """
         real, prior, speech = self._standardise(variables, batch)
         sample = lambda speech: self._sample(variables, key, prior, speech, batch["speaker"])
         generated = {
             "": sample(speech),
-            "_shuffled_speech": sample(jnp.roll(speech, len(speech) // 2, axis=0)),
+            "_shuffled_speech": of_others(sample, speech, batch["other"]),
             "_still": self._hold(batch, variables["statistics"]),
         }
         values = {}
@@ -184,8 +186,15 @@ class Objective:
         return self.space.encode(held, portrait, statistics)
 
     def summarise(self, latents: dict[str, np.ndarray]) -> dict[str, float]:
-        """FGD of generated windows and of controls, from [n, 32] of each kind."""
-        moments = {name: frechet.Moments.of(each) for name, each in latents.items()}
+        """FGD of generated windows and of controls, from [n, 32] of each kind.
+
+        A control that some windows lack has none, as distances depend on the number of windows.
+        """
+        moments = {
+            name: frechet.Moments.of(each)
+            for name, each in latents.items()
+            if not np.isnan(each).any()
+        }
         real = moments.pop("latent_real", None)
         if real is None or real.count < 2:
             return {}
@@ -218,7 +227,6 @@ class Stage2(Objective):
         Raises:
           InputError: where stage 1 or its motion features are missing.
         """
-        del workdir
         path = ensure_motions(config)
         self._train = motions.MotionSource(path, "train")
         self._test = motions.MotionSource(path, "test")
@@ -226,6 +234,7 @@ class Stage2(Objective):
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
         config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
         config.stage1_step = self._train.metadata["stage1_step"]
+        config.data.sha256 = self._train.sha256
         if config.speaker_manners:
             config.speakers = tuple(sorted(self._train.metadata["speakers"]))
         super().__init__(config)
@@ -245,7 +254,7 @@ class Stage2(Objective):
         if not config.training_bounds:
             for name in BOUNDS:
                 del self._statistics[name]
-        self.frozen = {"fgd": self._fit_fgd()} if config.fgd_steps else {}
+        self.frozen = {"fgd": self._find_fgd(workdir)} if config.fgd_steps else {}
         self._compiled_sample = jax.jit(exact(self._sample))
 
     def train_batches(self) -> pipeline.BatchIterator:
@@ -276,19 +285,33 @@ class Stage2(Objective):
             **options,
         )
 
-    def _fit_fgd(self):
-        """The network that FGD is measured by: of training windows, as the diffusion sees them."""
-        length, stride = self._config.model.window, self._config.data.window_stride
-        windows = []
-        for record in self._train:
-            vectors = np.asarray(self.space.from_feature(record["motion"]))
-            cut = fgd.cut_windows(vectors, window=length, stride=stride)
-            windows.append(self.space.encode(cut, vectors[:1], self._statistics))
+    def _find_fgd(self, workdir: str) -> fgd.Variables:
+        """The network that FGD is measured by, fitted once a run, by its first process.
+
+        It is kept in the workdir, so that all values of a run are by the same one.
+        """
+        path = as_path(workdir) / "fgd.npz"
+        resumed = processes.first_process_says(checkpoints.is_saved(workdir))
+        with processes.first_process_first("fgd"):
+            if resumed or not processes.is_first_process():
+                # It is fitted again where it is damaged, or an older run has not kept it.
+                with contextlib.suppress(InputError):
+                    return fgd.read_autoencoder(path)
+            variables = self._fit_fgd()
+            if processes.is_first_process():
+                fgd.write_autoencoder(path, variables)
+            return variables
+
+    def _fit_fgd(self) -> fgd.Variables:
+        """Of training windows, as the diffusion sees them."""
+        encode = lambda vectors: self.space.encode(vectors, vectors[0], self._statistics)
+        windows = fgd.Windows(
+            map(encode, _Vectors(self.space, self._train)),
+            window=self._config.model.window,
+            stride=self._config.data.window_stride,
+        )
         return fgd.fit_autoencoder(
-            np.concatenate(windows),
-            seed=self._config.seed,
-            num_steps=self._config.fgd_steps,
-            progress=True,
+            windows, seed=self._config.seed, num_steps=self._config.fgd_steps, progress=True
         )
 
     @functools.cached_property

@@ -49,9 +49,14 @@ _MAY_CHANGE = {
     "num_steps", "log_every_steps", "eval_every_steps", "checkpoint_every_steps",
     "keep_checkpoints", "accumulate_steps", "remat", "mesh.data", "mesh.fsdp",
     "optim.max_grad_norm",
+    # How data are read, of which none changes a batch.
+    "data.num_workers", "data.cache", "data.extract_missing",
     "shoulders", "data.joint_names",  # Read off the data, which older runs did not.
 }  # fmt: skip
 
+
+# Where the data lie, which says nothing once a run knows their content, `data.sha256`.
+_DATA_PLACES = {"data.path", "stage1_workdir"}
 
 # Keys that older configs lack, and what held without them.
 _ADDED = {
@@ -138,7 +143,8 @@ def train(
 
     Args:
       config: from `configs/stage1.py` or `configs/stage2.py`.
-      workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/`, `samples/`, `tensorboard/`.
+      workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/`, `samples/`, `tensorboard/`, and
+        of stage 2 `fgd.npz`.
       profile_steps: first and last step of which JAX's profiler keeps a trace, in
         `workdir/profile`.
 
@@ -184,8 +190,9 @@ def train(
         checkpointer.wait()
         saved = checkpointer.latest_step
         kept = f"the checkpoint of step {saved} is whole" if saved else "nothing was saved yet"
+        anew = f" in another --workdir with --config.init_from={workdir}" if saved else ""
         raise FloatingPointError(
-            f"{workdir}: {error}; {kept}; try a lower --config.optim.learning_rate"
+            f"{workdir}: {error}; {kept}; try a lower --config.optim.learning_rate{anew}"
         ) from None
     finally:
         checkpointer.close()
@@ -299,7 +306,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
         _progress_bar(config, first) as progress,
         until_terminated() as stop,
     ):
-        log = _Log(config, writer, progress)
+        log = _Log(config, writer, progress, watch)
         for step in range(first + 1, config.num_steps + 1):
             with watch.waiting():
                 batch = sharding.shard_batch(next(batches), mesh)
@@ -308,17 +315,19 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
             progress.update()
             log.flush()  # One step late, so that fetching never makes the device wait.
             if _due(step, config.log_every_steps, config.num_steps):
-                log.hold(step, metrics, watch.read())
+                log.hold(step, metrics)
             if _due(step, config.eval_every_steps, config.num_steps):
                 log.flush()
                 _check(config, step, metrics)
-                evaluator.run(step, state, writer, progress)
+                with watch.paused():
+                    evaluator.run(step, state, writer, progress)
             stopped = stop(step) and step < config.num_steps
             if stopped or _due(step, config.checkpoint_every_steps, config.num_steps):
                 log.flush()  # What a checkpoint has behind it is on record.
                 writer.flush()
                 _check(config, step, metrics)
-                checkpointer.save(step, state, batches)
+                with watch.paused():
+                    checkpointer.save(step, state, batches)
             if stopped:
                 checkpointer.wait()
                 raise Stopped(
@@ -331,20 +340,21 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
 class _Log:
     """Metrics of one step on their way to the writer, held while the device computes them."""
 
-    def __init__(self, config: ConfigDict, writer: MetricsWriter, progress: tqdm):
+    def __init__(self, config: ConfigDict, writer: MetricsWriter, progress: tqdm, watch: Watch):
         self._config, self._writer, self._progress = config, writer, progress
-        self._held: tuple[int, Metrics, dict[str, float]] | None = None
+        self._watch = watch
+        self._held: tuple[int, Metrics] | None = None
 
-    def hold(self, step: int, metrics: Metrics, rates: dict[str, float]) -> None:
-        self._held = step, metrics, rates
+    def hold(self, step: int, metrics: Metrics) -> None:
+        self._held = step, metrics
 
     def flush(self) -> None:
         """Writes what is held, if anything; refuses what is not finite."""
         if self._held is None:
             return
-        (step, metrics, rates), self._held = self._held, None
-        scalars = _check(self._config, step, metrics)
-        self._writer.write_scalars(step, scalars | rates)
+        (step, metrics), self._held = self._held, None
+        scalars = _check(self._config, step, metrics)  # From here on that step is finished.
+        self._writer.write_scalars(step, scalars | self._watch.read(step))
         self._progress.set_postfix_str(_sentence({"loss": scalars["loss"]}), refresh=False)
 
 
@@ -413,7 +423,7 @@ def _largest_term(config: ConfigDict, values: dict[str, float]) -> str:
 
 def _check_resumable(config: ConfigDict, workdir: str) -> None:
     """Refuses to go on with a run under a config that contradicts its own."""
-    if not (as_path(workdir) / "checkpoints").exists():
+    if not checkpoints.is_saved(workdir):
         return
     saved = checkpoints.read_config(workdir, stage=config.stage)
     ours = _flatten(config)
@@ -422,7 +432,15 @@ def _check_resumable(config: ConfigDict, workdir: str) -> None:
     if "loss.region_weight" in theirs:  # It once stood for both.
         theirs.setdefault("loss.mouth_weight", theirs["loss.region_weight"])
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    keys = [key for key in keys if key not in _MAY_CHANGE]
+    may_change = _MAY_CHANGE | {"data.sha256"}
+    if known := theirs.get("data.sha256"):  # Older runs did not write it down.
+        may_change |= _DATA_PLACES
+        if known != ours["data.sha256"]:
+            raise InputError(
+                f"{workdir}: was trained on other data than {config.data.path}; choose another "
+                "--workdir, or pass the place of the same data as --config.data.path"
+            )
+    keys = [key for key in keys if key not in may_change]
     if keys:
         raise InputError(
             f"{workdir}: was trained with another config ({', '.join(keys)}); "

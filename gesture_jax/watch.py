@@ -49,6 +49,9 @@ def until_terminated() -> Iterator[Callable[[int], bool]]:
 class Watch:
     """Measures a training loop: its rates, how long it waits for data, what it compiles.
 
+    Rates are those of steps alone: steps that compile something, what comes before the first of
+    them, and what is done inside `paused` are left out.
+
     `WORKDIR/heartbeat.json` holds step and time of a run that is alive, renewed every few seconds:
     whoever watches from outside restarts a run whose heart has stopped.
     """
@@ -74,7 +77,9 @@ class Watch:
         self._path = as_path(workdir) / "heartbeat.json"
         self._every_sec = _REMOTE_HEARTBEAT_SEC if is_remote(self._path) else _HEARTBEAT_SEC
         self._batch_size, self._active, self._patience_sec = batch_size, active, patience_sec
-        self._start, self._waited, self._steps = time.monotonic(), 0.0, 0
+        self._start, self._waited, self._paused = time.monotonic(), 0.0, 0.0
+        # The last step that was read, and later ones that no rate counts.
+        self._read_step, self._left_out = 0, set[int]()
         self._last_beat = -float("inf")
         self._num_compiled, self._late, self._warm = 0, 0, False
         self._flops = 0
@@ -94,9 +99,19 @@ class Watch:
         finally:
             stalled.cancel()
             seconds = time.monotonic() - start
-            self._waited += seconds
+            if self._warm:
+                self._waited += seconds
             if seconds > self._patience_sec:
                 self._tell(f"data came after {seconds:.0f} s")
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is no part of a step; the steps before have to be finished by then."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._paused += time.monotonic() - start
 
     def step(self, step: int, step_fn: Callable, *args) -> Any:
         """`step_fn(*args)`, which is step number `step`: counted, and traced where that is wanted.
@@ -105,23 +120,31 @@ class Watch:
         """
         first, last = self._profile_steps
         if not self._warm:
+            self._read_step = step - 1
             self._flops = count_flops(step_fn, *args)
         if step == first:
-            jax.profiler.start_trace(self._path.parent / "profile")
+            with self.paused():
+                jax.profiler.start_trace(self._path.parent / "profile")
             self._tracing = True
-        before = self._num_compiled
+        before, start = self._num_compiled, time.monotonic()
         result = step_fn(*args)
-        if self._warm and self._num_compiled > before:
-            self._late += self._num_compiled - before
+        compiled = self._num_compiled - before
+        if compiled or not self._warm:
+            jax.block_until_ready(result)
+            self._left_out.add(step)
+            self._paused += time.monotonic() - start
+        if compiled and self._warm:
+            self._late += compiled
             self._tell(
                 f"step {step}: compiled again, as shapes or shardings of state or batch have "
                 "changed; each time costs as much as the first"
             )
         if step == last:
             jax.block_until_ready(result)
-            self._end_trace()
-        self._warm = True
-        self._steps += 1
+            with self.paused():
+                self._end_trace()
+        if not self._warm:
+            self._start, self._paused, self._warm = time.monotonic(), 0.0, True
         self._beat(step)
         return result
 
@@ -157,34 +180,42 @@ class Watch:
         self._end_trace()
         jax.monitoring.unregister_event_duration_listener(self._hear)
 
-    def read(self) -> dict[str, float]:
+    def read(self, step: int) -> dict[str, float]:
         """What was measured since the last reading, by names under `time/` and `memory/`.
 
         `flops_per_sec` counts the operations of the networks, all devices together, and `mfu` is
-        their share of the peak of these devices, where it is known.
+        their share of the peak of these devices, where it is known. Rates are missing where no step
+        counts.
+
+        Args:
+          step: the last one that is finished.
         """
         now = time.monotonic()
-        seconds = max(now - self._start, 1e-9)
-        steps_per_sec, input_share = self._steps / seconds, self._waited / seconds
+        seconds = max(now - self._start - self._paused, 1e-9)
+        steps = len(set(range(self._read_step + 1, step + 1)) - self._left_out)
+        measured = {"time/late_compilations": float(self._late)}
+        if steps:
+            measured |= self._rates(steps / seconds) | {"time/input_share": self._waited / seconds}
+            self._tell_slow_input(self._waited / seconds, seconds)
+        self._start, self._waited, self._paused, self._read_step = now, 0.0, 0.0, step
+        self._left_out = {each for each in self._left_out if each > step}
+        return measured | {f"memory/{name}_gib": size for name, size in peak_memory().items()}
+
+    def _rates(self, steps_per_sec: float) -> dict[str, float]:
         rates = {
             "time/steps_per_sec": steps_per_sec,
             "time/examples_per_sec": steps_per_sec * self._batch_size,
             "time/flops_per_sec": steps_per_sec * self._flops,
-            "time/input_share": input_share,
-            "time/late_compilations": float(self._late),
         }
         chip = find_chip(jax.devices()[0].device_kind)
         if chip:
-            peak = chip.flops * jax.device_count()
-            rates["time/mfu"] = rates["time/flops_per_sec"] / peak
-        self._start, self._waited, self._steps = now, 0.0, 0
-        self._tell_slow_input(input_share, seconds)
-        return rates | {f"memory/{name}_gib": size for name, size in peak_memory().items()}
+            rates["time/mfu"] = rates["time/flops_per_sec"] / (chip.flops * jax.device_count())
+        return rates
 
     def _tell_slow_input(self, share: float, seconds: float) -> None:
         if share > _SLOW_INPUT and seconds > _HEARTBEAT_SEC and not self._slow_input_told:
             self._slow_input_told = True
             self._tell(
                 f"{share:.0%} of the time goes by waiting for data; more processes read faster: "
-                "--config.data.num_workers"
+                "stop the run, and start it again with a larger --config.data.num_workers"
             )

@@ -31,14 +31,14 @@ def test_rates_count_steps_examples_and_operations(make_watch, tmp_path):
         with ours.waiting():
             time.sleep(0.02)
         ours.step(step, step_fn, jnp.ones((3, 3)))
-    rates = ours.read()
+    rates = ours.read(3)
     assert rates["time/steps_per_sec"] > 0
     assert rates["time/examples_per_sec"] == pytest.approx(4 * rates["time/steps_per_sec"])
     assert rates["time/flops_per_sec"] == pytest.approx(54 * rates["time/steps_per_sec"])
     assert 0.02 * rates["time/steps_per_sec"] <= rates["time/input_share"] < 1
     assert 0.05 < rates["memory/host_gib"] < 100
     assert "time/mfu" not in rates  # Nobody knows the peak of a simulated device.
-    assert ours.read()["time/steps_per_sec"] == 0
+    assert "time/steps_per_sec" not in ours.read(3)
     assert json.loads((tmp_path / "heartbeat.json").read_text())["step"] == 1
 
 
@@ -46,10 +46,10 @@ def test_only_a_second_compilation_is_told_of(make_watch, capsys):
     ours, step_fn = make_watch(), _double()
     for step in (1, 2):
         ours.step(step, step_fn, jnp.ones((3, 3)))
-    assert ours.read()["time/late_compilations"] == 0 and not capsys.readouterr().err
+    assert ours.read(2)["time/late_compilations"] == 0 and not capsys.readouterr().err
     other = jnp.ones((5, 5))
     ours.step(3, step_fn, other)
-    assert ours.read()["time/late_compilations"] == 1
+    assert ours.read(3)["time/late_compilations"] == 1
     assert capsys.readouterr().err.startswith("step 3: compiled again, as shapes")
 
 
@@ -67,11 +67,12 @@ def test_a_stalled_input_is_named_while_it_stalls(make_watch, capsys):
 
 def test_slow_input_is_told_of_once(make_watch, capsys, monkeypatch):
     monkeypatch.setattr(watch, "_HEARTBEAT_SEC", 0.01)
-    ours = make_watch()
-    for _ in range(2):
+    ours, step_fn = make_watch(), _double()
+    for step in (1, 2, 3):
         with ours.waiting():
             time.sleep(0.05)
-        assert ours.read()["time/input_share"] > 0.5
+        ours.step(step, step_fn, jnp.ones((3, 3)))
+        assert ours.read(step).get("time/input_share", 1.0) > 0.5
     assert capsys.readouterr().err.count("waiting for data; more processes read faster") == 1
 
 

@@ -59,6 +59,8 @@ def _paper() -> dict:
             # A dataset of `gesture_jax.prepare`; with demo and smoke an empty path means
             # WORKDIR/dataset.
             "path": "",
+            # Read off the data: what tells them from others, wherever they lie.
+            "sha256": "",
             # Clips of the procedural speaker to make where the dataset is missing (0: none).
             "procedural_clips": 0,
             "procedural_identities": 4,

@@ -61,6 +61,8 @@ def _paper() -> dict:
         "data": {
             # Motion features of `gesture_jax.extract`; empty means STAGE1/motions.
             "path": "",
+            # Read off the data: what tells them from others, wherever they lie.
+            "sha256": "",
             # Extracts missing motions before training.
             "extract_missing": False,
             "window_stride": 10,

@@ -4,7 +4,8 @@ A training stream is shuffled as a whole and cut into batches; each host makes i
 batch, so that n hosts together see the same batches as one. The position goes into checkpoints, and
 is the same however many hosts and worker processes there are.
 A test pass goes through everything once, in order; its last batch is filled up by repetition, and
-`mask` [b] float32 is 0 there.
+`mask` [b] float32 is 0 there. `other` [b] int32 is the row of an example whose content differs, for
+controls; it is -1 where the batch has none.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def frame_pairs(
     Returns:
       Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; `boxes` [b, 3, 4], where
       hands and mouth are in `driving` (`regions.region_boxes`); `points` [b, 2, j, 2], the joints
-      of both frames as (x, y) in pixels, NaN where one is not seen; and `mask` in a test pass.
+      of both frames as (x, y) in pixels, NaN where one is not seen; in a test pass also `mask`,
+      and `other`, the nearest example before with another driving frame.
     """
     frames = _Frames(source, cache=cache)
 
@@ -146,7 +148,10 @@ def frame_pairs(
         stream = _train_stream(len(frames), seed).random_map(train_pair)
     else:
         stream = _test_stream(len(source) * frames_per_clip, batch_size, shard, test_pair)
-    return Batches(_batches(stream, batch_size, shard).map(_to_float), num_workers)
+    batches = _batches(stream, batch_size, shard)
+    if not train:
+        batches = batches.map(lambda batch: _with_others(batch, "driving", distance=1))
+    return Batches(batches.map(_to_float), num_workers)
 
 
 def motion_windows(
@@ -182,7 +187,8 @@ def motion_windows(
     Returns:
       Batches of `motion` [b, window, d], `prior` [b, p, d], which ends right before the window,
       `portrait` [b, d], another frame of the clip, drawn anew each time, or its first one in a test
-      pass, and `speech` [b, window, a], float32, `speaker` [b] int32; and `mask` in a test pass.
+      pass, and `speech` [b, window, a], float32, `speaker` [b] int32; in a test pass also `mask`,
+      and `other`, an example with other speech, half a batch away if possible.
 
     Raises:
       InputError: where every clip is shorter than the window.
@@ -219,7 +225,11 @@ def motion_windows(
         stream = _train_stream(len(starts), seed).random_map(cut)
     else:
         stream = _test_stream(len(starts), batch_size, shard, cut)
-    return Batches(_batches(stream, batch_size, shard), num_workers)
+    batches = _batches(stream, batch_size, shard)
+    if not train:
+        far = batch_size // 2
+        batches = batches.map(lambda batch: _with_others(batch, "speech", distance=far))
+    return Batches(batches, num_workers)
 
 
 def _train_stream(count: int, seed: int) -> grain.MapDataset:
@@ -261,6 +271,22 @@ class _Share(grain.MapDataset):
             return self.slice(index)
         batch, row = divmod(index, self._batch_size)
         return self._stream[(batch * self._count + self._number) * self._batch_size + row]
+
+
+def _with_others(batch: Example, key: str, *, distance: int) -> Example:
+    """Adds `other`: for each row the first one with different content of `key`, or -1.
+
+    The search goes backwards from the row that lies `distance` before. It compares content, as the
+    rows that fill up a batch repeat others.
+    """
+    contents = [row.tobytes() for row in batch[key]]
+    count = len(contents)
+
+    def find(row: int) -> int:
+        candidates = ((row - distance - step) % count for step in range(count))
+        return next((other for other in candidates if contents[other] != contents[row]), -1)
+
+    return {**batch, "other": np.array([find(row) for row in range(count)], np.int32)}
 
 
 def _pair(frames: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Example:

@@ -116,14 +116,16 @@ class Hearing:
         if self.wavlm is None:
             yield from _iterate_features(audio, num_frames)
             return
-        tables = [_load_wavlm(self.wavlm)(audio, num_frames=num_frames)]
+        tables = [_load_wavlm(self.wavlm, hash_file(self.wavlm))(audio, num_frames=num_frames)]
         if self.kind == "both":
             tables.append(speech_features(audio, num_frames=num_frames))
         yield np.concatenate(tables, axis=1)
 
 
-@functools.cache
-def _load_wavlm(path: str):
+@functools.lru_cache(maxsize=2)
+def _load_wavlm(path: str, sha256: str):
+    """`sha256` is that of the file: weights that were replaced are loaded again."""
+    del sha256
     from gesture_jax.data.wavlm_features import WavLMFeatures  # Not without need: it loads JAX.
 
     return WavLMFeatures.load(path)

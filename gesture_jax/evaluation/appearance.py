@@ -11,7 +11,7 @@ from gesture_jax.evaluation import videos
 from gesture_jax.evaluation.results import Results, changes, small_sample_notes
 from gesture_jax.files import hash_file
 from gesture_jax.metrics import fvd
-from gesture_jax.metrics.scores import frechet_score, halves_score
+from gesture_jax.metrics.scores import frechet_score, halves_scores
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -54,8 +54,9 @@ def score(
     found = lambda other, paired: frechet_score(sides["real"], other, paired=paired, seed=seed)
     # Made of the real clips, one of each.
     controls = {name: {"fvd": found(other, True)} for name, other in others.items()}
-    if floor := halves_score(sides["real"], seed=seed):
-        controls["real"] = {"fvd": floor}
+    scores = {"fvd": found(sides["generated"], paired)}
+    if halves := halves_scores(sides["real"], sides["generated"], seed=seed):
+        scores["fvd_halves"], controls["real"] = halves[0], {"fvd_halves": halves[1]}
     protocol = {
         "fvd": "I3D of Kinetics-400, logits before the softmax",
         "fvd_weights_sha256": hash_file(pretrained.find("i3d")),
@@ -64,7 +65,6 @@ def score(
         "fvd_clips_a_video": most,
         "fvd_clips": {name: sum(map(len, clips)) for name, clips in sides.items()},
     }
-    scores = {"fvd": found(sides["generated"], paired)}
     return Results(
         scores=scores, controls=controls, notes=small_sample_notes("FVD", sides), protocol=protocol
     )

@@ -11,9 +11,18 @@ from gesture_jax.evaluation.moves import Moves
 from gesture_jax.evaluation.results import Results, changes, small_sample_notes
 from gesture_jax.metrics import beats, fgd
 from gesture_jax.metrics import motion as motion_metrics
-from gesture_jax.metrics.scores import frechet_score, halves_score, mean_score, set_score
+from gesture_jax.metrics.scores import frechet_score, halves_scores, mean_score, set_score
 
-METRICS = "fgd", "div", "div_real", "bas", "bas_real", "beats_per_sec", "beats_per_sec_real"
+METRICS = (
+    "fgd",
+    "fgd_halves",
+    "div",
+    "div_real",
+    "bas",
+    "bas_real",
+    "beats_per_sec",
+    "beats_per_sec_real",
+)
 _FIT_STEPS = 2000
 _STRIDE = 10
 Sides = dict[str, list[Moves]]
@@ -88,17 +97,22 @@ def _find_autoencoder(options: MotionOptions, real: list[Moves], keep: pathlib.P
         return fgd.read_autoencoder(options.autoencoder), []
     if options.fit:
         real = moves.read_all(videos.find_videos(options.fit), options.kind, what="to fit")
-    windows = np.concatenate([_windows(clip, options.window) for clip in real])
+    for clip in real:
+        _check_length(clip, options.window)
+    windows = fgd.Windows((clip.vectors for clip in real), window=options.window, stride=_STRIDE)
     variables = fgd.fit_autoencoder(windows, seed=seed, num_steps=_FIT_STEPS, progress=True)
     fgd.write_autoencoder(keep, variables)
     return variables, [clip.path for clip in real]
 
 
 def _windows(clip: Moves, window: int) -> np.ndarray:
-    found = fgd.cut_windows(clip.vectors, window=window, stride=_STRIDE)
-    if not len(found):
+    _check_length(clip, window)
+    return fgd.cut_windows(clip.vectors, window=window, stride=_STRIDE)
+
+
+def _check_length(clip: Moves, window: int) -> None:
+    if len(clip.motion) < window:
         raise videos.too_short(clip.path, window)
-    return found
 
 
 def _score_sets(
@@ -124,8 +138,8 @@ def _score_sets(
         for name, clips in latents.items()
     }
     scores = {**rows.pop("generated"), "div_real": diversity(real)}
-    if floor := halves_score(real, seed=seed):
-        rows["real"] = {"fgd": floor}
+    if halves := halves_scores(real, latents["generated"], seed=seed):
+        scores["fgd_halves"], rows["real"] = halves[0], {"fgd_halves": halves[1]}
     return Results(scores=scores, controls=rows, notes=notes)
 
 

@@ -22,7 +22,8 @@ _SHOWN_SEC = 10
 _CRF = 23
 # Whether more is better; of the others the nearer to the real videos' value the better.
 _BETTER = {
-    "fgd": False, "fvd": False, "psnr": True, "ssim": True, "st_lpips": False, "lpips": False,
+    "fgd": False, "fgd_halves": False, "fvd": False, "fvd_halves": False,
+    "psnr": True, "ssim": True, "st_lpips": False, "lpips": False,
 }  # fmt: skip
 # By which of a clip's values the best and worst are found: the first one that there is.
 _RANKED_BY = "psnr", "bas"

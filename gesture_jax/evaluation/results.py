@@ -14,7 +14,8 @@ from gesture_jax.metrics.frechet import Moments, small_sample_note
 from gesture_jax.metrics.scores import Score
 
 CONTROLS = {
-    "real": "real videos, one half against the other: the least to hope for",
+    "real": "one half of the real videos against the other: the least to hope for, for as many "
+    "generated ones in the rows of halves",
     "still": "the first frame of each real video, held",
     "shuffled": "the frames of each real video in random order",
     "other speech": "what was generated, against the sound of other clips",

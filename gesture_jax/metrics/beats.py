@@ -24,6 +24,7 @@ number of beats a second, the value of real motion, and `shuffled`: that with ot
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -219,7 +220,8 @@ def shuffled(
 ) -> np.ndarray:
     """The control: `align` of each motion with the sound of the clips after it, averaged.
 
-    What a value has by chance, from the number of beats on either side alone.
+    What a value has by chance, from the number of beats on either side alone. Clips whose beats are
+    those of the motion's own clip, as where several people speak one recording, are left out.
 
     Args:
       variant: as of `align`.
@@ -234,11 +236,13 @@ def shuffled(
     count = len(motion_beats)
     means = np.full(count, np.nan)
     for index, (beats, duration_sec) in enumerate(zip(motion_beats, durations_sec, strict=True)):
-        others = [
-            align(variant, beats, audio_beats[(index + step) % count], duration_sec=duration_sec)
-            for step in range(1, min(num_others + 1, count))
+        after = (audio_beats[(index + step) % count] for step in range(1, count))
+        others = (sound for sound in after if not np.array_equal(sound, audio_beats[index]))
+        scores = [
+            align(variant, beats, sound, duration_sec=duration_sec)
+            for sound in itertools.islice(others, num_others)
         ]
-        known = [score for score in others if not np.isnan(score)]
+        known = [score for score in scores if not np.isnan(score)]
         means[index] = np.mean(known) if known else np.nan
     return means
 

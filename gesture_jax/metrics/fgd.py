@@ -3,11 +3,12 @@
 The latents are those of an autoencoder that is fitted to real motion windows, once: the distance
 changes with the autoencoder, so only values by the same one can be compared, and a report names the
 data and the seed that it was fitted with. Beside a value belong that of two halves of the real
-windows, the least that can be hoped for, and that of a control such as motion at rest.
+windows, the least that can be hoped for of as many, and that of a control such as motion at rest.
 """
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax
@@ -50,8 +51,38 @@ def cut_windows(motion: MotionSequence, *, window: int, stride: int) -> np.ndarr
     return motion[starts[:, None] + np.arange(window)]
 
 
+class Windows:
+    """Windows of clips, cut when they are asked for, so that frames they share are kept once."""
+
+    def __init__(self, clips: Iterable[MotionSequence], *, window: int, stride: int):
+        """Windows as of `cut_windows`, of one clip after the other.
+
+        Args:
+          clips: [t, d] each.
+          window: length in frames.
+          stride: from a window to the next, in frames.
+        """
+        self._clips = [np.asarray(clip, np.float32) for clip in clips]
+        counts = [max((len(clip) - window) // stride + 1, 0) for clip in self._clips]
+        self._ends = np.cumsum(counts, dtype=np.int64)
+        self._window, self._stride = window, stride
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """[k] integers below `len` -> [k, window, d] float32."""
+        numbers = np.searchsorted(self._ends, indices, side="right")
+        befores = np.concatenate([[0], self._ends])[numbers]
+        starts = (np.asarray(indices) - befores) * self._stride
+        return np.stack([
+            self._clips[number][start : start + self._window]
+            for number, start in zip(numbers, starts, strict=True)
+        ])  # fmt: skip
+
+
 def fit_autoencoder(
-    windows: MotionSequence,
+    windows: MotionSequence | Windows,
     *,
     seed: int = 0,
     num_steps: int = 2000,
@@ -65,7 +96,7 @@ def fit_autoencoder(
     among the variables, so that all functions here take windows as they come.
 
     Args:
-      windows: [n, t, d], t 12 or more.
+      windows: [n, t, d], t 12 or more; a batch at a time goes to the device.
       seed: of the initial weights and the batches; equal seeds give equal variables.
       num_steps: of the fit.
       batch_size: windows a step.
@@ -80,7 +111,7 @@ def fit_autoencoder(
     if len(windows) < 2:
         raise InputError(f"an autoencoder wants two motion windows or more, not {len(windows)}")
     statistics = _gather_statistics(windows)
-    example = np.asarray(windows[:2], np.float32)
+    example = np.asarray(windows[np.arange(2)], np.float32)
     variables = {**_init(jax.random.key(seed), example), "statistics": statistics}
     opt_state = _OPTIMIZER.init(variables["params"])
     random = np.random.default_rng(seed)
@@ -212,13 +243,24 @@ def _loss(reconstruction: jax.Array, windows: jax.Array) -> jax.Array:
     return jnp.abs(error).mean() + jnp.abs(jnp.diff(error, axis=1)).mean()
 
 
-def _gather_statistics(windows: MotionSequence) -> dict[str, jax.Array]:
-    if not np.isfinite(windows).all():
-        raise InputError("motion windows hold NaN or infinity; an autoencoder wants finite ones")
-    mean = np.mean(windows, axis=(0, 1), dtype=np.float64)
-    std = np.std(windows, axis=(0, 1), dtype=np.float64)
+def _gather_statistics(windows: MotionSequence | Windows) -> dict[str, jax.Array]:
+    mean = _mean_over(windows, lambda part: part)
+    std = np.sqrt(_mean_over(windows, lambda part: np.square(part - mean)))
     std = np.maximum(std, max(_SMALLEST_STD * np.sqrt(np.mean(std**2)), 1e-6))
     return {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}
+
+
+def _mean_over(
+    windows: MotionSequence | Windows, measure: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The mean of `measure` over windows and frames, [d] float64, some windows at a time."""
+    total = 0.0
+    for start in range(0, len(windows), _ENCODE_BATCH):
+        part = windows[np.arange(start, min(start + _ENCODE_BATCH, len(windows)))]
+        if not np.isfinite(part).all():
+            raise InputError("motion windows hold NaN or infinity; they have to be finite")
+        total += measure(np.asarray(part, np.float64)).mean(axis=1).sum(axis=0)
+    return total / len(windows)
 
 
 def _standardise(variables: Variables, windows: MotionSequence) -> jax.Array:

@@ -84,16 +84,34 @@ def frechet_score(
     return _set_score(distance, sizes, seed=seed)
 
 
-def halves_score(clips: Sequence[np.ndarray], *, seed: int = 0) -> Score | None:
-    """The Frechet distance of every other clip to the rest: the least to hope for.
+def halves_scores(
+    real: Sequence[np.ndarray], generated: Sequence[np.ndarray], *, seed: int = 0
+) -> tuple[Score, Score] | None:
+    """Frechet distances to every other real clip, of as many windows each: they can be compared.
+
+    A distance grows as examples get fewer, so that one of halves says nothing beside one of all.
 
     Returns:
-      None where a half has fewer than two windows.
+      Of every other generated clip (of all, where there is one), and of the rest of the real ones,
+      which is the least to hope for. None where a half has fewer than two windows.
     """
-    halves = clips[::2], clips[1::2]
-    if min(sum(map(len, half)) for half in halves) < 2:
+    half, rest = real[::2], real[1::2]
+    others = generated[1::2] or generated
+    count = min(sum(map(len, rest)), sum(map(len, others)))
+    if min(sum(map(len, half)), count) < 2:
         return None
-    return frechet_score(*halves, seed=seed)
+    return tuple(frechet_score(half, _thin(clips, count), seed=seed) for clips in (others, rest))
+
+
+def _thin(clips: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+    """So many of all windows, spread evenly over the clips."""
+    ends = np.cumsum([len(clip) for clip in clips])
+    chosen = np.linspace(0, ends[-1] - 1, count).round().astype(int)
+    split = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    parts = [
+        clip[found - (end - len(clip))] for clip, end, found in zip(clips, ends, split, strict=True)
+    ]
+    return [part for part in parts if len(part)]
 
 
 def set_score(

@@ -72,7 +72,7 @@ class PhotoTake:
     def perform(self) -> Iterator[Clip]:
         """See `parts.Take`."""
         cv2.setNumThreads(1)  # Takes are what is done in parallel.
-        puppet = _load_puppet(self.rig)
+        puppet = _load_puppet(self.rig, files.hash_file(self.rig))
         others = [functools.partial(_load_background, path) for path in self.backgrounds]
         scene = scenes.set_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
         who = make_identity(zlib.crc32(self.portrait.encode()))
@@ -232,16 +232,22 @@ def _split_clips(
 
 
 @functools.lru_cache(maxsize=4)
-def _load_puppet(path: pathlib.Path) -> Puppet:
+def _load_puppet(path: pathlib.Path, sha256: str) -> Puppet:
+    """`sha256` is that of the file: a rig that was built again is loaded again."""
+    del sha256
     return Puppet(load_rig(path))
 
 
-@functools.lru_cache(maxsize=16)
 def _load_background(path: pathlib.Path) -> np.ndarray:
+    return _read_background(path, files.hash_file(path))
+
+
+@functools.lru_cache(maxsize=16)
+def _read_background(path: pathlib.Path, sha256: str) -> np.ndarray:
+    del sha256
     rig: Rig = load_rig(path)
     return rig.background
 
 
-@functools.lru_cache(maxsize=4096)
 def _hash_all(paths: tuple[pathlib.Path, ...]) -> str:
     return fingerprint([files.hash_file(path) for path in paths])

@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
+from gesture_jax import endings
 from gesture_jax.cache import TRACED_DIR, cache_dir
 from gesture_jax.errors import InputError, Stopped, one_line
 
@@ -95,6 +96,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     Bad flags, `InputError`s and diverged runs print one line on stderr and exit with code 2 and no
     traceback; every other exception is a defect of ours and keeps its traceback.
     """
+    endings.end_in_order()
     logging.set_verbosity(logging.WARNING)
     sys.stdout.reconfigure(errors="backslashreplace")  # A file's name may be no text.
     _keep_programs()

@@ -1,0 +1,187 @@
+"""How commands end: told to, killed, on a full disk, or where another one is at work already."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+
+import numpy as np
+import pytest
+
+from gesture_jax.data import images, media, speaker
+from tests import tiny
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_WAIT_SEC = 120
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Models of random weights, a portrait and speech that lasts."""
+    root = tmp_path_factory.mktemp("endings")
+    tiny.constant_stages(root / "runs")
+    done = speaker.perform(identity=0, seed=0, duration_sec=1.0, size=32)
+    images.write_image(root / "portrait.png", done.frames[0])
+    media.write_audio(root / "speech.wav", done.audio, 16_000)
+    media.write_audio(root / "long.wav", np.tile(done.audio, 600), 16_000)
+    return root
+
+
+def _start(module, *arguments, temp, cwd):
+    """A command whose temporary files lie in `temp`; it leads a group of processes of its own."""
+    environment = {
+        **os.environ, "TMPDIR": str(temp), "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], cwd=cwd, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def _wait_for(seen, process):
+    deadline = time.monotonic() + _WAIT_SEC
+    while not seen():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _end(process):
+    """Exit code, and what it said."""
+    try:
+        said, _ = process.communicate(timeout=_WAIT_SEC)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    return process.returncode, said
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _upload(url, name, content):
+    """As a browser does; gives the path on the server."""
+    boundary = uuid.uuid4().hex
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    )
+    body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    request = urllib.request.Request(f"{url}/gradio_api/upload", body, kind)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return pathlib.Path(json.load(answer)[0])
+
+
+def test_uploads_go_with_the_page(inputs, tmp_path):
+    pytest.importorskip("gradio", reason="the extra [app] is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = "gesture_jax.app", f"--workdirs={inputs}/runs", f"--port={port}"
+    process = _start(*command, temp=tmp_path, cwd=inputs)
+    try:
+        assert "Running on" in process.stdout.readline()
+        path = _upload(f"http://127.0.0.1:{port}", "speech.wav", b"what was said")
+        assert path.read_bytes() == b"what was said" and tmp_path in path.parents
+        process.terminate()
+    finally:
+        code, said = _end(process)
+    assert code == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    assert _names(tmp_path) == []
+
+
+_LASTING = "from gesture_jax import files; print(files.lasting_folder(), flush=True); input()"
+
+
+def _lasting(temp):
+    """A process that has a lasting folder, and the folder."""
+    environment = {**os.environ, "TMPDIR": str(temp)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LASTING], cwd=_ROOT, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    folder = pathlib.Path(process.stdout.readline().strip())
+    (folder / "voice.wav").write_bytes(b"x")
+    return process, folder
+
+
+def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
+    """And nothing of those that live, or that is not ours."""
+    mine = tmp_path / "gesture_jax-mine"
+    mine.mkdir()
+    killed, abandoned = _lasting(tmp_path)
+    living, kept = _lasting(tmp_path)
+    killed.kill()
+    killed.communicate()
+    assert (abandoned / "voice.wav").exists()
+    last, folder = _lasting(tmp_path)
+    assert not abandoned.exists() and mine.exists()
+    assert (kept / "voice.wav").exists() and (folder / "voice.wav").exists()
+    for process in (living, last):
+        process.communicate("\n")
+        assert process.returncode == 0
+    assert _names(tmp_path) == ["gesture_jax-mine"]
+
+
+def test_a_video_that_is_not_finished_goes(inputs, tmp_path):
+    (tmp_path / "temp").mkdir()
+    (tmp_path / "out").mkdir()
+    options = [f"--stage1={inputs}/runs/stage1", f"--stage2={inputs}/runs/stage2"]
+    given = ["--image=portrait.png", "--audio=long.wav", f"--out={tmp_path}/out/video.mp4"]
+    command = "gesture_jax.generate", *given, *options
+    process = _start(*command, temp=tmp_path / "temp", cwd=inputs)
+    try:
+        _wait_for(lambda: list((tmp_path / "out").glob(".video.mp4.*/video.mp4")), process)
+        process.terminate()
+    finally:
+        code, said = _end(process)
+    assert code == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    assert _names(tmp_path / "out") == _names(tmp_path / "temp") == []
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_lost_terminal_is_an_end_too(tmp_path, ignored):
+    """Unless the command was started by `nohup`, which lets it ignore that."""
+    program = (
+        "import os, signal; from gesture_jax import endings, files; endings.end_in_order()\n"
+        "with files.temporary_folder() as folder: os.kill(os.getpid(), signal.SIGHUP); print(1)"
+    )
+    nohup = ["nohup"] if ignored else []
+    done = subprocess.run(
+        [*nohup, sys.executable, "-c", program], cwd=_ROOT, capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == ((0, b"1\n") if ignored else (129, b""))
+    assert _names(tmp_path) == []
+
+
+def test_a_preparation_that_is_told_to_end_leaves_what_is_done(tmp_path):
+    """Its workers end too, and the same command does the rest."""
+    (tmp_path / "temp").mkdir()
+    command = ["gesture_jax.prepare", "--procedural=40", "--clip_sec=2", "--size=32", "--out=data"]
+    many = [*command, "--num_workers=2"]
+    process = _start(*many, temp=tmp_path / "temp", cwd=tmp_path)
+    parts = tmp_path / "data.parts"
+    try:
+        _wait_for(lambda: len(list(parts.glob("[!.]*"))) >= 3, process)
+        process.terminate()
+    finally:
+        code, said = _end(process)
+    assert code == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    done = _names(parts)
+    assert 3 <= len(done) < 40 and not [name for name in done if name.startswith(".")]
+    assert _names(tmp_path / "temp") == []
+    code, said = _end(_start(*command, temp=tmp_path / "temp", cwd=tmp_path))
+    assert code == 0, said
+    assert _names(tmp_path) == ["data", "temp"] and _names(tmp_path / "temp") == []

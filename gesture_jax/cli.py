@@ -5,7 +5,6 @@ import gc
 import importlib.resources
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -97,6 +96,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     traceback; every other exception is a defect of ours and keeps its traceback.
     """
     endings.end_in_order()
+    sys.stderr = endings.Unfailing(sys.stderr)
     logging.set_verbosity(logging.WARNING)
     sys.stdout.reconfigure(errors="backslashreplace")  # A file's name may be no text.
     _keep_programs()
@@ -149,7 +149,7 @@ def one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[st
             _fail(str(error))
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
-            sys.exit(128 + signal.SIGTERM)
+            sys.exit(128 + stopped.signal)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 name = error.filename or "output"

@@ -35,7 +35,7 @@ from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
 from gesture_jax.files import as_path
 from gesture_jax.ops import remat
-from gesture_jax.watch import Watch, until_terminated
+from gesture_jax.watch import Watch, until_told_to_stop
 from gesture_jax.writer import MetricsWriter
 
 Batch = dict[str, np.ndarray]
@@ -145,7 +145,7 @@ def train(
       The final state.
 
     Raises:
-      Stopped: after SIGTERM, once all is saved.
+      Stopped: after SIGTERM, SIGHUP or Ctrl-C, once all is saved.
       InputError: for missing data, a config that does not fit the checkpoint, and the like.
       FloatingPointError: when the loss is not finite, or the gradient's norm is above
         `config.optim.max_grad_norm` (0: any will do).
@@ -296,7 +296,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
             MetricsWriter(workdir, step=first, active=processes.is_first_process())
         ) as writer,
         _progress_bar(config, first) as progress,
-        until_terminated() as stop,
+        until_told_to_stop() as stop,
     ):
         log = _Log(config, writer, progress)
         for step in range(first + 1, config.num_steps + 1):
@@ -312,7 +312,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
                 log.flush()
                 _check(config, step, metrics)
                 evaluator.run(step, state, writer, progress)
-            stopped = stop(step) and step < config.num_steps
+            stopped = stop(step) if step < config.num_steps else 0
             if stopped or _due(step, config.checkpoint_every_steps, config.num_steps):
                 log.flush()  # What a checkpoint has behind it is on record.
                 writer.flush()
@@ -322,7 +322,8 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
                 checkpointer.wait()
                 raise Stopped(
                     f"{workdir}: told to stop; step {step} of {config.num_steps} is saved, and the "
-                    "same command goes on from it"
+                    "same command goes on from it",
+                    stopped,
                 )
     return state
 

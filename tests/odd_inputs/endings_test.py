@@ -14,11 +14,13 @@ import uuid
 import numpy as np
 import pytest
 
+from gesture_jax import checkpoints, train_lib
 from gesture_jax.data import images, media, speaker
+from gesture_jax.writer import read_metrics
 from tests import tiny
 
 _ROOT = pathlib.Path(__file__).parents[2]
-_WAIT_SEC = 120
+_WAIT_SEC = 300
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +187,57 @@ def test_a_preparation_that_is_told_to_end_leaves_what_is_done(tmp_path):
     code, said = _end(_start(*command, temp=tmp_path / "temp", cwd=tmp_path))
     assert code == 0, said
     assert _names(tmp_path) == ["data", "temp"] and _names(tmp_path / "temp") == []
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """What the smallest training learns from."""
+    workdir = tmp_path_factory.mktemp("data")
+    train_lib.TASKS["stage1"](tiny.stage1(), str(workdir))
+    return str(workdir / "dataset")
+
+
+def _train(dataset, workdir, temp, **changes):
+    """A training that lasts, begun."""
+    changes = {
+        "data.path": dataset, "num_steps": 10_000, "checkpoint_every_steps": 10_000,
+        "eval_every_steps": 10_000,
+    } | changes  # fmt: skip
+    flags = [f"--config.{k}={v}" for k, v in tiny.flags(tiny.stage1(**changes)).items()]
+    command = "gesture_jax.train", "--config=configs/stage1.py:smoke", f"--workdir={workdir}"
+    return _start(*command, *flags, temp=temp, cwd=_ROOT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_training_that_is_told_to_stop_saves(dataset, tmp_path, number):
+    """Also where the processes that read data are told too, or the terminal is gone."""
+    is_heard = number != signal.SIGHUP
+    process = _train(dataset, tmp_path / "run", tmp_path, **{"data.num_workers": 2 * is_heard})
+    with process.stdout:
+        _wait_for(lambda: len(read_metrics(tmp_path / "run")) > 2, process)
+        if not is_heard:
+            process.stdout.close()
+        os.killpg(process.pid, number)
+        code = process.wait(_WAIT_SEC)
+        said = process.stdout.read() if is_heard else ""
+    step = checkpoints.newest_step(tmp_path / "run")
+    assert code == 128 + number, said
+    assert step >= 3 and "Traceback" not in said
+    if is_heard:
+        assert "told to stop: saves after this step; Ctrl-C from now on ends at once" in said
+        assert f"step {step} of 10000 is saved, and the same command goes on" in said
+    assert _names(tmp_path) == ["run"]
+
+
+def test_a_second_ctrl_c_ends_a_training_at_once(dataset, tmp_path):
+    process = _train(dataset, tmp_path / "run", tmp_path)
+    try:
+        _wait_for(lambda: read_metrics(tmp_path / "run"), process)
+        process.send_signal(signal.SIGINT)
+        while "told to stop" not in (line := process.stdout.readline()):
+            assert line, "ended without a word"
+        process.send_signal(signal.SIGINT)
+    finally:
+        code, said = _end(process)
+    assert code == -signal.SIGINT, said
+    assert "is saved" not in said and "Traceback" not in said

@@ -15,6 +15,7 @@ from ml_collections.config_flags import config_flags
 from gesture_jax import endings
 from gesture_jax.cache import TRACED_DIR, cache_dir
 from gesture_jax.errors import InputError, Stopped, one_line
+from gesture_jax.files import FULL_DISK
 
 # What the system says of files and folders that are not as they would have to be.
 _OF_THE_USERS_PLACES = {
@@ -151,9 +152,9 @@ def one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[st
             print(stopped, file=sys.stderr)
             sys.exit(128 + stopped.signal)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL_DISK:
                 name = error.filename or "output"
-                _fail(f"{name}: no space left on the disk; what was done is kept")
+                _fail(f"{name}: no space left on the disk; make room and run the command again")
             if error.errno not in _OF_THE_USERS_PLACES or not error.filename:
                 raise
             _fail(f"{error.filename}: {error.strerror}; give another place")

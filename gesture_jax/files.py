@@ -7,6 +7,7 @@ Paths of users are strings, and go through `as_path`: what comes of it has the m
 
 import atexit
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # How names of lasting folders begin, and those of their locks end.
 _LASTING, _LOCK = "gesture_jax-", ".lock"
+FULL_DISK = errno.ENOSPC, errno.EDQUOT
 
 
 def as_path(path: str | os.PathLike) -> pathlib.Path:
@@ -180,6 +182,16 @@ def locked(path: pathlib.Path, *, busy: str | None = None) -> Iterator[None]:
                 folder.rmdir()
 
 
+@contextlib.contextmanager
+def alone_in(folder: pathlib.Path, *, busy: str) -> Iterator[None]:
+    """Lets one process of this machine, or of a shared disk, work in a folder; see `locked`.
+
+    What lies in a bucket is locked for this machine alone.
+    """
+    with locked(scratch_for(folder) / _LOCK, busy=busy):
+        yield
+
+
 def _lock(path: pathlib.Path, *, timeout: float) -> "FileLock":
     from filelock import FileLock  # Takes a twentieth of a second.
 
@@ -206,11 +218,37 @@ def write_beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=place)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    with folder as name:
+    with folder as name, naming_full_disk(path, instead_of=name):
         # The same ending, which tells writers the format.
         beside = pathlib.Path(name) / path.name
         yield beside
         _put_file(beside, path)
+
+
+@contextlib.contextmanager
+def naming_full_disk(
+    path: str | os.PathLike, *, instead_of: str | os.PathLike | None = None
+) -> Iterator[None]:
+    """Makes what libraries raise on a full disk an OSError of that kind, which names `path`.
+
+    Args:
+      path: what is being written, as the user calls it.
+      instead_of: a folder that the user does not know. Errors that name another place stay.
+
+    Raises:
+      OSError: where the disk is full, or the user's share of it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        named = os.fspath(getattr(error, "filename", None) or "")
+        is_elsewhere = named and not (instead_of and named.startswith(os.fspath(instead_of)))
+        full = [number for number in FULL_DISK if os.strerror(number) in str(error)]
+        if is_elsewhere or not full:
+            raise
+        raise OSError(full[0], os.strerror(full[0]), str(path)) from error
 
 
 def _put_file(beside: pathlib.Path, path: pathlib.Path) -> None:
@@ -252,8 +290,9 @@ def folder_beside(
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
-        yield beside
-        put_folder(beside, path, last=last)
+        with naming_full_disk(path, instead_of=beside):
+            yield beside
+            put_folder(beside, path, last=last)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -33,7 +33,7 @@ from gesture_jax import (
 )
 from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
-from gesture_jax.files import as_path
+from gesture_jax.files import alone_in, as_path, naming_full_disk
 from gesture_jax.ops import remat
 from gesture_jax.watch import Watch, until_told_to_stop
 from gesture_jax.writer import MetricsWriter
@@ -146,12 +146,36 @@ def train(
 
     Raises:
       Stopped: after SIGTERM, SIGHUP or Ctrl-C, once all is saved.
-      InputError: for missing data, a config that does not fit the checkpoint, and the like.
+      InputError: for missing data, a config that does not fit the checkpoint, another run in the
+        same workdir, and the like.
       FloatingPointError: when the loss is not finite, or the gradient's norm is above
         `config.optim.max_grad_norm` (0: any will do).
     """
     config_check.check(config)
     mesh = _make_mesh(config)
+    with _alone_in(workdir), naming_full_disk(workdir):
+        return _train(config, workdir, mesh, profile_steps)
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: str) -> Iterator[None]:
+    """Refuses a second run in a workdir; of several processes the first one holds the lock."""
+    busy = f"{workdir}: another training is running here; wait for it, or choose another --workdir"
+    is_free = True
+    with contextlib.ExitStack() as held:
+        if processes.is_first_process():
+            try:
+                held.enter_context(alone_in(as_path(workdir), busy=busy))
+            except InputError:
+                is_free = False
+        if not processes.first_process_says(is_free):
+            raise InputError(busy)
+        yield
+
+
+def _train(
+    config: ConfigDict, workdir: str, mesh: Mesh, profile_steps: tuple[int, int] | None
+) -> TrainState:
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
     _check_resumable(config, workdir)
     start = donor.find_start(config, task.init, workdir)

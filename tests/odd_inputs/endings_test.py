@@ -14,8 +14,9 @@ import uuid
 import numpy as np
 import pytest
 
-from gesture_jax import checkpoints, train_lib
-from gesture_jax.data import images, media, speaker
+from gesture_jax import checkpoints, files, train_lib
+from gesture_jax.data import images, media, parts, procedural, speaker
+from gesture_jax.errors import InputError
 from gesture_jax.writer import read_metrics
 from tests import tiny
 
@@ -241,3 +242,54 @@ def test_a_second_ctrl_c_ends_a_training_at_once(dataset, tmp_path):
         code, said = _end(process)
     assert code == -signal.SIGINT, said
     assert "is saved" not in said and "Traceback" not in said
+
+
+def test_a_second_training_in_a_workdir_is_refused(dataset, tmp_path):
+    """At once and in a sentence; the first one goes on, and its place is free afterwards."""
+    first = _train(dataset, tmp_path / "run", tmp_path)
+    try:
+        _wait_for((tmp_path / "run" / ".lock").exists, first)
+        with pytest.raises(InputError, match="run: another training is running here; wait for it"):
+            train_lib.train(tiny.stage1(**{"data.path": dataset}), str(tmp_path / "run"))
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+    with files.alone_in(tmp_path / "run", busy="the lock of a killed process stays"):
+        assert (tmp_path / "run" / ".lock").exists()
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_second_preparation_of_a_data_set_is_refused(tmp_path):
+    """While the first one is at work, which then ends as if there had been no other."""
+    refused = []
+
+    def prepare(run=parts.make_parts):
+        options = {"num_clips": 2, "num_identities": 1, "clip_sec": 1.2, "size": 32}
+        return procedural.write_procedural(tmp_path / "data", seed=3, run=run, **options)
+
+    def make_parts(parts_dir, takes):
+        with pytest.raises(InputError) as told:
+            prepare()
+        refused.append(str(told.value))
+        parts.make_parts(parts_dir, takes)
+
+    assert prepare(make_parts)["recordings"] == 2
+    told = f"{tmp_path}/data: another process is preparing this data set; wait for it to end"
+    assert refused == [told] and _names(tmp_path) == ["data"]
+    assert prepare() is None
+
+
+def test_locks_of_places_that_cannot_be_written_are_none(tmp_path):
+    """Nor does a lock leave a folder behind that it made."""
+    with files.locked(tmp_path / "new" / "deep" / "lock", busy="is held"):
+        assert (tmp_path / "new" / "deep" / "lock").exists()
+        with (
+            pytest.raises(InputError, match="is held"),
+            files.locked(tmp_path / "new" / "deep" / "lock", busy="is held"),
+        ):
+            raise AssertionError("two hold it")
+    assert _names(tmp_path) == []
+    (tmp_path / "file").touch()
+    with files.locked(tmp_path / "file" / "lock", busy="is held"):
+        assert _names(tmp_path) == ["file"]

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from gesture_jax import config_check, fingerprints, packed, processes, sharding
 from gesture_jax.errors import InputError
-from gesture_jax.files import absolute, as_path, naming_full_disk, write_beside
+from gesture_jax.files import absolute, as_path, naming_full_disk, remove_folder, write_beside
 from gesture_jax.step_folders import StepFolders, readable, saved_steps
 
 if TYPE_CHECKING:  # What reads datasets takes long to import, and generating reads none.
@@ -223,9 +223,14 @@ def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> 
     state = {"ema_params": collections.pop("params"), "model_state": collections}
     folders = StepFolders(_directory(workdir), fetch=False)
     with naming_full_disk(workdir):
-        ocp.save_checkpointables(folders.local / "0", {_STATE: state}, overwrite=True)
-        folders.replace(0)
-        folders.close()
+        try:
+            ocp.save_checkpointables(folders.local / "0", {_STATE: state}, overwrite=True)
+            folders.replace(0)
+            folders.close()
+        except BaseException:
+            for unfinished in folders.local.glob("0.orbax-checkpoint-tmp*"):
+                remove_folder(unfinished)
+            raise
 
 
 def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -293,3 +295,48 @@ def test_locks_of_places_that_cannot_be_written_are_none(tmp_path):
     (tmp_path / "file").touch()
     with files.locked(tmp_path / "file" / "lock", busy="is held"):
         assert _names(tmp_path) == ["file"]
+
+
+_FULL_DISK = """
+import numpy as np
+from gesture_jax import checkpoints, cli
+from gesture_jax.data import images, media, motion_files, parts, procedural
+
+frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+scenes = dict(num_clips=2, num_identities=1, clip_sec=1.2, size=32, seed=3)
+kinds = {
+    "v.mp4": lambda: media.write_video("full/v.mp4", frames),
+    "s.wav": lambda: media.write_audio("full/s.wav", np.zeros(9000), 16_000),
+    "p.png": lambda: images.write_image("full/p.png", frames[0]),
+    "m.npz": lambda: motion_files.write_motion("full/m.npz", np.zeros((9000, 12), "f4"), frames[0]),
+    "data": lambda: procedural.write_procedural("full/data", **scenes),
+    "run": lambda: checkpoints.save_variables("full/run", {"params": {"w": np.zeros(9000)}}),
+}
+for name, write in kinds.items():
+    try:
+        cli.one_sentence(lambda argv: write())([])
+    except SystemExit as end:
+        print("code", end.code)
+"""
+
+
+def test_a_full_disk_is_told_of_by_what_was_to_be_written(tmp_path):
+    """In a sentence that is true; nothing is left half written."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full.py").write_text(_FULL_DISK)
+    script = (
+        "mount -t tmpfs -o size=64k tmpfs full && (cat /dev/zero > full/fill 2> /dev/null; "
+        f"{sys.executable} full.py 2>&1; find full -type f)"
+    )
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"]).returncode:
+        pytest.skip("no file system can be mounted")
+    done = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", script], cwd=tmp_path, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+    )  # fmt: skip
+    lines = [line for line in re.split(r"[\r\n]+", done.stdout) if line.startswith(("e", "c", "f"))]
+    for name in ("v.mp4", "s.wav", "p.png", "m.npz", "data", "run"):
+        sentence, code = lines.pop(0), lines.pop(0)
+        assert re.match(rf"error: \S*full/{name}\S*: no space left on the disk; make", sentence)
+        assert code == "code 2"
+    assert lines == ["full/fill"], done.stdout + done.stderr

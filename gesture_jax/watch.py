@@ -36,16 +36,14 @@ def until_told_to_stop() -> Iterator[Callable[[int], int]]:
     ends this process at once. Of several processes each asks after every step, and JAX's own
     handler of SIGTERM, which is there already, lets them agree on the step to stop at.
     """
-    if threading.current_thread() is not threading.main_thread():  # Only that one hears signals.
-        yield lambda step: 0
-        return
     told: list[int] = []
     is_shared = jax.process_count() > 1
 
     def hear(number: int, frame: types.FrameType | None) -> None:
         if not told:
             endings.say(_TOLD_TO_STOP)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if signal.getsignal(signal.SIGINT) == hear:  # Else it is ignored.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
         told.append(number)
         if is_shared:
             signal.raise_signal(signal.SIGTERM)
@@ -55,8 +53,10 @@ def until_told_to_stop() -> Iterator[Callable[[int], int]]:
             return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else 0
         return told[0] if told else 0
 
-    ours = () if is_shared else (signal.SIGTERM,)
-    with endings.handling((signal.SIGINT, signal.SIGHUP, *ours), hear):
+    heard = [signal.SIGINT, signal.SIGHUP] + [signal.SIGTERM] * (not is_shared)
+    if threading.current_thread() is not threading.main_thread():  # Only that one hears signals.
+        heard = []
+    with endings.handling(heard, hear):
         yield stop
 
 

@@ -7,7 +7,6 @@ weights, such as the bundled ones, do without.
 """
 
 import contextlib
-import errno
 import json
 import os
 import pathlib
@@ -25,7 +24,7 @@ from ml_collections import ConfigDict
 
 from gesture_jax import config_check, fingerprints, packed, processes, sharding
 from gesture_jax.errors import InputError
-from gesture_jax.files import absolute, as_path, write_beside
+from gesture_jax.files import absolute, as_path, naming_full_disk, remove_folder, write_beside
 from gesture_jax.step_folders import StepFolders, readable, saved_steps
 
 if TYPE_CHECKING:  # What reads datasets takes long to import, and generating reads none.
@@ -167,25 +166,15 @@ class Checkpointer:
         """
         pending, self._pending = self._pending, None
         if pending is not None:
-            with self._told_of_full_disk():
+            with naming_full_disk(self._path):
                 pending.result()
 
     def close(self) -> None:
         """Waits, then lets go of the directory."""
         self.wait()
-        with self._told_of_full_disk():
+        with naming_full_disk(self._path):
             self._orbax.close()
             self._folders.close()
-
-    @contextlib.contextmanager
-    def _told_of_full_disk(self) -> Iterator[None]:
-        """Tensorstore and Orbax have an error of their own each for what is an OSError."""
-        try:
-            yield
-        except (ValueError, OSError) as error:
-            if os.strerror(errno.ENOSPC) not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, "no space left", str(self._path)) from error
 
 
 def _read_fingerprints(path: pathlib.Path) -> Mapping[str, Any] | None:
@@ -315,9 +304,15 @@ def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> 
     collections = dict(variables)
     state = {"ema_params": collections.pop("params"), "model_state": collections}
     folders = StepFolders(_directory(workdir), fetch=False)
-    ocp.save_checkpointables(folders.local / "0", {_STATE: state}, overwrite=True)
-    folders.replace(0)
-    folders.close()
+    with naming_full_disk(workdir):
+        try:
+            ocp.save_checkpointables(folders.local / "0", {_STATE: state}, overwrite=True)
+            folders.replace(0)
+            folders.close()
+        except BaseException:
+            for unfinished in folders.local.glob("0.orbax-checkpoint-tmp*"):
+                remove_folder(unfinished)
+            raise
 
 
 def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> None:

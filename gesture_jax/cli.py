@@ -5,7 +5,6 @@ import gc
 import importlib.resources
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,8 +12,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
+from gesture_jax import endings
 from gesture_jax.cache import TRACED_DIR, cache_dir
 from gesture_jax.errors import InputError, Stopped, one_line
+from gesture_jax.files import FULL_DISK
 
 # What the system says of files and folders that are not as they would have to be.
 _OF_THE_USERS_PLACES = {
@@ -95,6 +96,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     Bad flags, `InputError`s and diverged runs print one line on stderr and exit with code 2 and no
     traceback; every other exception is a defect of ours and keeps its traceback.
     """
+    endings.end_in_order()
+    sys.stderr = endings.Unfailing(sys.stderr)
     logging.set_verbosity(logging.WARNING)
     sys.stdout.reconfigure(errors="backslashreplace")  # A file's name may be no text.
     _keep_programs()
@@ -147,11 +150,11 @@ def one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[st
             _fail(str(error))
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
-            sys.exit(128 + signal.SIGTERM)
+            sys.exit(128 + stopped.signal)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL_DISK:
                 name = error.filename or "output"
-                _fail(f"{name}: no space left on the disk; what was done is kept")
+                _fail(f"{name}: no space left on the disk; make room and run the command again")
             if error.errno not in _OF_THE_USERS_PLACES or not error.filename:
                 raise
             _fail(f"{error.filename}: {error.strerror}; give another place")

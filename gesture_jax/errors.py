@@ -1,5 +1,7 @@
 """What a user can get wrong, told in one sentence."""
 
+import signal
+
 _MOST_CHARACTERS = 1000
 
 
@@ -22,5 +24,12 @@ def one_line(text: str) -> str:
 class Stopped(Exception):
     """A run was told to stop, and has saved all; the message says where it goes on.
 
-    The command lines exit with 128 + SIGTERM, so that what restarts runs knows it is unfinished.
+    The command lines exit with 128 + `signal`, so that what restarts runs knows it is unfinished.
+
+    Attributes:
+      signal: the number of what told it.
     """
+
+    def __init__(self, sentence: str, number: int = signal.SIGTERM):
+        super().__init__(sentence)
+        self.signal = number

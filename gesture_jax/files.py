@@ -7,7 +7,7 @@ Paths of users are strings, and go through `as_path`: what comes of it has the m
 
 import atexit
 import contextlib
-import fcntl
+import errno
 import functools
 import hashlib
 import os
@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gesture_jax import buckets
 from gesture_jax.buckets import is_remote
@@ -25,6 +26,12 @@ from gesture_jax.errors import InputError
 
 # A file that was changed a moment ago may change again within one tick of its file system's clock.
 _SETTLED_NS = 2 * 10**9
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+# How names of lasting folders begin, and those of their locks end.
+_LASTING, _LOCK = "gesture_jax-", ".lock"
+FULL_DISK = errno.ENOSPC, errno.EDQUOT
 
 
 def as_path(path: str | os.PathLike) -> pathlib.Path:
@@ -99,10 +106,30 @@ def _copies() -> buckets.Copies:
 
 
 def lasting_folder() -> pathlib.Path:
-    """An empty folder of this machine, gone when the process ends."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="gesture_jax-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """An empty folder of this machine, gone when the process ends.
+
+    A process that is killed leaves its folder behind. The next call on this machine removes it.
+    """
+    place = pathlib.Path(tempfile.gettempdir())
+    _remove_abandoned(place)
+    folder = place / f"{_LASTING}{secrets.token_hex(8)}"
+    held = contextlib.ExitStack()
+    # Locked before it is there, so that nobody takes it for abandoned.
+    held.enter_context(locked(folder.with_name(folder.name + _LOCK)))
+    folder.mkdir(mode=0o700)
+    held.callback(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(held.close)
     return folder
+
+
+def _remove_abandoned(place: pathlib.Path) -> None:
+    """Removes this user's lasting folders whose locks nobody holds."""
+    for path in place.glob(f"{_LASTING}*{_LOCK}"):
+        with contextlib.suppress(OSError):  # Gone by now, or its process lives.
+            if path.lstat().st_uid == os.getuid():
+                with _lock(path, timeout=0):
+                    shutil.rmtree(path.with_name(path.name.removesuffix(_LOCK)), ignore_errors=True)
+                    path.unlink()
 
 
 def unguessable_folder(parent: pathlib.Path) -> pathlib.Path:
@@ -125,13 +152,53 @@ def temporary_folder(**options) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
-    """One process at a time; others wait. `path`, made here, may lie where nothing can be kept."""
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(held.enter_context(path.open("ab")), fcntl.LOCK_EX)
+def locked(path: pathlib.Path, *, busy: str | None = None) -> Iterator[None]:
+    """Lets one process at a time through; others wait, or are refused.
+
+    Nothing is locked where `path` cannot be written, or on a disk that knows no locks.
+
+    Args:
+      path: of the lock's file, made here with its folder, and removed afterwards.
+      busy: what processes are told that are refused; None lets them wait.
+
+    Raises:
+      InputError: where another process holds the lock and `busy` is given.
+    """
+    missing = [folder for folder in path.parents if not folder.exists()]
+    lock = _lock(path, timeout=-1 if busy is None else 0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except TimeoutError:
+        raise InputError(str(busy)) from None
+    except OSError:
+        pass
+    try:
         yield
+    finally:
+        if lock.is_locked:
+            path.unlink(missing_ok=True)  # Before others may lock it.
+            lock.release()
+        with contextlib.suppress(OSError):  # Unless something else is in them by now.
+            for folder in missing:
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def alone_in(folder: pathlib.Path, *, busy: str) -> Iterator[None]:
+    """Lets one process of this machine, or of a shared disk, work in a folder; see `locked`.
+
+    What lies in a bucket is locked for this machine alone.
+    """
+    with locked(scratch_for(folder) / _LOCK, busy=busy):
+        yield
+
+
+def _lock(path: pathlib.Path, *, timeout: float) -> "FileLock":
+    from filelock import FileLock  # Takes a twentieth of a second.
+
+    # Without its substitute for disks that know no locks, which would outlive a killed process.
+    return FileLock(path, timeout=timeout, thread_local=False, fallback_to_soft=False)
 
 
 @contextlib.contextmanager
@@ -153,11 +220,37 @@ def write_beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=place)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    with folder as name:
+    with folder as name, naming_full_disk(path, instead_of=name):
         # The same ending, which tells writers the format.
         beside = pathlib.Path(name) / path.name
         yield beside
         _put_file(beside, path)
+
+
+@contextlib.contextmanager
+def naming_full_disk(
+    path: str | os.PathLike, *, instead_of: str | os.PathLike | None = None
+) -> Iterator[None]:
+    """Makes what libraries raise on a full disk an OSError of that kind, which names `path`.
+
+    Args:
+      path: what is being written, as the user calls it.
+      instead_of: a folder that the user does not know. Errors that name another place stay.
+
+    Raises:
+      OSError: where the disk is full, or the user's share of it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        named = os.fspath(getattr(error, "filename", None) or "")
+        is_elsewhere = named and not (instead_of and named.startswith(os.fspath(instead_of)))
+        full = [number for number in FULL_DISK if os.strerror(number) in str(error)]
+        if is_elsewhere or not full:
+            raise
+        raise OSError(full[0], os.strerror(full[0]), str(path)) from error
 
 
 def _put_file(beside: pathlib.Path, path: pathlib.Path) -> None:
@@ -199,8 +292,9 @@ def folder_beside(
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
-        yield beside
-        put_folder(beside, path, last=last)
+        with naming_full_disk(path, instead_of=beside):
+            yield beside
+            put_folder(beside, path, last=last)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -33,9 +33,9 @@ from gesture_jax import (
 )
 from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
-from gesture_jax.files import as_path
+from gesture_jax.files import alone_in, as_path, naming_full_disk
 from gesture_jax.ops import remat
-from gesture_jax.watch import Watch, until_terminated
+from gesture_jax.watch import Watch, until_told_to_stop
 from gesture_jax.writer import MetricsWriter
 
 Batch = dict[str, np.ndarray]
@@ -152,13 +152,37 @@ def train(
       The final state.
 
     Raises:
-      Stopped: after SIGTERM, once all is saved.
-      InputError: for missing data, a config that does not fit the checkpoint, and the like.
+      Stopped: after SIGTERM, SIGHUP or Ctrl-C, once all is saved.
+      InputError: for missing data, a config that does not fit the checkpoint, another run in the
+        same workdir, and the like.
       FloatingPointError: when the loss is not finite, or the gradient's norm is above
         `config.optim.max_grad_norm` (0: any will do).
     """
     config_check.check(config)
     mesh = _make_mesh(config)
+    with _alone_in(workdir), naming_full_disk(workdir):
+        return _train(config, workdir, mesh, profile_steps)
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: str) -> Iterator[None]:
+    """Refuses a second run in a workdir; of several processes the first one holds the lock."""
+    busy = f"{workdir}: another training is running here; wait for it, or choose another --workdir"
+    is_free = True
+    with contextlib.ExitStack() as held:
+        if processes.is_first_process():
+            try:
+                held.enter_context(alone_in(as_path(workdir), busy=busy))
+            except InputError:
+                is_free = False
+        if not processes.first_process_says(is_free):
+            raise InputError(busy)
+        yield
+
+
+def _train(
+    config: ConfigDict, workdir: str, mesh: Mesh, profile_steps: tuple[int, int] | None
+) -> TrainState:
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
     _check_resumable(config, workdir)
     start = donor.find_start(config, task.init, workdir)
@@ -304,7 +328,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
             MetricsWriter(workdir, step=first, active=processes.is_first_process())
         ) as writer,
         _progress_bar(config, first) as progress,
-        until_terminated() as stop,
+        until_told_to_stop() as stop,
     ):
         log = _Log(config, writer, progress, watch)
         for step in range(first + 1, config.num_steps + 1):
@@ -321,7 +345,7 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
                 _check(config, step, metrics)
                 with watch.paused():
                     evaluator.run(step, state, writer, progress)
-            stopped = stop(step) and step < config.num_steps
+            stopped = stop(step) if step < config.num_steps else 0
             if stopped or _due(step, config.checkpoint_every_steps, config.num_steps):
                 log.flush()  # What a checkpoint has behind it is on record.
                 writer.flush()
@@ -332,7 +356,8 @@ def _run(config, workdir, task, state, batches, step_fn, mesh, checkpointer, wat
                 checkpointer.wait()
                 raise Stopped(
                     f"{workdir}: told to stop; step {step} of {config.num_steps} is saved, and the "
-                    "same command goes on from it"
+                    "same command goes on from it",
+                    stopped,
                 )
     return state
 

@@ -7,12 +7,14 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
+from gesture_jax import endings
 from gesture_jax.files import as_path, is_remote, write_beside
 from gesture_jax.hardware import find_chip, peak_memory
 from gesture_jax.ops.count import count_flops
@@ -23,27 +25,39 @@ _HEARTBEAT_SEC = 5.0
 _REMOTE_HEARTBEAT_SEC = 30.0
 # Of the time that goes by waiting for data, the share that is told of.
 _SLOW_INPUT = 0.5
+_TOLD_TO_STOP = "told to stop: saves after this step; Ctrl-C from now on ends at once, unsaved"
 
 
 @contextlib.contextmanager
-def until_terminated() -> Iterator[Callable[[int], bool]]:
-    """Gives `stop(step)`: whether SIGTERM has come; all processes of a run hear the same.
+def until_told_to_stop() -> Iterator[Callable[[int], int]]:
+    """Gives `stop(step)`: the signal that says to stop, or 0; all processes of a run hear the same.
 
-    Inside the block SIGTERM ends nothing by itself. Of several processes each asks after every
-    step, and JAX's own handler, which is there already, lets them agree on the step to stop at.
+    Inside the block the first SIGTERM, SIGHUP or Ctrl-C ends nothing by itself. After it, Ctrl-C
+    ends this process at once. Of several processes each asks after every step, and JAX's own
+    handler of SIGTERM, which is there already, lets them agree on the step to stop at.
     """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
+    told: list[int] = []
+    is_shared = jax.process_count() > 1
+
+    def hear(number: int, frame: types.FrameType | None) -> None:
+        if not told:
+            endings.say(_TOLD_TO_STOP)
+            if signal.getsignal(signal.SIGINT) == hear:  # Else it is ignored.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+        told.append(number)
+        if is_shared:
+            signal.raise_signal(signal.SIGTERM)
+
+    def stop(step: int) -> int:
+        if is_shared:
+            return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else 0
+        return told[0] if told else 0
+
+    heard = [signal.SIGINT, signal.SIGHUP] + [signal.SIGTERM] * (not is_shared)
     if threading.current_thread() is not threading.main_thread():  # Only that one hears signals.
-        yield lambda step: False
-        return
-    told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
-    try:
-        yield lambda step: told.is_set()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        heard = []
+    with endings.handling(heard, hear):
+        yield stop
 
 
 class Watch:

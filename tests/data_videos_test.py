@@ -229,7 +229,7 @@ def test_workers_end_with_their_parent():
     program = (
         "import os, time; from gesture_jax.data import parts\n"
         "if __name__ == '__main__':\n"
-        "    print(parts.make_pool(1).submit(os.getpid).result(), flush=True); time.sleep(60)\n"
+        "    print(parts.Pool(1).submit(os.getpid).result(), flush=True); time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=_ROOT, stdout=subprocess.PIPE)
     assert int(parent.stdout.readline()) != parent.pid

@@ -12,7 +12,9 @@ _PACKAGE = _ROOT / "gesture_jax"
 
 # Floor by floor, as in design.md; a package stands for all its modules.
 FLOORS = [
-    {"errors", "array_types", "cache", "buckets", "files", "step_folders", "manifest"},
+    {
+        "errors", "array_types", "cache", "buckets", "files", "step_folders", "manifest", "endings",
+    },
     {
         "ops", "diffusion", "processes", "sharding", "optim", "presets", "writer", "watch", "cli",
         "config_check", "configs", "pickles", "hardware", "fingerprints", "programs",

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import pathlib
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +26,7 @@ from typing import Any, Protocol
 from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
-from gesture_jax import files
+from gesture_jax import endings, files
 from gesture_jax.data import clips, records
 from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
@@ -180,14 +181,26 @@ def _make_by_workers(
         takes = [take for take in takes if take not in suspects]
 
 
-def make_pool(num_workers: int) -> concurrent.futures.ProcessPoolExecutor:
-    """Processes that start anew, and end when this one does, however it ends."""
-    return concurrent.futures.ProcessPoolExecutor(
-        num_workers, mp_context=_SPAWN, initializer=_end_with_parent
-    )
+class Pool(concurrent.futures.ProcessPoolExecutor):
+    """Processes that start anew, and end when this one does, however it ends.
+
+    As a context manager it ends them at once where the block fails or is interrupted.
+    """
+
+    def __init__(self, num_workers: int):
+        super().__init__(num_workers, mp_context=_SPAWN, initializer=_start_worker)
+
+    def submit(self, function: Callable, /, *args: Any) -> concurrent.futures.Future:
+        return super().submit(_work, function, *args)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for process in (self._processes or {}).values():
+                process.terminate()
+        self.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def _start_worker() -> None:
     """Workers whose parent was killed would wait for more takes for ever."""
 
     def watch() -> None:
@@ -195,25 +208,32 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    endings.end_in_order()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them.
+
+
+def _work(function: Callable, *args: Any) -> Any:
+    try:
+        return function(*args)
+    except SystemExit as end:  # The pool would go on with the next take.
+        os._exit(end.code)
 
 
 def _run_pool(
     parts_dir: pathlib.Path, takes: Sequence[Take], num_workers: int, bar: tqdm
 ) -> list[Take]:
     """Gives back what was not done when a process died; nothing, if none did."""
-    pool = make_pool(num_workers)
-    running = {pool.submit(make_part, parts_dir, take): take for take in takes}
-    left = dict(running)
+    left = dict(enumerate(takes))
     try:
-        for done in concurrent.futures.as_completed(running):
-            done.result()
-            del left[done]
-            bar.update()
+        with Pool(num_workers) as pool:
+            running = {pool.submit(make_part, parts_dir, take): n for n, take in left.items()}
+            for done in concurrent.futures.as_completed(running):
+                done.result()
+                del left[running[done]]
+                bar.update()
     except BrokenProcessPool:
-        return list(left.values())
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return []
+        pass
+    return list(left.values())
 
 
 def _remove_half_done(parts_dir: pathlib.Path, take: Take) -> bool:
@@ -226,7 +246,7 @@ def _remove_half_done(parts_dir: pathlib.Path, take: Take) -> bool:
 
 def _make_alone(parts_dir: pathlib.Path, take: Take) -> None:
     try:
-        with make_pool(1) as pool:
+        with Pool(1) as pool:
             pool.submit(make_part, parts_dir, take).result()
     except BrokenProcessPool:
         reason = "kills its process", "out of memory, or the decoder crashed"

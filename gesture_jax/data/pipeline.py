@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain
@@ -84,7 +85,12 @@ class BatchIterator(Iterator):
         options = grain.multiprocessing.MultiprocessingOptions(
             self._num_workers, per_worker_buffer_size=2
         )
-        return rest.mp_prefetch(options)
+        return rest.mp_prefetch(options, worker_init_fn=_leave_ctrl_c_to_the_parent)
+
+
+def _leave_ctrl_c_to_the_parent(worker: int, num_workers: int) -> None:
+    """It reaches all processes of a terminal, and the parent needs data until it has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def frame_pairs(

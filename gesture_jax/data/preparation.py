@@ -63,29 +63,51 @@ def prepare(
       What `preparation.json` holds; None where the same data set is there already.
 
     Raises:
-      InputError: where nothing can be used, or `out_dir` holds something else.
+      InputError: where nothing can be used, `out_dir` holds something else, or another process is
+        preparing it.
     """
     out_dir = files.absolute(out_dir)
     if records.is_done(out_dir, kind=ClipRecords.name, arguments=arguments):
         return None
     parts_dir = out_dir.with_name(out_dir.name + ".parts")
-    (run or parts.make_parts)(parts_dir, takes)
-    done = parts.read_parts(parts_dir, takes)
-    by_split = splits.split_clips(done, test_fraction=test_fraction, split_ends=split_ends)
-    left_out = [*left_out, *(entry for part in done for entry in part.left_out)]
-    if not any(by_split.values()):
+    busy = f"{out_dir}: another process is preparing this data set; wait for it to end"
+    with files.alone_in(parts_dir, busy=busy):
+        if records.is_done(out_dir, kind=ClipRecords.name, arguments=arguments):
+            return None
+        (run or parts.make_parts)(parts_dir, takes)
+        done = parts.read_parts(parts_dir, takes)
+        by_split = splits.split_clips(done, test_fraction=test_fraction, split_ends=split_ends)
+        left_out = [*left_out, *(entry for part in done for entry in part.left_out)]
+        if not any(by_split.values()):
+            files.remove_folder(parts_dir)
+            raise InputError(f"{out_dir}: nothing could be used; {_name_some(left_out)}")
+        notes = [note for part in done for note in part.notes]
+        report = _report(len(takes), by_split, left_out, notes)
+        header = {"size": size, "fps": FPS, "sample_rate_hz": SAMPLE_RATE_HZ}
+        facts = {**header, "joint_names": list(joint_names), **hearing.describe()}
+        scratch_dir = files.scratch_for(parts_dir)
+        _write(out_dir, by_split, report, facts, arguments, scratch_dir=scratch_dir)
         files.remove_folder(parts_dir)
-        raise InputError(f"{out_dir}: nothing could be used; {_name_some(left_out)}")
-    report = _report(len(takes), by_split, left_out, [n for part in done for n in part.notes])
+    return report
+
+
+def _write(
+    out_dir: pathlib.Path,
+    by_split: Mapping[str, Sequence[Stretch]],
+    report: Report,
+    facts: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    *,
+    scratch_dir: pathlib.Path,
+) -> None:
+    """Writes the data set, with what people look at."""
     notes = {split: _note(stretches) for split, stretches in by_split.items()}
 
     def finish(folder: pathlib.Path) -> Mapping[str, Any]:
         _write_example(folder, by_split["test"][0])
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
         (folder / CONTACT_SHEET_FILE).write_text(contact_sheet.draw(out_dir.name, report, by_split))
-        header = {"size": size, "fps": FPS, "sample_rate_hz": SAMPLE_RATE_HZ}
-        names = {"joint_names": list(joint_names)}
-        return {**header, **names, **hearing.describe(), **records.summarise(notes, fps=FPS)}
+        return {**facts, **records.summarise(notes, fps=FPS)}
 
     records.write_dataset(
         out_dir,
@@ -95,10 +117,8 @@ def prepare(
         },
         finish=finish,
         arguments=arguments,
-        scratch_dir=files.scratch_for(parts_dir),
+        scratch_dir=scratch_dir,
     )
-    files.remove_folder(parts_dir)
-    return report
 
 
 def read_report(path: str | os.PathLike) -> Report:

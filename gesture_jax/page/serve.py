@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from gesture_jax.errors import InputError
-from gesture_jax.files import lasting_folder
+from gesture_jax.files import lasting_folder, remove_folder
 
 _MAX_FILE_SIZE = "64mb"
 # People who wait for the models; more are told to come again.
@@ -22,7 +22,7 @@ def serve(
     max_sec: float = 60.0,
     mark: str | None = None,
 ) -> None:
-    """Serves until interrupted.
+    """Serves until interrupted or told to end; visitors' files go then.
 
     Args:
       models: `models.NamedModel`s, of different names.
@@ -60,6 +60,9 @@ def serve(
         raise InputError(
             f"--host={host} --port={port}: cannot be listened on; give others"
         ) from error
+    finally:
+        visits.stop()  # The process ends only when nothing is under way.
+        remove_folder(folder)
 
 
 def _prepare_gradio(folder: str) -> None:

@@ -68,6 +68,11 @@ class Visits:
         """The visit that a request of Gradio belongs to."""
         return self._visits[request.session_hash]
 
+    def stop(self) -> None:
+        """Stops what is under way for anybody."""
+        for visit in list(self._visits.values()):
+            visit.stop()
+
     def end(self, request) -> None:
         """Forgets a visit: the page was closed."""
         visit = self._visits.pop(request.session_hash, None)

@@ -106,7 +106,7 @@ def _run_all(missing, rigs_dir, num_workers):
         for name, path in missing.items():
             yield _build(name, path, rigs_dir)
         return
-    with parts.make_pool(min(num_workers, len(missing))) as pool:
+    with parts.Pool(min(num_workers, len(missing))) as pool:
         running = [pool.submit(_build, name, path, rigs_dir) for name, path in missing.items()]
         for done in concurrent.futures.as_completed(running):
             yield done.result()

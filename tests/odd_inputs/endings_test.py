@@ -1,0 +1,342 @@
+"""How commands end: told to, killed, on a full disk, or where another one is at work already."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+
+import numpy as np
+import pytest
+
+from gesture_jax import checkpoints, files, train_lib
+from gesture_jax.data import images, media, parts, procedural, speaker
+from gesture_jax.errors import InputError
+from gesture_jax.writer import read_metrics
+from tests import tiny
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_WAIT_SEC = 300
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Models of random weights, a portrait and speech that lasts."""
+    root = tmp_path_factory.mktemp("endings")
+    tiny.constant_stages(root / "runs")
+    done = speaker.perform(identity=0, seed=0, duration_sec=1.0, size=32)
+    images.write_image(root / "portrait.png", done.frames[0])
+    media.write_audio(root / "speech.wav", done.audio, 16_000)
+    media.write_audio(root / "long.wav", np.tile(done.audio, 600), 16_000)
+    return root
+
+
+def _start(module, *arguments, temp, cwd):
+    """A command whose temporary files lie in `temp`; it leads a group of processes of its own."""
+    environment = {
+        **os.environ, "TMPDIR": str(temp), "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], cwd=cwd, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def _wait_for(seen, process):
+    deadline = time.monotonic() + _WAIT_SEC
+    while not seen():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _end(process):
+    """Exit code, and what it said."""
+    try:
+        said, _ = process.communicate(timeout=_WAIT_SEC)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    return process.returncode, said
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _upload(url, name, content):
+    """As a browser does; gives the path on the server."""
+    boundary = uuid.uuid4().hex
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    )
+    body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    request = urllib.request.Request(f"{url}/gradio_api/upload", body, kind)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return pathlib.Path(json.load(answer)[0])
+
+
+def test_uploads_go_with_the_page(inputs, tmp_path):
+    pytest.importorskip("gradio", reason="the extra [app] is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = "gesture_jax.app", f"--workdirs={inputs}/runs", f"--port={port}"
+    process = _start(*command, temp=tmp_path, cwd=inputs)
+    try:
+        assert "Running on" in process.stdout.readline()
+        path = _upload(f"http://127.0.0.1:{port}", "speech.wav", b"what was said")
+        assert path.read_bytes() == b"what was said" and tmp_path in path.parents
+        process.terminate()
+    finally:
+        code, said = _end(process)
+    assert code == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    assert _names(tmp_path) == []
+
+
+_LASTING = "from gesture_jax import files; print(files.lasting_folder(), flush=True); input()"
+
+
+def _lasting(temp):
+    """A process that has a lasting folder, and the folder."""
+    environment = {**os.environ, "TMPDIR": str(temp)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LASTING], cwd=_ROOT, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    folder = pathlib.Path(process.stdout.readline().strip())
+    (folder / "voice.wav").write_bytes(b"x")
+    return process, folder
+
+
+def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
+    """And nothing of those that live, or that is not ours."""
+    mine = tmp_path / "gesture_jax-mine"
+    mine.mkdir()
+    killed, abandoned = _lasting(tmp_path)
+    living, kept = _lasting(tmp_path)
+    killed.kill()
+    killed.communicate()
+    assert (abandoned / "voice.wav").exists()
+    last, folder = _lasting(tmp_path)
+    assert not abandoned.exists() and mine.exists()
+    assert (kept / "voice.wav").exists() and (folder / "voice.wav").exists()
+    for process in (living, last):
+        process.communicate("\n")
+        assert process.returncode == 0
+    assert _names(tmp_path) == ["gesture_jax-mine"]
+
+
+def test_a_video_that_is_not_finished_goes(inputs, tmp_path):
+    (tmp_path / "temp").mkdir()
+    (tmp_path / "out").mkdir()
+    options = [f"--stage1={inputs}/runs/stage1", f"--stage2={inputs}/runs/stage2"]
+    given = ["--image=portrait.png", "--audio=long.wav", f"--out={tmp_path}/out/video.mp4"]
+    command = "gesture_jax.generate", *given, *options
+    process = _start(*command, temp=tmp_path / "temp", cwd=inputs)
+    try:
+        _wait_for(lambda: list((tmp_path / "out").glob(".video.mp4.*/video.mp4")), process)
+        process.terminate()
+    finally:
+        code, said = _end(process)
+    assert code == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    assert _names(tmp_path / "out") == _names(tmp_path / "temp") == []
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_lost_terminal_is_an_end_too(tmp_path, ignored):
+    """Unless the command was started by `nohup`, which lets it ignore that."""
+    program = (
+        "import os, signal; from gesture_jax import endings, files; endings.end_in_order()\n"
+        "with files.temporary_folder() as folder: os.kill(os.getpid(), signal.SIGHUP); print(1)"
+    )
+    nohup = ["nohup"] if ignored else []
+    done = subprocess.run(
+        [*nohup, sys.executable, "-c", program], cwd=_ROOT, capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == ((0, b"1\n") if ignored else (129, b""))
+    assert _names(tmp_path) == []
+
+
+def test_a_preparation_that_is_told_to_end_leaves_what_is_done(tmp_path):
+    """Its workers end too, and the same command does the rest."""
+    (tmp_path / "temp").mkdir()
+    command = ["gesture_jax.prepare", "--procedural=40", "--clip_sec=2", "--size=32", "--out=data"]
+    many = [*command, "--num_workers=2"]
+    process = _start(*many, temp=tmp_path / "temp", cwd=tmp_path)
+    parts = tmp_path / "data.parts"
+    try:
+        _wait_for(lambda: len(list(parts.glob("[!.]*"))) >= 3, process)
+        process.terminate()
+    finally:
+        code, said = _end(process)
+    assert code == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    done = _names(parts)
+    assert 3 <= len(done) < 40 and not [name for name in done if name.startswith(".")]
+    assert _names(tmp_path / "temp") == []
+    code, said = _end(_start(*command, temp=tmp_path / "temp", cwd=tmp_path))
+    assert code == 0, said
+    assert _names(tmp_path) == ["data", "temp"] and _names(tmp_path / "temp") == []
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """What the smallest training learns from."""
+    workdir = tmp_path_factory.mktemp("data")
+    train_lib.TASKS["stage1"](tiny.stage1(), str(workdir))
+    return str(workdir / "dataset")
+
+
+def _train(dataset, workdir, temp, **changes):
+    """A training that lasts, begun."""
+    changes = {
+        "data.path": dataset, "num_steps": 10_000, "checkpoint_every_steps": 10_000,
+        "eval_every_steps": 10_000,
+    } | changes  # fmt: skip
+    flags = [f"--config.{k}={v}" for k, v in tiny.flags(tiny.stage1(**changes)).items()]
+    command = "gesture_jax.train", "--config=configs/stage1.py:smoke", f"--workdir={workdir}"
+    return _start(*command, *flags, temp=temp, cwd=_ROOT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_training_that_is_told_to_stop_saves(dataset, tmp_path, number):
+    """Also where the processes that read data are told too, or the terminal is gone."""
+    is_heard = number != signal.SIGHUP
+    process = _train(dataset, tmp_path / "run", tmp_path, **{"data.num_workers": 2 * is_heard})
+    with process.stdout:
+        _wait_for(lambda: len(read_metrics(tmp_path / "run")) > 2, process)
+        if not is_heard:
+            process.stdout.close()
+        os.killpg(process.pid, number)
+        code = process.wait(_WAIT_SEC)
+        said = process.stdout.read() if is_heard else ""
+    step = checkpoints.newest_step(tmp_path / "run")
+    assert code == 128 + number, said
+    assert step >= 3 and "Traceback" not in said
+    if is_heard:
+        assert "told to stop: saves after this step; Ctrl-C from now on ends at once" in said
+        assert f"step {step} of 10000 is saved, and the same command goes on" in said
+    assert _names(tmp_path) == ["run"]
+
+
+def test_a_second_ctrl_c_ends_a_training_at_once(dataset, tmp_path):
+    process = _train(dataset, tmp_path / "run", tmp_path)
+    try:
+        _wait_for(lambda: read_metrics(tmp_path / "run"), process)
+        process.send_signal(signal.SIGINT)
+        while "told to stop" not in (line := process.stdout.readline()):
+            assert line, "ended without a word"
+        process.send_signal(signal.SIGINT)
+    finally:
+        code, said = _end(process)
+    assert code == -signal.SIGINT, said
+    assert "is saved" not in said and "Traceback" not in said
+
+
+def test_a_second_training_in_a_workdir_is_refused(dataset, tmp_path):
+    """At once and in a sentence; the first one goes on, and its place is free afterwards."""
+    first = _train(dataset, tmp_path / "run", tmp_path)
+    try:
+        _wait_for((tmp_path / "run" / ".lock").exists, first)
+        with pytest.raises(InputError, match="run: another training is running here; wait for it"):
+            train_lib.train(tiny.stage1(**{"data.path": dataset}), str(tmp_path / "run"))
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+    with files.alone_in(tmp_path / "run", busy="the lock of a killed process stays"):
+        assert (tmp_path / "run" / ".lock").exists()
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_second_preparation_of_a_data_set_is_refused(tmp_path):
+    """While the first one is at work, which then ends as if there had been no other."""
+    refused = []
+
+    def prepare(run=parts.make_parts):
+        options = {"num_clips": 2, "num_identities": 1, "clip_sec": 1.2, "size": 32}
+        return procedural.write_procedural(tmp_path / "data", seed=3, run=run, **options)
+
+    def make_parts(parts_dir, takes):
+        with pytest.raises(InputError) as told:
+            prepare()
+        refused.append(str(told.value))
+        parts.make_parts(parts_dir, takes)
+
+    assert prepare(make_parts)["recordings"] == 2
+    told = f"{tmp_path}/data: another process is preparing this data set; wait for it to end"
+    assert refused == [told] and _names(tmp_path) == ["data"]
+    assert prepare() is None
+
+
+def test_locks_of_places_that_cannot_be_written_are_none(tmp_path):
+    """Nor does a lock leave a folder behind that it made."""
+    with files.locked(tmp_path / "new" / "deep" / "lock", busy="is held"):
+        assert (tmp_path / "new" / "deep" / "lock").exists()
+        with (
+            pytest.raises(InputError, match="is held"),
+            files.locked(tmp_path / "new" / "deep" / "lock", busy="is held"),
+        ):
+            raise AssertionError("two hold it")
+    assert _names(tmp_path) == []
+    (tmp_path / "file").touch()
+    with files.locked(tmp_path / "file" / "lock", busy="is held"):
+        assert _names(tmp_path) == ["file"]
+
+
+_FULL_DISK = """
+import numpy as np
+from gesture_jax import checkpoints, cli
+from gesture_jax.data import images, media, motion_files, parts, procedural
+
+frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+scenes = dict(num_clips=2, num_identities=1, clip_sec=1.2, size=32, seed=3)
+kinds = {
+    "v.mp4": lambda: media.write_video("full/v.mp4", frames),
+    "s.wav": lambda: media.write_audio("full/s.wav", np.zeros(9000), 16_000),
+    "p.png": lambda: images.write_image("full/p.png", frames[0]),
+    "m.npz": lambda: motion_files.write_motion("full/m.npz", np.zeros((9000, 12), "f4"), frames[0]),
+    "data": lambda: procedural.write_procedural("full/data", **scenes),
+    "run": lambda: checkpoints.save_variables("full/run", {"params": {"w": np.zeros(9000)}}),
+}
+for name, write in kinds.items():
+    try:
+        cli.one_sentence(lambda argv: write())([])
+    except SystemExit as end:
+        print("code", end.code)
+"""
+
+
+def test_a_full_disk_is_told_of_by_what_was_to_be_written(tmp_path):
+    """In a sentence that is true; nothing is left half written."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full.py").write_text(_FULL_DISK)
+    script = (
+        "mount -t tmpfs -o size=64k tmpfs full && (cat /dev/zero > full/fill 2> /dev/null; "
+        f"{sys.executable} full.py 2>&1; find full -type f)"
+    )
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"]).returncode:
+        pytest.skip("no file system can be mounted")
+    done = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", script], cwd=tmp_path, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+    )  # fmt: skip
+    lines = [line for line in re.split(r"[\r\n]+", done.stdout) if line.startswith(("e", "c", "f"))]
+    for name in ("v.mp4", "s.wav", "p.png", "m.npz", "data", "run"):
+        sentence, code = lines.pop(0), lines.pop(0)
+        assert re.match(rf"error: \S*full/{name}\S*: no space left on the disk; make", sentence)
+        assert code == "code 2"
+    assert lines == ["full/fill"], done.stdout + done.stderr

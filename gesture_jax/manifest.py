@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -107,7 +108,8 @@ def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, object]]:
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, object]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not `splitlines`: JSON may hold other characters that Python takes for the end of a line.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -125,15 +127,29 @@ def _is_text(value: str) -> bool:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
-    reader = csv.DictReader(text.splitlines(), strict=True)
-    try:
-        for row in reader:
+    number, has_keys = 0, False
+
+    def lines() -> Iterator[str]:
+        nonlocal number
+        for number, line in enumerate(io.StringIO(text, newline=""), start=1):  # noqa: B007
+            yield line
+
+    reader = csv.DictReader(lines(), strict=True)
+    while True:
+        try:
+            has_keys = has_keys or bool(reader.fieldnames)
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield number, None
+            if not has_keys:
+                return
+        else:
             filled = {key: value for key, value in row.items() if value}
             if _SEED.fullmatch(filled.get("seed", "")):
                 filled["seed"] = int(filled["seed"])
-            yield reader.line_num, filled
-    except csv.Error:
-        yield reader.line_num, None
+            yield number, filled
 
 
 def _parse(row: object, seed: int) -> Request | InputError:

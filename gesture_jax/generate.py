@@ -71,21 +71,21 @@ def _generate(ears: "HearingProcess | None") -> None:
         speaker=_SPEAKER.value, sheet=_SHEET.value, save_motion=_SAVE_MOTION.value,
         motion=_MOTION.value,
     )  # fmt: skip
-    options = _options()
+    changes = _changes()
     stage1, stage2 = _find_weights()
-    if stage2 is None and (options or not _MOTION.value):
+    if stage2 is None and (changes or not _MOTION.value):
         raise InputError("--stage2 is missing; only --motion, without options, does without it")
     if stage2 and _MOTION.value:
         raise InputError("--motion is rendered as it is; drop --stage2 and its options")
     style = Style.from_flags(flags.FLAGS)
-    animator, generator = Animator.load(stage1, ahead=True), None
+    animator, generator, options = Animator.load(stage1, ahead=True), None, None
     if stage2:
         from gesture_jax.generator import GestureGenerator
 
         load = GestureGenerator.load
         generator = load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value, ears=ears)
-        generator.configure(**options)
-    jobs.write_requests(animator, generator, requests, style)
+        options = generator.options(**changes)
+    jobs.write_requests(animator, generator, requests, style, options)
 
 
 def _find_weights() -> tuple[str, str | None]:
@@ -103,7 +103,7 @@ def _find_weights() -> tuple[str, str | None]:
     return stage1, stage2
 
 
-def _options() -> dict[str, dict[str, object]]:
+def _changes() -> dict[str, dict[str, object]]:
     """What is asked of stage 2 other than its config says."""
     sections = {
         "sampler": {"name": _SAMPLER, "num_steps": _STEPS, "guidance": _GUIDANCE},

@@ -13,6 +13,7 @@ from gesture_jax.data import images, media
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.motion_files import read_motion, write_motion
 from gesture_jax.errors import InputError, one_line
+from gesture_jax.files import check_ending, check_outputs
 from gesture_jax.generator import METADATA, GestureGenerator, Options, count_frames
 from gesture_jax.manifest import Request
 from gesture_jax.portraits import Portrait, Style
@@ -166,6 +167,8 @@ def animate(
     """
     if side_by_side and (style.paste_back or style.explain):
         raise InputError("--side_by_side shows squares; drop it, or --paste_back and --explain")
+    check_ending(save_motion, ".npz")
+    check_outputs({"out": out, "save_motion": save_motion}, {"image": image, "driving": driving})
     portrait = Portrait.open(image, animator, style)
     source = portrait.source
     size = source.size if side_by_side else animator.resolution

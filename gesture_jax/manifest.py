@@ -7,11 +7,14 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gesture_jax.errors import InputError
-from gesture_jax.files import as_path
+from gesture_jax.files import Taken, as_path, check_ending, check_outputs, expand_home
 
+# Of a request, the paths of what is read and what is written.
+READ = "image", "audio", "motion"
+WRITTEN = "out", "sheet", "save_motion"
 _SEEDS = 2**32
 # Of a table, in which all is text.
 _SEED = re.compile("[0-9]{1,20}")
@@ -54,10 +57,11 @@ class Request:
                 raise InputError(f"{field.name} is {value!r}, which no file can be called")
         if not 0 <= self.seed < _SEEDS:
             raise InputError(f"seed is {self.seed}; it has to be 0 to {_SEEDS - 1}")
-        # Told before the video is rendered; and no slip overwrites a portrait.
-        for value, ending in ((self.sheet, ".png"), (self.save_motion, ".npz")):
-            if value is not None and not value.lower().endswith(ending):
-                raise InputError(f"{value}: the name of this file has to end in {ending}")
+        # All told before the video is rendered.
+        check_ending(self.sheet, ".png")
+        check_ending(self.save_motion, ".npz")
+        places = dataclasses.asdict(self)
+        check_outputs({key: places[key] for key in WRITTEN}, {key: places[key] for key in READ})
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Request))
@@ -94,7 +98,31 @@ def read_requests(
     rows = list(_read_rows(as_path(manifest)))
     if not rows:
         raise InputError(f"{manifest}: is empty; rows with image, audio, out are wanted")
-    return [(f"{manifest}:{number}", _parse(row, seed)) for number, row in rows]
+    parsed = [(f"{manifest}:{number}", _parse(row, seed)) for number, row in rows]
+    return list(_refuse_overwriting(parsed))
+
+
+def _refuse_overwriting(
+    rows: Sequence[tuple[str, Request | InputError]],
+) -> Iterator[tuple[str, Request | InputError]]:
+    """Refuses rows that would overwrite what another one reads or has written.
+
+    The motion that an earlier row saves may be read by a later one.
+    """
+    taken = Taken()
+    for where, request in rows:
+        if isinstance(request, Request):
+            for name in ("image", "audio"):
+                taken.read(f"{name} of {where}", getattr(request, name))
+    for where, request in rows:
+        if isinstance(request, Request):
+            taken.read(f"motion of {where}", request.motion)
+            try:
+                for name in WRITTEN:
+                    taken.write(f"{name} of {where}", getattr(request, name))
+            except InputError as error:
+                request = error
+        yield where, request
 
 
 def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, object]]:
@@ -156,7 +184,8 @@ def _parse(row: object, seed: int) -> Request | InputError:
     if not isinstance(row, dict) or not {"image", "audio", "out"} <= set(row) <= set(FIELDS):
         keys = ", ".join(FIELDS)
         return InputError(f"not a row with keys among {keys}; the first three are needed")
+    expanded = {key: expand_home(x) if isinstance(x, str) else x for key, x in row.items()}
     try:
-        return Request(**{"seed": seed, **row})
+        return Request(**{"seed": seed, **expanded})
     except InputError as error:
         return error

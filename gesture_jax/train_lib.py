@@ -33,7 +33,7 @@ from gesture_jax import (
 )
 from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
-from gesture_jax.files import as_path
+from gesture_jax.files import as_path, check_outputs, expand_home
 from gesture_jax.ops import remat
 from gesture_jax.watch import Watch, until_terminated
 from gesture_jax.writer import MetricsWriter
@@ -151,6 +151,8 @@ def train(
         `config.optim.max_grad_norm` (0: any will do).
     """
     config_check.check(config)
+    _expand_places(config)
+    check_outputs({"--workdir": workdir}, {"--config.data.path": config.data.path})
     mesh = _make_mesh(config)
     task = TASKS[config.stage](config, workdir)  # Fills in what the config leaves to the data.
     _check_resumable(config, workdir)
@@ -189,6 +191,13 @@ def train(
     finally:
         checkpointer.close()
         batches.close()
+
+
+def _expand_places(config: ConfigDict) -> None:
+    known = _flatten(config)
+    config.update_from_flattened_dict(
+        {key: expand_home(known[key]) for key in checkpoints.PLACES if key in known}
+    )
 
 
 def _make_mesh(config: ConfigDict) -> Mesh:

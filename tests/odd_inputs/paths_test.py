@@ -2,11 +2,15 @@
 
 import csv
 import json
+import os
+import pathlib
+import re
+import shutil
 
 import numpy as np
 import pytest
 
-from gesture_jax import manifest
+from gesture_jax import checkpoints, files, manifest, step_folders
 from gesture_jax.data import images, media, speaker
 from gesture_jax.data.motion_files import read_motion
 from gesture_jax.errors import InputError
@@ -15,7 +19,7 @@ from gesture_jax.page import settings
 from gesture_jax.page.desk import Desk
 from gesture_jax.page.models import NamedModel, Shelf
 from gesture_jax.page.visits import Visit
-from tests import tiny
+from tests import bucket_servers, in_process, tiny
 
 _FLAGS = dict(image=None, audio=None, out=None, speaker=None, sheet=None)
 # What `str.splitlines` takes for the end of a line, and a name of a file may hold.
@@ -88,3 +92,154 @@ def test_a_visitor_of_the_page_sets_nothing_for_others(stages):
     with pytest.raises(InputError, match="hop"):
         generator.options(pace={"hop": 9999, "candidates": 1}, control={"motion_scale": 0.0})
     np.testing.assert_array_equal(live(), before)
+
+
+def _contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _refused(command, *arguments):
+    """What a command says that ends with one sentence and exit code 2."""
+    code, said = in_process.run(command, *arguments)
+    assert code == 2, said
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.fixture
+def inputs(stages, tmp_path, monkeypatch):
+    """A working folder with a portrait, sound and a video of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    media.write_video("clip.mp4", np.zeros((5, 32, 32, 3), np.uint8), audio=np.ones(3_200) / 9)
+    shutil.copy(stages / "portrait.png", "portrait.png")
+    np.savez("motion.npz", motion=np.zeros((5, 147), np.float32))
+    os.symlink("clip.mp4", "link.mp4")
+    os.link("clip.mp4", "hard.mp4")
+    os.symlink(".", "here")
+    return tmp_path
+
+
+_GENERATE = ("generate", "--image=portrait.png", "--audio=clip.mp4")
+_AGAIN = ("generate", "--image=portrait.png", "--audio=clip.mp4", "--motion=motion.npz")
+_ANIMATE = ("animate", "--image=portrait.png", "--driving=clip.mp4")
+_NEW = "--out=new.mp4"
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ((*_GENERATE, "--out=clip.mp4"), "clip.mp4: out is the same place as audio"),
+        ((*_GENERATE, "--out=./here/clip.mp4"), "here/clip.mp4: out is the same place as audio"),
+        ((*_GENERATE, "--out=link.mp4"), "link.mp4: out is the same place as audio"),
+        ((*_GENERATE, "--out=hard.mp4"), "hard.mp4: out is the same place as audio"),
+        ((*_GENERATE, _NEW, "--sheet=here/portrait.png"), "sheet is the same place as image"),
+        ((*_AGAIN, _NEW, "--save_motion=motion.npz"), "save_motion is the same place as motion"),
+        ((*_ANIMATE, "--out=clip.mp4"), "clip.mp4: out is the same place as driving"),
+        ((*_ANIMATE, "--out=here/here/link.mp4"), "link.mp4: out is the same place as driving"),
+        ((*_ANIMATE, _NEW, "--save_motion=portrait.png"), "has to end in .npz"),
+    ],
+)
+def test_an_output_is_no_input(inputs, stages, command, sentence):
+    before = _contents(inputs)
+    weights = [f"--{stage}={stages / stage}" for stage in ("stage1", "stage2")]
+    if command[0] == "animate" or "--motion=motion.npz" in command:
+        weights.pop()
+    assert sentence in _refused(*command, *weights)
+    assert _contents(inputs) == before
+
+
+def test_no_row_of_a_manifest_overwrites_what_another_reads_or_writes(inputs):
+    rows = [
+        {"out": "one.mp4"},
+        {"out": "link.mp4"},  # Its own sound.
+        {"out": "hard.mp4", "audio": "other.wav"},  # The sound of the first.
+        {"out": "here/one.mp4"},  # What the first one made.
+        {"out": "two.mp4", "save_motion": "saved.npz"},
+        {"out": "three.mp4", "motion": "saved.npz"},  # As it is meant.
+        {"out": "four.mp4", "save_motion": "here/saved.npz"},
+        {"out": "five.mp4", "sheet": "portrait.png"},
+    ]
+    default = {"image": "portrait.png", "audio": "clip.mp4"}
+    pathlib.Path("many.jsonl").write_text("".join(json.dumps(default | r) + "\n" for r in rows))
+    found = [str(request) for _, request in _read("many.jsonl") if isinstance(request, InputError)]
+    told = [
+        "link.mp4: out is the same place as audio, which",
+        "hard.mp4: out of many.jsonl:3 is the same place as audio of many.jsonl:1, which",
+        "here/one.mp4: out of many.jsonl:4 is the same place as out of many.jsonl:1, which",
+        "here/saved.npz: save_motion of many.jsonl:7 is the same place as save_motion of many.js",
+        "portrait.png: sheet is the same place as image, which",
+    ]
+    assert len(found) == len(told)
+    for sentence, start in zip(found, told, strict=True):
+        assert sentence.startswith(start)
+
+
+def test_places_in_a_bucket_are_compared_by_their_names():
+    check = lambda out: files.check_outputs({"out": out}, {"in": "s3://bucket/a/b.mp4"})
+    for out in ("s3://bucket/a/c.mp4", "gs://bucket/a/b.mp4", "bucket/a/b.mp4"):
+        check(out)
+    for out in ("s3://bucket/a/b.mp4", "s3://bucket//a/./b.mp4"):
+        with pytest.raises(InputError, match="out is the same place as in"):
+            check(out)
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("prepare --videos=given --out=given", "--out is the same place as --videos"),
+        ("prepare --videos=given --out=here/given", "--out is the same place as --videos"),
+        ("prepare --portraits=given --out=given", "--out is the same place as --portraits"),
+        (
+            "prepare --pats_intervals=a.csv --raw_videos=given --out=given",
+            "--out is the same place as --raw_videos",
+        ),
+        ("prepare --procedural=1 --out=given", "is not a data set; choose another folder"),
+        (
+            "evaluate --real=given --generated=given --out=here/given",
+            "--out is the same place as --real",
+        ),
+        ("extract --stage1=stage1 --data=data --out=data", "are wanted here; choose another fold"),
+        ("extract --stage1=stage1 --data=data --out=stage1", "is not a data set; choose another"),
+        ("convert --checkpoint=given/clip.mp4 --out=given", "given: holds something else than"),
+        ("convert --checkpoint=given/clip.mp4 --out=stage1", "stage1: holds something else than"),
+        ("convert --checkpoint=given/clip.mp4 --out=given/clip.mp4", "holds something else than"),
+        ("pack --workdir=packed.safetensors --out=packed.safetensors", "is packed already"),
+        (
+            "train --config=configs/stage1.py:smoke --config.data.path=data --workdir=here/data",
+            "--workdir is the same place as --config.data.path",
+        ),
+    ],
+)
+def test_a_folder_that_holds_something_else_stays(inputs, stages, data, command, sentence):
+    shutil.copytree(stages / "stage1", "stage1")
+    shutil.copytree(data, "data")
+    pathlib.Path("given").mkdir()
+    for name in ("clip.mp4", "portrait.png"):
+        shutil.copy(name, "given")
+    if command.startswith("pack"):
+        code, _ = in_process.run("pack", "--workdir=stage1", "--out=packed.safetensors")
+        assert code == 0
+    before = _contents(inputs)
+    said = _refused(*command.split())
+    assert sentence in said and not re.search("remove|delete", said)
+    assert _contents(inputs) == before
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data set of two drawn clips."""
+    folder = tmp_path_factory.mktemp("data") / "data"
+    arguments = ("--procedural=2", "--num_identities=1", "--clip_sec=1", "--size=16")
+    assert in_process.run("prepare", *arguments, f"--out={folder}")[0] == 0
+    return folder
+
+
+def test_steps_that_others_put_into_a_bucket_stay(tmp_path, monkeypatch):
+    with bucket_servers.s3() as bucket:
+        run = f"{bucket}/run"
+        theirs = files.as_path(f"{run}/checkpoints/5/commit_success.txt")
+        theirs.write_text("")
+        files.as_path(f"{run}/config.json").write_text('{"stage": "stage1"}')
+        assert "holds something else" in _refused("convert", "--checkpoint=a.pt", f"--out={run}")
+        checkpoints.save_variables(run, {"params": {"a": np.ones(3, np.float32)}})
+        assert step_folders.saved_steps(theirs.parent.parent) == {0, 5}

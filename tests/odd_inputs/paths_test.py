@@ -6,9 +6,13 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from gesture_jax import checkpoints, files, manifest, step_folders
 from gesture_jax.data import images, media, speaker
@@ -234,12 +238,97 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_steps_that_others_put_into_a_bucket_stay(tmp_path, monkeypatch):
-    with bucket_servers.s3() as bucket:
-        run = f"{bucket}/run"
-        theirs = files.as_path(f"{run}/checkpoints/5/commit_success.txt")
-        theirs.write_text("")
-        files.as_path(f"{run}/config.json").write_text('{"stage": "stage1"}')
-        assert "holds something else" in _refused("convert", "--checkpoint=a.pt", f"--out={run}")
-        checkpoints.save_variables(run, {"params": {"a": np.ones(3, np.float32)}})
-        assert step_folders.saved_steps(theirs.parent.parent) == {0, 5}
+@pytest.fixture
+def bucket():
+    before = dict(os.environ)
+    with bucket_servers.s3() as address:
+        yield address
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_a_run_in_a_bucket_keeps_its_config_and_steps(bucket):
+    run = f"{bucket}/run"
+    config = files.as_path(f"{run}/config.json")
+    step = files.as_path(f"{run}/checkpoints/5/commit_success.txt")
+    config.write_text('{"stage": "stage1"}')
+    step.write_text("")
+    assert "holds something else" in _refused("convert", "--checkpoint=a.pt", f"--out={run}")
+    # Nor does what writes it remove steps that it never held.
+    checkpoints.save_variables(run, {"params": {"a": np.ones(3, np.float32)}})
+    assert step_folders.saved_steps(step.parent.parent) == {0, 5}
+    assert config.read_text() == '{"stage": "stage1"}'
+
+
+def test_converted_weights_replace_others_but_no_run(tmp_path):
+    config, empty = ConfigDict({"stage": "stage1", "model": {}}), tmp_path / "empty"
+    empty.mkdir()
+    checkpoints.check_replaceable(empty, config)
+    converted = tmp_path / "converted"
+    for _ in range(2):  # The second time onto the first ones.
+        checkpoints.check_replaceable(converted, config)
+        checkpoints.write_config(converted, config)
+        checkpoints.save_variables(converted, {"params": {"a": np.ones(3, np.float32)}})
+    (converted / "checkpoints" / "5").mkdir()
+    with pytest.raises(InputError, match="holds something else than converted weights"):
+        checkpoints.check_replaceable(converted, config)
+
+
+# Flags whose text is no path.
+_NO_PATHS = "crop", "host", "speaker", "profile_steps", "watermark"
+_SHOW_PATHS = """
+import importlib, sys
+from absl import flags
+module = importlib.import_module(sys.argv[1])
+found = flags.FLAGS.get_key_flags_for_module(module)
+texts = [flag for flag in found if flag.flag_type() == "string"]
+names = {flag.name for flag in texts} - set(sys.argv[2:])
+flags.FLAGS(["", *(f"--{name}=~/a b" for name in names)])
+for name in names:
+    print(flags.FLAGS[name].value)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [
+        ("animate", 5), ("app", 1), ("convert", 2), ("evaluate", 6), ("extract", 3),
+        ("generate", 10), ("pack", 2), ("prepare", 9),
+    ],
+)  # fmt: skip
+def test_every_path_flag_knows_the_users_own_folder(command, count, tmp_path):
+    program = [sys.executable, "-c", _SHOW_PATHS, f"gesture_jax.{command}", *_NO_PATHS]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"{tmp_path}/a b"] * count, done.stderr
+
+
+@pytest.fixture
+def home(inputs, monkeypatch):
+    """The user's own folder; the working folder is another."""
+    folder = inputs / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+def test_what_goes_to_the_users_own_folder_arrives_there(home, stages):
+    shutil.copy("portrait.png", home)
+    pathlib.Path("many.jsonl").write_text(
+        '{"image": "~/portrait.png", "audio": "clip.mp4", "out": "~/new/a.mp4"}'
+    )
+    weights = [f"--{stage}={stages / stage}" for stage in ("stage1", "stage2")]
+    assert in_process.run("generate", "--manifest=many.jsonl", *weights) == (0, ANY)
+    assert (home / "new" / "a.mp4").is_file()
+    assert not pathlib.Path("~").exists()
+
+
+def test_a_config_knows_the_users_own_folder(home):
+    (home / "own.py").write_text(
+        "from gesture_jax.configs import stage1\nget_config = stage1.get_config\n"
+    )
+    own, run = "--config=~/own.py:smoke", "--workdir=~/run"
+    assert f"{home}/none: no" in _refused("train", own, run, "--config.data.path=~/none")
+    stage2 = "--config=configs/stage2.py:smoke"
+    assert f"{home}/none: no" in _refused("train", stage2, run, "--config.stage1_workdir=~/none")
+    assert not pathlib.Path("~").exists()

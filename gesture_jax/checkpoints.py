@@ -222,10 +222,11 @@ def _lists_to_tuples(value: Any) -> Any:
 
 
 def check_replaceable(workdir: str | os.PathLike, config: ConfigDict) -> None:
-    """Looks whether converted weights may be written to a workdir.
+    """Checks that converted weights would overwrite nothing but converted weights.
 
     Args:
-      workdir: a folder that is not there or empty, or holds weights that were converted before.
+      workdir: where they are to be written: a folder that does not exist, is empty, or holds
+        weights that were converted before.
       config: of the converted weights.
 
     Raises:

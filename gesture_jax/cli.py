@@ -44,7 +44,7 @@ flags.disclaim_key_flags()
 def define_path(
     name: str, default: str | None, what: str, *, required: bool = False
 ) -> flags.FlagHolder[str | None]:
-    """A flag for a file or a folder; `~` is the user's own folder, which shells leave to us."""
+    """A flag for a file or a folder; `~` in it is the home folder, as shells do not expand it."""
     return flags.DEFINE(_PathParser(), name, default, what, required=required)
 
 

@@ -34,7 +34,7 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
 
 
 def expand_home(path: str) -> str:
-    """A path as its user wrote it, with `~` or `~NAME` at its start replaced by that folder."""
+    """A path with `~` or `~NAME` at its start replaced by that user's home folder."""
     return os.path.expanduser(path)
 
 
@@ -44,7 +44,7 @@ def absolute(path: str | os.PathLike) -> pathlib.Path:
 
 
 def _identity(path: str | os.PathLike) -> object:
-    """Equal for paths that lead to one place, through links and however they are spelt."""
+    """Equal for two paths of one file or folder, through links and other spellings."""
     if is_remote(path):
         scheme, _, name = os.fspath(path).partition("://")
         return scheme, pathlib.PurePosixPath(name)
@@ -57,22 +57,22 @@ def _identity(path: str | os.PathLike) -> object:
     return found.st_dev, found.st_ino
 
 
-class Taken:
-    """Places that must not be written to: what is read, and what was written already."""
+class UsedPlaces:
+    """Places that no further output may have: those of inputs and of other outputs."""
 
     def __init__(self) -> None:
         self._names: dict[object, str] = {}
 
-    def read(self, name: str, path: str | os.PathLike | None) -> None:
-        """Takes the place of an input; `name` is what users call it, None is no input."""
+    def add_input(self, name: str, path: str | os.PathLike | None) -> None:
+        """Adds the place of an input; `name` is what users call it, None is no input."""
         if path:
             self._names.setdefault(_identity(path), name)
 
-    def write(self, name: str, path: str | os.PathLike | None) -> None:
-        """Takes the place of an output.
+    def add_output(self, name: str, path: str | os.PathLike | None) -> None:
+        """Adds the place of an output.
 
         Raises:
-          InputError: where it is taken.
+          InputError: where an input or another output has it.
         """
         if not path:
             return
@@ -87,16 +87,20 @@ class Taken:
 def check_outputs(
     written: Mapping[str, str | os.PathLike | None], read: Mapping[str, str | os.PathLike | None]
 ) -> None:
-    """Looks at all outputs and inputs of one piece of work, by what users call them.
+    """Checks that no output would overwrite an input or another output.
+
+    Args:
+      written: the outputs by what users call them; None where there is none.
+      read: likewise, the inputs.
 
     Raises:
       InputError: where an output is an input or another output.
     """
-    taken = Taken()
+    places = UsedPlaces()
     for name, path in read.items():
-        taken.read(name, path)
+        places.add_input(name, path)
     for name, path in written.items():
-        taken.write(name, path)
+        places.add_output(name, path)
 
 
 def check_ending(path: str | os.PathLike | None, ending: str) -> None:

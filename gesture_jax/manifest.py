@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gesture_jax.errors import InputError
-from gesture_jax.files import Taken, as_path, check_ending, check_outputs, expand_home
+from gesture_jax.files import UsedPlaces, as_path, check_ending, check_outputs, expand_home
 
 # Of a request, the paths of what is read and what is written.
 READ = "image", "audio", "motion"
@@ -57,7 +57,7 @@ class Request:
                 raise InputError(f"{field.name} is {value!r}, which no file can be called")
         if not 0 <= self.seed < _SEEDS:
             raise InputError(f"seed is {self.seed}; it has to be 0 to {_SEEDS - 1}")
-        # All told before the video is rendered.
+        # Said before the video is rendered.
         check_ending(self.sheet, ".png")
         check_ending(self.save_motion, ".npz")
         places = dataclasses.asdict(self)
@@ -109,17 +109,17 @@ def _refuse_overwriting(
 
     The motion that an earlier row saves may be read by a later one.
     """
-    taken = Taken()
+    places = UsedPlaces()
     for where, request in rows:
         if isinstance(request, Request):
             for name in ("image", "audio"):
-                taken.read(f"{name} of {where}", getattr(request, name))
+                places.add_input(f"{name} of {where}", getattr(request, name))
     for where, request in rows:
         if isinstance(request, Request):
-            taken.read(f"motion of {where}", request.motion)
+            places.add_input(f"motion of {where}", request.motion)
             try:
                 for name in WRITTEN:
-                    taken.write(f"{name} of {where}", getattr(request, name))
+                    places.add_output(f"{name} of {where}", getattr(request, name))
             except InputError as error:
                 request = error
         yield where, request
@@ -184,8 +184,8 @@ def _parse(row: object, seed: int) -> Request | InputError:
     if not isinstance(row, dict) or not {"image", "audio", "out"} <= set(row) <= set(FIELDS):
         keys = ", ".join(FIELDS)
         return InputError(f"not a row with keys among {keys}; the first three are needed")
-    expanded = {key: expand_home(x) if isinstance(x, str) else x for key, x in row.items()}
+    paths = {key: row[key] for key in (*READ, *WRITTEN) if isinstance(row.get(key), str)}
     try:
-        return Request(**{"seed": seed, **expanded})
+        return Request(**{"seed": seed, **row, **{k: expand_home(x) for k, x in paths.items()}})
     except InputError as error:
         return error

@@ -66,9 +66,9 @@ class StepFolders:
         )
 
     def put(self) -> None:
-        """Does to `path` what was done to `local`: brings new steps, removes those that went.
+        """Copies new steps of `local` to `path`, and removes there what `local` no longer has.
 
-        Steps that were never in `local` stay.
+        Steps that never were in `local` stay.
         """
         if not self.is_mirrored:
             return

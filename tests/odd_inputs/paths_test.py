@@ -327,7 +327,7 @@ def test_the_paths_of_a_config_expand_the_home_folder(home):
     (home / "own.py").write_text(
         "from gesture_jax.configs import stage1\nget_config = stage1.get_config\n"
     )
-    own, run = "--config=~/own.py:smoke", "--workdir=~/run"
+    own, run = "--config=~/own.py", "--workdir=~/run"
     assert f"{home}/none: no" in _refused("train", own, run, "--config.data.path=~/none")
     stage2 = "--config=configs/stage2.py:smoke"
     assert f"{home}/none: no" in _refused("train", stage2, run, "--config.stage1_workdir=~/none")

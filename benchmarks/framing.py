@@ -7,12 +7,13 @@ person in their usual place, which says how far `data/people.py` may call near.
 """
 
 import numpy as np
-from absl import app, flags
+from absl import app
 
+from gesture_jax import cli
 from gesture_jax.animator import Animator
 from gesture_jax.data import images, speaker
 
-_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a stage 1.", required=True)
+_STAGE1 = cli.define_path("stage1", None, "Workdir of a stage 1.", required=True)
 _PEOPLE, _FRAMES = 4, 6
 # Frames are drawn at this size, and their edges repeated so far around them.
 _SIZE_PX, _ROOM_PX = 256, 192

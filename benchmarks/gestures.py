@@ -38,7 +38,7 @@ from gesture_jax.data.clips import ClipSource
 from gesture_jax.data.media import FPS
 from gesture_jax.data.motions import MotionSource
 from gesture_jax.errors import InputError
-from gesture_jax.generator import GestureGenerator
+from gesture_jax.generator import GestureGenerator, Options
 from gesture_jax.metrics import beats as beat_metrics
 from gesture_jax.metrics import fgd
 from gesture_jax.metrics import motion as motion_metrics
@@ -96,14 +96,16 @@ class Bench:
         config = checkpoints.read_config(workdir, stage="stage2")
         self.generator = GestureGenerator.load(stage1=config.stage1_workdir, stage2=workdir)
 
-    def generate(self, *, speech_of: int = 0, seed: int = 0) -> list[np.ndarray]:
+    def generate(
+        self, *, speech_of: int = 0, seed: int = 0, options: Options | None = None
+    ) -> list[np.ndarray]:
         """Motion [t, d] for each test clip, by its own speech or that of the n-th clip after it."""
         motions = []
         for index, take in enumerate(self.takes):
             features = self.takes[(index + speech_of) % len(self.takes)]["features"]
             pieces = self.generator.motion_from_features(
                 take["motion"][0], [features], len(take["motion"]), seed=seed + 1000 * index,
-                speaker=take["speaker"] if self.generator.speakers else None,
+                speaker=take["speaker"] if self.generator.speakers else None, options=options,
             )  # fmt: skip
             motions.append(np.concatenate(list(pieces)))
         return motions
@@ -131,7 +133,7 @@ class Bench:
         latents = self._latents(motions)
         own, other = self._alignment(encoded)
         gap = own - other
-        hop = self.generator.pace.hop
+        hop = self.generator.defaults.pace.hop
         seams = [
             motion_metrics.seam_jerk_ratio(motion, range(hop, len(motion), hop))
             for motion in encoded

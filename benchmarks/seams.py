@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.report import format_table
 from gesture_jax import checkpoints
 from gesture_jax.data import speaker
-from gesture_jax.generator import GestureGenerator
+from gesture_jax.generator import GestureGenerator, Options
 from gesture_jax.metrics.motion import seam_jerk_ratio
 from gesture_jax.ops import rotation
 
@@ -32,8 +32,8 @@ def measure(stage2: str) -> dict[str, dict[str, float]]:
         speaker.perform(identity=who, seed=_FIRST_SEED + who, duration_sec=_SPEECH_SEC, size=size)
         for who in range(_PEOPLE)
     ]
-    hop = generator.pace.hop
-    window = hop + generator.pace.look_ahead
+    hop = generator.defaults.pace.hop
+    window = hop + generator.defaults.pace.look_ahead
     ways = {
         "as configured": {},
         "one candidate": {"candidates": 1},
@@ -41,15 +41,18 @@ def measure(stage2: str) -> dict[str, dict[str, float]]:
     }
     table = {}
     for name, changes in ways.items():
-        generator.configure(pace=changes)
-        table[name] = _row(generator.pace.hop, [_generate(generator, each) for each in done])
+        options = generator.options(pace=changes)
+        motions = [_generate(generator, each, options) for each in done]
+        table[name] = _row(options.pace.hop, motions)
     real = [generator.animator.extract_motion(each.frames) for each in done]
     return {**table, "real": _row(hop, real)}
 
 
-def _generate(generator: GestureGenerator, done: speaker.Performance) -> np.ndarray:
+def _generate(
+    generator: GestureGenerator, done: speaker.Performance, options: Options
+) -> np.ndarray:
     source = generator.animator.encode_source(done.frames[0])
-    return np.concatenate(list(generator.motion_windows(source, done.audio)))
+    return np.concatenate(list(generator.motion_windows(source, done.audio, options=options)))
 
 
 def _row(hop: int, motions: list[np.ndarray]) -> dict[str, float]:

@@ -50,9 +50,9 @@ def train_variants(study: str, stage1: str, motions: str, steps: int, out_dir: s
         bench = bench or gestures.Bench(str(workdir))
         bench.use(str(workdir))
         for clip in _CLIPS if study == "spaces" else _CLIPS[:1]:
-            bench.generator.configure(sampler={"clip": clip})
+            options = bench.generator.options(sampler={"clip": clip})
             label = f"{name}, within {clip:g}" if clip else name
-            table[label] = bench.row(bench.generate())
+            table[label] = bench.row(bench.generate(options=options))
             print(format_table({label: table[label]}, first=study), flush=True)
     return table
 
@@ -63,10 +63,10 @@ def compare_samplers(workdir: str) -> dict:
     table = {}
     for name, counts in _SAMPLERS.items():
         for count in counts:
-            bench.generator.configure(sampler={"name": name, "num_steps": count})
-            bench.generate()  # Compiles.
+            options = bench.generator.options(sampler={"name": name, "num_steps": count})
+            bench.generate(options=options)  # Compiles.
             start = time.perf_counter()
-            motions = bench.generate()
+            motions = bench.generate(options=options)
             seconds = time.perf_counter() - start
             label = f"{name}, {count} steps"
             speech_sec = sum(map(len, motions)) / gestures.FPS

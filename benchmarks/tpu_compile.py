@@ -43,7 +43,7 @@ _EFFORT = flags.DEFINE_float(
     "effort", -1.0, "How hard the compiler tries, from -1 to 1; at 256x256 its own 0 takes hours.",
     -1.0, 1.0,
 )  # fmt: skip
-_TEXT = flags.DEFINE_string("text", "", "File for the last program as compiled, in XLA's HLO.")
+_TEXT = cli.define_path("text", "", "File for the last program as compiled, in XLA's HLO.")
 flags.mark_flag_as_required("config")
 
 # bfloat16 products that make one of float32: training takes one for it, inference is exact.

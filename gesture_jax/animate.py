@@ -11,10 +11,10 @@ from absl import flags
 
 from gesture_jax import bundled, cli
 
-_IMAGE = flags.DEFINE_string("image", None, "The portrait, of any size.")
-_DRIVING = flags.DEFINE_string("driving", None, "The video whose motion is taken.")
-_OUT = flags.DEFINE_string("out", None, "The mp4 to write; it keeps the driving video's sound.")
-_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained or converted stage 1.")
+_IMAGE = cli.define_path("image", None, "The portrait, of any size.")
+_DRIVING = cli.define_path("driving", None, "The video whose motion is taken.")
+_OUT = cli.define_path("out", None, "The mp4 to write; it keeps the driving video's sound.")
+_STAGE1 = cli.define_path("stage1", None, "Workdir of a trained or converted stage 1.")
 _CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the driving video.", lower_bound=0)
 _RELATIVE = flags.DEFINE_boolean(
     "relative", True,
@@ -22,7 +22,7 @@ _RELATIVE = flags.DEFINE_boolean(
     "the video's poses themselves, which suits a video of the same person, framed alike.",
 )  # fmt: skip
 _SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Portrait, driving frame and result.")
-_SAVE_MOTION = flags.DEFINE_string("save_motion", None, "Also writes the motion features, an .npz.")
+_SAVE_MOTION = cli.define_path("save_motion", None, "Also writes the motion features, an .npz.")
 cli.define_style()
 flags.mark_flags_as_required(["image", "driving", "out"])
 

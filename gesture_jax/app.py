@@ -8,7 +8,7 @@ from absl import flags
 
 from gesture_jax import cli
 
-_WORKDIRS = flags.DEFINE_string(
+_WORKDIRS = cli.define_path(
     "workdirs", None, "Folder with the workdirs of trained models, at any depth."
 )
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 is all.")

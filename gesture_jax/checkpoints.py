@@ -24,7 +24,14 @@ from ml_collections import ConfigDict
 
 from gesture_jax import config_check, fingerprints, packed, processes, sharding
 from gesture_jax.errors import InputError
-from gesture_jax.files import absolute, as_path, naming_full_disk, remove_folder, write_beside
+from gesture_jax.files import (
+    absolute,
+    as_path,
+    is_free,
+    naming_full_disk,
+    remove_folder,
+    write_beside,
+)
 from gesture_jax.step_folders import StepFolders, readable, saved_steps
 
 if TYPE_CHECKING:  # What reads datasets takes long to import, and generating reads none.
@@ -32,8 +39,8 @@ if TYPE_CHECKING:  # What reads datasets takes long to import, and generating re
 
 _STATE = "state"
 _DATA = "data"
-# What of a config are places of one machine, which say nothing on another.
-_PLACES = "data.path", "stage1_workdir", "init_from", "loss.vgg19"
+# The paths in a config, which say nothing on another machine.
+PLACES = "data.path", "stage1_workdir", "init_from", "loss.vgg19"
 # What is raised for content that is missing, cut short or changed.
 _DAMAGE = (ValueError, LookupError, TypeError, FileNotFoundError)
 # What is raised where a disk, a network, the memory or another process fails, whatever the content.
@@ -292,6 +299,28 @@ def _lists_to_tuples(value: Any) -> Any:
     return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
 
 
+def check_replaceable(workdir: str | os.PathLike, config: ConfigDict) -> None:
+    """Checks that converted weights would overwrite nothing but converted weights.
+
+    Args:
+      workdir: where they are to be written: a folder that does not exist, is empty, or holds
+        weights that were converted before.
+      config: of the converted weights.
+
+    Raises:
+      InputError: where it holds something else, such as a training run.
+    """
+    path = as_path(workdir)
+    if is_free(path):
+        return
+    file = path / "config.json"
+    is_ours = file.is_file() and file.read_bytes() == _format_config(config).encode()
+    if not is_ours or saved_steps(_directory(workdir)) - {0}:
+        raise InputError(
+            f"{workdir}: holds something else than converted weights; choose another folder"
+        )
+
+
 def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> None:
     """Writes converted weights as the checkpoint of step 0 of a workdir, ready for inference.
 
@@ -342,7 +371,7 @@ def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> 
         params = jax.tree.map(lambda array: array.astype(np.float16), params)
     state = {"ema_params": params, "model_state": jax.tree.map(np.asarray, variables)}
     known = flax.traverse_util.flatten_dict(config.to_dict(), sep=".")
-    config.update_from_flattened_dict({key: "" for key in _PLACES if key in known})
+    config.update_from_flattened_dict({key: "" for key in PLACES if key in known})
     packed.write(path, _named(state), config=_format_config(config), step=step)
 
 

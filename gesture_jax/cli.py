@@ -15,7 +15,7 @@ from ml_collections.config_flags import config_flags
 from gesture_jax import endings
 from gesture_jax.cache import TRACED_DIR, cache_dir
 from gesture_jax.errors import InputError, Stopped, one_line
-from gesture_jax.files import FULL_DISK
+from gesture_jax.files import FULL_DISK, expand_home
 
 # What the system says of files and folders that are not as they would have to be.
 _OF_THE_USERS_PLACES = {
@@ -39,6 +39,20 @@ _STYLE = {
 
 # What is defined here belongs to the command that asks for it.
 flags.disclaim_key_flags()
+
+
+def define_path(
+    name: str, default: str | None, what: str, *, required: bool = False
+) -> flags.FlagHolder[str | None]:
+    """A flag for a file or a folder; `~` in it is the home folder, as shells do not expand it."""
+    return flags.DEFINE(_PathParser(), name, default, what, required=required)
+
+
+class _PathParser(flags.ArgumentParser):
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return expand_home(argument)
 
 
 def define_style() -> None:
@@ -79,7 +93,7 @@ class _ConfigParser(config_flags.ConfigFileFlagParser):
     """Looks for a config where the user is, then in the package, wherever that is installed."""
 
     def parse(self, path: str) -> ConfigDict:
-        name, *preset = path.split(":", 1)
+        name, *preset = expand_home(path).split(":", 1)
         if not os.path.exists(name):
             name = str(importlib.resources.files("gesture_jax") / name)
         config = super().parse(":".join([name, *preset]))

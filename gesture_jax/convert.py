@@ -8,18 +8,21 @@ from ml_collections import ConfigDict
 
 from gesture_jax import cli
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "PyTorch checkpoint (.pt, .pth).")
-_OUT = flags.DEFINE_string("out", None, "Workdir to write.")
+_CHECKPOINT = cli.define_path("checkpoint", None, "PyTorch checkpoint (.pt, .pth).")
+_OUT = cli.define_path("out", None, "Workdir to write.")
 flags.mark_flags_as_required(["checkpoint", "out"])
 
 
 def main(_) -> None:
     from gesture_jax import checkpoints, torch_checkpoint, torch_weights
 
+    config = ConfigDict({"stage": "stage1", "model": {}})
+    checkpoints.check_replaceable(_OUT.value, config)  # Before what takes long.
     state_dict = torch_checkpoint.read_checkpoint(_CHECKPOINT.value)
     variables = torch_weights.deviation_variables(state_dict)
+    # The config comes first: by it an interrupted conversion is known, and can be done again.
+    checkpoints.write_config(_OUT.value, config)
     checkpoints.save_variables(_OUT.value, variables)
-    checkpoints.write_config(_OUT.value, ConfigDict({"stage": "stage1", "model": {}}))
     print(f"stage 1: {_OUT.value}")
 
 

@@ -10,10 +10,11 @@ name ought to be equal (--paired).
 from absl import flags
 
 from gesture_jax import cli
+from gesture_jax.files import check_outputs
 
-_REAL = flags.DEFINE_string("real", None, "Folder of real videos.", required=True)
-_GENERATED = flags.DEFINE_string("generated", None, "Folder of generated videos.", required=True)
-_OUT = flags.DEFINE_string("out", None, "Folder for metrics.json and report.html.", required=True)
+_REAL = cli.define_path("real", None, "Folder of real videos.", required=True)
+_GENERATED = cli.define_path("generated", None, "Folder of generated videos.", required=True)
+_OUT = cli.define_path("out", None, "Folder for metrics.json and report.html.", required=True)
 _PAIRED = flags.DEFINE_boolean("paired", False, "Compares videos by one name frame by frame.")
 _LIMIT = flags.DEFINE_integer("limit", 0, "Videos of each folder; 0 is all.", 0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the fit, the controls and the bootstrap.", 0, 2**31)
@@ -23,7 +24,7 @@ _SIZE = flags.DEFINE_integer(
 _PERCEPTUAL_STRIDE = flags.DEFINE_integer(
     "perceptual_stride", 10, "One frame in so many goes through ST-LPIPS and LPIPS.", 1
 )
-_LPIPS = flags.DEFINE_string("lpips", "", "torchvision's alexnet-owt-7be5be79.pth, for LPIPS.")
+_LPIPS = cli.define_path("lpips", "", "torchvision's alexnet-owt-7be5be79.pth, for LPIPS.")
 _FVD_FRAMES = flags.DEFINE_integer("fvd_frames", 16, "Frames of a clip of FVD.", 10, 1000)
 _FVD_STRIDE = flags.DEFINE_integer("fvd_stride", 16, "From one clip's start to the next one's.", 1)
 _FVD_CLIPS = flags.DEFINE_integer("fvd_clips", 4, "Clips of a video; 0 does without FVD.", 0)
@@ -32,8 +33,8 @@ _MOTION = flags.DEFINE_enum(
     "From the videos (extra [pose]), or from an .npz beside each.",
 )  # fmt: skip
 _WINDOW = flags.DEFINE_integer("window", 64, "Frames of a window of FGD and diversity.", 12)
-_FIT = flags.DEFINE_string("fit", "", "Folder to fit FGD's autoencoder to; else --real.")
-_AUTOENCODER = flags.DEFINE_string("autoencoder", "", "A fitted one, OUT/fgd.npz of another time.")
+_FIT = cli.define_path("fit", "", "Folder to fit FGD's autoencoder to; else --real.")
+_AUTOENCODER = cli.define_path("autoencoder", "", "A fitted one, OUT/fgd.npz of another time.")
 _BAS_VARIANT = flags.DEFINE_enum(
     "bas_variant", "onsets", ["onsets", "bailando", "ha2g", "beat", "emage"],
     "Which beats, and how near is near.",
@@ -44,6 +45,8 @@ def main(_) -> None:
     from gesture_jax.evaluation.comparison import Comparison, Settings
     from gesture_jax.evaluation.motion import MotionOptions
 
+    folders = {"--real": _REAL.value, "--generated": _GENERATED.value, "--fit": _FIT.value}
+    check_outputs({"--out": _OUT.value}, folders)
     settings = Settings(
         real=_REAL.value,
         generated=_GENERATED.value,

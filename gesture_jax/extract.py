@@ -7,9 +7,9 @@ from absl import flags
 
 from gesture_jax import cli
 
-_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained or converted stage 1.")
-_DATA = flags.DEFINE_string("data", None, "Dataset of gesture_jax.prepare.")
-_OUT = flags.DEFINE_string("out", None, "Folder to write; STAGE1/motions where not given.")
+_STAGE1 = cli.define_path("stage1", None, "Workdir of a trained or converted stage 1.")
+_DATA = cli.define_path("data", None, "Dataset of gesture_jax.prepare.")
+_OUT = cli.define_path("out", None, "Folder to write; STAGE1/motions where not given.")
 flags.mark_flags_as_required(["stage1", "data"])
 
 

@@ -16,7 +16,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gesture_jax import buckets
@@ -43,9 +43,80 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
     return buckets.as_path(path) if is_remote(path) else pathlib.Path(path)
 
 
+def expand_home(path: str) -> str:
+    """A path with `~` or `~NAME` at its start replaced by that user's home folder."""
+    return os.path.expanduser(path)
+
+
 def absolute(path: str | os.PathLike) -> pathlib.Path:
     """The same wherever it is asked for."""
     return as_path(path) if is_remote(path) else pathlib.Path(path).absolute()
+
+
+def _identity(path: str | os.PathLike) -> object:
+    """Equal for two paths of one file or folder, through links and other spellings."""
+    if is_remote(path):
+        scheme, _, name = os.fspath(path).partition("://")
+        return scheme, pathlib.PurePosixPath(name)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    except ValueError:  # No file has such a name.
+        return path
+    return found.st_dev, found.st_ino
+
+
+class UsedPlaces:
+    """Places that no further output may have: those of inputs and of other outputs."""
+
+    def __init__(self) -> None:
+        self._names: dict[object, str] = {}
+
+    def add_input(self, name: str, path: str | os.PathLike | None) -> None:
+        """Adds the place of an input; `name` is what users call it, None is no input."""
+        if path:
+            self._names.setdefault(_identity(path), name)
+
+    def add_output(self, name: str, path: str | os.PathLike | None) -> None:
+        """Adds the place of an output.
+
+        Raises:
+          InputError: where an input or another output has it.
+        """
+        if not path:
+            return
+        other = self._names.setdefault(_identity(path), name)
+        if other != name:
+            raise InputError(
+                f"{path}: {name} is the same place as {other}, which would be overwritten; "
+                f"give another {name}"
+            )
+
+
+def check_outputs(
+    written: Mapping[str, str | os.PathLike | None], read: Mapping[str, str | os.PathLike | None]
+) -> None:
+    """Checks that no output would overwrite an input or another output.
+
+    Args:
+      written: the outputs by what users call them; None where there is none.
+      read: likewise, the inputs.
+
+    Raises:
+      InputError: where an output is an input or another output.
+    """
+    places = UsedPlaces()
+    for name, path in read.items():
+        places.add_input(name, path)
+    for name, path in written.items():
+        places.add_output(name, path)
+
+
+def check_ending(path: str | os.PathLike | None, ending: str) -> None:
+    """Raises InputError for an output of another ending, so that no slip overwrites a picture."""
+    if path is not None and not os.fspath(path).lower().endswith(ending):
+        raise InputError(f"{path}: the name of this file has to end in {ending}")
 
 
 def find_files(folder: str | os.PathLike) -> list[pathlib.Path]:

@@ -21,19 +21,19 @@ from gesture_jax.errors import InputError
 if TYPE_CHECKING:  # What it imports would make `--help` slow.
     from gesture_jax.data.hearing_process import HearingProcess
 
-_IMAGE = flags.DEFINE_string("image", None, "The portrait, of any size.")
-_AUDIO = flags.DEFINE_string("audio", None, "The speech: any audio or video file.")
-_OUT = flags.DEFINE_string("out", None, "The mp4 to write.")
-_MANIFEST = flags.DEFINE_string("manifest", None, "CSV or JSON lines of image, audio, out, ...")
-_STAGE1 = flags.DEFINE_string("stage1", None, "Workdir of a trained stage 1.")
-_STAGE2 = flags.DEFINE_string("stage2", None, "Workdir of a trained stage 2.")
+_IMAGE = cli.define_path("image", None, "The portrait, of any size.")
+_AUDIO = cli.define_path("audio", None, "The speech: any audio or video file.")
+_OUT = cli.define_path("out", None, "The mp4 to write.")
+_MANIFEST = cli.define_path("manifest", None, "CSV or JSON lines of image, audio, out, ...")
+_STAGE1 = cli.define_path("stage1", None, "Workdir of a trained stage 1.")
+_STAGE2 = cli.define_path("stage2", None, "Workdir of a trained stage 2.")
 _PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, "Of the bundled weights; photo.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same video.", 0, 2**32 - 1)
 _SPEAKER = flags.DEFINE_string("speaker", None, "Whose manner, where stage 2 knows several.")
-_SHEET = flags.DEFINE_string("sheet", None, "Also writes a PNG of frames spread over the clip.")
-_SAVE_MOTION = flags.DEFINE_string("save_motion", None, "Also writes the motion features, an .npz.")
-_MOTION = flags.DEFINE_string("motion", None, "Renders such an .npz again; needs no stage 2.")
-_WAVLM = flags.DEFINE_string("wavlm", None, "WavLM's weights, where stage 2 was trained with it.")
+_SHEET = cli.define_path("sheet", None, "Also writes a PNG of frames spread over the clip.")
+_SAVE_MOTION = cli.define_path("save_motion", None, "Also writes the motion features, an .npz.")
+_MOTION = cli.define_path("motion", None, "Renders such an .npz again; needs no stage 2.")
+_WAVLM = cli.define_path("wavlm", None, "WavLM's weights, where stage 2 was trained with it.")
 
 # By default, all of these are as the config of stage 2 says.
 _SAMPLER = flags.DEFINE_enum("sampler", None, ["ddpm", "ddim", "dpm"], "How noise is removed.")
@@ -71,21 +71,21 @@ def _generate(ears: "HearingProcess | None") -> None:
         speaker=_SPEAKER.value, sheet=_SHEET.value, save_motion=_SAVE_MOTION.value,
         motion=_MOTION.value,
     )  # fmt: skip
-    options = _options()
+    changes = _changes()
     stage1, stage2 = _find_weights()
-    if stage2 is None and (options or not _MOTION.value):
+    if stage2 is None and (changes or not _MOTION.value):
         raise InputError("--stage2 is missing; only --motion, without options, does without it")
     if stage2 and _MOTION.value:
         raise InputError("--motion is rendered as it is; drop --stage2 and its options")
     style = Style.from_flags(flags.FLAGS)
-    animator, generator = Animator.load(stage1, ahead=True), None
+    animator, generator, options = Animator.load(stage1, ahead=True), None, None
     if stage2:
         from gesture_jax.generator import GestureGenerator
 
         load = GestureGenerator.load
         generator = load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value, ears=ears)
-        generator.configure(**options)
-    jobs.write_requests(animator, generator, requests, style)
+        options = generator.options(**changes)
+    jobs.write_requests(animator, generator, requests, style, options)
 
 
 def _find_weights() -> tuple[str, str | None]:
@@ -103,7 +103,7 @@ def _find_weights() -> tuple[str, str | None]:
     return stage1, stage2
 
 
-def _options() -> dict[str, dict[str, object]]:
+def _changes() -> dict[str, dict[str, object]]:
     """What is asked of stage 2 other than its config says."""
     sections = {
         "sampler": {"name": _SAMPLER, "num_steps": _STEPS, "guidance": _GUIDANCE},

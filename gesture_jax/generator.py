@@ -7,7 +7,7 @@ for little of what comes. At equal pace both give the same frames.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from gesture_jax.data import media, mixing, speech
 from gesture_jax.data.hearing_process import HearingProcess
 from gesture_jax.errors import InputError
 from gesture_jax.long_form import LongForm, MotionWriter, Pace
+from gesture_jax.models.denoiser import Sampling
 from gesture_jax.models.motion_space import is_sound
 from gesture_jax.stream import GestureStream
 
@@ -60,8 +61,33 @@ class Clip:
         )  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a stage 2 works; `GestureGenerator.options` makes them, and each call takes its own.
+
+    Attributes:
+      sampling: how noise is removed.
+      pace: how windows follow each other where the whole speech is known.
+      stream_pace: the same for a stream.
+      control: how far the portrait moves.
+    """
+
+    sampling: Sampling
+    pace: Pace
+    stream_pace: Pace
+    control: Control
+
+
 class GestureGenerator:
-    """Makes a portrait talk with its hands."""
+    """Makes a portrait talk with its hands.
+
+    Nothing about it changes once it is made, so that threads can share it.
+
+    Attributes:
+      animator: the stage 1.
+      hearing: what the stage 2 was trained to hear.
+      defaults: the options of calls that give none, as the config of the stage 2 says.
+    """
 
     def __init__(
         self,
@@ -77,7 +103,7 @@ class GestureGenerator:
         self._config, self._variables = config, variables
         self._space, self._model = motion_model.build(config)
         self._process = motion_model.make_process(config)
-        self.configure()
+        self.defaults = self.options()
 
     @classmethod
     def load(
@@ -103,30 +129,40 @@ class GestureGenerator:
         config, variables = load_stage2(stage2, animator)
         return cls(animator, config, variables, load_hearing(stage2, config, wavlm), ears)
 
-    def configure(self, **sections: dict[str, Any]) -> None:
-        """Changes how it works, which is by default as the config of its stage 2 says.
+    def options(
+        self,
+        *,
+        sampler: Mapping[str, Any] | None = None,
+        pace: Mapping[str, Any] | None = None,
+        stream_pace: Mapping[str, Any] | None = None,
+        control: Mapping[str, Any] | None = None,
+    ) -> Options:
+        """Options that differ from the config of the stage 2.
 
-        Args:
-          **sections: new values in `sampler`, `pace`, `stream_pace` and `control` of the config, as
-            in `sampler={"num_steps": 8}, control={"motion_scale": 0.5}`; None changes nothing.
+        Each argument is a section of that config. It holds the values that differ, as in
+        `sampler={"num_steps": 8}, control={"motion_scale": 0.5}`; a value of None changes nothing.
 
         Raises:
-          InputError: for values out of range.
+          InputError: for values that are unknown, out of range or do not fit together.
         """
         config = self._config.copy_and_resolve_references()
-        for name, section in sections.items():
-            config[name].update({k: v for k, v in section.items() if v is not None})
+        given = {
+            "sampler": sampler, "pace": pace, "stream_pace": stream_pace, "control": control
+        }  # fmt: skip
+        for name, values in given.items():
+            config[name].update({k: v for k, v in (values or {}).items() if v is not None})
         config_check.check(config)
-        self._sampling = motion_model.make_sampling(config)
-        self.pace, self.stream_pace = Pace(**config.pace), Pace(**config.stream_pace)
-        self.control = Control(**config.control)
-        for pace in (self.pace, self.stream_pace):
-            self._long_form(pace)  # Which refuses what does not fit.
-        self._config = config
+        return Options(
+            motion_model.make_sampling(config),
+            Pace(**config.pace).check(self._model),
+            Pace(**config.stream_pace).check(self._model),
+            Control(**config.control),
+        )
 
-    def prepare(self) -> None:
+    def prepare(self, options: Options | None = None) -> None:
         """Has what draws motion compiled, or fetched, on a thread while other work is done."""
-        self._long_form(self.pace).prepare()
+        options = options or self.defaults
+        self._long_form(options, options.pace).prepare()
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -141,6 +177,7 @@ class GestureGenerator:
         *,
         seed: int = 0,
         speaker: str | None = None,
+        options: Options | None = None,
     ) -> Clip:
         """A clip exactly as long as the speech, to within a frame.
 
@@ -150,6 +187,7 @@ class GestureGenerator:
           sample_rate: of `audio`, in Hz.
           seed: the same seed gives the same clip.
           speaker: whose manner, where the network knows several.
+          options: how it works; by default `defaults`.
 
         Raises:
           InputError: for speech of less than a frame, a picture that cannot be read, or an unknown
@@ -157,7 +195,7 @@ class GestureGenerator:
         """
         heard = to_speech(audio, sample_rate)
         source = self.animator.encode_source(image)
-        pieces = self.motion_windows(source, heard, seed=seed, speaker=speaker)
+        pieces = self.motion_windows(source, heard, seed=seed, speaker=speaker, options=options)
         motion = np.concatenate(list(pieces))
         frames = np.stack(list(self.animator.render_frames(source, motion, adapt=True)))
         return Clip(frames, heard, media.FPS, motion, np.asarray(audio), sample_rate)
@@ -169,8 +207,16 @@ class GestureGenerator:
         seed: int = 0,
         speaker: str | None = None,
         sample_rate: int = media.SAMPLE_RATE_HZ,
+        options: Options | None = None,
     ) -> "GestureStream":
         """Starts a clip whose speech is still to come.
+
+        Args:
+          image: the portrait, see `Animator.encode_source`.
+          seed: the same seed gives the same clip.
+          speaker: whose manner, where the network knows several.
+          sample_rate: of the speech, in Hz.
+          options: how it works, to its end; by default `defaults`.
 
         Raises:
           InputError: where the network hears by WavLM, which wants the whole recording; or for an
@@ -183,11 +229,19 @@ class GestureGenerator:
                 "'baseline'"
             )
         source = self.animator.encode_source(image)
-        writer = self._writer(source.motion, self.stream_pace, seed=seed, speaker=speaker)
+        options = options or self.defaults
+        pace = options.stream_pace
+        writer = self._writer(source.motion, options, pace, seed=seed, speaker=speaker)
         return GestureStream(self.animator, source, writer, sample_rate=sample_rate)
 
     def motion_windows(
-        self, source: Source, audio: np.ndarray, *, seed: int = 0, speaker: str | None = None
+        self,
+        source: Source,
+        audio: np.ndarray,
+        *,
+        seed: int = 0,
+        speaker: str | None = None,
+        options: Options | None = None,
     ) -> Iterator[np.ndarray]:
         """Motion features for speech, one window after the other.
 
@@ -196,25 +250,27 @@ class GestureGenerator:
           audio: [n] float32 at 16 kHz.
           seed: of the noise.
           speaker: whose manner, where the network knows several.
+          options: how it works; by default `defaults`.
 
         Yields:
           [<= hop, d] float32; together as many frames as the speech lasts.
         """
-        heard = self.hear(audio)
+        heard, num_frames = self.hear(audio, options), count_frames(audio)
         yield from self.motion_from_features(
-            source.motion, heard, count_frames(audio), seed=seed, speaker=speaker
+            source.motion, heard, num_frames, seed=seed, speaker=speaker, options=options
         )
 
-    def hear(self, audio: np.ndarray) -> Iterator[np.ndarray]:
+    def hear(self, audio: np.ndarray, options: Options | None = None) -> Iterator[np.ndarray]:
         """What `motion_from_features` takes of speech; a process that hears begins at once.
 
         Args:
           audio: [n] float32 at 16 kHz.
+          options: those of `motion_from_features`.
 
         Yields:
           [t, a] float32, features of the speech and of the silence after it.
         """
-        num_rows = self.pace.count_rows(count_frames(audio))
+        num_rows = (options or self.defaults).pace.count_rows(count_frames(audio))
         listening = self._ears or self.hearing
         return listening.iterate(_pad(audio, num_rows), num_frames=num_rows)
 
@@ -226,6 +282,7 @@ class GestureGenerator:
         *,
         seed: int = 0,
         speaker: str | None = None,
+        options: Options | None = None,
     ) -> Iterator[np.ndarray]:
         """Like `motion_windows`, of what is heard.
 
@@ -236,21 +293,23 @@ class GestureGenerator:
           num_frames: of the clip.
           seed: of the noise.
           speaker: whose manner, where the network knows several.
+          options: how it works; by default `defaults`.
         """
-        writer = self._writer(own, self.pace, seed=seed, speaker=speaker)
+        options = options or self.defaults
+        writer = self._writer(own, options, options.pace, seed=seed, speaker=speaker)
         for rows in features:
             yield from writer.write(rows, num_frames=num_frames)
 
     def _writer(
-        self, own: np.ndarray, pace: Pace, *, seed: int, speaker: str | None
+        self, own: np.ndarray, options: Options, pace: Pace, *, seed: int, speaker: str | None
     ) -> MotionWriter:
-        number = self._speaker_number(speaker)
-        return MotionWriter(self._long_form(pace), self.control, own, seed=seed, speaker=number)
+        number, long_form = self._speaker_number(speaker), self._long_form(options, pace)
+        return MotionWriter(long_form, options.control, own, seed=seed, speaker=number)
 
-    def _long_form(self, pace: Pace) -> LongForm:
+    def _long_form(self, options: Options, pace: Pace) -> LongForm:
         return LongForm(
             self._model, self._space, self._process, self._variables,
-            pace=pace, sampling=self._sampling,
+            pace=pace, sampling=options.sampling,
         )  # fmt: skip
 
     def _speaker_number(self, speaker: str | None) -> int | None:

@@ -13,7 +13,8 @@ from gesture_jax.data import images, media
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.motion_files import read_motion, write_motion
 from gesture_jax.errors import InputError, one_line
-from gesture_jax.generator import METADATA, GestureGenerator, count_frames
+from gesture_jax.files import check_ending, check_outputs
+from gesture_jax.generator import METADATA, GestureGenerator, Options, count_frames
 from gesture_jax.manifest import Request
 from gesture_jax.portraits import Portrait, Style
 
@@ -34,6 +35,7 @@ def write_requests(
     generator: GestureGenerator | None,
     requests: Iterable[tuple[str, Request | InputError]],
     style: Style = Style(),  # noqa: B008
+    options: Options | None = None,
 ) -> None:
     """Generates all that is asked for; a bad row of a manifest does not end the others.
 
@@ -42,6 +44,7 @@ def write_requests(
       generator: of stage 2; needed where a request does not bring its motion.
       requests: from `manifest.read_requests`.
       style: how portraits are cut and frames are shown.
+      options: how the generator works, by default as its config says.
 
     Raises:
       InputError: where the one request of the flags is bad; at the end, where rows were, with what
@@ -53,7 +56,7 @@ def write_requests(
         try:
             if isinstance(request, InputError):
                 raise request
-            tell(write_request(animator, generator, request, style))
+            tell(write_request(animator, generator, request, style, options=options))
             print(f"video: {request.out}")
         except InputError as error:
             if not where:
@@ -70,8 +73,17 @@ def write_request(
     request: Request,
     style: Style = Style(),  # noqa: B008
     watch: Watch = show_progress,
+    options: Options | None = None,
 ) -> list[str]:
     """One video; frames go to the encoder as they are rendered.
+
+    Args:
+      animator: the trained stage 1.
+      generator: of stage 2; needed where the request does not bring its motion.
+      request: what goes in and where results go.
+      style: how the portrait is cut and frames are shown.
+      watch: sees the frames on their way to the encoder.
+      options: how the generator works, by default as its config says.
 
     Returns:
       What its user should know: that its framing is unlike that of training frames, for example.
@@ -85,7 +97,8 @@ def write_request(
     draws = generator if not request.motion else None
     if draws is None and not request.motion:
         raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
-    heard = draws.hear(audio) if draws else None  # Before all else, as it may be done beside it.
+    # Before all else, as it may be done beside it.
+    heard = draws.hear(audio, options) if draws else None
     portrait = Portrait.open(request.image, animator, style)
     source = portrait.source
     animator.prepare(source)
@@ -94,10 +107,11 @@ def write_request(
         windows = iter([read_motion(request.motion, shape=shape)])
     else:
         assert draws and heard
-        draws.prepare()
+        draws.prepare(options)
         windows = draws.motion_from_features(
-            source.motion, heard, num_frames, seed=request.seed, speaker=request.speaker
-        )
+            source.motion, heard, num_frames,
+            seed=request.seed, speaker=request.speaker, options=options,
+        )  # fmt: skip
     kept: list[np.ndarray] = []
     sheet = _Sheet(num_frames)
 
@@ -155,6 +169,8 @@ def animate(
     """
     if side_by_side and (style.paste_back or style.explain):
         raise InputError("--side_by_side shows squares; drop it, or --paste_back and --explain")
+    check_ending(save_motion, ".npz")
+    check_outputs({"out": out, "save_motion": save_motion}, {"image": image, "driving": driving})
     portrait = Portrait.open(image, animator, style)
     source = portrait.source
     size = source.size if side_by_side else animator.resolution

@@ -2,15 +2,19 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gesture_jax.errors import InputError
-from gesture_jax.files import as_path
+from gesture_jax.files import UsedPlaces, as_path, check_ending, check_outputs, expand_home
 
+# Of a request, the paths of what is read and what is written.
+READ = "image", "audio", "motion"
+WRITTEN = "out", "sheet", "save_motion"
 _SEEDS = 2**32
 # Of a table, in which all is text.
 _SEED = re.compile("[0-9]{1,20}")
@@ -53,10 +57,11 @@ class Request:
                 raise InputError(f"{field.name} is {value!r}, which no file can be called")
         if not 0 <= self.seed < _SEEDS:
             raise InputError(f"seed is {self.seed}; it has to be 0 to {_SEEDS - 1}")
-        # Told before the video is rendered; and no slip overwrites a portrait.
-        for value, ending in ((self.sheet, ".png"), (self.save_motion, ".npz")):
-            if value is not None and not value.lower().endswith(ending):
-                raise InputError(f"{value}: the name of this file has to end in {ending}")
+        # Said before the video is rendered.
+        check_ending(self.sheet, ".png")
+        check_ending(self.save_motion, ".npz")
+        places = dataclasses.asdict(self)
+        check_outputs({key: places[key] for key in WRITTEN}, {key: places[key] for key in READ})
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Request))
@@ -93,7 +98,31 @@ def read_requests(
     rows = list(_read_rows(as_path(manifest)))
     if not rows:
         raise InputError(f"{manifest}: is empty; rows with image, audio, out are wanted")
-    return [(f"{manifest}:{number}", _parse(row, seed)) for number, row in rows]
+    parsed = [(f"{manifest}:{number}", _parse(row, seed)) for number, row in rows]
+    return list(_refuse_overwriting(parsed))
+
+
+def _refuse_overwriting(
+    rows: Sequence[tuple[str, Request | InputError]],
+) -> Iterator[tuple[str, Request | InputError]]:
+    """Refuses rows that would overwrite what another one reads or has written.
+
+    The motion that an earlier row saves may be read by a later one.
+    """
+    places = UsedPlaces()
+    for where, request in rows:
+        if isinstance(request, Request):
+            for name in ("image", "audio"):
+                places.add_input(f"{name} of {where}", getattr(request, name))
+    for where, request in rows:
+        if isinstance(request, Request):
+            places.add_input(f"motion of {where}", request.motion)
+            try:
+                for name in WRITTEN:
+                    places.add_output(f"{name} of {where}", getattr(request, name))
+            except InputError as error:
+                request = error
+        yield where, request
 
 
 def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, object]]:
@@ -107,7 +136,8 @@ def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, object]]:
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, object]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not `splitlines`: JSON may hold other characters that Python takes for the end of a line.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -125,22 +155,37 @@ def _is_text(value: str) -> bool:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
-    reader = csv.DictReader(text.splitlines(), strict=True)
-    try:
-        for row in reader:
+    number, has_keys = 0, False
+
+    def lines() -> Iterator[str]:
+        nonlocal number
+        for number, line in enumerate(io.StringIO(text, newline=""), start=1):  # noqa: B007
+            yield line
+
+    reader = csv.DictReader(lines(), strict=True)
+    while True:
+        try:
+            has_keys = has_keys or bool(reader.fieldnames)
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield number, None
+            if not has_keys:
+                return
+        else:
             filled = {key: value for key, value in row.items() if value}
             if _SEED.fullmatch(filled.get("seed", "")):
                 filled["seed"] = int(filled["seed"])
-            yield reader.line_num, filled
-    except csv.Error:
-        yield reader.line_num, None
+            yield number, filled
 
 
 def _parse(row: object, seed: int) -> Request | InputError:
     if not isinstance(row, dict) or not {"image", "audio", "out"} <= set(row) <= set(FIELDS):
         keys = ", ".join(FIELDS)
         return InputError(f"not a row with keys among {keys}; the first three are needed")
+    paths = {key: row[key] for key in (*READ, *WRITTEN) if isinstance(row.get(key), str)}
     try:
-        return Request(**{"seed": seed, **row})
+        return Request(**{"seed": seed, **row, **{k: expand_home(x) for k, x in paths.items()}})
     except InputError as error:
         return error

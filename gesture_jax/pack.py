@@ -7,8 +7,8 @@ from absl import flags
 
 from gesture_jax import cli
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a trained or converted stage.")
-_OUT = flags.DEFINE_string("out", None, "The .safetensors file to write.")
+_WORKDIR = cli.define_path("workdir", None, "Workdir of a trained or converted stage.")
+_OUT = cli.define_path("out", None, "The .safetensors file to write.")
 _HALF = flags.DEFINE_boolean("half", False, "Rounds weights to 16 bits: half the size.")
 flags.mark_flags_as_required(["workdir", "out"])
 

@@ -13,22 +13,23 @@ from absl import flags
 
 from gesture_jax import cli
 from gesture_jax.errors import InputError, one_line
+from gesture_jax.files import check_outputs, expand_home
 
-_VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos: SPEAKER#ID.mp4 or SPEAKER/ID.mp4.")
-_PATS = flags.DEFINE_string("pats_intervals", None, "PATS's cmu_intervals_df.csv.")
-_RAW_VIDEOS = flags.DEFINE_string("raw_videos", None, "PATS's raw videos: SPEAKER/VIDEO_ID.mp4.")
-_SPLIT = flags.DEFINE_string("split", None, 'JSON: {"train": [interval ids], "test": [...]}.')
-_LEFT_EDGES = flags.DEFINE_string("left_edges", None, 'JSON: {"SPEAKER": share of the width}.')
+_VIDEOS = cli.define_path("videos", None, "Folder of videos: SPEAKER#ID.mp4 or SPEAKER/ID.mp4.")
+_PATS = cli.define_path("pats_intervals", None, "PATS's cmu_intervals_df.csv.")
+_RAW_VIDEOS = cli.define_path("raw_videos", None, "PATS's raw videos: SPEAKER/VIDEO_ID.mp4.")
+_SPLIT = cli.define_path("split", None, 'JSON: {"train": [interval ids], "test": [...]}.')
+_LEFT_EDGES = cli.define_path("left_edges", None, 'JSON: {"SPEAKER": share of the width}.')
 _PROCEDURAL = flags.DEFINE_integer("procedural", None, "Makes that many drawn clips instead.", 1)
-_PORTRAITS = flags.DEFINE_string(
+_PORTRAITS = cli.define_path(
     "portraits", None, "Folder of half-body photographs, or of rigs: their people gesture."
 )
 _CLIPS = flags.DEFINE_integer("clips", 4, "How many clips are made of each portrait.", 1, 10_000)
-_RIGS = flags.DEFINE_string("rigs", None, "Where portraits' rigs are kept; default: OUT.rigs.")
+_RIGS = cli.define_path("rigs", None, "Where portraits' rigs are kept; default: OUT.rigs.")
 _TEST_PORTRAITS = flags.DEFINE_list(
     "test_portraits", [], "Names of portraits, or a file of them, that are the whole test split."
 )
-_OUT = flags.DEFINE_string("out", None, "Folder of the data set to write.")
+_OUT = cli.define_path("out", None, "Folder of the data set to write.")
 _SIZE = flags.DEFINE_integer("size", 256, "Side of the square frames in pixels.", 16, 1024)
 _CROP = flags.DEFINE_string("crop", "center", "center; LEFT,TOP,SIZE in pixels; or auto: [pose].")
 _CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the videos.", lower_bound=0)
@@ -41,7 +42,7 @@ _TEST_FRACTION = flags.DEFINE_float(
 )
 _SPLIT_ENDS = flags.DEFINE_boolean("split_ends", False, "Of each clip's end in any case.")
 _FEATURES = flags.DEFINE_enum("features", "baseline", ["baseline", "wavlm", "both"], "Of speech.")
-_WAVLM = flags.DEFINE_string("wavlm", None, "WavLM-Large's weights: .safetensors or .pt.")
+_WAVLM = cli.define_path("wavlm", None, "WavLM-Large's weights: .safetensors or .pt.")
 _NUM_WORKERS = flags.DEFINE_integer("num_workers", None, "Processes; 0 is this one.", 0, 1024)
 _RUNNER = flags.DEFINE_enum("runner", "local", ["local", "beam"], "Who does the work.")
 _BEAM_ARGS = flags.DEFINE_multi_string("beam_arg", [], "A flag for Beam: --runner=DataflowRunner.")
@@ -53,7 +54,7 @@ flags.mark_flag_as_required("out")
 
 
 def main(_) -> None:
-    from gesture_jax.data import framing, pats, pose, preparation, speech, videos
+    from gesture_jax.data import framing, pats, pose, preparation, records, speech, videos
 
     flags_given = [
         flag for flag in (_VIDEOS, _PATS, _PROCEDURAL, _PORTRAITS) if flag.value is not None
@@ -63,6 +64,9 @@ def main(_) -> None:
             "give one of --videos=DIR, --pats_intervals=CSV, --procedural=NUM_CLIPS, "
             "--portraits=DIR; only the last two can be combined"
         )
+    folders = _VIDEOS, _RAW_VIDEOS, _PORTRAITS, _RIGS
+    check_outputs({"--out": _OUT.value}, {f"--{flag.name}": flag.value for flag in folders})
+    records.check_place(_OUT.value)
     hearing = speech.Hearing(_FEATURES.value, _WAVLM.value)
     common = {"test_fraction": _TEST_FRACTION.value, "run": _runner()}
     if _PROCEDURAL.value is not None or _PORTRAITS.value is not None:
@@ -124,7 +128,7 @@ def _write_made_up(hearing, common):
         _OUT.value,
         rigs_dir=_RIGS.value,
         clips_each=_CLIPS.value,
-        test_portraits=takes.read_names(_TEST_PORTRAITS.value),
+        test_portraits=takes.read_names(list(map(expand_home, _TEST_PORTRAITS.value))),
         num_workers=_NUM_WORKERS.value,
         **common,
     )

@@ -50,12 +50,14 @@ class StepFolders:
     def __init__(self, path: pathlib.Path, *, fetch: bool = True):
         """Fetches what is there, where it cannot be read in place."""
         self.path, self.local, self.is_mirrored = path, path, _is_unknown(path)
+        self._held: set[int] = set()
         if not self.is_mirrored:
             return
         self.local = files.lasting_folder()
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         for step in saved_steps(path) if fetch else ():
             files.copy_folder(path / str(step), self.local / str(step))
+            self._held.add(step)
 
     def after(self, save: Save) -> Save:
         """The whole of a save that the library has begun."""
@@ -64,15 +66,19 @@ class StepFolders:
         )
 
     def put(self) -> None:
-        """Makes `path` hold the steps that `local` holds."""
+        """Copies new steps of `local` to `path`, and removes there what `local` no longer has.
+
+        Steps that never were in `local` stay.
+        """
         if not self.is_mirrored:
             return
         here, there = saved_steps(self.local), saved_steps(self.path)
         for step in here - there:
             (self.local / str(step) / _COMMIT_FILE).touch()
             files.put_folder(self.local / str(step), self.path / str(step), last=_COMMIT_FILE)
-        for step in there - here:
+        for step in self._held & there - here:
             self._remove(step)
+        self._held = here
 
     def replace(self, step: int) -> None:
         """`put`, of a step of which `path` may hold another version."""

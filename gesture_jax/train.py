@@ -12,7 +12,7 @@ from gesture_jax import cli
 from gesture_jax.errors import InputError
 
 _CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: made, or resumed from.")
+_WORKDIR = cli.define_path("workdir", None, "Folder of the run: made, or resumed from.")
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "FIRST:LAST, steps that JAX's profiler traces into WORKDIR/profile."
 )

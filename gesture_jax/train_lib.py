@@ -33,7 +33,7 @@ from gesture_jax import (
 )
 from gesture_jax.data import images
 from gesture_jax.errors import InputError, Stopped
-from gesture_jax.files import alone_in, as_path, naming_full_disk
+from gesture_jax.files import alone_in, as_path, check_outputs, expand_home, naming_full_disk
 from gesture_jax.ops import remat
 from gesture_jax.watch import Watch, until_told_to_stop
 from gesture_jax.writer import MetricsWriter
@@ -159,6 +159,8 @@ def train(
         `config.optim.max_grad_norm` (0: any will do).
     """
     config_check.check(config)
+    _expand_places(config)
+    check_outputs({"--workdir": workdir}, {"--config.data.path": config.data.path})
     mesh = _make_mesh(config)
     with _alone_in(workdir), naming_full_disk(workdir):
         return _train(config, workdir, mesh, profile_steps)
@@ -221,6 +223,13 @@ def _train(
     finally:
         checkpointer.close()
         batches.close()
+
+
+def _expand_places(config: ConfigDict) -> None:
+    known = _flatten(config)
+    config.update_from_flattened_dict(
+        {key: expand_home(known[key]) for key in checkpoints.PLACES if key in known}
+    )
 
 
 def _make_mesh(config: ConfigDict) -> Mesh:

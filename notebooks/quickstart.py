@@ -75,8 +75,9 @@ mediapy.show_images(list(clip.frames[:: max(1, len(clip.frames) // 12)]), height
 # is kept in `clip.motion` can be rendered on any other portrait.
 
 # %%
-generator.configure(control={"motion_scale": 0.5, "rest_sec": 1.0})
-generator.generate(portrait, speech, sample_rate=16_000, seed=1).write("calm.mp4")
+calm = generator.options(control={"motion_scale": 0.5, "rest_sec": 1.0})
+clip = generator.generate(portrait, speech, sample_rate=16_000, seed=1, options=calm)
+clip.write("calm.mp4")
 display(Video("calm.mp4", embed=True))
 
 # %% [markdown]

@@ -8,6 +8,8 @@ import fsspec
 from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
 
+from gesture_jax import buckets
+
 
 @contextlib.contextmanager
 def gs() -> Iterator[str]:
@@ -40,6 +42,9 @@ def s3() -> Iterator[str]:
         "AWS_SECRET_ACCESS_KEY": "nothing",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+    # Of a server from before, which other tests of this process have stopped.
+    buckets._connect.cache_clear()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     try:
         fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket"

@@ -1,7 +1,5 @@
 """Speech to frames, whole and streamed, on small untrained networks."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -94,13 +92,9 @@ def test_frames_come_as_soon_as_they_are_due(generator, portrait, audio):
 
 def test_at_equal_pace_a_stream_is_the_clip(generator, portrait, audio):
     pace = {"hop": 20, "look_ahead": 10, "blend": 4, "candidates": 2}
-    before, stream_before = map(dataclasses.asdict, (generator.pace, generator.stream_pace))
-    try:
-        generator.configure(pace=pace, stream_pace=pace)
-        clip = generator.generate(portrait, audio, 16_000, seed=5)
-        streamed = _stream(generator, portrait, audio, 7_000, seed=5)
-    finally:
-        generator.configure(pace=before, stream_pace=stream_before)
+    how = {"seed": 5, "options": generator.options(pace=pace, stream_pace=pace)}
+    clip = generator.generate(portrait, audio, 16_000, **how)
+    streamed = _stream(generator, portrait, audio, 7_000, **how)
     assert np.abs(clip.frames.astype(int) - streamed).max() <= 1
 
 
@@ -115,24 +109,17 @@ def test_streams_of_little(generator, portrait):
 
 def test_scales_reach_the_motion(generator, portrait, audio):
     source = generator.animator.encode_source(portrait)
-    try:
-        generator.configure(control={"motion_scale": 0.0})
-        motion = generator.generate(portrait, audio, 16_000).motion
-    finally:
-        generator.configure(control={"motion_scale": 1.0})
+    still = generator.options(control={"motion_scale": 0.0})
+    motion = generator.generate(portrait, audio, 16_000, options=still).motion
     own = source.motion
     np.testing.assert_allclose(motion, np.broadcast_to(own, motion.shape), atol=1e-5)
 
 
 def test_a_stream_comes_to_rest_from_where_its_end_is_known(generator, portrait, audio):
     """Not before, and not at once: the frames pushed are those without rest."""
-    run = lambda: _stream(generator, portrait, audio, 8_000).astype(float)
+    run = lambda **how: _stream(generator, portrait, audio, 8_000, **how).astype(float)
     plain = run()
-    try:
-        generator.configure(control={"rest_sec": 60.0})
-        rested = run()
-    finally:
-        generator.configure(control={"rest_sec": 0.0})
+    rested = run(options=generator.options(control={"rest_sec": 60.0}))
     differs = np.flatnonzero(np.abs(rested - plain).max(axis=(1, 2, 3)) > 1)  # Rounded otherwise.
     assert len(differs) and differs[0] >= 110  # Of 134 frames, 24 come with the end.
     own = generator.animator.encode_source(portrait)
@@ -142,17 +129,16 @@ def test_a_stream_comes_to_rest_from_where_its_end_is_known(generator, portrait,
 
 def test_samplers_and_guidance_by_name(generator, portrait, audio):
     source = generator.animator.encode_source(portrait)
-    make = lambda: np.concatenate(list(generator.motion_windows(source, audio[:30_000])))
+    make = lambda **sampler: np.concatenate(list(generator.motion_windows(
+        source, audio[:30_000], options=generator.options(sampler=sampler)
+    )))  # fmt: skip
     before = make()
     changes = [{"name": "ddpm"}, {"name": "ddim", "guidance": 5.0}, {"num_steps": 4, "guidance": 2}]
     for change in changes:
-        generator.configure(sampler=change)
-        assert np.abs(make() - before).max() > 1e-5
-    generator.configure(sampler={"name": "dpm", "num_steps": 2})
-    np.testing.assert_array_equal(make(), before)
+        assert np.abs(make(**change) - before).max() > 1e-5
+    np.testing.assert_array_equal(make(name="dpm", num_steps=2), before)
     with pytest.raises(InputError, match="ddim"):
-        generator.configure(sampler={"name": "euler"})
-    np.testing.assert_array_equal(make(), before)  # Nothing was changed.
+        generator.options(sampler={"name": "euler"})
 
 
 def test_speakers_have_manners_of_their_own(portrait, audio):

@@ -77,13 +77,27 @@ def constant_stages(folder: pathlib.Path, **changes) -> None:
       folder: where they are made.
       **changes: to the config of stage 1.
     """
-    constant = lambda shape: np.full(shape, 0.01)
+    _stages(folder, lambda shape: np.full(shape, 0.01), **changes)
+
+
+def moving_stages(folder: pathlib.Path) -> None:
+    """The same, with random weights that show all that moves."""
+    random = np.random.default_rng(0)
+
+    def fill(shape):
+        values = 0.3 * random.standard_normal(shape)
+        return np.abs(values) if len(shape) == 1 else values  # Deviations are positive.
+
+    _stages(folder, fill)
+
+
+def _stages(folder: pathlib.Path, fill, **changes) -> None:
     one = stage1(**changes)
     model = build_model(**one.model)
-    save(folder / "stage1", one, abstract_variables(model), constant)
+    save(folder / "stage1", one, abstract_variables(model), fill)
     two = stage2(folder / "stage1", **{"sampler.num_steps": 1, "pace.candidates": 1})
     two.feature_dim, two.speech_dim = model.motion_dim, 35
-    save(folder / "stage2", two, stage2_task.abstract_variables(two), constant)
+    save(folder / "stage2", two, stage2_task.abstract_variables(two), fill)
 
 
 def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -34,6 +34,8 @@ from gesture_jax.files import as_path
 Record = dict[str, Any]
 FORMAT_VERSION = "2.0.0"  # 1.0.0 had the frames inside the clips.
 _META_FILE = "dataset.json"
+# No advice to remove what is there: it may be somebody's recordings.
+_ELSEWHERE = "choose another folder"
 _MAX_SHARD_BYTES = 256 << 20
 # Of a file, at either end, by which a data set is known.
 _END_BYTES = 64 << 10
@@ -306,20 +308,24 @@ def is_done(out_dir: str | os.PathLike, *, kind: str, arguments: Mapping[str, An
       InputError: where `out_dir` holds something else.
     """
     out_dir, arguments = as_path(out_dir), json.loads(json.dumps(arguments))
-    remedy = "choose another folder, or remove this one"
     if is_dataset(out_dir):
-        there = read_meta(out_dir, kind=kind, remedy=remedy).get("arguments", {})
+        there = read_meta(out_dir, kind=kind, remedy=_ELSEWHERE).get("arguments", {})
         keys = sorted(there.keys() | arguments.keys())
         other = [key for key in keys if there.get(key) != arguments.get(key)]
         if other:
             differences = ", ".join(
                 f"{k} {there.get(k)!r}, not {arguments.get(k)!r}" for k in other
             )
-            raise InputError(f"{out_dir}: holds a data set made with {differences}; {remedy}")
+            raise InputError(f"{out_dir}: holds a data set made with {differences}; {_ELSEWHERE}")
         return True
-    if not files.is_free(out_dir):
-        raise InputError(f"{out_dir}: exists and is not a data set; {remedy}")
+    check_place(out_dir)
     return False
+
+
+def check_place(out_dir: str | os.PathLike) -> None:
+    """Raises InputError where a folder holds something else than a data set."""
+    if not is_dataset(out_dir) and not files.is_free(as_path(out_dir)):
+        raise InputError(f"{out_dir}: exists and is not a data set; {_ELSEWHERE}")
 
 
 def _build(

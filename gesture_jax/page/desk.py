@@ -76,7 +76,7 @@ class Desk:
           InputError: for what is missing or bad.
         """
         image, audio = _upload(visit, image, "a portrait"), _upload(visit, audio, "speech")
-        style, options = self.style(*look), sections(list(values), sampler)
+        style, changes = self.style(*look), sections(list(values), sampler)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise InputError("the seed has to be a whole number")
         folder, stop = visit.begin()
@@ -88,8 +88,10 @@ class Desk:
         def job(watch: Watch) -> Result:
             sound = self._read_sound(audio)
             generator = self.shelf.generator(model)
-            generator.configure(**options)
-            notices = jobs.write_request(generator.animator, generator, request, style, watch)
+            options = generator.options(**changes)
+            notices = jobs.write_request(
+                generator.animator, generator, request, style, watch, options
+            )
             return Result(video, motion, plot.draw(read_motion(motion), sound), notices)
 
         return _told_briefly(follow(job, stop), image, audio)

@@ -76,7 +76,7 @@ def defaults(config: ConfigDict) -> list[float]:
 
 
 def sections(values: list[Any], sampler: str) -> Mapping[str, Mapping[str, Any]]:
-    """What `GestureGenerator.configure` takes, from the values of the controls.
+    """What `GestureGenerator.options` takes, from the values of the controls.
 
     Raises:
       InputError: for values out of bounds.

@@ -199,7 +199,7 @@ def read_names(given: Sequence[str]) -> list[str]:
         text = files.as_path(given[0]).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{given[0]}: not a list of portraits, one name a line") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _split_clips(

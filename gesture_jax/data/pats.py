@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from gesture_jax import files
 from gesture_jax.data import preparation
 from gesture_jax.data.framing import Crop
-from gesture_jax.data.parts import LeftOut, fingerprint
-from gesture_jax.data.videos import VIDEO_ENDINGS, Settings, VideoTake, describe
+from gesture_jax.data.listing import is_video
+from gesture_jax.data.parts import LeftOut, fingerprint, leave_out_unused
+from gesture_jax.data.videos import Settings, VideoTake, describe
 from gesture_jax.errors import InputError
 
 # Left edge of the square, as a share of the width; 1 is flush right.
@@ -130,13 +131,16 @@ def find_takes(
         rows = [row for row in rows if {row.interval_id, row.clip_id} & split_of.keys()]
         if not rows:
             raise InputError(f"{split_file}: names no interval of {table}")
-    found, missing = _find_videos(rows, _index(raw_dir))
+    raw = _list_raw(raw_dir)
+    found, missing = _find_videos(rows, _index(raw_dir, raw))
     left_out += [_missing(video, intervals) for video, intervals in missing.items()]
     if not found:
         raise InputError(
             f"{raw_dir}: none of the {len(rows)} intervals of {table} has its raw video here; "
             "wanted are SPEAKER/VIDEO_ID.mp4"
         )
+    if split_file is None:  # Which asks for some of them only.
+        left_out += leave_out_unused(raw, [path for _, path in found], raw_dir)
     edges = {**LEFT_EDGES, **left_edges}
     takes = []
     for row, path in found:
@@ -245,15 +249,21 @@ def _order(row: Interval) -> tuple:
     return row.speaker, number, row.interval_id
 
 
-def _index(raw_dir: str | os.PathLike) -> dict[tuple[str, str], pathlib.Path]:
-    """Raw videos by folder and name without ending."""
+def _list_raw(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
+    """All that is below the folder of raw videos."""
     root = files.as_path(raw_dir)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the one with PATS's raw videos")
-    index = {}
-    for path in files.find_files(root):
-        wanted = path.suffix.lower() in VIDEO_ENDINGS and files.is_inside(path, root)
-        if wanted and path.is_file():
+    return files.find_files(root)
+
+
+def _index(
+    raw_dir: str | os.PathLike, paths: Sequence[pathlib.Path]
+) -> dict[tuple[str, str], pathlib.Path]:
+    """Raw videos by folder and name without ending."""
+    root, index = files.as_path(raw_dir), {}
+    for path in filter(is_video, paths):
+        if files.is_inside(path, root) and path.is_file():
             folder = "" if path.parent == root else path.parent.name
             index[_SPEAKER_NAMES.get(folder, folder), path.stem] = path
     return index

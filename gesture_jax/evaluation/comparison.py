@@ -75,7 +75,14 @@ class Comparison:
         )
         pairs = videos.match(self._real, self._generated) if settings.paired else []
         self._partners = {generated: real for real, generated in pairs}
-        self.results = Results(protocol=self._describe())
+        companions = settings.motion.kind != "pose"
+        folders = filter(
+            None, dict.fromkeys((settings.real, settings.generated, settings.motion.fit))
+        )
+        unused = [
+            note for folder in folders for note in videos.tell_unused(folder, companions=companions)
+        ]
+        self.results = Results(protocol=self._describe(), notes=unused)
 
     def run(self) -> None:
         """Computes all parts.

@@ -4,11 +4,14 @@ import codecs
 import io
 import json
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from gesture_jax.data import clips, media, people, pose, speaker
+from gesture_jax.data import clips, media, people, pose, preparation, speaker
+from gesture_jax.errors import InputError
+from gesture_jax.evaluation import videos
 from tests import in_process
 
 _NAN = (np.nan,) * 3
@@ -176,3 +179,76 @@ def test_a_list_of_portraits_may_begin_with_a_byte_order_mark(tmp_path):
     names = tmp_path / "names.txt"
     names.write_bytes(codecs.BOM_UTF8 + b"ann\nbob\n")
     assert takes.read_names([str(names)]) == ["ann", "bob"]
+
+
+# Names that cameras, telephones and recorders give, by the container that they mean.
+_NAMES = {
+    "mp4": ["a.MP4", "b.m4v", "c.MOV"], "3gp": ["d.3gp", "e.3G2"], "flv": ["f.flv"],
+    "mpeg": ["g.mpg", "h.VOB"], "mpegts": ["i.MTS", "j.m2ts", "k.ts"], "asf": ["l.wmv"],
+    "avi": ["m.AVI"], "matroska": ["n.mkv"], "webm": ["o.webm"], "ogg": ["p.ogv"],
+}  # fmt: skip
+_CODECS = {"3gp": "libx264", "flv": "flv", "mpeg": "mpeg2video", "asf": "wmv2", "avi": "mpeg4"} | {
+    "webm": "libvpx", "ogg": "libvpx", "mpegts": "mpeg2video",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    """Videos of 0.8 s of all names, sound named .WAV beside each, and what is no video."""
+    folder = tmp_path_factory.mktemp("footage")
+    pictures = np.random.default_rng(0).integers(0, 60, (20, 48, 64, 3), np.uint8)
+    sound = np.random.default_rng(1).standard_normal(12_800) * 0.2
+    for container, names in _NAMES.items():
+        for name in names:
+            with av.open(str(folder / name), "w", format=container) as file:
+                track = file.add_stream(_CODECS.get(container, "libx264"), rate=25)
+                track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+                for picture in pictures:
+                    file.mux(track.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                file.mux(track.encode())
+            media.write_audio(folder / f"{name[0]}.WAV", sound, 16_000)
+    (folder / "sub").mkdir()
+    for name in ("notes.txt", "a.mp3", "sub/.DS_Store", ".hidden", "alone.WAV"):
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def test_videos_of_any_usual_ending_are_prepared_and_the_rest_is_named(footage, tmp_path):
+    out = tmp_path / "data"
+    code, told = in_process.run(
+        "prepare", f"--videos={footage}", f"--out={out}", "--size=32", "--min_sec=0.5",
+        "--norequire_person", "--nojoints", "--num_workers=0",
+    )  # fmt: skip
+    report = preparation.read_report(out)
+    assert (code, len(report["speakers"])) == (0, sum(map(len, _NAMES.values()))), told
+    for unused in (".txt: not used, 1 file: notes.txt", ".mp3: not used", ".WAV: not used, 1 file"):
+        assert f"left out {unused}" in told
+    assert "hidden" not in told and "DS_Store" not in told
+
+
+def test_evaluation_reads_the_same_videos_and_names_the_rest(footage):
+    found = videos.find_videos(footage)
+    assert [path.name for path in found] == sorted(n for names in _NAMES.values() for n in names)
+    told = " ".join(videos.tell_unused(footage, companions=False))
+    assert "not used, .WAV: 17 files: a.WAV, alone.WAV, b.WAV, ..." in told
+    assert "notes.txt" in told and "a.MP4" not in told
+
+
+def test_motion_beside_a_video_is_used_where_it_is_asked_for(tmp_path):
+    for name in ("a.mp4", "a.npz", "b.npz", "sub/c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    told = videos.tell_unused(tmp_path, companions=True)
+    groups = ".mp4: 1 file: sub/c.mp4", ".npz: 1 file: b.npz"
+    assert told == [f"{tmp_path}: not used, {group}" for group in groups]
+
+
+def test_a_folder_without_videos_tells_which_endings_are_known(tmp_path):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError, match=r"holds no video \(.*\.mts.*\.wmv"):
+        videos.find_videos(tmp_path)
+
+
+def test_raw_videos_that_no_interval_uses_are_named(pats, tmp_path):
+    code, told = _prepare_pats(pats, tmp_path / "data", _ROWS)
+    assert code == 0 and "left out .mp4: not used, 1 file: bob/zyxwvutsrqp.mp4" in told

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from gesture_jax import checkpoints, config_check, motion_model
 from gesture_jax.animator import Animator, Source
 from gesture_jax.control import Control
-from gesture_jax.data import media, speech
+from gesture_jax.data import media, mixing, speech
 from gesture_jax.data.hearing_process import HearingProcess
 from gesture_jax.errors import InputError
 from gesture_jax.long_form import LongForm, MotionWriter, Pace
@@ -135,7 +135,7 @@ class GestureGenerator:
 
         Args:
           image: the portrait, see `Animator.encode_source`.
-          audio: [n] or [n, channels], float in [-1, 1].
+          audio: [n] or [n, channels], float in [-1, 1]; channels are mixed by `mixing.mix`.
           sample_rate: of `audio`, in Hz.
           seed: the same seed gives the same clip.
           speaker: whose manner, where the network knows several.
@@ -296,13 +296,12 @@ def load_hearing(
 
 
 def to_speech(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """[n] or [n, channels] at any rate -> [m] float32, mono, 16 kHz.
+    """[n] or [n, channels] float at any rate -> [m] float32, mono, 16 kHz; see `mixing.mix`.
 
     Raises:
-      InputError: where less than one frame (40 ms) is left.
+      InputError: for sound of another shape or type, or where less than one frame (40 ms) is left.
     """
-    audio = np.asarray(audio, np.float32)
-    mono = audio.mean(axis=1) if audio.ndim == 2 else audio
+    mono = mixing.mix(audio, sample_rate)
     if sample_rate != media.SAMPLE_RATE_HZ:
         mono = soxr.resample(mono, sample_rate, media.SAMPLE_RATE_HZ)
     count_frames(mono)

@@ -79,7 +79,8 @@ def write_request(
     Raises:
       InputError: where something of it is bad.
     """
-    audio = media.read_audio(request.audio)
+    sound = media.read_sound(request.audio)
+    audio = sound.samples
     num_frames = count_frames(audio, name=request.audio)
     draws = generator if not request.motion else None
     if draws is None and not request.motion:
@@ -112,7 +113,7 @@ def write_request(
         images.write_image(request.sheet, sheet.draw())
     if request.save_motion:
         write_motion(request.save_motion, np.concatenate(kept), source.image)
-    return portrait.notices
+    return [*sound.notices, *portrait.notices]
 
 
 def animate(
@@ -173,12 +174,13 @@ def animate(
     else:
         del shown  # Or it would keep all frames.
         frames = portrait.render(motions)
-    audio = media.read_audio(driving) if media.has_audio(driving) else None
+    sound = media.read_sound(driving) if media.has_audio(driving) else None
     watched = watch(frames, num_frames)
+    audio = sound.samples if sound else None
     media.write_video(out, watched, audio=audio, metadata=METADATA)
     if save_motion:
         write_motion(save_motion, np.stack(kept), source.image)
-    return portrait.notices
+    return [*(sound.notices if sound else ()), *portrait.notices]
 
 
 def tell(notices: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ import sys
 from absl import flags
 
 from gesture_jax import cli
-from gesture_jax.errors import InputError
+from gesture_jax.errors import InputError, one_line
 
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos: SPEAKER#ID.mp4 or SPEAKER/ID.mp4.")
 _PATS = flags.DEFINE_string("pats_intervals", None, "PATS's cmu_intervals_df.csv.")
@@ -144,6 +144,8 @@ def _print(report, preparation) -> None:
         report = preparation.read_report(_OUT.value)
     for entry in report["left_out"]["each"]:
         print(f"left out {entry['name']}: {entry['reason']}, {entry['detail']}", file=sys.stderr)
+    for note in report.get("notes", ()):  # Older reports have none.
+        print(f"note: {one_line(note)}", file=sys.stderr)
     print(preparation.format_report(report))
     print(f"{_OUT.value}/{preparation.CONTACT_SHEET_FILE} shows it")
 

@@ -7,6 +7,7 @@ import soxr
 
 from gesture_jax.animator import Animator, Source
 from gesture_jax.data import media, speech
+from gesture_jax.data.mixing import Mixer
 from gesture_jax.errors import InputError
 from gesture_jax.long_form import MotionWriter
 
@@ -28,17 +29,24 @@ class GestureStream:
         """Use `GestureGenerator.stream`."""
         self._animator, self._source, self._writer = animator, source, writer
         self._listener = speech.Listener()
-        self._resample = _resampler(sample_rate)
+        self._mixer, self._resample = Mixer(sample_rate), _resampler(sample_rate)
         self._num_samples, self._finished = 0, False
 
     def push(self, chunk: np.ndarray) -> np.ndarray:
-        """Takes speech, [n] float in [-1, 1]; returns the frames ready, [t, s, s, 3] uint8.
+        """Takes speech and returns the frames that are ready.
+
+        Args:
+          chunk: [n] or [n, channels] float in [-1, 1]; channels are mixed by `mixing.Mixer`.
+
+        Returns:
+          [t, s, s, 3] uint8.
 
         Raises:
-          InputError: after `finish`.
+          InputError: after `finish`, for sound of another shape or type, or where the number of
+            channels changes.
         """
         self._check_open()
-        sound = self._resample(np.asarray(chunk, np.float32).ravel(), False)
+        sound = self._resample(self._mixer.push(chunk), False)
         return self._render(self._writer.write(self._hear(sound)))
 
     def finish(self) -> np.ndarray:
@@ -49,7 +57,7 @@ class GestureStream:
         """
         self._check_open()
         self._finished = True
-        rest = self._hear(self._resample(np.zeros(0, np.float32), True))
+        rest = self._hear(self._resample(self._mixer.finish(), True))
         num_frames = round(self._num_samples / media.SAMPLES_PER_FRAME)
         # Silence, as much as the last window and its features want to hear.
         num_rows = self._writer.pace.count_rows(num_frames) + speech.BLOCK + speech.LOOK_AHEAD

@@ -185,6 +185,6 @@ def test_samples_that_are_no_numbers_are_heard_as_silence(tmp_path):
 
 
 def test_time_stamps_that_never_end_are_damage(tmp_path):
-    path = bad_media.write(tmp_path / "a.mkv", times=[0.0, 0.04, 0.08, 500.0])
-    with pytest.raises(InputError, match="time stamps leap from 0 s to 500 s"):
+    path = bad_media.write(tmp_path / "a.mkv", times=[0.0, 0.04, 0.08, 25_000.0])
+    with pytest.raises(InputError, match="time stamps leap from 0 s to 25000 s"):
         media.read_video(path, size=8)

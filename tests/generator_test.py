@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 _CHUNKS = [16, 1_000, 16_000, 80_000]
 
 
-def _generator(*, speakers=(), hearing=None):
+def make_generator(*, speakers=(), hearing=None):
     model = build_model(**stage1_config.get_config("smoke").model)
     image = np.zeros((1, 32, 32, 3), np.float32)
     animator = Animator(model, jax.jit(model.init)(jax.random.key(0), image, image))
@@ -35,7 +35,7 @@ def _generator(*, speakers=(), hearing=None):
 
 @pytest.fixture(scope="module")
 def generator():
-    return _generator()
+    return make_generator()
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_samplers_and_guidance_by_name(generator, portrait, audio):
 
 
 def test_speakers_have_manners_of_their_own(portrait, audio):
-    generator = _generator(speakers=("ann", "bob"))
+    generator = make_generator(speakers=("ann", "bob"))
     source = generator.animator.encode_source(portrait)
     make = lambda name: np.concatenate(
         list(generator.motion_windows(source, audio[:30_000], speaker=name))
@@ -174,7 +174,7 @@ def test_one_manner_takes_no_name(generator, portrait, audio):
 
 
 def test_wavlm_is_not_streamed(portrait):
-    generator = _generator(hearing=speech.Hearing("both", "weights.safetensors"))
+    generator = make_generator(hearing=speech.Hearing("both", "weights.safetensors"))
     with pytest.raises(InputError, match="WavLM wants to know the whole recording"):
         generator.stream(portrait)
 

@@ -4,9 +4,12 @@ Times count from the start of the container, so that frame k and sample 640 k be
 """
 
 import contextlib
+import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import av
 import numpy as np
@@ -14,6 +17,7 @@ import numpy as np
 from gesture_jax.array_types import Audio, Frames
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.images import square, to_uint8
+from gesture_jax.data.mixing import Mixer
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, is_file, local_copy, size_of, write_beside
 
@@ -29,14 +33,28 @@ _CONTAINERS = (
 )
 # Telephones carry 8 kHz. What claims fewer would become long sound by being brought to 16 kHz.
 _MIN_RATE_HZ = 4_000
-# Time stamps that leap further than this are damage; filling the hole would never end.
-_MAX_GAP_SEC = 10.0
 # Nothing longer is decoded: whoever has such a file cuts it first.
 _MAX_SEC = 6 * 3600.0
-# Sound that is less than this off its time stamp is on time.
-_GAP_SEC = 0.01
-# Decoders need some frames or blocks before the wanted one.
-_PREROLL_SEC = 0.2
+# Sound that comes less than this after its end so far is on time, and so is sound that overlaps it
+# by less than the other.
+_GAP_SEC, _OVERLAP_SEC = 0.01, 0.1
+# Users are told of holes in the sound that are as long as this.
+_LONG_GAP_SEC = 10.0
+# Time that goes back further than this starts anew, as in files that were joined end to end.
+_MAX_BACK_SEC = 10.0
+# Frames that are equally near to a moment but for the rounding of time stamps.
+_TIE_SEC = 0.001
+# The first track is heard unless another one is this much louder, as power: 20 dB.
+_LOUDER = 100.0
+_HEARD_RMS = 10 ** (-50 / 20)
+# Sound is silent where less than this share of its frames is heard.
+_LEAST_HEARD = 0.01
+SILENT = f"is silent: less than {_LEAST_HEARD:.0%} of it is louder than -50 dB; give louder speech"
+# Decoders need some frames or blocks before the wanted one; where a hole in the file hides it, it
+# is looked for further back, and at last from the beginning.
+_PREROLLS_SEC = 0.2, 20.0, math.inf
+# A picture of the record's sleeve, say, stored as a video of one frame.
+_COVER = av.stream.Disposition.attached_pic
 _ENCODER = "libx264"
 _AUDIO_BITRATE = 128_000
 
@@ -55,6 +73,9 @@ def iterate_video(
     stop_sec: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Frames at exactly 25 a second, whatever the file has, in constant memory.
+
+    Each is the one on display at its moment, or the next one where that is nearer and at most
+    1/50 s ahead.
 
     Args:
       path: a video file.
@@ -104,7 +125,7 @@ def iterate_pictures(
       most_px: pictures with a longer side are scaled down to this, quickly.
     """
     last = None if stop_sec is None else round((stop_sec - start_sec) * FPS)
-    frames = _at_constant_rate(_decode(path, start_sec), path)
+    frames = _at_constant_rate(_decode(path, start_sec))
     previous, picture = None, None
     for frame in itertools.islice(frames, last):
         if frame is not previous:  # Repeated ones are not converted again.
@@ -115,41 +136,76 @@ def iterate_pictures(
         raise InputError(f"{path}: not one frame can be decoded{where}; give a video that plays")
 
 
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """What is heard in a file.
+
+    Attributes:
+      samples: [n] float32, mono, in [-1, 1], 16 kHz.
+      track: which of the file's sound tracks it is, from 0.
+      notices: what the user should know, a sentence each: that it is silent, for example.
+    """
+
+    samples: Audio
+    track: int
+    notices: tuple[str, ...]
+
+
 def read_audio(
     path: str | os.PathLike, *, start_sec: float = 0.0, stop_sec: float | None = None
 ) -> Audio:
+    """The samples of `read_sound`."""
+    return read_sound(path, start_sec=start_sec, stop_sec=stop_sec).samples
+
+
+def read_sound(
+    path: str | os.PathLike, *, start_sec: float = 0.0, stop_sec: float | None = None
+) -> Sound:
     """The sound of an audio or video file.
+
+    Of several tracks, the first is taken, unless another is much louder. Channels are mixed by
+    `mixing.Mixer`. What damage has made unreadable is silent, and so are holes in the sound, so
+    that the rest keeps its time.
 
     Args:
       path: anything that PyAV reads; any rate, any number of channels.
-      start_sec: where to begin, found by seeking.
+      start_sec: where to begin, found by seeking; sample 0 is at this time of the container.
       stop_sec: where to stop; None is the end.
-
-    Returns:
-      [n] float32, mono, in [-1, 1], 16 kHz; sample 0 is at `start_sec` of the container. What
-      damage has made unreadable is silent, so that the rest keeps its time.
 
     Raises:
       InputError: where the file is missing, cannot be decoded, or has no sound.
     """
-    most = None if stop_sec is None else round((stop_sec - start_sec) * SAMPLE_RATE_HZ)
     with _open(path, "sound") as container:
-        if not container.streams.audio:
-            raise InputError(f"{path}: has no audio stream; give a file with speech in it")
-        stream = _decodable(path, container.streams.audio[0])
-        track = _Track()
-        _seek(container, stream, start_sec)
-        for frame in _frames(container, stream):
-            if frame.sample_rate < _MIN_RATE_HZ:
-                raise InputError(f"{path}: {frame.sample_rate} samples a second are no speech")
-            track.add(frame, _time_of(container, frame, start_sec))
-            if most is not None and track.count >= most:
-                break
-            if track.count > _MAX_SEC * SAMPLE_RATE_HZ:
-                raise InputError(f"{path}: more than {_MAX_SEC / 3600:.0f} h of sound; cut it")
-    if not track.count:
-        raise InputError(f"{path}: no sound can be decoded; give a file with speech in it")
-    return track.finish()[:most]
+        num_tracks = len(container.streams.audio)
+    if not num_tracks:
+        raise InputError(f"{path}: has no audio stream; give a file with speech in it")
+    best, errors = None, []
+    for number in range(num_tracks):
+        try:
+            track = _read_track(path, number, start_sec, stop_sec)
+        except InputError as error:
+            errors.append(error)
+            continue
+        if best is None or track.power > _LOUDER * best.power:
+            best = track
+    if best is None:
+        raise errors[0]
+    notices = best.describe(start_sec)
+    if num_tracks > 1:
+        notices.insert(0, f"has {num_tracks} sound tracks; number {best.number + 1} is heard")
+    return Sound(best.samples, best.number, tuple(f"{path}: {notice}" for notice in notices))
+
+
+def share_heard(audio: np.ndarray) -> float:
+    """The share of 40 ms frames of 16 kHz sound that are louder than -50 dB, in [0, 1]."""
+    frames = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
+    loudness = np.sqrt(np.mean(np.square(frames.reshape(-1, SAMPLES_PER_FRAME)), axis=1))
+    return float(np.mean(loudness > _HEARD_RMS)) if len(loudness) else 0.0
+
+
+def is_silent(audio: np.ndarray) -> bool:
+    """Whether 16 kHz sound is what `SILENT` says."""
+    return share_heard(audio) < _LEAST_HEARD
 
 
 def has_audio(path: str | os.PathLike) -> bool:
@@ -273,24 +329,19 @@ def _open(path: str | os.PathLike, what: str) -> Iterator:
         raise InputError(f"{path}: cannot be decoded as {what}; not media, or damaged") from error
 
 
-def _decode(path: str | os.PathLike, start_sec: float) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Frames and their times in seconds after `start_sec`; the first may lie before it."""
+def _decode(path: str | os.PathLike, start_sec: float) -> Iterator["_Timed"]:
+    """Frames with their times; the first may lie before `start_sec`."""
     with _open(path, "video") as container:
-        if not container.streams.video:
+        streams = [s for s in container.streams.video if not s.disposition & _COVER]
+        if not streams:
             raise InputError(f"{path}: has no video stream; give a video")
-        stream = _decodable(path, container.streams.video[0])
+        stream = _decodable(path, streams[0])
         stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         if max(stream.width, stream.height) > _MAX_SIDE_PX:
             raise InputError(f"{path}: {stream.width}x{stream.height} pixels are too many")
         stream.thread_type = "AUTO"
-        step = 1.0 / float(stream.average_rate or FPS)
-        time = -step
-        _seek(container, stream, start_sec)
-        for frame in _frames(container, stream):
-            found = _time_of(container, frame, start_sec)
-            # A frame without a time stamp follows the one before.
-            time = time + step if found is None else found
-            yield time, frame
+        usual_sec = 1.0 / float(stream.average_rate or FPS)
+        yield from _timed_frames(path, container, stream, start_sec, usual_sec)
 
 
 def _decodable(path: str | os.PathLike, stream):
@@ -300,12 +351,23 @@ def _decodable(path: str | os.PathLike, stream):
     return stream
 
 
-def _seek(container, stream, start_sec: float) -> None:
-    """Goes to the last key frame before a time, or stays where the file cannot be searched."""
-    if start_sec > 0:
-        target = _start_sec(container) + start_sec - _PREROLL_SEC
+def _frames_from(container, stream, start_sec: float) -> Iterator:
+    """Decoded frames from one that begins before a time, or as early as can be searched for."""
+    if start_sec <= 0:
+        yield from _frames(container, stream)
+        return
+    wanted = _start_sec(container) + start_sec
+    for preroll in _PREROLLS_SEC:
+        target = max(wanted - preroll, _start_sec(container), 0.0)
         with contextlib.suppress(av.FFmpegError):
-            container.seek(max(int(target / stream.time_base), 0), stream=stream)
+            container.seek(int(target / stream.time_base), stream=stream)
+        frames = _frames(container, stream)
+        first = next(frames, None)
+        if first is not None and (first.time is None or first.time <= wanted):
+            break
+    if first is not None:
+        yield first
+        yield from frames
 
 
 def _frames(container, stream) -> Iterator:
@@ -330,72 +392,199 @@ def _start_sec(container) -> float:
     return (container.start_time or 0) / av.time_base
 
 
-def _time_of(container, frame, start_sec: float) -> float | None:
-    """Seconds from `start_sec` to a decoded frame; None where it has no time stamp."""
-    return None if frame.time is None else frame.time - _start_sec(container) - start_sec
+@dataclasses.dataclass(frozen=True)
+class _Timed:
+    """A decoded frame of picture or sound, when it begins, and how long it lasts at least."""
+
+    start_sec: float
+    length_sec: float
+    frame: Any
+
+
+def _timed_frames(
+    path: str | os.PathLike, container, stream, start_sec: float, usual_sec: float
+) -> Iterator[_Timed]:
+    """Decoded frames from about `start_sec` on, which is time 0.
+
+    A frame without a time stamp follows the one before, and so does one whose time goes far back.
+
+    Args:
+      path: named in errors.
+      container: open.
+      stream: of the container.
+      start_sec: found by seeking.
+      usual_sec: how long a picture lasts, as a rule.
+
+    Raises:
+      InputError: where it gets too long.
+    """
+    origin, end = _start_sec(container) + start_sec, None
+    for frame in _frames_from(container, stream, start_sec):
+        start = (end or 0.0) if frame.time is None else frame.time - origin
+        if end is not None and start < end - _MAX_BACK_SEC:
+            origin += start - end
+            start = end
+        if start > _MAX_SEC:
+            raise InputError(
+                f"{path}: time stamps leap from {end or 0.0:.0f} s to {start:.0f} s; more than "
+                f"{_MAX_SEC / 3600:.0f} h are not read; cut it, or convert it if it is damaged"
+            )
+        length = _length_sec(frame, usual_sec)
+        yield _Timed(start, length, frame)
+        end = start + length
+
+
+def _length_sec(frame, usual_sec: float) -> float:
+    if isinstance(frame, av.AudioFrame):
+        return frame.samples / frame.sample_rate
+    # Of frames that are not stored in the order of display, some claim the length of another.
+    seconds = float((frame.duration or 0) * (frame.time_base or 0))
+    return min(seconds, usual_sec) if seconds > 0.0 else usual_sec
+
+
+def _read_track(
+    path: str | os.PathLike, number: int, start_sec: float, stop_sec: float | None
+) -> "_Track":
+    """One of a file's sound tracks; arguments and errors as of `read_sound`."""
+    seconds = _MAX_SEC if stop_sec is None else stop_sec - start_sec
+    track = _Track(number, round(seconds * SAMPLE_RATE_HZ))
+    with _open(path, "sound") as container:
+        stream = _decodable(path, container.streams.audio[number])
+        for timed in _timed_frames(path, container, stream, start_sec, usual_sec=0.0):
+            if timed.frame.sample_rate < _MIN_RATE_HZ:
+                rate = timed.frame.sample_rate
+                raise InputError(f"{path}: {rate} samples a second are no speech")
+            track.add(timed)
+            if track.is_full:
+                break
+    if track.is_full and stop_sec is None:
+        raise InputError(f"{path}: more than {_MAX_SEC / 3600:.0f} h of sound; cut it")
+    track.finish()
+    if not len(track.samples):
+        raise InputError(f"{path}: no sound can be decoded; give a file with speech in it")
+    return track
 
 
 class _Track:
-    """Sound put together by its time stamps."""
+    """Sound put together by its time stamps.
 
-    def __init__(self):
-        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+    Attributes:
+      number: of the file's sound tracks.
+      samples: [n] float32, after `finish`.
+    """
+
+    def __init__(self, number: int, most: int):
+        """Takes up to `most` samples at 16 kHz."""
+        self.number, self._most = number, most
+        self.samples = np.zeros(0, np.float32)
         self._chunks: list[np.ndarray] = []
+        self._count = 0
         self._fed = 0.0  # Samples at 16 kHz that went in; what came out lags a little behind.
         self._skip = 0
-        self.count = 0
+        self._gaps: list[tuple[float, float]] = []
+        self._format: tuple | None = None
+        self._resampler: av.AudioResampler | None = None
+        self._mixers: list[Mixer] = []
 
-    def add(self, frame: av.AudioFrame, time_sec: float | None) -> None:
+    @property
+    def is_full(self) -> bool:
+        """Whether all that is wanted has come."""
+        return self._count >= self._most
+
+    @property
+    def power(self) -> float:
+        """Mean square of the samples."""
+        return float(np.mean(np.square(self.samples)))
+
+    def add(self, timed: _Timed) -> None:
         """Appends a frame; silence before it where its time says that something is missing."""
-        if time_sec is not None:
-            gap = time_sec * SAMPLE_RATE_HZ - self._fed
-            if not self._fed and gap < 0:  # Begins before the wanted time.
-                self._skip = round(-gap)
-                self._fed += gap
-            elif _GAP_SEC * SAMPLE_RATE_HZ < gap < _MAX_GAP_SEC * SAMPLE_RATE_HZ:
-                self._append(np.zeros(round(gap), np.float32))
-                self._fed += gap
+        frame, begins = timed.frame, not self._fed
+        gap = timed.start_sec * SAMPLE_RATE_HZ - self._fed
+        if gap > _GAP_SEC * SAMPLE_RATE_HZ:
+            self._drain()
+            if gap >= _LONG_GAP_SEC * SAMPLE_RATE_HZ:
+                self._gaps.append((self._fed / SAMPLE_RATE_HZ, timed.start_sec))
+            self._append(np.zeros(min(round(gap), self._skip + self._most), np.float32))
+            self._fed += gap
+        elif gap < 0 and (begins or gap < -_OVERLAP_SEC * SAMPLE_RATE_HZ):
+            self._drain()
+            self._skip += round(-gap)
+            self._fed += gap
+        kind = frame.format.name, frame.layout.name, frame.sample_rate
+        if kind != self._format:  # Broadcasts change it between programmes.
+            self._drain()
+            self._format = kind
+            self._mixers.append(Mixer(SAMPLE_RATE_HZ))
+        if self._resampler is None:
+            self._resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE_HZ)
         frame.pts = None
-        for part in self._resampler.resample(frame):
-            self._append(part.to_ndarray()[0])
+        self._take(self._resampler.resample(frame))
         self._fed += frame.samples * SAMPLE_RATE_HZ / frame.sample_rate
 
-    def finish(self) -> Audio:
-        """[n] float32."""
-        for part in self._resampler.resample(None):
-            self._append(part.to_ndarray()[0])
-        # Files of floats may hold what is no number.
-        samples = np.concatenate(self._chunks)
-        np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
-        return np.clip(samples, -1.0, 1.0, out=samples)
+    def finish(self) -> None:
+        """Makes the samples."""
+        self._drain()
+        self.samples = np.concatenate([self.samples, *self._chunks])[: self._most]
+        self._chunks = []
+        np.clip(self.samples, -1.0, 1.0, out=self.samples)
+
+    def describe(self, start_sec: float) -> list[str]:
+        """What the user should know, where the track begins at a time of the file."""
+        notices = [
+            f"has no sound from {start_sec + start:.1f} s to {start_sec + stop:.1f} s; that is "
+            "heard as silence"
+            for start, stop in self._gaps
+        ]
+        if any(mixer.has_cancelled for mixer in self._mixers):
+            notices.append("its channels cancel each other where they are mixed; one is heard")
+        if is_silent(self.samples):
+            notices.append(SILENT)
+        return notices
+
+    def _take(self, frames: list[av.AudioFrame]) -> None:
+        for frame in frames:
+            sound = frame.to_ndarray().reshape(frame.samples, -1)
+            self._append(self._mixers[-1].push(sound))
+
+    def _drain(self) -> None:
+        """Gets what has gone in and not come out."""
+        if self._resampler is None:
+            return
+        self._take(self._resampler.resample(None))
+        self._append(self._mixers[-1].finish())
+        self._resampler = None  # It takes nothing more.
 
     def _append(self, samples: np.ndarray) -> None:
         skipped = min(self._skip, len(samples))
         self._skip -= skipped
         self._chunks.append(samples[skipped:])
-        self.count += len(samples) - skipped
+        self._count += len(samples) - skipped
 
 
-def _at_constant_rate(
-    frames: Iterator[tuple[float, av.VideoFrame]], path: str | os.PathLike
-) -> Iterator[av.VideoFrame]:
-    """Each frame from its time, rounded to 1/25 s, until the next one's; the first from 0."""
-    shown, previous, step = 0, None, 1
-    for time, frame in frames:
-        due = round(time * FPS)
-        if due - shown > _MAX_GAP_SEC * FPS or due > _MAX_SEC * FPS:
-            raise InputError(
-                f"{path}: time stamps leap from {shown / FPS:.0f} s to {due / FPS:.0f} s; damaged"
-            )
-        if previous is not None:
-            for _ in range(shown, due):
-                yield previous
-            step = max(due - shown, 1)
-            shown = max(shown, due)
-        previous = frame
-    if previous is not None and due >= 0:
-        # How long the last one is shown is not known: as long as the one before it.
-        yield from itertools.repeat(previous, step)
+def _at_constant_rate(frames: Iterator[_Timed]) -> Iterator[av.VideoFrame]:
+    """The frame on display at each 1/25 s, or the next one where that is nearer and close ahead.
+
+    The first frame is shown from 0 on, the last one no longer than the one before it.
+    """
+    count, shown, length = 0, None, math.inf
+    for timed in frames:
+        while shown is not None:
+            now = count / FPS
+            ahead = timed.start_sec - now
+            if ahead <= 0:
+                break
+            is_next = ahead <= 0.5 / FPS and ahead + _TIE_SEC < abs(now - shown.start_sec)
+            yield (timed if is_next else shown).frame
+            count += 1
+        if shown is not None and timed.start_sec > shown.start_sec:
+            length = timed.start_sec - shown.start_sec
+        shown = timed
+    if shown is None:
+        return
+    stop_sec = shown.start_sec + min(shown.length_sec, length)
+    if stop_sec > 0:
+        total = math.floor((stop_sec - _TIE_SEC) * FPS + 0.5)
+        yield from itertools.repeat(shown.frame, max(total - count, 0 if count else 1))
 
 
 def _to_picture(frame: av.VideoFrame, most_px: int | None) -> np.ndarray:

@@ -54,6 +54,13 @@ class LeftOut:
     seconds: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """What the user should know about a recording that is used, in a sentence."""
+
+    sentence: str
+
+
 class Take(Protocol):
     """A recording to be turned into clips; pickled on its way to a worker."""
 
@@ -65,8 +72,8 @@ class Take(Protocol):
     def follows_from(self) -> Mapping[str, Any]:
         """JSON-ready; all that its clips follow from."""
 
-    def perform(self) -> Iterator[Clip | LeftOut]:
-        """Its clips in order, and the stretches that are none.
+    def perform(self) -> Iterator[Clip | LeftOut | Note]:
+        """Its clips in order, the stretches that are none, and notes.
 
         Raises:
           InputError: where it cannot be used, or not to its end.
@@ -83,6 +90,7 @@ class Part:
       clips: for each clip `clip_id`, `speaker`, `num_frames` and `dims`.
       left_out: what is missing, and why.
       path: its folder.
+      notes: what the user should know, a sentence each.
     """
 
     name: str
@@ -90,6 +98,7 @@ class Part:
     clips: Sequence[Mapping[str, Any]]
     left_out: Sequence[LeftOut]
     path: pathlib.Path
+    notes: Sequence[str] = ()
 
     def read_clip(self, index: int) -> bytes:
         """The record of a clip."""
@@ -137,7 +146,7 @@ def make_part(parts_dir: pathlib.Path, take: Take) -> None:
 
 
 def _keep(
-    parts_dir: pathlib.Path, take: Take, perform: Callable[[], Iterable[Clip | LeftOut]]
+    parts_dir: pathlib.Path, take: Take, perform: Callable[[], Iterable[Clip | LeftOut | Note]]
 ) -> None:
     """Writes what `perform` gives as the part of a take, unless it is there."""
     if _is_done(parts_dir, take):
@@ -155,7 +164,8 @@ def read_parts(parts_dir: pathlib.Path, takes: Iterable[Take]) -> list[Part]:
         folder = _folder(parts_dir, take)
         facts = json.loads((folder / _FACTS).read_text())
         left_out = [LeftOut(**entry) for entry in facts["left_out"]]
-        parts.append(Part(take.name, take.split, facts["clips"], left_out, folder))
+        notes = facts.get("notes", ())  # Older ones have none.
+        parts.append(Part(take.name, take.split, facts["clips"], left_out, folder, notes))
     return parts
 
 
@@ -232,17 +242,21 @@ def _make_alone(parts_dir: pathlib.Path, take: Take) -> None:
 
 
 def _write(
-    name: str, perform: Callable[[], Iterable[Clip | LeftOut]], folder: pathlib.Path
+    name: str, perform: Callable[[], Iterable[Clip | LeftOut | Note]], folder: pathlib.Path
 ) -> dict[str, Any]:
     """Writes the records of the take of this name, and gives the facts of its part."""
     done: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
+    notes: list[str] = []
     clip_writer = records.open_writer(folder / "clips.array_record")
     frame_writer = records.open_writer(folder / "frames.array_record")
     try:
         for item in perform():
             if isinstance(item, LeftOut):
                 left_out.append(item)
+                continue
+            if isinstance(item, Note):
+                notes.append(item.sentence)
                 continue
             record, frames = clips.encode_clip(item)
             clip_writer.write(record)
@@ -254,7 +268,8 @@ def _write(
     finally:
         clip_writer.close()
         frame_writer.close()
-    return {"clips": done, "left_out": [dataclasses.asdict(entry) for entry in left_out]}
+    each = [dataclasses.asdict(entry) for entry in left_out]
+    return {"clips": done, "left_out": each, "notes": notes}
 
 
 def _facts(clip: Clip) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def prepare(
                 f"{out_dir}: the split {split!r} would be empty, as nothing that was meant for it "
                 f"could be used; choose another split; {_name_some(left_out)}"
             )
-    report = _report(len(takes), by_split, left_out)
+    report = _report(len(takes), by_split, left_out, [n for part in done for n in part.notes])
     notes = {split: _note(stretches) for split, stretches in by_split.items()}
 
     def finish(folder: pathlib.Path) -> Mapping[str, Any]:
@@ -159,7 +159,10 @@ def _write_example(folder: pathlib.Path, stretch: Stretch) -> None:
 
 
 def _report(
-    num_takes: int, by_split: Mapping[str, Sequence[Stretch]], left_out: Sequence[LeftOut]
+    num_takes: int,
+    by_split: Mapping[str, Sequence[Stretch]],
+    left_out: Sequence[LeftOut],
+    notes: Sequence[str],
 ) -> Report:
     kept = [stretch for stretches in by_split.values() for stretch in stretches]
     hours = lambda chosen: sum(s.stop - s.start for s in chosen) / FPS / 3600
@@ -178,6 +181,7 @@ def _report(
             "by_reason": dict(collections.Counter(entry.reason for entry in left_out)),
             "each": [vars(entry) for entry in left_out],
         },
+        "notes": list(dict.fromkeys(notes)),  # Takes may share a video.
     }
 
 

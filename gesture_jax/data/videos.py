@@ -23,7 +23,7 @@ from gesture_jax.data.clips import Clip
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.listing import VIDEO_ENDINGS, is_video
 from gesture_jax.data.media import FPS, SAMPLES_PER_FRAME
-from gesture_jax.data.parts import LeftOut, fingerprint, leave_out_unused
+from gesture_jax.data.parts import LeftOut, Note, fingerprint, leave_out_unused
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, size_of
 
@@ -31,7 +31,6 @@ from gesture_jax.files import as_path, size_of
 _LEAST_SEEN = 0.5
 # A clip is silent where less than this share of its frames is louder than -50 dB.
 _LEAST_HEARD = 0.1
-_SILENCE_RMS = 10 ** (-50 / 20)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +99,12 @@ class VideoTake:
             "settings": {**settings, "hearing": self.settings.hearing.describe()},
         }
 
-    def perform(self) -> Iterator[Clip | LeftOut]:
+    def perform(self) -> Iterator[Clip | LeftOut | Note]:
         """See `parts.Take`: looks, then decodes again, holding one clip at a time."""
         span = {"start_sec": self.start_sec, "stop_sec": self.stop_sec}
-        audio = media.read_audio(self.audio_path, **span)
+        heard = media.read_sound(self.audio_path, **span)
+        audio = heard.samples
+        yield from map(Note, heard.notices)
         searched = self.crop is None or self.settings.require_person
         find_person = pose.find_person if searched else None
         look = scenes.look_at(self.path, **span, find_person=find_person)
@@ -155,7 +156,7 @@ class VideoTake:
         if seconds < self.settings.min_sec:
             least = self.settings.min_sec
             return refuse("too short", f"lasts {seconds:.2f} s, wanted are {least:g} s")
-        heard = share_heard(sound)
+        heard = media.share_heard(sound)
         if heard < _LEAST_HEARD:
             return refuse("silent", f"{heard:.0%} of it is louder than -50 dB")
         if piece.people and self.settings.require_person:
@@ -296,13 +297,6 @@ def describe(
         "test_fraction": test_fraction,
         **({"split_ends": True} if split_ends else {}),  # Not in older data sets.
     }
-
-
-def share_heard(audio: np.ndarray) -> float:
-    """The share of 40 ms frames of 16 kHz sound that are louder than -50 dB, in [0, 1]."""
-    frames = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
-    loudness = np.sqrt(np.mean(np.square(frames.reshape(-1, SAMPLES_PER_FRAME)), axis=1))
-    return float(np.mean(loudness > _SILENCE_RMS)) if len(loudness) else 0.0
 
 
 def _tell(settings: Settings) -> dict[str, Any]:

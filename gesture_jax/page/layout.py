@@ -170,7 +170,8 @@ def _finish(visit):
             yield look.hint(words), look.live(film) if film else gr.skip(), gr.skip()
         path = visit.new_file("live.mp4")
         live.write(path)
-        yield look.done("Done.", []), gr.update(visible=False), gr.update(value=path, visible=True)
+        told = look.done("Done.", live.notices)
+        yield told, gr.update(visible=False), gr.update(value=path, visible=True)
     except InputError as error:
         yield look.error(str(error)), gr.skip(), gr.skip()
     finally:

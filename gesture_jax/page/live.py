@@ -70,6 +70,12 @@ class Live:
         heard = sum(map(len, self._sound)) / SAMPLE_RATE_HZ
         return heard, len(self._frames) / FPS
 
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know, after `finish`."""
+        silent = media.is_silent(np.concatenate(self._sound)) if self._sound else False
+        return [f"the recording {media.SILENT}"] if silent else []
+
     def finish(self) -> Iterator[tuple[float, float]]:
         """Ends the stream; gives `seconds` until all frames are ready.
 

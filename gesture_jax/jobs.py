@@ -1,4 +1,4 @@
-"""What the inference command lines do: files in, files out, in memory that does not grow."""
+"""What the inference command lines do: files in, files out; frames are not kept, the sound is."""
 
 import functools
 import itertools

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tomllib
+import tracemalloc
 
 import av
 import numpy as np
@@ -21,6 +22,7 @@ from gesture_jax.data.speaker.identity import make_identity
 from gesture_jax.data.speaker.voice import speak
 from gesture_jax.errors import InputError
 from gesture_jax.evaluation import videos
+from gesture_jax.generator import GestureGenerator
 from tests import in_process, tiny
 
 _NAN = (np.nan,) * 3
@@ -371,3 +373,21 @@ def test_a_mediapipe_without_its_models_does_not_count(tmp_path, folders, instal
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
     program += f"from gesture_jax.data import pose; assert pose.is_installed() is {installed}"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_long_speech_is_looked_at_and_heard_without_copies_of_it(stages):
+    """It is in memory once; more than a tenth of that again would be a copy."""
+    generator = GestureGenerator.load(stage1=stages / "stage1", stage2=stages / "stage2")
+    sound = np.random.default_rng(0).standard_normal(30 * 60 * 16_000).astype(np.float32) * 0.1
+    assert next(generator.hear(sound)).shape[1] == 35  # What is loaded once does not count.
+    looks = {
+        "hear": lambda: next(generator.hear(sound)),
+        "silent": lambda: media.is_silent(sound),
+        "speech": lambda: voices.is_unlike_speech(sound[:600_000]),
+    }
+    for name, look in looks.items():
+        tracemalloc.start()
+        look()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 0.1 * sound.nbytes, name

@@ -9,7 +9,7 @@ noticed.
 
 import numpy as np
 
-from gesture_jax.data.media import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 UNLIKE_SPEECH = (
     "does not sound like speech: its sound hardly changes, as in music or noise; gestures follow "
@@ -22,7 +22,7 @@ _LEAST_RMS = 10 ** (-50 / 20)
 _RANGE = 10 ** (-30 / 20)
 # Fewer frames that are heard say nothing.
 _LEAST_FRAMES = 50
-_MOST_FRAMES = 15_000
+_MOST_FRAMES = 60 * FPS
 
 
 def is_unlike_speech(audio: np.ndarray) -> bool:

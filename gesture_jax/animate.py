@@ -5,8 +5,6 @@ python -m gesture_jax.animate --image=P --driving=V --out=V.mp4 --stage1=WORKDIR
 Without --stage1 the bundled weights are taken.
 """
 
-import sys
-
 from absl import flags
 
 from gesture_jax import bundled, cli
@@ -15,6 +13,7 @@ _IMAGE = cli.define_path("image", None, "The portrait, of any size.")
 _DRIVING = cli.define_path("driving", None, "The video whose motion is taken.")
 _OUT = cli.define_path("out", None, "The mp4 to write; it keeps the driving video's sound.")
 _STAGE1 = cli.define_path("stage1", None, "Workdir of a trained or converted stage 1.")
+_PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, "Of the bundled weights; photo.")
 _CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the driving video.", lower_bound=0)
 _RELATIVE = flags.DEFINE_boolean(
     "relative", True,
@@ -33,10 +32,7 @@ def main(_) -> None:
     from gesture_jax.portraits import Style
 
     style = Style.from_flags(flags.FLAGS)
-    stage1 = _STAGE1.value
-    if stage1 is None:
-        stage1 = bundled.find()["stage1"]
-        print(bundled.warning(bundled.PRESETS[0]), file=sys.stderr)
+    stage1 = bundled.choose(_PRESET.value, stage1=_STAGE1.value).get("stage1", _STAGE1.value)
     notices = jobs.animate(
         Animator.load(stage1, ahead=True),
         _IMAGE.value,

@@ -5,6 +5,7 @@ They were trained on people who do not exist: photographs that move, and drawn p
 """
 
 import importlib.resources
+import sys
 
 from gesture_jax.errors import InputError
 from gesture_jax.files import is_file
@@ -28,6 +29,26 @@ def find(preset: str = PRESETS[0]) -> dict[str, str]:
             f"{missing[0]}: no such file, so weights of your own are needed; train both stages "
             "and give --stage1=WORKDIR and --stage2=WORKDIR, or make the file by `make weights`"
         )
+    return found
+
+
+def choose(preset: str | None, *, stage1: str | None) -> dict[str, str]:
+    """What a command takes whose user gave no stage 1, told on stderr; {} where there is one.
+
+    Args:
+      preset: which weights, the first by default.
+      stage1: the one that was given, if any.
+
+    Raises:
+      InputError: where both are given, or this installation has no weights.
+    """
+    if stage1 is not None:
+        if preset is not None:
+            raise InputError("--preset chooses among bundled weights; drop it, or --stage1")
+        return {}
+    preset = preset or PRESETS[0]
+    found = find(preset)
+    print(warning(preset), file=sys.stderr)
     return found
 
 

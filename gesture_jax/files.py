@@ -145,6 +145,16 @@ def size_of(path: pathlib.Path) -> int:
     return path.stat().length if is_remote(path) else path.stat().st_size
 
 
+def read_text(path: str | os.PathLike) -> str:
+    """What a user's text file says: UTF-8, with or without the byte-order mark that Excel writes.
+
+    Raises:
+      OSError: where it cannot be read.
+      UnicodeDecodeError: where it is something else.
+    """
+    return as_path(path).read_bytes().decode("utf-8-sig")
+
+
 def local_copy(path: str | os.PathLike) -> pathlib.Path:
     """The file, where libraries of C can open it; one of a bucket is fetched for a while.
 

@@ -93,13 +93,9 @@ def _find_weights() -> tuple[str, str | None]:
     stage1, stage2 = _STAGE1.value, _STAGE2.value
     if stage1 is None and stage2 is not None:
         raise InputError("--stage1 is missing; give the one that --stage2 was trained on")
-    if stage1 is None:
-        preset = _PRESET.value or bundled.PRESETS[0]
-        found = bundled.find(preset)
-        print(bundled.warning(preset), file=sys.stderr)
+    found = bundled.choose(_PRESET.value, stage1=stage1)
+    if found:
         return found["stage1"], None if _MOTION.value else found["stage2"]
-    if _PRESET.value is not None:
-        raise InputError("--preset chooses among bundled weights; drop it, or --stage1")
     return stage1, stage2
 
 

@@ -272,7 +272,9 @@ class GestureGenerator:
         """
         num_rows = (options or self.defaults).pace.count_rows(count_frames(audio))
         listening = self._ears or self.hearing
-        return listening.iterate(_pad(audio, num_rows), num_frames=num_rows)
+        if self.hearing.kind != "baseline":  # The other is computed of pieces, padded one by one.
+            audio = _pad(audio, num_rows)
+        return listening.iterate(audio, num_frames=num_rows)
 
     def motion_from_features(
         self,

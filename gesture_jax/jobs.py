@@ -1,4 +1,4 @@
-"""What the inference command lines do: files in, files out, in memory that does not grow."""
+"""What the inference command lines do: files in, files out; frames are not kept, the sound is."""
 
 import functools
 import itertools
@@ -12,6 +12,7 @@ from gesture_jax.animator import Animator
 from gesture_jax.data import images, media
 from gesture_jax.data.framing import Crop
 from gesture_jax.data.motion_files import read_motion, write_motion
+from gesture_jax.data.voices import UNLIKE_SPEECH, is_unlike_speech
 from gesture_jax.errors import InputError, one_line
 from gesture_jax.files import check_ending, check_outputs
 from gesture_jax.generator import METADATA, GestureGenerator, Options, count_frames
@@ -128,7 +129,8 @@ def write_request(
         images.write_image(request.sheet, sheet.draw())
     if request.save_motion:
         write_motion(request.save_motion, np.concatenate(kept), source.image)
-    return [*sound.notices, *portrait.notices]
+    unlike = [f"{request.audio}: {UNLIKE_SPEECH}"] if is_unlike_speech(audio) else []
+    return [*sound.notices, *unlike, *portrait.notices]
 
 
 def animate(

@@ -14,6 +14,9 @@ from gesture_jax.data.paste import PasteBack
 from gesture_jax.data.watermark import Watermark
 from gesture_jax.errors import InputError
 
+# Fewer pixels than this share of the model's look blurred.
+_LEAST_SHARP = 0.75
+
 
 @dataclasses.dataclass(frozen=True)
 class Style:
@@ -108,6 +111,12 @@ class Portrait:
             crop = _reduce(path, photo, crop)
         box, notices = people.choose_square(path, picture, crop, animator.shoulders)
         left, top, side = box
+        if side < _LEAST_SHARP * animator.resolution:
+            wanted = animator.resolution
+            notices.append(
+                f"{path}: the square that moves has {side}x{side} pixels, so that the video is "
+                f"blurred; give a picture with {wanted}x{wanted} or more around the person"
+            )
         paste = PasteBack(picture, box) if style.paste_back else None
         size = style.size
         if paste and size is None and animator.model.carries_pixels:

@@ -102,7 +102,9 @@ def test_what_is_missing_is_told_by_video(prepared):
     _, report = prepared
     told = {entry["name"]: entry["detail"] for entry in report["left_out"]["each"]}
     assert told["seth/not_here_00"] == "1 intervals"
-    assert [name for name in told if name.startswith("line ")] == ["line 13"]
+    assert [name for name in told if name.startswith("line ")] == [
+        "line 13 of cmu_intervals_df.csv"
+    ]
 
 
 def test_a_split_file_decides(raw, table, tmp_path):
@@ -115,8 +117,9 @@ def test_a_split_file_decides(raw, table, tmp_path):
 
 def test_ends_of_intervals_are_for_testing(raw, table, tmp_path):
     options = dict(settings=_SETTINGS, test_fraction=0.2, split_ends=True)
-    takes, _ = pats.find_takes(table, raw, crop=Crop(), left_edges={}, **options)
-    assert {take.split for take in takes} == {None}
+    pats.write_pats(table, raw, tmp_path / "out", **options)
+    train, test = (_records(tmp_path / "out", split) for split in ("train", "test"))
+    assert test.keys() == {f"{clip_id}-end" for clip_id in train}
 
 
 @pytest.mark.parametrize(

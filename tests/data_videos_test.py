@@ -57,7 +57,8 @@ def _facts(out, split):
 
 def test_names_and_ends_for_testing(folder, tmp_path):
     report = videos.write_videos(folder, tmp_path / "data", settings=_SETTINGS, test_fraction=0.2)
-    assert report["left_out"]["count"] == 0
+    (unused,) = report["left_out"]["each"]
+    assert (unused["reason"], unused["detail"]) == ("not used", "1 file: notes.txt")
     assert _facts(tmp_path / "data", "train") == {
         "ann#1.000": 19, "ann#1.001": 19, "ben#talk": 25
     }  # fmt: skip

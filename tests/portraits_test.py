@@ -159,8 +159,8 @@ def test_without_the_pose_model_the_centre_is_told_of_once(animator, tmp_path, c
 @pytest.mark.parametrize("corner", [(0, 0), (300, 200)])
 def test_the_person_is_brought_to_where_training_frames_have_people(corner):
     """By chance the drawn person's own square, which is framed so, is found again."""
-    box, notices = people.choose_square("p.png", _picture(*corner), None, _KNOWN)
-    assert not notices
+    box, (notice,) = people.choose_square("p.png", _picture(*corner), None, _KNOWN)
+    assert f"--crop={','.join(map(str, box))};" in notice
     np.testing.assert_allclose(box, (*corner, 256), atol=26)
 
 

@@ -55,9 +55,7 @@ def open_finder() -> Iterator[Callable[[np.ndarray], Face | None]]:
       InputError: where the extra `[pose]` is not installed.
     """
     if not pose.is_installed():
-        raise InputError(
-            'no face model is installed; `pip install "gesture_jax[pose]"` brings it (MediaPipe)'
-        )
+        raise InputError(f"no face model is installed; {pose.remedy()}")
     import mediapipe
 
     with mediapipe.solutions.face_mesh.FaceMesh(

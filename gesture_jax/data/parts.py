@@ -27,7 +27,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
 from gesture_jax import endings, files
-from gesture_jax.data import clips, records
+from gesture_jax.data import clips, listing, records
 from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
 
@@ -108,6 +108,14 @@ class Part:
     def read_frames(self, start: int, stop: int) -> Iterator[bytes]:
         """Records of frames, numbered through over the clips."""
         return _read(self.path / "frames.array_record", start, stop)
+
+
+def leave_out_unused(
+    paths: Iterable[pathlib.Path], used: Iterable[pathlib.Path], folder: str | os.PathLike
+) -> list[LeftOut]:
+    """An entry for the files of each ending that are not used; see `listing.group_unused`."""
+    groups = listing.group_unused(paths, used, folder)
+    return [LeftOut(ending, "not used", told) for ending, told in groups.items()]
 
 
 def make_parts(

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from gesture_jax import files
 from gesture_jax.data import preparation
 from gesture_jax.data.framing import Crop
-from gesture_jax.data.parts import LeftOut, fingerprint
-from gesture_jax.data.videos import VIDEO_ENDINGS, Settings, VideoTake, describe
+from gesture_jax.data.listing import is_video
+from gesture_jax.data.parts import LeftOut, fingerprint, leave_out_unused
+from gesture_jax.data.videos import Settings, VideoTake, describe
 from gesture_jax.errors import InputError
 
 # Left edge of the square, as a share of the width; 1 is flush right.
@@ -81,7 +82,6 @@ def write_pats(
         crop=crop,
         left_edges=left_edges or {},
         split_file=split_file,
-        **how,
     )
     splits = [take.split for take in takes]
     return preparation.prepare(
@@ -95,6 +95,7 @@ def write_pats(
             "splits": fingerprint(splits),
         },
         **how,
+        whole_takes=True,
         left_out=left_out,
         run=run,
     )
@@ -108,8 +109,6 @@ def find_takes(
     crop: Crop | None,
     left_edges: Mapping[str, float],
     split_file: str | os.PathLike | None = None,
-    test_fraction: float = 0.1,
-    split_ends: bool = False,
 ) -> tuple[list[VideoTake], list[LeftOut]]:
     """The intervals whose raw videos are here; and those whose are not, by video.
 
@@ -120,27 +119,28 @@ def find_takes(
       crop: which square, for speakers without a left edge; None is the square around the person.
       left_edges: by speaker, beside and before `LEFT_EDGES`.
       split_file: JSON, {"train": [ids], "test": [ids]}; other intervals are not used. Without it
-        the last of each speaker's ids are for testing.
-      test_fraction: how many of them.
-      split_ends: leaves it open where an interval belongs, unless the split file says it; its end
-        is for testing then.
+        takes leave it open where they belong: of each speaker's that can be used, in the order of
+        ids, the last are for testing.
 
     Raises:
       InputError: where table, split or folder cannot be used, or no interval has its video.
     """
     rows, left_out = _read_table(table)
-    split_of = None if split_file is None else _read_split(split_file)
-    if split_of is not None:
+    split_of = {} if split_file is None else _read_split(split_file)
+    if split_file is not None:
         rows = [row for row in rows if {row.interval_id, row.clip_id} & split_of.keys()]
-    found, missing = _find_videos(rows, _index(raw_dir))
+        if not rows:
+            raise InputError(f"{split_file}: names no interval of {table}")
+    raw = _list_raw(raw_dir)
+    found, missing = _find_videos(rows, _index(raw_dir, raw))
     left_out += [_missing(video, intervals) for video, intervals in missing.items()]
     if not found:
         raise InputError(
             f"{raw_dir}: none of the {len(rows)} intervals of {table} has its raw video here; "
             "wanted are SPEAKER/VIDEO_ID.mp4"
         )
-    if split_of is None:
-        split_of = {} if split_ends else _last_ids([row for row, _ in found], test_fraction)
+    if split_file is None:  # Which asks for some of them only.
+        left_out += leave_out_unused(raw, [path for _, path in found], raw_dir)
     edges = {**LEFT_EDGES, **left_edges}
     takes = []
     for row, path in found:
@@ -183,8 +183,7 @@ def _read_table(path: str | os.PathLike) -> tuple[list[Interval], list[LeftOut]]
     rows: dict[str, Interval] = {}
     left_out = []
     try:
-        text = files.as_path(path).read_bytes().decode("utf-8")
-        with io.StringIO(text, newline="") as file:
+        with io.StringIO(files.read_text(path), newline="") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or ()
             lacking = [name for name in _COLUMNS if name not in columns]
@@ -193,37 +192,55 @@ def _read_table(path: str | os.PathLike) -> tuple[list[Interval], list[LeftOut]]
                     f"{path}: lacks the column {(lacking or ['video_link'])[0]}; wanted is "
                     "PATS's cmu_intervals_df.csv"
                 )
-            for number, row in enumerate(reader, start=2):
+            for row in reader:
+                name = f"line {reader.line_num} of {pathlib.PurePath(path).name}"
                 try:
                     interval = _parse_row(row)
-                except (ValueError, AttributeError, TypeError):
-                    left_out.append(LeftOut(f"line {number}", "bad interval", str(row)[:200]))
+                except ValueError as error:
+                    left_out.append(LeftOut(name, "bad interval", str(error)))
                     continue
-                rows.setdefault(interval.clip_id, interval)
+                if rows.setdefault(interval.clip_id, interval) != interval:
+                    told = f"{interval.clip_id} is in an earlier line, with other values"
+                    left_out.append(LeftOut(name, "same id", told))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table ({error})") from error
+    if not rows:
+        named = "".join(f"; {entry.name}: {entry.detail}" for entry in left_out[:1])
+        raise InputError(f"{path}: no row can be used{named}")
     return sorted(rows.values(), key=_order), left_out
 
 
-def _parse_row(row: Mapping[str, str]) -> Interval:
-    start_sec, stop_sec = parse_time(row["start_time"]), parse_time(row["end_time"])
+def _parse_row(row: Mapping[str, str | None]) -> Interval:
+    """Raises ValueError, saying which value of which interval is wrong."""
+    value = lambda name: (row.get(name) or "").strip()
+    speaker, interval_id = value("speaker"), value("interval_id")
+    if not speaker or not interval_id:
+        raise ValueError(f"it lacks the {'interval_id' if speaker else 'speaker'}")
+    start_sec, stop_sec = (
+        _read_time(f"{speaker}#{interval_id}", name, value(name))
+        for name in ("start_time", "end_time")
+    )
     if stop_sec <= start_sec:
-        raise ValueError(f"ends at {stop_sec} s, before it begins")
-    speaker = row["speaker"].strip()
-    link, file = row.get("video_link") or "", row.get("video_fn") or ""
+        raise ValueError(
+            f"{speaker}#{interval_id} ends at {stop_sec:g} s, but begins at {start_sec:g} s"
+        )
+    link, file = value("video_link"), value("video_fn")
     length = _YOUTUBE_ID_LENGTH if "youtu" in link else _OTHER_ID_LENGTH
-    names = [
-        pathlib.PurePath(file).stem,
-        link.strip()[-_YOUTUBE_ID_LENGTH:],
-        link.strip()[-length:],
-    ]
+    names = [pathlib.PurePath(file).stem, link[-_YOUTUBE_ID_LENGTH:], link[-length:]]
     return Interval(
         _SPEAKER_NAMES.get(speaker, speaker),
-        row["interval_id"].strip(),
+        interval_id,
         start_sec,
         stop_sec,
         tuple(name for name in names if name),
     )
+
+
+def _read_time(clip_id: str, name: str, text: str) -> float:
+    try:
+        return parse_time(text)
+    except ValueError:
+        raise ValueError(f"{name} of {clip_id} is {text[:40]!r}, wanted is H:MM:SS.S") from None
 
 
 def _order(row: Interval) -> tuple:
@@ -232,15 +249,21 @@ def _order(row: Interval) -> tuple:
     return row.speaker, number, row.interval_id
 
 
-def _index(raw_dir: str | os.PathLike) -> dict[tuple[str, str], pathlib.Path]:
-    """Raw videos by folder and name without ending."""
+def _list_raw(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
+    """All that is below the folder of raw videos."""
     root = files.as_path(raw_dir)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the one with PATS's raw videos")
-    index = {}
-    for path in files.find_files(root):
-        wanted = path.suffix.lower() in VIDEO_ENDINGS and files.is_inside(path, root)
-        if wanted and path.is_file():
+    return files.find_files(root)
+
+
+def _index(
+    raw_dir: str | os.PathLike, paths: Sequence[pathlib.Path]
+) -> dict[tuple[str, str], pathlib.Path]:
+    """Raw videos by folder and name without ending."""
+    root, index = files.as_path(raw_dir), {}
+    for path in filter(is_video, paths):
+        if files.is_inside(path, root) and path.is_file():
             folder = "" if path.parent == root else path.parent.name
             index[_SPEAKER_NAMES.get(folder, folder), path.stem] = path
     return index
@@ -263,19 +286,6 @@ def _missing(video: tuple[str, str], rows: Sequence[Interval]) -> LeftOut:
     return LeftOut("/".join(video), "no raw video", f"{len(rows)} intervals", seconds)
 
 
-def _last_ids(rows: Sequence[Interval], test_fraction: float) -> dict[str, str]:
-    """The split of each clip: the last of each speaker's ids are for testing, one at least."""
-    by_speaker = collections.defaultdict(list)
-    for row in sorted(rows, key=_order):
-        by_speaker[row.speaker].append(row.clip_id)
-    split_of = {}
-    for ids in by_speaker.values():
-        num_test = min(max(1, round(len(ids) * test_fraction)), len(ids) - 1)
-        for place, clip_id in enumerate(ids):
-            split_of[clip_id] = "test" if place >= len(ids) - num_test else "train"
-    return split_of
-
-
 def _read_split(path: str | os.PathLike) -> dict[str, str]:
     content = _read_json(path)
     lists = content.values() if isinstance(content, dict) else [None]
@@ -291,6 +301,6 @@ def _read_split(path: str | os.PathLike) -> dict[str, str]:
 
 def _read_json(path: str | os.PathLike):
     try:
-        return json.loads(files.as_path(path).read_text())
+        return json.loads(files.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error

@@ -5,7 +5,7 @@ distance, in shares of the square's side. Stage 1 keeps the range that its train
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +25,14 @@ _PERCENTILES = 5, 95
 # All that a model loses is lost by then (`benchmarks/framing.py`); the pose model errs by a third.
 _FAR_SHIFT = 0.04
 _FAR_RATIO = 1.15
-# Sides of the pictures in which people are searched, in turn: drawn ones are found in small ones.
-_SEARCHED_PX = 640, 128
+# Sides of the pictures in which people are searched. Drawn people are found in small ones, and one
+# size alone is wrong now and then, or finds somebody in a PNG but not in a JPEG of it.
+_SEARCHED_PX = 640, 320, 160, 128, 112
+# Two sizes agree where they differ by no more than this share of the person.
+_AGREED = 0.15
 _NO_POSE = (
     "the central square of the portrait is used; the person in it is found where the extra [pose] "
-    'is installed: pip install "gesture_jax[pose]"'
+    f"is installed: {pose.remedy()}"
 )
 
 Range = tuple[tuple[float, float], ...]
@@ -92,8 +95,8 @@ def choose_square(
       known: [3, 2], from `read_range`.
 
     Returns:
-      Left, top and side in pixels; and sentences: that nobody is found or looked for, or that the
-      framing is far from that of training.
+      Left, top and side in pixels; and sentences: which square it is, where it is not the central
+      one; that nobody is found or looked for; or that the framing is far from that of training.
 
     Raises:
       InputError: where the crop leaves the picture.
@@ -110,11 +113,15 @@ def choose_square(
     found = None if known is None else _find_shoulders(picture)
     if found is None:
         return _around_person(path, picture, crop, box, known)
+    notices = []
     if crop is None and how_far(_relative(found, box), known):
         box = _like_training(found, known, width, height)
+        notices = [_tell_square(path, box)]
     far = how_far(_relative(found, box), known)
     remedy = "try --crop=auto" if crop else "give a picture that shows more around the person"
-    return box, [f"{path}: framed unlike training frames, {far}; {remedy}"] if far else []
+    return box, notices + (
+        [f"{path}: framed unlike training frames, {far}; {remedy}"] if far else []
+    )
 
 
 def how_far(measured: np.ndarray, known: np.ndarray) -> str:
@@ -138,14 +145,29 @@ def how_far(measured: np.ndarray, known: np.ndarray) -> str:
     return " and ".join(reasons)
 
 
+def agree(found: np.ndarray, size: Callable[[np.ndarray], float]) -> np.ndarray | None:
+    """What at least two detections of one person say alike.
+
+    Args:
+      found: [n, k], a detection a row; NaN where nobody is seen.
+      size: of the person that a row [k] describes, in the units of the row.
+
+    Returns:
+      [k], the mean of the detections that are near the median; None where fewer than two are.
+    """
+    seen = found[~np.isnan(found).any(axis=1)]
+    if len(seen) < 2:
+        return None
+    middle = np.median(seen, axis=0)
+    near = np.abs(seen - middle).max(axis=1) <= _AGREED * size(middle)
+    return seen[near].mean(axis=0) if near.sum() >= 2 else None
+
+
 def _find_shoulders(picture: np.ndarray) -> np.ndarray | None:
-    """The measure of the most visible person, in pixels of the picture; None where not seen."""
+    """The measure of the most visible person, in pixels of the picture; None where unsure."""
     height, width = picture.shape[:2]
-    for small in _small_pictures(picture):
-        found = measure(pose.find_joints(small) * [width, height], pose.JOINT_NAMES)
-        if not np.isnan(found).any():
-            return found
-    return None
+    look = lambda small: measure(pose.find_joints(small) * [width, height], pose.JOINT_NAMES)
+    return agree(np.stack([*map(look, _small_pictures(picture))]), size=lambda found: found[2])
 
 
 def _small_pictures(picture: np.ndarray) -> Iterator[np.ndarray]:
@@ -158,11 +180,28 @@ def _around_person(path, picture, crop, box, known):
     unseen = [] if known is None else [f"{path}: no two shoulders are seen in it, as in training"]
     if crop is not None:
         return box, unseen
-    boxes = filter(None, map(pose.find_person, _small_pictures(picture)))
-    person = next(boxes, None)
+    height, width = picture.shape[:2]
+    scale = [width, height, width, height]
+    found = np.array([
+        pose.find_person(small) or (np.nan,) * 4 for small in _small_pictures(picture)
+    ])  # fmt: skip
+    person = agree(found * scale, size=lambda edges: (edges[2:] - edges[:2]).max())
     if person is None:
-        return box, [f"{path}: nobody is found in it; its central square is used"]
-    return frame_people([person], picture.shape[1], picture.shape[0]).box_px, unseen
+        told = "nobody is found in it"
+        if not np.isnan(found).all():
+            told = "the person in it cannot be located reliably"
+        return box, [
+            f"{path}: {told}; its central square is used, --crop=LEFT,TOP,SIZE takes another one"
+        ]
+    around = frame_people([tuple((person / scale).tolist())], width, height).box_px
+    return around, [*unseen, *([_tell_square(path, around)] if around != box else [])]
+
+
+def _tell_square(path: str | os.PathLike, box: tuple[int, int, int]) -> str:
+    return (
+        f"{path}: the square around the person is used, --crop={','.join(map(str, box))}; "
+        "--crop=center takes the middle of the picture instead"
+    )
 
 
 def _like_training(found: np.ndarray, known: np.ndarray, width: int, height: int):

@@ -4,7 +4,9 @@ in its wheel.
 
 import contextlib
 import functools
+import importlib.machinery
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from gesture_jax.data.framing import Box
 from gesture_jax.errors import InputError
 
+_FIRST_WITHOUT = 3, 13  # As in pyproject.toml.
 _VISIBLE = 0.5
 _MIN_DETECTION = 0.5
 # Landmarks of head, arms, hands and hips: 0 to 24 of MediaPipe's 33; legs are not framed.
@@ -34,8 +37,23 @@ _HAIR = 0.45
 
 
 def is_installed() -> bool:
-    """Whether the extra `[pose]` is there."""
-    return importlib.util.find_spec("mediapipe") is not None
+    """Whether the extra `[pose]` is there; later MediaPipes come without its models."""
+    found = importlib.util.find_spec("mediapipe")
+    for name in ("python", "solutions"):
+        if found is None:
+            return False
+        found = importlib.machinery.PathFinder.find_spec(name, found.submodule_search_locations)
+    return found is not None
+
+
+def remedy(python: tuple[int, ...] = sys.version_info) -> str:
+    """How to get the extra `[pose]`, the end of a sentence, for a version of Python."""
+    if python[:2] < _FIRST_WITHOUT:
+        return '`pip install "gesture_jax[pose]"` brings it'
+    return (
+        f"it cannot be had for Python {python[0]}.{python[1]}, as MediaPipe 0.10 has no wheel for "
+        f"Python {_FIRST_WITHOUT[0]}.{_FIRST_WITHOUT[1]} and later; Python 3.11 and 3.12 have it"
+    )
 
 
 def find_person(picture: np.ndarray) -> Box | None:
@@ -91,8 +109,8 @@ def check_installed() -> None:
     """Raises InputError where the extra `[pose]` is not there."""
     if not is_installed():
         raise InputError(
-            'no pose model is installed; `pip install "gesture_jax[pose]"` brings it, or leave '
-            "--crop=auto, --require_person and --joints out"
+            f"no pose model is installed; {remedy()}; or leave --crop=auto, --require_person and "
+            "--joints out"
         )
 
 

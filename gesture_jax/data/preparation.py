@@ -38,6 +38,7 @@ def prepare(
     joint_names: Sequence[str] = (),
     test_fraction: float = 0.1,
     split_ends: bool = False,
+    whole_takes: bool = False,
     left_out: Sequence[LeftOut] = (),
     run: Runner | None = None,
 ) -> Report | None:
@@ -56,6 +57,7 @@ def prepare(
       joint_names: names of the joints, where clips have them.
       test_fraction: for takes that do not say where they belong; see `splits.split_clips`.
       split_ends: as `test_fraction`.
+      whole_takes: as `test_fraction`.
       left_out: what did not even become a take.
       run: does the takes whose parts are missing; by default `parts.make_parts`.
 
@@ -76,11 +78,19 @@ def prepare(
             return None
         (run or parts.make_parts)(parts_dir, takes)
         done = parts.read_parts(parts_dir, takes)
-        by_split = splits.split_clips(done, test_fraction=test_fraction, split_ends=split_ends)
+        by_split = splits.split_clips(
+            done, test_fraction=test_fraction, split_ends=split_ends, whole_takes=whole_takes
+        )
         left_out = [*left_out, *(entry for part in done for entry in part.left_out)]
         if not any(by_split.values()):
             files.remove_folder(parts_dir)
             raise InputError(f"{out_dir}: nothing could be used; {_name_some(left_out)}")
+        for split, stretches in by_split.items():
+            if not stretches:
+                raise InputError(
+                    f"{out_dir}: the split {split!r} would be empty, as nothing that was meant for "
+                    f"it could be used; choose another split; {_name_some(left_out)}"
+                )
         notes = [note for part in done for note in part.notes]
         report = _report(len(takes), by_split, left_out, notes)
         header = {"size": size, "fps": FPS, "sample_rate_hz": SAMPLE_RATE_HZ}

@@ -46,7 +46,11 @@ class Stretch:
 
 
 def split_clips(
-    parts: Sequence[Part], *, test_fraction: float, split_ends: bool = False
+    parts: Sequence[Part],
+    *,
+    test_fraction: float,
+    split_ends: bool = False,
+    whole_takes: bool = False,
 ) -> dict[str, list[Stretch]]:
     """Train and test clips, in the order of speakers and takes.
 
@@ -59,6 +63,8 @@ def split_clips(
       parts: all that was prepared.
       test_fraction: of each speaker's clips, or of a clip's time.
       split_ends: whether every clip is split in time.
+      whole_takes: counts takes that have clips instead of clips, so that no take is in both splits;
+        one at least is for testing where a speaker has several.
     """
     splits: dict[str, list[Stretch]] = {split: [] for split in SPLITS}
     undecided: dict[str, list[Stretch]] = collections.defaultdict(list)
@@ -69,6 +75,8 @@ def split_clips(
     for speaker in sorted(undecided):
         own = undecided[speaker]
         num_test = round(len(own) * test_fraction)
+        if whole_takes:
+            num_test = _count_last_takes(own, test_fraction)
         if num_test and not split_ends:
             splits["train"] += own[:-num_test]
             splits["test"] += own[-num_test:]
@@ -78,6 +86,13 @@ def split_clips(
                 splits["train"].append(train)
                 splits["test"].append(test)
     return splits
+
+
+def _count_last_takes(own: Sequence[Stretch], test_fraction: float) -> int:
+    """How many of a speaker's clips are of their last takes, which are for testing."""
+    sizes = list(collections.Counter(id(whole.part) for whole in own).values())
+    num_test = min(max(1, round(len(sizes) * test_fraction)), len(sizes) - 1)
+    return sum(sizes[len(sizes) - num_test :])
 
 
 def _end_length(whole: Stretch, test_fraction: float, exact: bool) -> int:

@@ -1,7 +1,8 @@
 """Videos as takes: any folder of videos with sound, for `prepare --videos=DIR`.
 
 Who speaks is read off the names: `SPEAKER#ID.mp4`, or `SPEAKER/CLIP.mp4`; else each file is a
-speaker of its own. The sound is the `.wav` beside the video, or the video's own.
+speaker of its own. The sound is the `.wav` beside the video, or the video's own; endings may be in
+upper case.
 """
 
 import collections
@@ -20,12 +21,12 @@ from gesture_jax import files
 from gesture_jax.data import framing, media, pose, preparation, scenes, speech
 from gesture_jax.data.clips import Clip
 from gesture_jax.data.framing import Crop
+from gesture_jax.data.listing import VIDEO_ENDINGS, is_video
 from gesture_jax.data.media import FPS, SAMPLES_PER_FRAME
-from gesture_jax.data.parts import LeftOut, Note, fingerprint
+from gesture_jax.data.parts import LeftOut, Note, fingerprint, leave_out_unused
 from gesture_jax.errors import InputError
 from gesture_jax.files import as_path, size_of
 
-VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")
 # A person has to be seen in this share of the pictures that are searched.
 _LEAST_SEEN = 0.5
 # A clip is silent where less than this share of its frames is louder than -50 dB.
@@ -205,7 +206,7 @@ class _Piece:
 def find_takes(
     videos_dir: str | os.PathLike, *, settings: Settings, crop: Crop | None
 ) -> tuple[list[VideoTake], list[LeftOut]]:
-    """All videos below a folder, in the order of their names; and what is none of our business.
+    """All videos below a folder, in the order of their names; and what is not used.
 
     Args:
       videos_dir: the folder.
@@ -219,10 +220,10 @@ def find_takes(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with videos in it")
     takes, left_out, by_id = [], [], {}
-    for path in files.find_files(folder):
-        if path.suffix.lower() not in VIDEO_ENDINGS or path.is_dir():
-            continue
-        name, audio_path = str(path.relative_to(folder)), _sound_of(path)
+    paths = files.find_files(folder)
+    sounds = {path.with_suffix(""): path for path in paths if path.suffix.lower() == ".wav"}
+    for path in filter(is_video, paths):
+        name, audio_path = str(path.relative_to(folder)), sounds.get(path.with_suffix(""), path)
         if not all(files.is_inside(p, folder) for p in (path, audio_path)):
             left_out.append(LeftOut(name, "leaves the folder", "a link to somewhere else"))
             continue
@@ -234,6 +235,9 @@ def find_takes(
         if twin != path:
             raise InputError(f"{path}: has the same speaker and id as {twin}; rename one of them")
         takes.append(VideoTake(name, path, audio_path, clip_id, settings, crop))
+    used = [path for take in takes for path in (take.path, take.audio_path)]
+    others = [path for path in paths if not is_video(path)]
+    left_out += leave_out_unused(others, used, folder)
     if not takes:
         endings = " ".join(VIDEO_ENDINGS)
         raise InputError(f"{folder}: no videos here; files wanted that end in one of {endings}")
@@ -299,11 +303,6 @@ def _tell(settings: Settings) -> dict[str, Any]:
     """JSON-ready but for the hearing; without joints as before there were any."""
     facts = dataclasses.asdict(dataclasses.replace(settings, hearing=None))
     return facts if settings.joints else {k: v for k, v in facts.items() if k != "joints"}
-
-
-def _sound_of(path: pathlib.Path) -> pathlib.Path:
-    beside = path.with_suffix(".wav")
-    return beside if beside.is_file() else path
 
 
 def _clip_id(path: pathlib.Path, folder: pathlib.Path) -> str:

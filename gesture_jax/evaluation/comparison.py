@@ -17,8 +17,8 @@ from gesture_jax.metrics.scores import mean_score
 
 _UNPAIRED = "compares frame by frame: pass --paired where videos by one name ought to be equal"
 _NO_POSE = (
-    'wants the pose model: pip install "gesture_jax[pose]"; or pass --motion=joints or '
-    "--motion=features where each video has an .npz beside it"
+    f"wants the pose model: {pose.remedy()}; or pass --motion=joints or --motion=features where "
+    "each video has an .npz beside it"
 )
 _NO_LPIPS = "wants AlexNet's weights: pass --lpips=alexnet-owt-7be5be79.pth, torchvision's file"
 _PACKAGES = "gesture_jax", "jax", "flax", "av", "librosa", "numpy"
@@ -75,7 +75,14 @@ class Comparison:
         )
         pairs = videos.match(self._real, self._generated) if settings.paired else []
         self._partners = {generated: real for real, generated in pairs}
-        self.results = Results(protocol=self._describe())
+        companions = settings.motion.kind != "pose"
+        folders = filter(
+            None, dict.fromkeys((settings.real, settings.generated, settings.motion.fit))
+        )
+        unused = [
+            note for folder in folders for note in videos.tell_unused(folder, companions=companions)
+        ]
+        self.results = Results(protocol=self._describe(), notes=unused)
 
     def run(self) -> None:
         """Computes all parts.

@@ -63,7 +63,7 @@ def write(
 
 
 def plain_table(results: Results) -> str:
-    """The metrics and controls for a terminal, a line each, and what is missing."""
+    """The metrics and controls for a terminal, a line each, what is missing, and notes."""
     width = max(map(len, results.scores), default=0)
     lines = []
     for name, score in results.scores.items():
@@ -75,6 +75,7 @@ def plain_table(results: Results) -> str:
         interval = f"({_number(score.low)} to {_number(score.high)}, {score.count} clips)"
         lines.append(f"{name:{width}}  {_number(score.value):>9}  {interval}  {controls}".rstrip())
     lines += [f"not computed: {names}: {reason}" for names, reason in _missing(results)]
+    lines += [f"note: {note}" for note in results.notes]
     return "\n".join(lines)
 
 

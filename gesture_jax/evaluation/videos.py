@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gesture_jax.data import media
+from gesture_jax.data import listing, media
 from gesture_jax.errors import InputError
-from gesture_jax.files import as_path, hash_file
+from gesture_jax.files import as_path, find_files, hash_file
 
-_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 _NAMED = 3
 
 
@@ -25,14 +24,29 @@ def find_videos(folder: str | os.PathLike, *, limit: int = 0) -> list[pathlib.Pa
     folder = as_path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with videos in it")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    found = sorted(filter(listing.is_video, folder.iterdir()))
     if not found:
-        raise InputError(f"{folder}: holds no video ({', '.join(sorted(_SUFFIXES))})")
+        raise InputError(f"{folder}: holds no video ({', '.join(listing.VIDEO_ENDINGS)})")
     stems = [path.stem for path in found]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise InputError(f"{folder}: holds two videos by the name of {twice[0]}; rename one")
     return found[: limit or None]
+
+
+def tell_unused(folder: str | os.PathLike, *, companions: bool) -> list[str]:
+    """What is not compared of a folder, a sentence for each ending.
+
+    Args:
+      folder: of videos.
+      companions: whether the .npz beside a video is used.
+    """
+    folder = as_path(folder)
+    paths = find_files(folder)
+    videos = [path for path in paths if path.parent == folder and listing.is_video(path)]
+    beside = [path.with_suffix(".npz") for path in videos] if companions else []
+    groups = listing.group_unused(paths, [*videos, *beside], folder)
+    return [f"{folder}: not used, {ending}: {told}" for ending, told in groups.items()]
 
 
 def match(

@@ -93,8 +93,7 @@ def see_joints(path: str | os.PathLike, *, cache: str | os.PathLike | None = Non
     """
     if not pose.is_installed():
         raise InputError(
-            "poses of videos want a pose model, which is not installed; "
-            '`pip install "gesture_jax[pose]"` brings it'
+            f"poses of videos want a pose model, which is not installed; {pose.remedy()}"
         )
     folder = cache_dir() / "poses" if cache is None else as_path(cache)
     kept = folder / f"{hash_file(path)[:32]}-{_model_version()}-{_MOST_PX}.npz"

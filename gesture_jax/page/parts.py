@@ -47,11 +47,13 @@ def look_inputs(desk_mark: str | None) -> list:
 
 def _framing_input() -> gr.Radio:
     finds = pose.is_installed()
+    lacks = f" (The extra [pose], which finds people, is missing: {pose.remedy()}.)"
+    missing = "" if finds else lacks
     choices = [("Find the person", "auto")] if finds else []
     return gr.Radio(
         [*choices, ("Centre", "center")], value="auto" if finds else "center", label="Framing",
         info="Which square of the portrait moves: around the person as in training, or the "
-        "central one." + ("" if finds else " (The extra [pose], which finds people, is missing.)"),
+        f"central one.{missing}",
     )  # fmt: skip
 
 

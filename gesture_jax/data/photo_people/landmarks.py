@@ -95,8 +95,8 @@ class _Models:
 def _open_models() -> _Models:
     if not pose.is_installed():
         raise InputError(
-            "no pose model is installed, which new portraits need; "
-            '`pip install "gesture_jax[pose]"` brings it, or give a folder of rigs'
+            f"no pose model is installed, which new portraits need; {pose.remedy()}; or give a "
+            "folder of rigs"
         )
     import mediapipe
 

@@ -47,8 +47,9 @@ def find_rigs(
     sources = _name_all(pictures or ready)
     if not sources:
         raise InputError(f"{portraits}: no pictures in it, nor rigs ({rig.ENDING})")
+    unused = parts.leave_out_unused(found, sources.values(), portraits)
     if not pictures:
-        return sources, []
+        return sources, unused
     missing = {
         name: path
         for name, path in sources.items()
@@ -69,7 +70,7 @@ def find_rigs(
         raise InputError(
             f"{portraits}: no portrait serves; {left_out[0].name}: {left_out[0].reason}"
         )
-    return usable, left_out
+    return usable, [*left_out, *unused]
 
 
 def _name_all(paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:

@@ -196,7 +196,7 @@ def read_names(given: Sequence[str]) -> list[str]:
     if len(given) != 1 or not files.is_file(given[0]):
         return list(given)
     try:
-        text = files.as_path(given[0]).read_text()
+        text = files.read_text(given[0])
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{given[0]}: not a list of portraits, one name a line") from error
     return [line.strip() for line in text.split("\n") if line.strip()]

@@ -31,7 +31,7 @@ from gesture_jax.programs import Program, compile_ahead, kept_node, program
 
 # Over how long the mean of motion is taken, and which part of it each window undoes. A part of each
 # window, not of each second: it is windows that add to it, and a stream has seven times as many.
-_DRIFT_SEC, _RETURNED = 2.0, 0.35
+_DRIFT_SEC, _RETURNED = 2.0, 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +251,9 @@ def next_window(model, space, process, pace, sampling, variables, key, heading, 
         num_candidates=pace.candidates,
         bound=functools.partial(space.bound, statistics=statistics),
     )
+    if space.relative:
+        past = space.encode(heading.prior, heading.portrait, statistics)
+        windows = _go_on_from(past, windows)
     drifts = _follow(heading.drift, windows, pace.hop)
     if space.relative:
         windows = space.bound(_return_to_rest(windows, drifts, pace.hop), statistics)
@@ -262,7 +265,7 @@ def next_window(model, space, process, pace, sampling, variables, key, heading, 
     heading = heading.replace(
         prior=window[pace.hop - model.num_prior : pace.hop],
         ahead=window[pace.hop : pace.hop + pace.blend],
-        drift=drifts[best],
+        drift=(1.0 - _RETURNED) * drifts[best],  # The rest of it was undone.
     )
     return space.to_feature(window[: pace.hop]), heading
 
@@ -288,6 +291,20 @@ def seam_cost(
     ))  # fmt: skip
     error = lambda one, other: jnp.abs((one - other) / scale).mean(axis=(-2, -1))
     return error(first, ahead) + error(velocity(first), velocity(ahead))
+
+
+def _go_on_from(past: jax.Array, windows: jax.Array) -> jax.Array:
+    """Moves windows so that they begin where the past was heading.
+
+    The portraits of strangers carry looks that training did not have, for which the network takes
+    another way of standing: its windows begin away from the past, each by as much again.
+
+    Args:
+      past: [p, d], the frames before.
+      windows: [n, t, d].
+    """
+    last, before = past[-1], past[-min(2, len(past))]
+    return windows + (2.0 * last - before - windows[:, :1])
 
 
 def _follow(drift: jax.Array, windows: jax.Array, hop: int) -> jax.Array:

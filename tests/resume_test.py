@@ -232,7 +232,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_told_of_and_loses_nothing(dataset, straight, small_disk):
     disk, make_room = small_disk
     config = _config(dataset, checkpoint_every_steps=1, keep_checkpoints=20)
-    with pytest.raises(OSError, match="no space left") as told:
+    with pytest.raises(OSError, match="No space left") as told:
         train_lib.train(config, str(disk / "run"))
     assert told.value.errno == errno.ENOSPC  # Which the command line makes a sentence of.
     assert told.value.filename == str(disk / "run" / "checkpoints")

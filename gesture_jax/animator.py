@@ -30,11 +30,14 @@ from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
 from gesture_jax.ops.conv import plain
 from gesture_jax.ops.precision import exact
+from gesture_jax.ops.warp import Places, with_differences
 from gesture_jax.programs import Program, kept_node, program
 
 kept_node(SourceFeatures)
 kept_node(layered.Layers)
 kept_node(layered.Enlarged)
+kept_node(layered.Located)
+kept_node(Places)
 _BATCH_SIZE = 4
 # Side of the frames where nothing else is asked for and the portrait is as large.
 _USUAL_SIZE = 512
@@ -90,7 +93,7 @@ class Animator:
         self._variables = variables
         self._batch_size = batch_size
         self._encode, self._extract, self._render, self._render_adapted = _programs(model)
-        self._compose = program(layered.compose, **hardware.compiler_options())
+        self._locate, self._compose = _finishing_programs()
         self._to_uint8 = program(to_uint8)
         self._explain = program(explain_batch, model)
         self._retarget = jax.jit(exact(rotation.retarget_feature))
@@ -185,7 +188,8 @@ class Animator:
         features, motion = self._encode(self._variables, _to_float(seen[None]))
         square = seen if size == self.resolution else images.square(picture, size=size)
         if self.model.carries_pixels:
-            features = dataclasses.replace(features, picture=jnp.asarray(_to_float(square[None])))
+            full = with_differences(jnp.asarray(_to_float(square[None])))
+            features = dataclasses.replace(features, picture=full)
         return Source(square, features, np.asarray(motion))
 
     def extract_motion(self, frames: Iterable[np.ndarray]) -> np.ndarray:
@@ -287,7 +291,7 @@ class Animator:
         for batch, count in _batched(motion, self._batch_size):
             image = self._renderer(adapt)(self._variables, source.features, batch)
             if source.features.picture is not None:
-                image = self._compose(source.features.picture, image)
+                image = self._compose(source.features.picture, self._locate(image))
             pending.append((image, count))
             if len(pending) > 1:
                 yield pending.popleft()
@@ -317,10 +321,15 @@ def _programs(model: BaseModel) -> tuple[Program, Program, Program, Program]:
     )
 
 
+def _finishing_programs() -> tuple[Program, Program]:
+    """That make frames of the portrait's size of what a network draws."""
+    options = hardware.compiler_options()
+    return program(layered.locate, **options), program(layered.compose, **options)
+
+
 def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Program, tuple]]:
     """What is called to generate, in this order, with shapes of what it is called with."""
     encode, _, render, render_adapted = _programs(model)
-    compose = program(layered.compose, **hardware.compiler_options())
     variables = sharding.on_device(variables)
     image = np.zeros((1, model.resolution, model.resolution, 3), np.float32)
     yield encode, (variables, image)
@@ -329,14 +338,17 @@ def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Pro
         render = render_adapted
     if model.carries_pixels:
         size = max(model.resolution, _USUAL_SIZE)
-        picture = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+        picture = jax.ShapeDtypeStruct((1, size, size, 12), np.float32)
         features = dataclasses.replace(features, picture=sharding.on_device(picture))
     arguments = variables, features, np.zeros((_BATCH_SIZE, model.motion_dim), np.float32)
     yield render, arguments
     frames = sharding.on_device(render.shapes(*arguments))
     if features.picture is not None:
-        yield compose, (features.picture, frames)
-        frames = sharding.on_device(compose.shapes(features.picture, frames))
+        locate, compose = _finishing_programs()
+        yield locate, (frames,)
+        located = sharding.on_device(locate.shapes(frames))
+        yield compose, (features.picture, located)
+        frames = sharding.on_device(compose.shapes(features.picture, located))
     yield program(to_uint8), (frames,)
 
 
@@ -370,7 +382,8 @@ def render_batch(
 ) -> jax.Array | layered.Enlarged:
     """Features of one portrait and motion features [b, d] to frames [b, r, r, 3] in [0, 1].
 
-    Where the features have a picture, what `layered.compose` makes frames of its size from.
+    Where the features have a picture, what `layered.locate` and `layered.compose` make frames of
+    its size from.
     """
     repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
     if adapt:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import urllib.request
 from collections.abc import Iterator
 
 import fsspec
@@ -45,6 +46,10 @@ def s3() -> Iterator[str]:
     # Of a server from before, which other tests of this process have stopped.
     buckets._connect.cache_clear()
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+    # The server's buckets are those of this process.
+    urllib.request.urlopen(
+        urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    ).close()
     try:
         fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket"

@@ -187,7 +187,8 @@ def _try(config, workdir) -> None:
     )  # fmt: skip
     key = jax.random.key(0)
     jax.eval_shape(step, state, task.frozen, batch, key)
-    jax.eval_shape(task.evaluate, state.variables, task.frozen, batch, key)
+    tested = next(iter(task.test_batches()))
+    jax.eval_shape(task.evaluate, state.variables, task.frozen, tested, key)
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])

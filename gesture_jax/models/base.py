@@ -34,8 +34,8 @@ class SourceFeatures:
       volume: [b, h, w, d], the latent volume V whose channels are its depth.
       skips: the decoder's inputs of static detail, the coarsest first.
       motion: [b, 9 g^2 + 3], its own motion feature, where the warp is relative to it.
-      picture: [b, s, s, 3], the portrait at the size of the frames, for networks that carry its own
-        pixels.
+      picture: [b, s, s, 12], the portrait at the size of the frames, `warp.with_differences`, for
+        networks that carry its own pixels.
     """
 
     volume: jax.Array

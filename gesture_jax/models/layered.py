@@ -34,7 +34,13 @@ from gesture_jax.models.compact import (
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops import rotation
 from gesture_jax.ops.image import fold, unfold
-from gesture_jax.ops.warp import cubic_correction, displace
+from gesture_jax.ops.warp import (
+    Places,
+    displace,
+    find_places,
+    read_bicubic,
+    read_bilinear,
+)
 
 # How far the finer level may move what the coarser one says, in halves of the frame's side.
 _REFINEMENT = 0.1
@@ -87,7 +93,7 @@ class Drawing:
 
 @flax.struct.dataclass
 class Enlarged:
-    """What a frame of the portrait's size is put together from.
+    """Flows and masks at the size of the portrait.
 
     Attributes:
       flows: [b, s, s, 4], (x, y) of the body, then of the arms, as in `Layers`.
@@ -96,6 +102,25 @@ class Enlarged:
 
     flows: jax.Array
     maps: FeatureMap
+
+
+@flax.struct.dataclass
+class Located:
+    """What a frame of the portrait's size is put together from.
+
+    Attributes:
+      seen: [b, s, s], where the pixels of that layer come from which is mostly seen.
+      other: [b, s, s], the same of the other layer.
+      share: [b, s, s, 1], of the layer that is seen, from 0.5 on.
+      kept: [b, s, s, 1], as in `Layers`.
+      drawn: [b, s, s, 3].
+    """
+
+    seen: Places
+    other: Places
+    share: FeatureMap
+    kept: FeatureMap
+    drawn: Image
 
 
 class LayeredWarping(nn.Module):
@@ -252,7 +277,7 @@ class LayeredModel(BaseModel):
         return {"image": _mix(layers), "layers": layers}
 
     def draw_enlarged(self, source: SourceFeatures, motion: Motion) -> Enlarged:
-        """What `compose` makes frames of the size of `source.picture` from."""
+        """What `locate` and `compose` make frames of the size of `source.picture` from."""
         assert source.picture is not None
         size = source.picture.shape[1]
         warped = self.warping(source, motion)
@@ -292,33 +317,41 @@ def _mix(layers: Layers) -> Image:
     return layers.kept * layers.warped + (1.0 - layers.kept) * layers.drawn
 
 
-def compose(picture: Image, enlarged: Enlarged) -> Image:
+def locate(enlarged: Enlarged) -> Located:
+    """Where the pixels of frames come from.
+
+    This and `compose` are programs of their own. In one program with what comes before, XLA would
+    enlarge the flows and find the places again for every number that is read there, which takes
+    several times as long on a CPU.
+    """
+    body, arms = enlarged.flows[..., :2], enlarged.flows[..., 2:]
+    drawn, front, kept = jnp.split(enlarged.maps, (3, 4), axis=-1)
+    front, kept = jax.nn.sigmoid(front), jax.nn.sigmoid(kept)
+    is_arm = front > 0.5
+    return Located(
+        find_places(jnp.where(is_arm, arms, body)),
+        find_places(jnp.where(is_arm, body, arms)),
+        jnp.maximum(front, 1.0 - front),
+        kept,
+        drawn,
+    )
+
+
+def compose(picture: FeatureMap, located: Located) -> Image:
     """Frames of the size of a portrait: only what is drawn is of the network's size.
 
-    The portrait is read bicubically, or a moving face would be a third less sharp. This is a
-    program of its own because XLA would otherwise enlarge the maps again for every number that is
-    read through them, which takes three times as long on a CPU.
-
     Args:
-      picture: [1, s, s, 3], the portrait.
-      enlarged: [b, s, s, ...], of `LayeredModel.draw_enlarged`.
+      picture: [1, s, s, 12], `SourceFeatures.picture`.
+      located: [b, s, s, ...].
 
     Returns:
       [b, s, s, 3] in [0, 1].
     """
-    flows, maps = enlarged.flows, enlarged.maps
-    picture = jnp.broadcast_to(picture, (len(flows), *picture.shape[1:]))
-    drawn, front, kept = maps[..., :3], maps[..., 3:4], maps[..., 4:]
-    # Once for both layers, by the flow of the one that is seen.
-    seen = jnp.where(front > 0.0, flows[..., 2:], flows[..., :2])
-    correction = cubic_correction(picture, seen)
-    body, arms = (
-        jnp.clip(displace(picture, flow) + correction, 0.0, 1.0)
-        for flow in (flows[..., :2], flows[..., 2:])
-    )
-    front, kept = jax.nn.sigmoid(front), jax.nn.sigmoid(kept)
-    warped = front * arms + (1.0 - front) * body
-    return kept * warped + (1.0 - kept) * drawn
+    (picture,) = picture
+    seen = jnp.clip(read_bicubic(picture, located.seen), 0.0, 1.0)
+    other = read_bilinear(picture[..., :3], located.other)
+    warped = located.share * seen + (1.0 - located.share) * other
+    return located.kept * warped + (1.0 - located.kept) * located.drawn
 
 
 def _split(x: jax.Array) -> tuple[jax.Array, FeatureMap]:

@@ -12,6 +12,7 @@ all convolutions (benchmarks/README.md); there, neighbours in depth read a slab 
 import functools
 import itertools
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,36 +82,71 @@ def displace(x: FeatureMap, flow: jax.Array) -> FeatureMap:
     return jax.vmap(_displace_one)(x, flow.astype(jnp.float32))
 
 
-def cubic_correction(x: FeatureMap, flow: jax.Array) -> FeatureMap:
-    """What bicubic reading adds to `displace`, which blurs what it reads between pixels.
+@flax.struct.dataclass
+class Places:
+    """Where a flow reads a map: between which pixels, and how far between.
+
+    Attributes:
+      index: [b, h, w] int32, of the upper left one of four pixels, row by row.
+      down: [b, h, w, 1] in [0, 1], how far below that pixel the place lies.
+      right: [b, h, w, 1], likewise to its right.
+    """
+
+    index: jax.Array
+    down: jax.Array
+    right: jax.Array
+
+
+def find_places(flow: jax.Array) -> Places:
+    """The places that `displace` reads by a flow [b, h, w, 2]."""
+
+    def find(flow: jax.Array) -> Places:
+        (row, _, down), (column, _, right) = _displaced_cells(flow.shape, flow)
+        return Places(row * flow.shape[1] + column, down, right)
+
+    return jax.vmap(find)(flow.astype(jnp.float32))
+
+
+def with_differences(x: FeatureMap) -> FeatureMap:
+    """A map [*b, h, w, c] with what `read_bicubic` needs of it: [*b, h, w, 4 c].
+
+    Its second differences down, across, and down of those across; the border goes on.
+    """
+    down, across = _second_difference(x, -3), _second_difference(x, -2)
+    return jnp.concatenate([x, down, across, _second_difference(down, -2)], axis=-1)
+
+
+def read_bicubic(x: FeatureMap, places: Places) -> FeatureMap:
+    """Reads a map at places, bicubically: bilinear reading blurs what moves.
 
     Along one axis, Catmull-Rom interpolation at a share t between two pixels is the linear one less
     t (1 - t) / 2 times the second difference, read linearly too.
 
     Args:
-      x: [b, h, w, c].
-      flow: [b, h, w, 2], as `displace` takes it.
+      x: [h, w, 4 c], of `with_differences`.
+      places: where, [b, h, w].
 
     Returns:
       [b, h, w, c].
     """
-    down, across = _second_difference(x, 1), _second_difference(x, 2)
-    differences = jnp.concatenate([down, across, _second_difference(down, 2)], axis=-1)
-    return jax.vmap(_correct_one)(differences, flow.astype(jnp.float32))
+    plain, down, across, both = jnp.split(read_bilinear(x, places), 4, axis=-1)
+    y, x = (part * (1.0 - part) / 2.0 for part in (places.down, places.right))
+    return plain - y * down - x * across + y * x * both
 
 
-def _correct_one(differences: jax.Array, flow: jax.Array) -> jax.Array:
-    rows, columns = _displaced_cells(differences.shape, flow)
-    down, across, both = jnp.split(_bilinear(differences, rows, columns), 3, axis=-1)
-    y, x = (part * (1.0 - part) / 2.0 for _, _, part in (rows, columns))
-    return y * x * both - y * down - x * across
+def read_bilinear(x: FeatureMap, places: Places) -> FeatureMap:
+    """Reads a map [h, w, c] at places [b, h, w]: [b, h, w, c], as `displace` does."""
+    width, channels = x.shape[1:]
+    pixels = jnp.reshape(x, (-1, channels))
+    read = lambda further: pixels.at[places.index + further].get(mode="promise_in_bounds")
+    upper = read(0) * (1.0 - places.right) + read(1) * places.right
+    lower = read(width) * (1.0 - places.right) + read(width + 1) * places.right
+    return upper * (1.0 - places.down) + lower * places.down
 
 
 def _second_difference(x: jax.Array, axis: int) -> jax.Array:
-    """The border goes on."""
-    last = x.shape[axis] - 1
+    index, last = np.arange(x.shape[axis]), x.shape[axis] - 1
     take = lambda index: jnp.take(x, np.clip(index, 0, last), axis=axis)
-    index = np.arange(last + 1)
     return take(index - 1) + take(index + 1) - 2.0 * x
 
 

@@ -2,7 +2,7 @@
 
 Motion is made window by window (`long_form.py`), from the first sample of the speech to its last,
 padded with silence. Whole speech is taken in long hops; streamed speech in short ones, that wait
-for little of what comes. At equal pace both give the same frames.
+for little of what comes. At equal pace both give the same motion.
 """
 
 import dataclasses

@@ -235,12 +235,12 @@ def is_silent(audio: np.ndarray) -> bool:
 
 
 def has_audio(path: str | os.PathLike) -> bool:
-    """Whether a file has an audio stream.
+    """Whether a video has an audio stream.
 
     Raises:
       InputError: where it is missing or cannot be read.
     """
-    with _open(path, "sound") as container:
+    with _open(path, "video") as container:
         return bool(container.streams.audio)
 
 

@@ -1,6 +1,8 @@
 """Buckets on this machine, served as Google and Amazon serve theirs, to the very libraries."""
 
+import atexit
 import contextlib
+import functools
 import os
 import urllib.request
 from collections.abc import Iterator
@@ -8,8 +10,6 @@ from collections.abc import Iterator
 import fsspec
 from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
-
-from gesture_jax import buckets
 
 
 @contextlib.contextmanager
@@ -34,24 +34,25 @@ def gs() -> Iterator[str]:
 @contextlib.contextmanager
 def s3() -> Iterator[str]:
     """The address of an empty bucket, for s3fs."""
+    url = _serve_s3()
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
+    fsspec.filesystem("s3").invalidate_cache()
+    fsspec.filesystem("s3").mkdir("bucket")
+    yield "s3://bucket"
+
+
+@functools.cache
+def _serve_s3() -> str:
+    """One server a process, as clients keep its address."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    atexit.register(server.stop)
     host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
     os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "nobody",
         "AWS_SECRET_ACCESS_KEY": "nothing",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    # Of a server from before, which other tests of this process have stopped.
-    buckets._connect.cache_clear()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    # The server's buckets are those of this process.
-    urllib.request.urlopen(
-        urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-    ).close()
-    try:
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket"
-    finally:
-        server.stop()
+    return url

@@ -146,6 +146,7 @@ def test_crops_are_as_of_prepare(animator, tmp_path):
 
 @pytest.mark.skipif(pose.is_installed(), reason="the extra [pose] is installed")
 def test_without_the_pose_model_the_centre_is_told_of_once(animator, tmp_path, capsys):
+    jobs._tell_once.cache_clear()  # Other tests of this process may have been told.
     images.write_image(tmp_path / "p.png", _noise(48, 64))
     portraits = [Portrait.open(tmp_path / "p.png", animator, Style(None)) for _ in range(2)]
     for portrait in portraits:

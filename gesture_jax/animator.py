@@ -336,7 +336,6 @@ def _calls(model: BaseModel, variables: Mapping[str, Any]) -> Iterator[tuple[Pro
     features = sharding.on_device(encode.shapes(variables, image)[0])
     if model.carries_pixels:
         render = render_adapted
-    if model.carries_pixels:
         size = max(model.resolution, _USUAL_SIZE)
         picture = jax.ShapeDtypeStruct((1, size, size, 12), np.float32)
         features = dataclasses.replace(features, picture=sharding.on_device(picture))

@@ -355,7 +355,6 @@ def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> 
     Raises:
       InputError: where there is no checkpoint to pack, or the file cannot be written.
     """
-
     config = _read_any_config(workdir, wanted="stage1")
     if packed.is_packed(workdir):
         raise InputError(f"{workdir}: is packed already; give the workdir of a run")

@@ -245,24 +245,11 @@ def _shapes(tree):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
-class _Position:
-    """A position in the data, as checkpoints see it."""
-
-    def __init__(self):
-        self.position = 0
-
-    def get_state(self):
-        return {"position": self.position}
-
-    def set_state(self, state):
-        self.position = state["position"]
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Checkpoints of steps 1 and 2 of a small state."""
     workdir = tmp_path_factory.mktemp("small")
-    saver, position = checkpoints.Checkpointer(workdir, keep=2), _Position()
+    saver, position = checkpoints.Checkpointer(workdir, keep=2), tiny.Position()
     for step in (1, 2):
         position.position = step
         saver.save(step, _small_state(step), position)
@@ -284,7 +271,7 @@ def test_whatever_file_is_damaged_no_wrong_state_is_restored(small, tmp_path):
             workdir = tmp_path / f"{number}{how.__name__}"
             shutil.copytree(small, workdir)
             how(workdir / path.relative_to(small))
-            saver, position = checkpoints.Checkpointer(workdir, keep=2), _Position()
+            saver, position = checkpoints.Checkpointer(workdir, keep=2), tiny.Position()
             state = saver.restore(_placed(_small_state(0)), position)
             saver.close()
             assert position.position in (1, 2)
@@ -306,7 +293,7 @@ def test_where_nothing_is_whole_nothing_is_restored_and_nothing_moved(small, tmp
             _truncate(path)
     saver = checkpoints.Checkpointer(tmp_path / "run", keep=2)
     with pytest.raises(InputError, match="no checkpoint is whole, or none fits: step 2: "):
-        saver.restore(_placed(_small_state(0)), _Position())
+        saver.restore(_placed(_small_state(0)), tiny.Position())
     saver.close()
     assert not (tmp_path / "run" / "damaged").exists()
 

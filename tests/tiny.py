@@ -106,3 +106,16 @@ def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:
     make = lambda: build_model(**config.model).init(jax.random.key(0), blank, blank, train=False)
     checkpoints.write_config(workdir, config)
     checkpoints.save_variables(workdir, jax.jit(make)())
+
+
+class Position:
+    """A position in the data, as checkpoints see it."""
+
+    def __init__(self):
+        self.position = 0
+
+    def get_state(self):
+        return {"position": self.position}
+
+    def set_state(self, state):
+        self.position = state["position"]

@@ -231,19 +231,6 @@ def test_weights_that_are_replaced_hear_otherwise(tmp_path):
     assert np.abs(heard[0] - heard[1]).max() > 0.1
 
 
-class _Position:
-    """A position in the data, as checkpoints see it."""
-
-    def __init__(self):
-        self.position = 0
-
-    def get_state(self):
-        return {"position": self.position}
-
-    def set_state(self, state):
-        self.position = state["position"]
-
-
 def _state(step):
     arrays = {"a": jax.random.normal(jax.random.key(step), (64, 64)), "b": jax.numpy.full(3, step)}
     return {"ema_params": arrays}
@@ -259,14 +246,14 @@ def run(tmp_path):
     """A workdir with checkpoints of steps 1 and 2."""
     with contextlib.closing(checkpoints.Checkpointer(tmp_path / "run", keep=2)) as saver:
         for step in (1, 2):
-            position = _Position()
+            position = tiny.Position()
             position.position = step
             saver.save(step, _state(step), position)
     return tmp_path / "run"
 
 
 def _restored_step(workdir):
-    position = _Position()
+    position = tiny.Position()
     with contextlib.closing(checkpoints.Checkpointer(workdir, keep=2)) as saver:
         saver.restore(_abstract_state(), position)
     return position.position
@@ -491,7 +478,7 @@ create = lambda step: {"ema_params": {"a": large(step), "b": jnp.full(3, step)}}
 shardings = sharding.state_shardings(jax.eval_shape(lambda: create(0)), mesh)
 saver = checkpoints.Checkpointer(run, keep=2)
 for step in (1, 2):
-    position = here._Position()
+    position = here.tiny.Position()
     position.position = step
     saver.save(step, jax.jit(create, out_shardings=shardings)(step), position)
 saver.wait()
@@ -501,7 +488,7 @@ if jax.process_index() == 0:
     path.unlink()
     if fails == "trouble":
         path.symlink_to(path.name)
-position = here._Position()
+position = here.tiny.Position()
 try:
     jax.experimental.multihost_utils.sync_global_devices("damaged by now")
     saver.restore(sharding.abstract(lambda: create(0), shardings), position)

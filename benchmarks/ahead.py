@@ -1,7 +1,7 @@
 """Programs on shapes in place of arrays, to be compiled where there are no devices, data or memory.
 
 Nothing is written again here: the step is the one that `train_lib.train` makes, rendering and
-sampling those of `Animator` and `LongForm`.
+sampling those of `Animator` and `WindowSampler`.
 """
 
 import math
@@ -15,12 +15,15 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from benchmarks import compiled
-from gesture_jax import long_form, motion_model, optim, sharding, train_lib
-from gesture_jax.animator import abstract_variables, render_batch
-from gesture_jax.configs import stage1 as stage1_config
+from configs import stage1 as stage1_config
 from gesture_jax.errors import InputError
+from gesture_jax.inference import windows
+from gesture_jax.inference.animator import abstract_variables, render_batch
+from gesture_jax.models import motion_model
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser
+from gesture_jax.parallel import sharding
+from gesture_jax.training import loop, optim
 
 
 class Program(NamedTuple):
@@ -41,16 +44,16 @@ def make_objective(config: ConfigDict) -> Any:
         stage1 = stage1_config.get_config(config.preset)
         config.feature_dim = build_model(**stage1.model).motion_dim
         config.speech_dim = MotionDenoiser.speech_dim
-    return train_lib.OBJECTIVES[config.stage](config)
+    return loop.OBJECTIVES[config.stage](config)
 
 
-def abstract_state(config: ConfigDict, mesh: Mesh) -> train_lib.TrainState:
+def abstract_state(config: ConfigDict, mesh: Mesh) -> loop.TrainState:
     """Shapes and shardings of the state that training starts from."""
     create = _creator(config)
     return sharding.abstract(create, sharding.state_shardings(jax.eval_shape(create), mesh))
 
 
-def create_state(config: ConfigDict, abstract: train_lib.TrainState) -> train_lib.TrainState:
+def create_state(config: ConfigDict, abstract: loop.TrainState) -> loop.TrainState:
     """That state itself, where `abstract_state` has it."""
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(_creator(config), out_shardings=where)()
@@ -66,7 +69,7 @@ def train_step(config: ConfigDict, devices: Sequence[Any], batch_size: int) -> P
     mesh = sharding.make_mesh(config.mesh.to_dict(), batch_size=part_size, devices=devices)
     objective = make_objective(config)
     state = abstract_state(config, mesh)
-    step = train_lib.make_step(
+    step = loop.make_step(
         objective,
         _optimizer(config),
         ema_decay=config.optim.ema_decay,
@@ -133,15 +136,17 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
     _check_stage(config, "stage2", "sample")
     objective = make_objective(config)
     model, space = objective.model, objective.space
-    pace = long_form.Pace(**{**config.pace, "candidates": candidates})
+    pace = windows.WindowSchedule(**{**config.pace, "candidates": candidates})
     variables = motion_model.abstract_variables(config)
     vectors = lambda *shape: jax.ShapeDtypeStruct((*shape, space.dim), "f4")
-    heading = long_form.Heading(vectors(), vectors(model.num_prior), vectors(pace.blend), vectors())
+    heading = windows.WindowState(
+        vectors(), vectors(model.num_prior), vectors(pace.blend), vectors()
+    )
     speech = jax.ShapeDtypeStruct((model.window, config.speech_dim), "f4")
     arguments = (variables, _abstract_key(), heading, speech)
     arguments = sharding.place(arguments, SingleDeviceSharding(device))
     static = (model, space, objective.process, pace, objective.sampling)
-    next_window = jax.jit(long_form.next_window, static_argnums=range(len(static)))
+    next_window = jax.jit(windows.next_window, static_argnums=range(len(static)))
     return Program(next_window, (*static, *arguments, None), arguments[0])
 
 
@@ -155,9 +160,9 @@ def _abstract_key() -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _creator(config: ConfigDict) -> Callable[[], train_lib.TrainState]:
+def _creator(config: ConfigDict) -> Callable[[], loop.TrainState]:
     objective, optimizer = make_objective(config), _optimizer(config)
-    return lambda: train_lib.create_state(objective, optimizer, seed=config.seed)
+    return lambda: loop.create_state(objective, optimizer, seed=config.seed)
 
 
 def _optimizer(config: ConfigDict) -> optax.GradientTransformation:

@@ -17,7 +17,10 @@ import numpy as np
 
 from benchmarks import start
 from benchmarks.report import Figure, report
-from gesture_jax.data import images, media, speaker
+from gesture_jax.media import images
+from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
+from gesture_jax.media.writer import write_audio
+from gesture_jax.procedural import speaker
 
 _LENGTHS_SEC = 10, 60
 _RUNS = 3
@@ -31,7 +34,7 @@ def figures(flags_of: dict[str, list[str]]) -> Iterator[Figure]:
             spent, megabytes = (list(values) for values in zip(*runs, strict=True))
             clip = f"{name}: a clip of {seconds} s"
             yield f"{clip}, the whole command", "s", spent
-            yield f"{clip}, its frames", "1/s", [seconds * media.FPS / one for one in spent]
+            yield f"{clip}, its frames", "1/s", [seconds * FPS / one for one in spent]
             yield f"{clip}, memory", "MB", megabytes
 
 
@@ -51,8 +54,8 @@ def make(seconds: int, flags: Sequence[str], *, count: int) -> list[tuple[float,
         said = speaker.perform(identity=0, seed=9, duration_sec=20.0, size=16).audio
         images.write_image(folder / "portrait.png", speaker.portrait(identity=0, size=256))
         for length in (1, seconds):
-            sound = np.resize(said, length * media.SAMPLE_RATE_HZ)
-            media.write_audio(folder / f"{length}.wav", sound, media.SAMPLE_RATE_HZ)
+            sound = np.resize(said, length * SAMPLE_RATE_HZ)
+            write_audio(folder / f"{length}.wav", sound, SAMPLE_RATE_HZ)
         _generate(folder, 1, flags)
         return [_generate(folder, seconds, flags) for _ in range(count)]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from gesture_jax.hardware import Chip
+from gesture_jax.parallel.hardware import Chip
 
 _ITEM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
 _KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"

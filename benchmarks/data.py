@@ -17,8 +17,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.report import Figure, report, time_ms
-from gesture_jax.data import clips, media, motions, parts, pipeline, procedural, speaker, videos
+from gesture_jax.data import clips, motions, pipeline
 from gesture_jax.data.augment import Augmentation
+from gesture_jax.media.writer import write_video
+from gesture_jax.preparation import parts, procedural, videos
+from gesture_jax.procedural import speaker
 
 _SIZE = 256
 _BATCH_SIZE, _WINDOWS = 16, 64
@@ -140,7 +143,7 @@ def _preparation(folder: pathlib.Path) -> Iterator[Figure]:
     (folder / "videos").mkdir()
     done = speaker.perform(identity=0, seed=0, duration_sec=20.0, size=_SIZE)
     wide = (np.asarray(Image.fromarray(frame).resize((1280, 720))) for frame in done.frames)
-    media.write_video(folder / "videos" / "0.mp4", wide, audio=done.audio, fps=25, crf=23)
+    write_video(folder / "videos" / "0.mp4", wide, audio=done.audio, fps=25, crf=23)
     content = (folder / "videos" / "0.mp4").read_bytes()
     for number in range(1, 4):
         (folder / "videos" / f"{number}.mp4").write_bytes(content)

@@ -15,8 +15,11 @@ import sys
 import numpy as np
 
 from benchmarks.report import format_table
-from gesture_jax.data import media
 from gesture_jax.evaluation import videos
+from gesture_jax.media.rates import FPS, SAMPLES_PER_FRAME
+from gesture_jax.media.sound import read_audio
+from gesture_jax.media.video import read_video
+from gesture_jax.media.writer import write_video
 
 _SIZE, _CLIP_SEC = 256, 4.0
 _CRF = {"real": 10, "generated": 36}
@@ -27,15 +30,15 @@ def cut_clips(folder: str, num_clips: int, out: pathlib.Path) -> None:
     sources = videos.find_videos(folder)
     for number, path in enumerate(sources):
         wanted = len(range(number, num_clips, len(sources)))
-        frames, audio = media.read_video(path, size=_SIZE), media.read_audio(path)
-        last_sec = len(frames) / media.FPS - _CLIP_SEC
+        frames, audio = read_video(path, size=_SIZE), read_audio(path)
+        last_sec = len(frames) / FPS - _CLIP_SEC
         for index, start_sec in enumerate(np.linspace(0, last_sec, wanted)):
-            first = round(start_sec * media.FPS)
-            count = round(_CLIP_SEC * media.FPS)
-            sound = audio[first * media.SAMPLES_PER_FRAME :][: count * media.SAMPLES_PER_FRAME]
+            first = round(start_sec * FPS)
+            count = round(_CLIP_SEC * FPS)
+            sound = audio[first * SAMPLES_PER_FRAME :][: count * SAMPLES_PER_FRAME]
             for side, crf in _CRF.items():
                 target = out / side / f"{path.stem}-{index}.mp4"
-                media.write_video(target, frames[first : first + count], audio=sound, crf=crf)
+                write_video(target, frames[first : first + count], audio=sound, crf=crf)
 
 
 def measure(out: pathlib.Path, num_clips: int, flags: list[str]) -> dict[str, dict[str, float]]:

@@ -10,8 +10,9 @@ import numpy as np
 from absl import app
 
 from gesture_jax import cli
-from gesture_jax.animator import Animator
-from gesture_jax.data import images, speaker
+from gesture_jax.inference.animator import Animator
+from gesture_jax.media import images
+from gesture_jax.procedural import speaker
 
 _STAGE1 = cli.define_path("stage1", None, "Workdir of a stage 1.", required=True)
 _PEOPLE, _FRAMES = 4, 6

@@ -33,12 +33,12 @@ import sys
 import numpy as np
 
 from benchmarks.report import format_table
-from gesture_jax import checkpoints
+from gesture_jax.checkpoint import checkpoints
 from gesture_jax.data.clips import ClipSource
-from gesture_jax.data.media import FPS
 from gesture_jax.data.motions import MotionSource
 from gesture_jax.errors import InputError
-from gesture_jax.generator import GestureGenerator, Options
+from gesture_jax.inference.generator import GestureGenerator, Options
+from gesture_jax.media.rates import FPS
 from gesture_jax.metrics import beats as beat_metrics
 from gesture_jax.metrics import fgd
 from gesture_jax.metrics import motion as motion_metrics

@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks import clips, start
 from benchmarks.report import format_table, time_ms
-from gesture_jax import checkpoints
-from gesture_jax.animator import Animator
-from gesture_jax.data import media
+from gesture_jax.checkpoint import checkpoints
+from gesture_jax.inference.animator import Animator
+from gesture_jax.media.rates import FPS
 from gesture_jax.models.build import build_model
 
 _LENGTHS_SEC = 10, 60, 600
@@ -36,7 +36,7 @@ def lengths(stage1: str, stage2: str) -> Table:
     for seconds in _LENGTHS_SEC:
         ((spent, megabytes),) = clips.make(seconds, flags, count=1)
         table[str(seconds)] = {
-            "time, s": spent, "frames/s": seconds * media.FPS / spent, "memory, MB": megabytes
+            "time, s": spent, "frames/s": seconds * FPS / spent, "memory, MB": megabytes
         }  # fmt: skip
     return table
 

@@ -23,13 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.report import format_table
-from gesture_jax import losses, pretrained
-from gesture_jax.animator import Animator
-from gesture_jax.data import images
 from gesture_jax.data.clips import ClipSource
-from gesture_jax.data.regions import HANDS, region_boxes
+from gesture_jax.inference.animator import Animator
+from gesture_jax.media import images
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.ops.image import box_mask
+from gesture_jax.people.regions import HANDS, region_boxes
+from gesture_jax.pretrained import fetch
+from gesture_jax.training import losses
 
 COLUMNS = (
     "redrawn", "copy", "mean frame", "other motion", "hands", "hands copied", "SSIM", "ST-LPIPS",
@@ -53,7 +54,7 @@ def measure(workdir: str, data: str, *, sheet: str | None = None) -> dict[str, d
     animator = Animator.load(workdir)
     takes = _read_takes(data)
     sources = {name: animator.encode_source(take["source"]) for name, take in takes.items()}
-    vgg = pretrained.load_vgg16()
+    vgg = fetch.load_vgg16()
     table, pictures = {}, []
     for name, take in takes.items():
         motion = animator.extract_motion(take["frames"])

@@ -20,9 +20,9 @@ import tempfile
 import numpy as np
 
 from benchmarks.report import format_table
-from gesture_jax import checkpoints
+from gesture_jax.checkpoint import checkpoints
 from gesture_jax.data.clips import ClipSource
-from gesture_jax.generator import GestureGenerator
+from gesture_jax.inference.generator import GestureGenerator
 from gesture_jax.metrics import image as image_metrics
 
 _CLIPS = 4

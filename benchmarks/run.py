@@ -26,15 +26,16 @@ import numpy as np
 
 from benchmarks import clips, start, stream, training
 from benchmarks.report import report, time_ms
-from gesture_jax import motion_model
-from gesture_jax.animator import Animator
-from gesture_jax.configs import stage1 as stage1_config
-from gesture_jax.configs import stage2 as stage2_config
-from gesture_jax.data import speaker, speech
+from configs import stage1 as stage1_config
+from configs import stage2 as stage2_config
+from gesture_jax.inference.animator import Animator
+from gesture_jax.models import motion_model
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser, sample_motion
-from gesture_jax.ops import winograd
+from gesture_jax.ops.cpu import winograd
 from gesture_jax.ops.warp import deviation_warp, flow_warp
+from gesture_jax.procedural import speaker
+from gesture_jax.speech import extractor
 
 # Batch, side, and channels in and out: VGG's first block, `photo`, and the levels of `paper`.
 _CONVS = (4, 64, 64, 64), (4, 32, 128, 128), (4, 32, 512, 512), (1, 128, 256, 256)
@@ -123,7 +124,7 @@ def _data():
     yield (
         "speech features",
         "ms/s of speech",
-        time_ms(lambda: speech.speech_features(audio), per=10),
+        time_ms(lambda: extractor.speech_features(audio), per=10),
     )
 
 

@@ -14,8 +14,8 @@ import jax
 
 from benchmarks import ahead
 from benchmarks.report import format_table, time_ms
-from gesture_jax import sharding
-from gesture_jax.configs import stage1 as stage1_config
+from configs import stage1 as stage1_config
+from gesture_jax.parallel import sharding
 
 _NUMBERS = 1, 2, 4, 8, 16
 _BATCH_SIZE = 8

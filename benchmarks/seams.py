@@ -12,11 +12,11 @@ import sys
 import numpy as np
 
 from benchmarks.report import format_table
-from gesture_jax import checkpoints
-from gesture_jax.data import speaker
-from gesture_jax.generator import GestureGenerator, Options
+from gesture_jax.checkpoint import checkpoints
+from gesture_jax.inference.generator import GestureGenerator, Options
 from gesture_jax.metrics.motion import seam_jerk_ratio
 from gesture_jax.ops import rotation
+from gesture_jax.procedural import speaker
 
 _SPEECH_SEC = 60.0
 _PEOPLE = 4

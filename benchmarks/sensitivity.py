@@ -24,8 +24,10 @@ import numpy as np
 import scipy.ndimage
 
 from benchmarks.report import format_table
-from gesture_jax.data import media
 from gesture_jax.evaluation import videos
+from gesture_jax.media.sound import read_audio
+from gesture_jax.media.video import read_video
+from gesture_jax.media.writer import write_video
 
 _SIZE = 256
 _LOSSLESS = 0
@@ -66,13 +68,13 @@ def write_damaged(source: pathlib.Path, out: pathlib.Path, damage: str, strength
     """Copies of all videos of a folder, damaged; "none" and 0 for plain ones at the same size."""
     random = np.random.default_rng(0)
     for path in videos.find_videos(source):
-        frames = media.read_video(path, size=_SIZE)
+        frames = read_video(path, size=_SIZE)
         change, crf = (DAMAGES[damage][0], _LOSSLESS) if damage != "none" else (None, _LOSSLESS)
         if damage == "compression":
             crf = strength
         if change is not None:
             frames = change(frames, strength, random)
-        media.write_video(out / f"{path.stem}.mp4", frames, audio=media.read_audio(path), crf=crf)
+        write_video(out / f"{path.stem}.mp4", frames, audio=read_audio(path), crf=crf)
 
 
 def measure(folder: str, out: str, flags: list[str]) -> dict[str, dict[str, float]]:

@@ -15,8 +15,9 @@ import jax
 
 from benchmarks import pictures
 from benchmarks.report import format_table
-from gesture_jax import optim, sharding, train_lib
-from gesture_jax.configs import stage1 as stage1_config
+from configs import stage1 as stage1_config
+from gesture_jax.parallel import sharding
+from gesture_jax.training import loop, optim
 
 VARIANTS = {
     "warps": {
@@ -48,7 +49,7 @@ def run_study(study: str, data: str, minutes: float, out_dir: str) -> dict[str, 
             config.num_steps = int(minutes * 60 / _seconds_a_step(config))
             config.loss.adversarial_start = config.num_steps // 2
             config.eval_every_steps = config.checkpoint_every_steps = config.num_steps
-            train_lib.train(config, str(workdir))
+            loop.train(config, str(workdir))
         table[name] = pictures.measure(str(workdir), data)["average"]
         print(format_table({name: table[name]}, first=study, show=pictures.show), flush=True)
     return table
@@ -67,11 +68,11 @@ def _seconds_a_step(config) -> float:
     mesh = sharding.make_mesh(batch_size=config.batch_size)
     timed = config.copy_and_resolve_references()
     timed.loss.adversarial_start = 0
-    task = train_lib.TASKS["stage1"](timed, "")
+    task = loop.TASKS["stage1"](timed, "")
     optimizer = optim.make_optimizer(config.optim, num_steps=_TIMED_STEPS)
-    create = lambda: train_lib.create_state(task, optimizer, seed=0)
+    create = lambda: loop.create_state(task, optimizer, seed=0)
     state = jax.jit(create, out_shardings=sharding.replicated(mesh))()
-    step = train_lib.make_step(task, optimizer, ema_decay=0.9, mesh=mesh)
+    step = loop.make_step(task, optimizer, ema_decay=0.9, mesh=mesh)
     batch = sharding.shard_batch(next(task.train_batches()), mesh)
     for count in range(_TIMED_STEPS + 1):
         if count == 1:  # The first one compiles.

@@ -13,8 +13,8 @@ import time
 
 from benchmarks import gestures
 from benchmarks.report import format_table
-from gesture_jax import train_lib
-from gesture_jax.configs import stage2 as stage2_config
+from configs import stage2 as stage2_config
+from gesture_jax.training import loop
 
 VARIANTS = {
     "spaces": {
@@ -46,7 +46,7 @@ def train_variants(study: str, stage1: str, motions: str, steps: int, out_dir: s
             config.stage1_workdir, config.data.path = stage1, motions
             config.update_from_flattened_dict({"fgd_steps": 0, **changes})
             config.num_steps = config.eval_every_steps = config.checkpoint_every_steps = steps
-            train_lib.train(config, str(workdir))
+            loop.train(config, str(workdir))
         bench = bench or gestures.Bench(str(workdir))
         bench.use(str(workdir))
         for clip in _CLIPS if study == "spaces" else _CLIPS[:1]:

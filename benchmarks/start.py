@@ -22,13 +22,16 @@ _STARTED = "GESTURE_JAX_STARTED"
 
 def figures(flags_of: dict[str, list[str]]) -> Iterator[tuple[str, str, list[float]]]:
     """Of each name, whose weights are given as flags of `generate`."""
-    from gesture_jax.data import images, media, speaker
+    from gesture_jax.media import images
+    from gesture_jax.media.rates import SAMPLE_RATE_HZ
+    from gesture_jax.media.writer import write_audio
+    from gesture_jax.procedural import speaker
 
     with tempfile.TemporaryDirectory() as folder:
         files = {name: str(pathlib.Path(folder) / name) for name in ("p.png", "s.wav", "v.mp4")}
         images.write_image(files["p.png"], speaker.portrait(identity=3, size=256))
         sound = speaker.perform(identity=3, seed=5, duration_sec=10.0, size=16).audio
-        media.write_audio(files["s.wav"], sound, media.SAMPLE_RATE_HZ)
+        write_audio(files["s.wav"], sound, SAMPLE_RATE_HZ)
         flags = [
             f"--image={files['p.png']}",
             f"--audio={files['s.wav']}",
@@ -45,7 +48,7 @@ def weights(*stages: str) -> dict[str, list[str]]:
     if stages:
         stage1, stage2 = stages
         return {"given weights": [f"--stage1={stage1}", f"--stage2={stage2}"]}
-    from gesture_jax import bundled
+    from gesture_jax.inference import bundled
 
     return {name: [f"--preset={name}"] for name in bundled.PRESETS}
 
@@ -67,7 +70,7 @@ def watch(flags: list[str]) -> None:
     begin = generate._generate
 
     def generate_watched(ears):
-        from gesture_jax import animator
+        from gesture_jax.inference import animator
 
         fetch = animator._fetch
 

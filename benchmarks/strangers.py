@@ -26,9 +26,11 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 from benchmarks.report import format_table
-from gesture_jax import bundled, motion_model
-from gesture_jax.data import media, speaker
-from gesture_jax.generator import GestureGenerator, load_stage2
+from gesture_jax.inference import bundled
+from gesture_jax.inference.generator import GestureGenerator, load_stage2
+from gesture_jax.media.rates import FPS
+from gesture_jax.models import motion_model
+from gesture_jax.procedural import speaker
 
 _SECONDS = 2.0
 _SIDE = 256
@@ -145,7 +147,7 @@ def _animate(
     seed: int,
 ) -> dict[str, float]:
     source = generator.animator.encode_source(picture)
-    num_frames = round(_SECONDS * media.FPS)
+    num_frames = round(_SECONDS * FPS)
     pieces = generator.motion_from_features(source.motion, [heard], num_frames, seed=seed)
     motion = np.concatenate(list(pieces))
     frames = generator.animator.render(source, motion, adapt=True)

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.report import Figure, report
-from gesture_jax import bundled
-from gesture_jax.data import media, speaker
-from gesture_jax.generator import GestureGenerator
+from gesture_jax.inference import bundled
+from gesture_jax.inference.generator import GestureGenerator
+from gesture_jax.media.rates import SAMPLE_RATE_HZ
+from gesture_jax.procedural import speaker
 
 _SPEECH_SEC = 20.0
 _RUNS = 3
@@ -50,8 +51,8 @@ def _push_all(generator: GestureGenerator, portrait, audio) -> tuple[float, floa
         frames = stream.push(audio[end - 640 : end])
         spent.append(time.perf_counter() - start)
         if first is None and len(frames):
-            first = end / media.SAMPLE_RATE_HZ + spent[-1]
-    return first, max(spent), sum(spent) / (len(audio) / media.SAMPLE_RATE_HZ)
+            first = end / SAMPLE_RATE_HZ + spent[-1]
+    return first, max(spent), sum(spent) / (len(audio) / SAMPLE_RATE_HZ)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from benchmarks import ahead, compiled
 from benchmarks.report import format_table
 from gesture_jax import cli
 from gesture_jax.errors import InputError
-from gesture_jax.hardware import Chip, find_chip
+from gesture_jax.parallel.hardware import Chip, find_chip
 
 _CONFIG = cli.define_config()
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "The slice, as in v5e:4x4 or v5p:2x2x2.")
@@ -58,7 +58,9 @@ def main(_) -> None:
     kind = devices[0].device_kind
     chip = find_chip(kind)
     if chip is None:
-        raise InputError(f"no peaks are known of {kind!r}; gesture_jax/hardware.py has those known")
+        raise InputError(
+            f"no peaks are known of {kind!r}; gesture_jax/parallel/hardware.py has those known"
+        )
     print(f"{_PART.value} of {_CONFIG.value.stage} on {len(devices)} x {kind}, figures of one chip")
     rows, notes = {}, []
     for batch in map(int, _BATCH.value):

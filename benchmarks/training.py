@@ -11,7 +11,7 @@ import jax
 
 from benchmarks import ahead
 from benchmarks.report import Figure, time_ms
-from gesture_jax.configs import stage1, stage2
+from configs import stage1, stage2
 from gesture_jax.ops import conv, remat
 
 _L1_ALONE = {"loss": {"perceptual": 0.0, "warp": 0.0, "adversarial": 0.0}, "st_lpips": False}
@@ -68,7 +68,7 @@ def figures() -> Iterator[Figure]:
     for step in _steps():
         config = step.config()
         program = ahead.train_step(config, jax.devices()[:1], step.batch_size)
-        running_step = conv.plain(ahead.running_step) if step.xla else ahead.running_step
+        running_step = conv.use_xla_conv(ahead.running_step) if step.xla else ahead.running_step
         run, memory = running_step(config, program)
         yield str(step), "ms", time_ms(run)
         yield f"{step}: memory", "GB", [memory.total / 1e9]

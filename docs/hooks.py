@@ -14,7 +14,7 @@ _PAGES = {
     "../benchmarks/README.md": "benchmarks.md",
     "../CONTRIBUTING.md": "contributing.md",
     "../CHANGELOG.md": "changes.md",
-    "../gesture_jax/configs": "configs.md",
+    "../configs": "configs.md",
 }
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)]*)?\)")
 

@@ -1,7 +1,7 @@
-from .animator import Animator, Source
 from .errors import InputError
-from .generator import Clip, GestureGenerator, Options
-from .stream import GestureStream
+from .inference.animator import Animator, Source
+from .inference.generator import Clip, GestureGenerator, Options
+from .inference.stream import GestureStream
 
 __all__ = [
     "Animator",

@@ -7,7 +7,8 @@ Without --stage1 the bundled weights are taken.
 
 from absl import flags
 
-from gesture_jax import bundled, cli
+from gesture_jax import cli
+from gesture_jax.inference import bundled
 
 _IMAGE = cli.define_path("image", None, "The portrait, of any size.")
 _DRIVING = cli.define_path("driving", None, "The video whose motion is taken.")
@@ -27,13 +28,13 @@ flags.mark_flags_as_required(["image", "driving", "out"])
 
 
 def main(_) -> None:
-    from gesture_jax import jobs
-    from gesture_jax.animator import Animator
-    from gesture_jax.portraits import Style
+    from gesture_jax.inference import pipeline
+    from gesture_jax.inference.animator import Animator
+    from gesture_jax.inference.portraits import Style
 
     style = Style.from_flags(flags.FLAGS)
     stage1 = bundled.choose(_PRESET.value, stage1=_STAGE1.value).get("stage1", _STAGE1.value)
-    notices = jobs.animate(
+    notices = pipeline.animate(
         Animator.load(stage1, ahead=True),
         _IMAGE.value,
         _DRIVING.value,
@@ -44,7 +45,7 @@ def main(_) -> None:
         save_motion=_SAVE_MOTION.value,
         style=style,
     )
-    jobs.tell(notices)
+    pipeline.tell(notices)
     print(f"video: {_OUT.value}")
 
 

@@ -19,11 +19,11 @@ cli.define_watermark()
 
 
 def main(_) -> None:
-    from gesture_jax.page import models, serve
+    from gesture_jax.page import model_cache, server
 
-    own = models.find_models(_WORKDIRS.value) if _WORKDIRS.value else []
-    serve.serve(
-        [*own, *models.bundled_models()],
+    own = model_cache.find_models(_WORKDIRS.value) if _WORKDIRS.value else []
+    server.serve(
+        [*own, *model_cache.bundled_models()],
         host=_HOST.value,
         port=_PORT.value,
         share=_SHARE.value,

@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import importlib.resources
 import math
 import os
 import sys
@@ -12,10 +11,11 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from gesture_jax import endings
-from gesture_jax.cache import TRACED_DIR, cache_dir
+from gesture_jax import presets
 from gesture_jax.errors import InputError, Stopped, one_line
-from gesture_jax.files import FULL_DISK, expand_home
+from gesture_jax.parallel import signals
+from gesture_jax.storage.cache import TRACED_DIR, cache_dir
+from gesture_jax.storage.files import FULL_DISK, expand_home
 
 # What the system says of files and folders that are not as they would have to be.
 _OF_THE_USERS_PLACES = {
@@ -90,18 +90,14 @@ def define_config() -> flags.FlagHolder[ConfigDict]:
 
 
 class _ConfigParser(config_flags.ConfigFileFlagParser):
-    """Looks for a config where the user is, then in the package, wherever that is installed."""
+    """Reads a config file; says which one where it is not the one in the user's folder."""
 
     def parse(self, path: str) -> ConfigDict:
         name, *preset = expand_home(path).split(":", 1)
-        if not os.path.exists(name):
-            name = str(importlib.resources.files("gesture_jax") / name)
-        config = super().parse(":".join([name, *preset]))
-        try:
-            config.stage  # noqa: B018  A config file that cannot be read shows at first use.
-        except OSError:
-            raise InputError("no such config; configs/stage1.py and stage2.py exist") from None
-        return config
+        found = presets.find(name)
+        if found != name:
+            print(f"{name}: not in this folder; {found} is read", file=sys.stderr)
+        return super().parse(":".join([found, *preset]))
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -110,8 +106,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     Bad flags, `InputError`s and diverged runs print one line on stderr and exit with code 2 and no
     traceback; every other exception is a defect of ours and keeps its traceback.
     """
-    endings.end_in_order()
-    sys.stderr = endings.Unfailing(sys.stderr)
+    signals.end_in_order()
+    sys.stderr = signals.Unfailing(sys.stderr)
     logging.set_verbosity(logging.WARNING)
     sys.stdout.reconfigure(errors="backslashreplace")  # A file's name may be no text.
     _keep_programs()

@@ -14,7 +14,8 @@ flags.mark_flags_as_required(["checkpoint", "out"])
 
 
 def main(_) -> None:
-    from gesture_jax import checkpoints, torch_checkpoint, torch_weights
+    from gesture_jax.checkpoint import checkpoints
+    from gesture_jax.pretrained import torch_checkpoint, torch_weights
 
     config = ConfigDict({"stage": "stage1", "model": {}})
     checkpoints.check_replaceable(_OUT.value, config)  # Before what takes long.

@@ -14,10 +14,9 @@ flags.mark_flags_as_required(["stage1", "data"])
 
 
 def main(_) -> None:
-    from gesture_jax import extraction
-    from gesture_jax.data import motions
+    from gesture_jax.training import extraction
 
-    out = _OUT.value or str(motions.default_folder(_STAGE1.value))
+    out = _OUT.value or str(extraction.default_folder(_STAGE1.value))
     extraction.extract_motions(_STAGE1.value, _DATA.value, out)
     print(f"motion features: {out}")
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from gesture_jax import bundled, cli
+from gesture_jax import cli
 from gesture_jax.errors import InputError
+from gesture_jax.inference import bundled
 
 if TYPE_CHECKING:  # What it imports would make `--help` slow.
-    from gesture_jax.data.hearing_process import HearingProcess
+    from gesture_jax.speech.worker import FeatureWorker
 
 _IMAGE = cli.define_path("image", None, "The portrait, of any size.")
 _AUDIO = cli.define_path("audio", None, "The speech: any audio or video file.")
@@ -52,19 +53,19 @@ def main(_) -> None:
         _generate(ears)
 
 
-def _start_to_hear() -> "contextlib.AbstractContextManager[HearingProcess | None]":
+def _start_to_hear() -> "contextlib.AbstractContextManager[FeatureWorker | None]":
     """A process that hears, before all else as it takes seconds to start; None if of no use."""
     if _MOTION.value or _WAVLM.value or "librosa.core" in sys.modules:
         return contextlib.nullcontext()
-    from gesture_jax.data.hearing_process import HearingProcess
+    from gesture_jax.speech.worker import FeatureWorker
 
-    return HearingProcess()
+    return FeatureWorker()
 
 
-def _generate(ears: "HearingProcess | None") -> None:
-    from gesture_jax import jobs, manifest
-    from gesture_jax.animator import Animator
-    from gesture_jax.portraits import Style
+def _generate(ears: "FeatureWorker | None") -> None:
+    from gesture_jax.inference import manifest, pipeline
+    from gesture_jax.inference.animator import Animator
+    from gesture_jax.inference.portraits import Style
 
     requests = manifest.read_requests(
         _MANIFEST.value, seed=_SEED.value, image=_IMAGE.value, audio=_AUDIO.value, out=_OUT.value,
@@ -80,12 +81,12 @@ def _generate(ears: "HearingProcess | None") -> None:
     style = Style.from_flags(flags.FLAGS)
     animator, generator, options = Animator.load(stage1, ahead=True), None, None
     if stage2:
-        from gesture_jax.generator import GestureGenerator
+        from gesture_jax.inference.generator import GestureGenerator
 
         load = GestureGenerator.load
         generator = load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value, ears=ears)
         options = generator.options(**changes)
-    jobs.write_requests(animator, generator, requests, style, options)
+    pipeline.write_requests(animator, generator, requests, style, options)
 
 
 def _find_weights() -> tuple[str, str | None]:

@@ -14,7 +14,7 @@ flags.mark_flags_as_required(["workdir", "out"])
 
 
 def main(_) -> None:
-    from gesture_jax import checkpoints
+    from gesture_jax.checkpoint import checkpoints
 
     checkpoints.pack(_WORKDIR.value, _OUT.value, half=_HALF.value)
     print(f"packed: {_OUT.value}")

@@ -13,7 +13,7 @@ from absl import flags
 
 from gesture_jax import cli
 from gesture_jax.errors import InputError, one_line
-from gesture_jax.files import check_outputs, expand_home
+from gesture_jax.storage.files import check_outputs, expand_home
 
 _VIDEOS = cli.define_path("videos", None, "Folder of videos: SPEAKER#ID.mp4 or SPEAKER/ID.mp4.")
 _PATS = cli.define_path("pats_intervals", None, "PATS's cmu_intervals_df.csv.")
@@ -54,7 +54,11 @@ flags.mark_flag_as_required("out")
 
 
 def main(_) -> None:
-    from gesture_jax.data import framing, pats, pose, preparation, records, speech, videos
+    from gesture_jax.data import records
+    from gesture_jax.media import framing
+    from gesture_jax.people import pose
+    from gesture_jax.preparation import dataset, pats, videos
+    from gesture_jax.speech import extractor
 
     flags_given = [
         flag for flag in (_VIDEOS, _PATS, _PROCEDURAL, _PORTRAITS) if flag.value is not None
@@ -67,7 +71,7 @@ def main(_) -> None:
     folders = _VIDEOS, _RAW_VIDEOS, _PORTRAITS, _RIGS
     check_outputs({"--out": _OUT.value}, {f"--{flag.name}": flag.value for flag in folders})
     records.check_place(_OUT.value)
-    hearing = speech.Hearing(_FEATURES.value, _WAVLM.value)
+    hearing = extractor.SpeechFeatureExtractor(_FEATURES.value, _WAVLM.value)
     common = {"test_fraction": _TEST_FRACTION.value, "run": _runner()}
     if _PROCEDURAL.value is not None or _PORTRAITS.value is not None:
         if _SPLIT_ENDS.value:
@@ -93,12 +97,12 @@ def main(_) -> None:
             edges = pats.read_left_edges(_LEFT_EDGES.value) if _LEFT_EDGES.value else {}
             common |= {"left_edges": edges, "split_file": _SPLIT.value}
             report = pats.write_pats(_PATS.value, _RAW_VIDEOS.value, _OUT.value, **common)
-    _print(report, preparation)
+    _print(report, dataset)
 
 
 def _write_made_up(hearing, common):
     """Writes clips of the procedural speaker, of portraits, or of both."""
-    from gesture_jax.data import procedural
+    from gesture_jax.preparation import procedural
 
     common = {
         "clip_sec": _CLIP_SEC.value,
@@ -114,10 +118,10 @@ def _write_made_up(hearing, common):
     }
     if _PORTRAITS.value is None:
         return procedural.write_procedural(_OUT.value, **drawn, **common)
-    from gesture_jax.data import photo_people
+    from gesture_jax.preparation import photo_people
 
     photo_people.check_installed()
-    from gesture_jax.data.photo_people import takes
+    from gesture_jax.preparation.photo_people import takes
 
     if _PROCEDURAL.value is not None:
         shared = {key: value for key, value in common.items() if key != "run"}
@@ -135,23 +139,23 @@ def _write_made_up(hearing, common):
 
 
 def _runner():
-    from gesture_jax.data import beam, parts
+    from gesture_jax.preparation import beam, parts
 
     if _RUNNER.value == "beam":
         return functools.partial(beam.make_parts, beam_args=_BEAM_ARGS.value)
     return functools.partial(parts.make_parts, num_workers=_NUM_WORKERS.value)
 
 
-def _print(report, preparation) -> None:
+def _print(report, dataset) -> None:
     if report is None:
         print(f"{_OUT.value}: is there already, made from the same; nothing to do")
-        report = preparation.read_report(_OUT.value)
+        report = dataset.read_report(_OUT.value)
     for entry in report["left_out"]["each"]:
         print(f"left out {entry['name']}: {entry['reason']}, {entry['detail']}", file=sys.stderr)
     for note in report.get("notes", ()):  # Older reports have none.
         print(f"note: {one_line(note)}", file=sys.stderr)
-    print(preparation.format_report(report))
-    print(f"{_OUT.value}/{preparation.CONTACT_SHEET_FILE} shows it")
+    print(dataset.format_report(report))
+    print(f"{_OUT.value}/{dataset.CONTACT_SHEET_FILE} shows it")
 
 
 if __name__ == "__main__":

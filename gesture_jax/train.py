@@ -20,12 +20,13 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(_) -> None:
-    from gesture_jax import processes, train_lib
+    from gesture_jax.parallel import processes
+    from gesture_jax.training import loop
 
     profile_steps = _read_steps(_PROFILE_STEPS.value)
     processes.start_processes()
     with processes.ending_with_the_others():
-        train_lib.train(_CONFIG.value, _WORKDIR.value, profile_steps=profile_steps)
+        loop.train(_CONFIG.value, _WORKDIR.value, profile_steps=profile_steps)
 
 
 def _read_steps(text: str | None) -> tuple[int, int] | None:

@@ -25,12 +25,14 @@ import matplotlib.pyplot as plt
 import mediapy
 import numpy as np
 
-from gesture_jax import checkpoints, stage2
-from gesture_jax.animator import Animator, abstract_variables
-from gesture_jax.data import images, speaker
-from gesture_jax.data.speech import speech_features
-from gesture_jax.generator import load_stage2
+from gesture_jax.checkpoint import checkpoints
+from gesture_jax.inference.animator import Animator, abstract_variables
+from gesture_jax.inference.generator import load_stage2
+from gesture_jax.media import images
 from gesture_jax.models.motion_space import standardise_speech
+from gesture_jax.procedural import speaker
+from gesture_jax.speech.extractor import speech_features
+from gesture_jax.training import stage2
 
 # %% tags=["parameters"]
 # Yours; without any, those of the package.
@@ -38,7 +40,7 @@ STAGE1, STAGE2 = os.environ.get("STAGE1"), os.environ.get("STAGE2")
 
 # %%
 if not STAGE1:
-    from gesture_jax import bundled
+    from gesture_jax.inference import bundled
 
     STAGE1, STAGE2 = bundled.find().values()
 animator = Animator.load(STAGE1)

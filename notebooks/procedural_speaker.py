@@ -19,8 +19,9 @@
 import mediapy
 import numpy as np
 
-from gesture_jax.data import images, speaker
-from gesture_jax.data.speech import speech_features
+from gesture_jax.media import images
+from gesture_jax.procedural import speaker
+from gesture_jax.speech.extractor import speech_features
 
 # %% [markdown]
 # A person is a number, and so is what they say. Frames, sound, joints and the times of the

@@ -26,7 +26,9 @@ import mediapy
 from IPython.display import Video, display
 
 import gesture_jax
-from gesture_jax.data import images, media, speaker
+from gesture_jax.media import images
+from gesture_jax.media.sound import read_audio
+from gesture_jax.procedural import speaker
 
 print(jax.devices())
 
@@ -43,7 +45,7 @@ IMAGE, AUDIO = os.environ.get("IMAGE"), os.environ.get("AUDIO")  # Yours; withou
 if STAGE1:
     weights = {"stage1": STAGE1, "stage2": STAGE2}
 else:
-    from gesture_jax import bundled
+    from gesture_jax.inference import bundled
 
     weights = bundled.find("photo" if IMAGE else "demo")
 generator = gesture_jax.GestureGenerator.load(**weights)
@@ -54,7 +56,7 @@ generator = gesture_jax.GestureGenerator.load(**weights)
 # %%
 portrait = images.load_image(IMAGE) if IMAGE else speaker.portrait(identity=2, size=256)
 if AUDIO:
-    speech = media.read_audio(AUDIO)
+    speech = read_audio(AUDIO)
 else:
     speech = speaker.perform(identity=2, seed=11, duration_sec=8.0, size=16).audio
 mediapy.show_image(images.square(images.to_rgb(portrait), size=256), title="portrait")

@@ -26,9 +26,12 @@ from IPython.display import Video, display
 from PIL import Image
 
 import gesture_jax
-from gesture_jax import train_lib, writer
-from gesture_jax.configs import stage1, stage2
-from gesture_jax.data import images, media, pose, preparation, videos
+from gesture_jax import presets
+from gesture_jax.media import images
+from gesture_jax.media.sound import read_audio
+from gesture_jax.people import pose
+from gesture_jax.preparation import dataset, videos
+from gesture_jax.training import loop, metrics_writer
 
 # %% [markdown]
 # `demo` is 64x64, about 20 minutes of one CPU core's time; `paper` is 256x256, days of a GPU or
@@ -45,11 +48,11 @@ DATA, STAGE1, STAGE2 = "data/mine", "runs/stage1", "runs/stage2"
 # reason.
 
 # %%
-config = stage1.get_config(PRESET)
+config = presets.load(f"configs/stage1.py:{PRESET}")
 seen = pose.is_installed()  # The extra [pose] finds people, and their hands.
 settings = videos.Settings(config.model.resolution, require_person=seen, joints=seen)
 report = videos.write_videos(VIDEOS, DATA, settings=settings)
-print(preparation.format_report(report or preparation.read_report(DATA)))
+print(dataset.format_report(report or dataset.read_report(DATA)))
 
 # %% [markdown]
 # ## Stage 1: to redraw a person in another pose
@@ -57,7 +60,7 @@ print(preparation.format_report(report or preparation.read_report(DATA)))
 
 # %%
 config.data.path = DATA
-train_lib.train(config, STAGE1)
+loop.train(config, STAGE1)
 
 
 # %%
@@ -67,7 +70,7 @@ def show_newest_sample(workdir):
 
 
 def show_losses(workdir):
-    rows = [row for row in writer.read_metrics(workdir) if "loss" in row]
+    rows = [row for row in metrics_writer.read_metrics(workdir) if "loss" in row]
     print({row["step"]: round(row["loss"], 3) for row in rows[:: max(1, len(rows) // 8)]})
 
 
@@ -80,10 +83,10 @@ show_losses(STAGE1)
 # generated.
 
 # %%
-config = stage2.get_config(PRESET)
+config = presets.load(f"configs/stage2.py:{PRESET}")
 config.stage1_workdir = STAGE1
 config.data.extract_missing = True
-train_lib.train(config, STAGE2)
+loop.train(config, STAGE2)
 show_newest_sample(STAGE2)
 show_losses(STAGE2)
 
@@ -94,7 +97,7 @@ show_losses(STAGE2)
 # %%
 generator = gesture_jax.GestureGenerator.load(stage1=STAGE1, stage2=STAGE2)
 portrait = images.load_image(f"{DATA}/example.png")
-speech = media.read_audio(f"{DATA}/example.wav")
+speech = read_audio(f"{DATA}/example.wav")
 generator.generate(portrait, speech, sample_rate=16_000, seed=0).write("mine.mp4")
 display(Video("mine.mp4", embed=True))
 

@@ -16,7 +16,11 @@ import urllib.request
 import numpy as np
 import pytest
 
-from gesture_jax.data import images, media, speaker
+from gesture_jax.media import images
+from gesture_jax.media.sound import has_audio
+from gesture_jax.media.video import read_video
+from gesture_jax.media.writer import write_audio, write_video
+from gesture_jax.procedural import speaker
 from tests import tiny
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -36,10 +40,10 @@ def folder(tmp_path_factory):
     tiny.constant_stages(root / "runs", **{"model.resolution": 32})
     done = speaker.perform(identity=0, seed=0, duration_sec=1.0, size=32)
     images.write_image(root / "portrait.png", done.frames[0])
-    media.write_audio(root / "speech.wav", done.audio, 16_000)
-    media.write_audio(root / "long.wav", np.tile(done.audio, 9), 16_000)
-    media.write_audio(root / "endless.wav", np.zeros(11 * 16_000), 16_000)
-    media.write_video(root / "driving.mp4", done.frames[:8], audio=done.audio[: 8 * 640])
+    write_audio(root / "speech.wav", done.audio, 16_000)
+    write_audio(root / "long.wav", np.tile(done.audio, 9), 16_000)
+    write_audio(root / "endless.wav", np.zeros(11 * 16_000), 16_000)
+    write_video(root / "driving.mp4", done.frames[:8], audio=done.audio[: 8 * 640])
     (root / "bad.png").write_bytes(b"no picture at all")
     return root
 
@@ -128,8 +132,8 @@ def test_a_visitor_makes_plays_and_downloads_a_video(page, folder, tmp_path):
             page.click(f"#talk-{button}")
         assert download.value.suggested_filename == name
         download.value.save_as(tmp_path / name)
-    assert len(media.read_video(tmp_path / "video.mp4", size=32)) == 25
-    assert media.has_audio(tmp_path / "video.mp4")
+    assert len(read_video(tmp_path / "video.mp4", size=32)) == 25
+    assert has_audio(tmp_path / "video.mp4")
     with np.load(tmp_path / "motion.npz") as motion:
         assert motion["motion"].shape[0] == 25
     # Where people leave, their files go.

@@ -17,10 +17,14 @@ import jupytext
 import numpy as np
 import pytest
 
-from gesture_jax import torch_names
-from gesture_jax.animator import abstract_variables
-from gesture_jax.data import images, media, speaker
+from gesture_jax.inference.animator import abstract_variables
+from gesture_jax.media import images
+from gesture_jax.media.sound import has_audio, read_audio
+from gesture_jax.media.video import read_video
+from gesture_jax.media.writer import write_audio, write_video
 from gesture_jax.models.deviation import DeviationModel
+from gesture_jax.pretrained import torch_names
+from gesture_jax.procedural import speaker
 from tests import in_process, tiny, torch_file
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -72,15 +76,15 @@ def folder(tmp_path_factory):
     (root / "videos").mkdir()
     for identity in range(2):
         done = speaker.perform(identity=identity, seed=5, duration_sec=17.0, size=64)
-        media.write_video(root / "videos" / f"p{identity}#1.mp4", done.frames, audio=done.audio)
+        write_video(root / "videos" / f"p{identity}#1.mp4", done.frames, audio=done.audio)
     (root / "raw" / "oliver").mkdir(parents=True)
     shutil.copy(root / "videos" / "p1#1.mp4", root / "raw" / "oliver" / "abcdefghijk.mp4")
     columns = "speaker,interval_id,start_time,end_time,video_link\n"
     rows = [f"oliver,{n},{4 * n},{4 * n + 4},watch?v=abcdefghijk\n" for n in range(4)]
     (root / "cmu_intervals_df.csv").write_text(columns + "".join(rows))
     images.write_image(root / "portrait.png", speaker.portrait(identity=0, size=100))
-    media.write_audio(root / "speech.wav", done.audio[:100_000], 16_000)  # 6.25 s: two windows.
-    media.write_video(root / "driving.mp4", done.frames[:6], audio=done.audio[:3_840])
+    write_audio(root / "speech.wav", done.audio[:100_000], 16_000)  # 6.25 s: two windows.
+    write_video(root / "driving.mp4", done.frames[:6], audio=done.audio[:3_840])
     return root
 
 
@@ -105,19 +109,19 @@ def test_the_readme_promises_files(readme_runs):
 
 
 def test_the_video_is_as_long_as_the_speech_and_carries_it(readme_runs):
-    speech = media.read_audio(readme_runs / "speech.wav")
+    speech = read_audio(readme_runs / "speech.wav")
     with av.open(str(readme_runs / "talk.mp4")) as container:
         video, sound = container.streams.video[0], container.streams.audio[0]
         assert sound.codec_context.name == "aac" and video.codec_context.name == "h264"
         assert abs(video.frames / 25 - len(speech) / 16_000) <= 1 / 25
         assert "gesture_jax" in container.metadata["comment"]
-    heard = media.read_audio(readme_runs / "talk.mp4")[: len(speech)]
+    heard = read_audio(readme_runs / "talk.mp4")[: len(speech)]
     assert np.corrcoef(heard, speech)[0, 1] > 0.98
 
 
 def test_the_animated_video_keeps_length_and_sound(readme_runs):
-    assert len(media.read_video(readme_runs / "moved.mp4", size=32)) == 6
-    assert media.has_audio(readme_runs / "moved.mp4")
+    assert len(read_video(readme_runs / "moved.mp4", size=32)) == 6
+    assert has_audio(readme_runs / "moved.mp4")
     with av.open(str(readme_runs / "compared.mp4")) as container:
         video = container.streams.video[0]
         assert (video.width, video.height, video.frames) == (3 * 32, 32, 6)
@@ -223,7 +227,7 @@ def test_released_weights_are_converted_and_animate(folder, released):
     for command in block.strip().splitlines():
         done = _run(command, folder, optimised=True)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
-    assert media.read_video(folder / "released.mp4", size=256).shape == (6, 256, 256, 3)
+    assert read_video(folder / "released.mp4", size=256).shape == (6, 256, 256, 3)
     released.unlink()
     shutil.rmtree(folder / "runs" / "released")
 
@@ -234,7 +238,7 @@ def bad(readme_runs):
     root = readme_runs
     (root / "words.mp4").write_text("these are words, not a video\n" * 99)
     (root / "empty.png").write_bytes(b"")
-    media.write_video(root / "silent.mp4", np.zeros((5, 32, 32, 3), np.uint8))
+    write_video(root / "silent.mp4", np.zeros((5, 32, 32, 3), np.uint8))
     with zipfile.ZipFile(root / "attack.pt", "w") as archive:
         archive.writestr("model/data.pkl", b"cos\nsystem\n(S'touch attacked'\ntR.")
     (root / "bad.jsonl").write_text('{"image": "portrait.png", "sound": "speech.wav"}\n')

@@ -41,8 +41,8 @@ def quickly_compiled():
     """For tests that compile much and compute little."""
     with pytest.MonkeyPatch.context() as patch:
         jax.config.update("jax_disable_most_optimizations", True)
-        # No Winograd, which compiles long. Not by `conv.plain`: of the gradients that JAX makes of
-        # a convolution, XLA without its optimisations makes loops that are a hundred times slower.
+        # Winograd, which compiles long, is turned off. `conv.use_xla_conv` would turn off our own
+        # gradients too, and XLA without optimisations makes slow loops of JAX's.
         for least in ("_CONVOLUTION", "_GRADIENT"):
             patch.setattr(conv, least, (math.inf, 0))
         yield

@@ -10,9 +10,9 @@ from absl.testing import flagsaver
 
 # What defines flags of its own, which have to outlive a command.
 import gesture_jax.evaluation.comparison
-import gesture_jax.generator
-import gesture_jax.jobs
-import gesture_jax.train_lib  # noqa: F401
+import gesture_jax.inference.generator
+import gesture_jax.inference.pipeline
+import gesture_jax.training.loop  # noqa: F401
 from gesture_jax import cli
 
 

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from gesture_jax import processes
 from gesture_jax.errors import InputError
-from gesture_jax.writer import read_metrics
+from gesture_jax.parallel import processes
+from gesture_jax.training.metrics_writer import read_metrics
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _SCRIPTS = sorted((_ROOT / "launch").glob("*.sh"))

@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from gesture_jax import torch_weights, wavlm_weights
-from gesture_jax.animator import Animator
 from gesture_jax.diffusion.samplers import guided
+from gesture_jax.inference.animator import Animator
 from gesture_jax.models.denoiser import MotionDenoiser
 from gesture_jax.models.wavlm import WavLM
 from gesture_jax.ops import rotation
-from gesture_jax.ops.precision import exact
+from gesture_jax.ops.precision import float32_matmuls
+from gesture_jax.pretrained import torch_weights, wavlm_weights
 
 _BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "parity"
 _FOLDER = pathlib.Path(os.environ.get("GESTURE_JAX_PARITY", _BESIDE))
@@ -60,7 +60,7 @@ def outputs(recipe, golden, state_dict):
     driving = recipe.build_image(seed * 10 + 2)
     motion = animator.extract_motion(driving[None])
     variables = torch_weights.deviation_variables(state_dict)
-    read_field = jax.jit(exact(lambda v, m: animator.model.apply(v, m, method="field")))
+    read_field = jax.jit(float32_matmuls(lambda v, m: animator.model.apply(v, m, method="field")))
     field = read_field(variables, motion)
     return {
         "motion_feature": motion[0],
@@ -119,7 +119,7 @@ def test_denoiser_parity(recipe):
     times, prior = inputs["times"].astype(np.int32), inputs["seed_frame"][:, None]
 
     @jax.jit
-    @exact
+    @float32_matmuls
     def run(params, noisy, speech):
         apply = functools.partial(model.apply, {"params": params})
         encoded, null = apply(speech, method="encode_speech"), apply(2, method="null_speech")
@@ -146,7 +146,7 @@ def test_wavlm_parity(recipe):
     config, params = wavlm_weights.wavlm_params(state_dict)
     waveform = recipe.build_waveform(seed)
     waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
-    hidden = jax.jit(exact(WavLM(config).apply))({"params": params}, waveform[None])[0]
+    hidden = jax.jit(float32_matmuls(WavLM(config).apply))({"params": params}, waveform[None])[0]
     error = np.abs(np.asarray(hidden) - golden["last_hidden_state"]).max()
     print(f"WavLM: largest error {error:.2e}")
     assert hidden.shape == (159, 64) and len(state_dict) == len(jax.tree.leaves(params)) == 88

@@ -8,13 +8,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from gesture_jax import checkpoints
-from gesture_jax import stage2 as stage2_task
-from gesture_jax.animator import abstract_variables
-from gesture_jax.configs import stage1 as stage1_config
-from gesture_jax.configs import stage2 as stage2_config
+from configs import stage1 as stage1_config
+from configs import stage2 as stage2_config
+from gesture_jax.checkpoint import checkpoints
+from gesture_jax.inference.animator import abstract_variables
 from gesture_jax.models.build import build_model
-from gesture_jax.writer import read_metrics
+from gesture_jax.training import stage2 as stage2_task
+from gesture_jax.training.metrics_writer import read_metrics
 
 
 def stage1(**changes) -> ConfigDict:

@@ -38,11 +38,14 @@ from benchmarks import report
 from benchmarks.photographs import sheet
 from benchmarks.photographs.clips import PhotographClip, read_clips, read_portraits
 from benchmarks.photographs.scores import Identity, compare, st_lpips
-from gesture_jax import bundled, cli, pretrained
-from gesture_jax.animator import Animator
-from gesture_jax.cache import cache_dir
-from gesture_jax.data import faces, images
+from gesture_jax import cli
 from gesture_jax.errors import InputError
+from gesture_jax.inference import bundled
+from gesture_jax.inference.animator import Animator
+from gesture_jax.media import images
+from gesture_jax.people import faces
+from gesture_jax.pretrained import fetch
+from gesture_jax.storage.cache import cache_dir
 
 # What is to be reached: at least, and at most.
 TARGETS = {
@@ -92,7 +95,7 @@ def measure(
       who: knows the people.
       out: folder for contact sheets, if any.
     """
-    vgg = pretrained.load_vgg16()
+    vgg = fetch.load_vgg16()
     ways = [animate(animator, clips) for animator in animators.values()]
     scores: dict[str, Scores] = {name: {} for name in (*animators, _COPY, _TRUE)}
     sheets: dict[str, list[list[np.ndarray]]] = {name: [] for name in animators}

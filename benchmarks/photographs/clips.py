@@ -10,12 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import scipy.ndimage
 
-from gesture_jax.data import faces, images
 from gesture_jax.data.clips import ClipSource
-from gesture_jax.data.faces import Face
-from gesture_jax.data.regions import HANDS, region_boxes
 from gesture_jax.errors import InputError
+from gesture_jax.media import images
 from gesture_jax.ops.image import box_mask
+from gesture_jax.people import faces
+from gesture_jax.people.faces import Face
+from gesture_jax.people.regions import HANDS, region_boxes
 
 # The background is what nobody covers and nothing passes over: where the person's share of the
 # first frame is below this, and no frame differs from it by more; the latter of 1, after a blur.

@@ -7,11 +7,12 @@ import numpy as np
 import scipy.ndimage
 
 from benchmarks.photographs.clips import Finder, PhotographClip, cut_face
-from gesture_jax import losses, pretrained
-from gesture_jax.data import images
+from gesture_jax.media import images
 from gesture_jax.metrics import identity
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.lpips import lpips_distance
+from gesture_jax.pretrained import fetch
+from gesture_jax.training import losses
 
 # VGG is slow: it sees one driving frame in so many.
 _LPIPS_STRIDE = 2
@@ -24,7 +25,7 @@ class Identity:
 
     def __init__(self, find: Finder, cuts: dict[str, np.ndarray]):
         """Arguments: of `faces.open_finder`, and of `read_portraits`."""
-        self._find, self._variables = find, pretrained.load_face()
+        self._find, self._variables = find, fetch.load_face()
         self._names = list(cuts)
         self._portraits = identity.embed(self._variables, list(cuts.values()), mirror=True)
 

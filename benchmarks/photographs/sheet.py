@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.photographs.clips import PhotographClip
-from gesture_jax.data import images
+from gesture_jax.media import images
 
 _TILE_PX = 256
 

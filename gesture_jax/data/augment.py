@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from gesture_jax.data.regions import mirror_boxes
+from gesture_jax.people.regions import mirror_boxes
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _MID_GREY = 127.5

@@ -15,9 +15,9 @@ from PIL import Image
 
 from gesture_jax.array_types import Frames
 from gesture_jax.data import records
-from gesture_jax.data.media import SAMPLES_PER_FRAME
 from gesture_jax.data.records import Record, is_dataset
 from gesture_jax.errors import InputError
+from gesture_jax.media.rates import SAMPLES_PER_FRAME
 
 __all__ = [
     "Clip",
@@ -190,7 +190,7 @@ class ClipSource(records.RecordSource):
 
     @property
     def hearing(self) -> dict[str, str]:
-        """What the speech features are: `speech.Hearing.describe`."""
+        """What the speech features are: `speech.SpeechFeatureExtractor.describe`."""
         keys = ("features", "wavlm_sha256")
         return {key: self.metadata[key] for key in keys if key in self.metadata}
 

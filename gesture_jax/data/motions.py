@@ -1,25 +1,14 @@
 """Data sets of motion features, extracted from clips by a trained stage 1."""
 
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from gesture_jax import packed
 from gesture_jax.data import records
-from gesture_jax.data.media import FPS
 from gesture_jax.data.records import Record
-from gesture_jax.files import absolute
-
-
-def default_folder(stage1: str | os.PathLike) -> pathlib.Path:
-    """Where the motions by a stage 1 lie unless one says otherwise: in its workdir, or in a folder
-    named like the file that was packed of it.
-    """
-    path = absolute(stage1)
-    return (path.with_suffix("") if packed.is_packed(stage1) else path) / "motions"
+from gesture_jax.media.rates import FPS
 
 
 class MotionRecords(records.RecordsBuilder):

@@ -21,8 +21,8 @@ from absl import flags, logging
 
 from gesture_jax.data import clips, motions
 from gesture_jax.data.augment import Augmentation, Change
-from gesture_jax.data.regions import REGIONS, region_boxes
 from gesture_jax.errors import InputError
+from gesture_jax.people.regions import REGIONS, region_boxes
 
 Example = dict[str, np.ndarray]
 _MAX_CACHE_BYTES = 2 << 30

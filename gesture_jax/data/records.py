@@ -26,10 +26,10 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_parser import ExampleParserNp
 
-from gesture_jax import files
-from gesture_jax.data.media import FPS
 from gesture_jax.errors import InputError
-from gesture_jax.files import as_path
+from gesture_jax.media.rates import FPS
+from gesture_jax.storage import files
+from gesture_jax.storage.files import as_path
 
 Record = dict[str, Any]
 FORMAT_VERSION = "2.0.0"  # 1.0.0 had the frames inside the clips.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from gesture_jax import pretrained
 from gesture_jax.evaluation import videos
 from gesture_jax.evaluation.results import Results, changes, small_sample_notes
-from gesture_jax.files import hash_file
 from gesture_jax.metrics import fvd
 from gesture_jax.metrics.scores import frechet_score, halves_scores
+from gesture_jax.pretrained import fetch
+from gesture_jax.storage.files import hash_file
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -42,7 +42,7 @@ def score(
     Raises:
       InputError: where a video is shorter than a clip, or the weights cannot be fetched.
     """
-    variables = pretrained.load_i3d()
+    variables = fetch.load_i3d()
     cut = {"size": size, "length": length, "stride": stride, "most": most}
 
     def logits(paths: Sequence[pathlib.Path], name: str, change: Change = lambda clip: clip):
@@ -59,7 +59,7 @@ def score(
         scores["fvd_halves"], controls["real"] = halves[0], {"fvd_halves": halves[1]}
     protocol = {
         "fvd": "I3D of Kinetics-400, logits before the softmax",
-        "fvd_weights_sha256": hash_file(pretrained.find("i3d")),
+        "fvd_weights_sha256": hash_file(fetch.find("i3d")),
         "fvd_frames": length,
         "fvd_stride": stride,
         "fvd_clips_a_video": most,

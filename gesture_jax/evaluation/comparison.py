@@ -7,13 +7,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gesture_jax import pretrained
-from gesture_jax.data import pose
-from gesture_jax.evaluation import appearance, motion, moves, pictures, report, videos
+from gesture_jax.evaluation import appearance, motion, pictures, report, video_motion, videos
 from gesture_jax.evaluation.motion import MotionOptions
 from gesture_jax.evaluation.results import Results
-from gesture_jax.files import as_path, hash_file
 from gesture_jax.metrics.scores import mean_score
+from gesture_jax.people import pose
+from gesture_jax.pretrained import fetch
+from gesture_jax.storage.files import as_path, hash_file
 
 _UNPAIRED = "compares frame by frame: pass --paired where videos by one name ought to be equal"
 _NO_POSE = (
@@ -123,7 +123,7 @@ class Comparison:
                     real, generated, networks,
                     size=settings.size,
                     perceptual_stride=settings.perceptual_stride,
-                    boxes=moves.find_boxes(real, size=settings.size),
+                    boxes=video_motion.find_boxes(real, size=settings.size),
                 )  # fmt: skip
         part.protocol["perceptual_stride"] = settings.perceptual_stride
         part.protocol["frames_left_out"] = sum(
@@ -137,11 +137,11 @@ class Comparison:
 
     def _load_networks(self) -> tuple[dict[str, Any], Results]:
         """Variables of the distances that there are weights for, and what is to say of them."""
-        networks = {"st_lpips": pretrained.load_vgg16()}
-        part = Results(protocol={"st_lpips_sha256": hash_file(pretrained.find("vgg16"))})
+        networks = {"st_lpips": fetch.load_vgg16()}
+        part = Results(protocol={"st_lpips_sha256": hash_file(fetch.find("vgg16"))})
         path = self._settings.lpips
         if path:
-            networks["lpips"] = pretrained.load_lpips(path)
+            networks["lpips"] = fetch.load_lpips(path)
             part.protocol["lpips_sha256"] = hash_file(path)
         else:
             part.missing["lpips"] = _NO_LPIPS

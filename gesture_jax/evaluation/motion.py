@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gesture_jax.evaluation import moves, videos
-from gesture_jax.evaluation.moves import Moves
+from gesture_jax.evaluation import video_motion, videos
 from gesture_jax.evaluation.results import Results, changes, small_sample_notes
+from gesture_jax.evaluation.video_motion import Moves
 from gesture_jax.metrics import beats, fgd
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.metrics.scores import frechet_score, halves_scores, mean_score, set_score
@@ -73,7 +73,7 @@ def score(
     """
     beats.find_variant(options.bas_variant)  # Before what takes long.
     sides = {
-        name: moves.read_all(paths, options.kind, what=name)
+        name: video_motion.read_all(paths, options.kind, what=name)
         for name, paths in (("real", real), ("generated", generated))
     }
     variables, fitted = _find_autoencoder(options, sides["real"], keep, seed)
@@ -96,7 +96,7 @@ def _find_autoencoder(options: MotionOptions, real: list[Moves], keep: pathlib.P
     if options.autoencoder:
         return fgd.read_autoencoder(options.autoencoder), []
     if options.fit:
-        real = moves.read_all(videos.find_videos(options.fit), options.kind, what="to fit")
+        real = video_motion.read_all(videos.find_videos(options.fit), options.kind, what="to fit")
     for clip in real:
         _check_length(clip, options.window)
     windows = fgd.Windows((clip.vectors for clip in real), window=options.window, stride=_STRIDE)

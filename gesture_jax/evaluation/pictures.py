@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax import losses
 from gesture_jax.evaluation import videos
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.ops import image as image_ops
-from gesture_jax.ops.precision import exact
+from gesture_jax.ops.precision import float32_matmuls
+from gesture_jax.training import losses
 
 _BATCH = 8
 # Networks see few frames of a video, and a batch that is filled up costs as much as a full one.
@@ -119,7 +119,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 @jax.jit
-@exact
+@float32_matmuls
 def _compare_pixels(ours, theirs, *boxes) -> dict[str, jax.Array]:
     pictures = _to_float(ours), _to_float(theirs)
     scores = {}
@@ -130,7 +130,7 @@ def _compare_pixels(ours, theirs, *boxes) -> dict[str, jax.Array]:
 
 
 @jax.jit
-@exact
+@float32_matmuls
 def _compare_features(networks, ours, theirs, *boxes) -> dict[str, jax.Array]:
     pictures = _to_float(ours), _to_float(theirs)
     ((name, variables),) = networks.items()

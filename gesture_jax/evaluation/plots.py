@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from gesture_jax.data.media import FPS
 from gesture_jax.evaluation.results import Results
+from gesture_jax.media.rates import FPS
 
 _COLORS = {"real": "#8a94a6", "generated": "#2463eb"}
 _WIDTH_IN = 10.0

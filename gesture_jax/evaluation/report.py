@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from gesture_jax.data import media
 from gesture_jax.evaluation import plots, videos
 from gesture_jax.evaluation.results import CONTROLS, Results
-from gesture_jax.files import temporary_folder, write_beside
+from gesture_jax.media.rates import FPS
+from gesture_jax.media.sound import has_audio, read_sound
+from gesture_jax.media.writer import Recording, write_video
 from gesture_jax.metrics.scores import Score
+from gesture_jax.storage.files import temporary_folder, write_beside
 
 # A page that is mailed should not hold minutes of video.
 _SHOWN_SEC = 10
@@ -144,13 +146,13 @@ def _show(real: pathlib.Path | None, generated: pathlib.Path, *, size: int) -> b
     """The bytes of an mp4 of both side by side, with the generated one's sound."""
     sides = [videos.read_frames(path, size=size) for path in (real, generated) if path]
     frames = (np.hstack(both) for both in zip(*sides, strict=False))
-    sound = media.read_sound(generated) if media.has_audio(generated) else None
+    sound = read_sound(generated) if has_audio(generated) else None
     with temporary_folder() as folder:
         path = folder / "clip.mp4"
-        media.write_video(
+        write_video(
             path,
-            itertools.islice(frames, _SHOWN_SEC * media.FPS),
-            audio=sound and media.Recording(generated, sound.track, stop_sec=_SHOWN_SEC),
+            itertools.islice(frames, _SHOWN_SEC * FPS),
+            audio=sound and Recording(generated, sound.track, stop_sec=_SHOWN_SEC),
             crf=_CRF,
         )
         return path.read_bytes()

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gesture_jax.files import write_beside
 from gesture_jax.metrics.frechet import Moments, small_sample_note
 from gesture_jax.metrics.scores import Score
+from gesture_jax.storage.files import write_beside
 
 CONTROLS = {
     "real": "one half of the real videos against the other: the least to hope for, for as many "

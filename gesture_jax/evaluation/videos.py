@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gesture_jax.data import listing, media
 from gesture_jax.errors import InputError
-from gesture_jax.files import as_path, find_files, hash_file
+from gesture_jax.media import listing
+from gesture_jax.media.rates import FPS
+from gesture_jax.media.video import iterate_video
+from gesture_jax.storage.files import as_path, find_files, hash_file
 
 _NAMED = 3
 
@@ -71,7 +73,7 @@ def match(
 
 def read_frames(path: pathlib.Path, *, size: int) -> Iterator[np.ndarray]:
     """Frames [size, size, 3] uint8 at 25 a second: the central square, scaled."""
-    return media.iterate_video(path, size=size)
+    return iterate_video(path, size=size)
 
 
 def cut_clips(
@@ -96,7 +98,7 @@ def cut_clips(
 def too_short(path: pathlib.Path, length: int) -> InputError:
     """The error of a video that has fewer frames than a window of `length`."""
     return InputError(
-        f"{path}: is shorter than a window of {length} frames ({length / media.FPS:.2f} s at 25 a "
+        f"{path}: is shorter than a window of {length} frames ({length / FPS:.2f} s at 25 a "
         "second); give longer videos, or a shorter window"
     )
 

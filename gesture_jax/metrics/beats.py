@@ -33,11 +33,11 @@ import numpy as np
 import scipy.ndimage
 
 from gesture_jax.array_types import Audio
-from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ
-from gesture_jax.data.pose import JOINT_NAMES
-from gesture_jax.data.speech import compiled_alone
 from gesture_jax.errors import InputError
+from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
 from gesture_jax.metrics import rates
+from gesture_jax.people.pose import JOINT_NAMES
+from gesture_jax.speech.extractor import compiled_alone
 
 # Of the mean rate; what a minimum must lie below its neighbours, more than float32 rounds.
 _MIN_DEPTH = 1e-5

@@ -19,16 +19,12 @@ import optax
 from tqdm import tqdm
 
 from gesture_jax.array_types import Motion, MotionSequence
-from gesture_jax.data import npz
 from gesture_jax.errors import InputError
-from gesture_jax.files import write_beside
 from gesture_jax.metrics.frechet import Moments, frechet_distance
-from gesture_jax.models.motion_autoencoder import (
-    FRAME_CHANNELS,
-    LATENT_DIM,
-    MotionAutoencoder,
-)
-from gesture_jax.ops.precision import exact
+from gesture_jax.models.motion_autoencoder import FRAME_CHANNELS, LATENT_DIM, MotionAutoencoder
+from gesture_jax.ops.precision import float32_matmuls
+from gesture_jax.storage import npz
+from gesture_jax.storage.files import write_beside
 
 Variables = dict[str, Any]
 """Arrays only: `params` and `batch_stats` of the network, `statistics` (mean and std, [d] each)."""
@@ -121,7 +117,7 @@ def fit_autoencoder(
     return variables
 
 
-@exact  # So that a value does not depend on where it was computed.
+@float32_matmuls  # So that a value does not depend on where it was computed.
 def latent(variables: Variables, windows: MotionSequence) -> Motion:
     """[b, t, d] -> [b, 32]; a pure function, to be called in a jitted one as well."""
     inputs = _standardise(variables, windows)

@@ -16,7 +16,7 @@ import numpy as np
 from gesture_jax.errors import InputError
 from gesture_jax.metrics.frechet import Moments, frechet_distance
 from gesture_jax.models.i3d import I3D, MIN_FRAMES, NUM_CLASSES, SIZE_PX
-from gesture_jax.ops.precision import exact
+from gesture_jax.ops.precision import float32_matmuls
 
 _MODEL = I3D()
 # A CPU is fastest, by an eighth, with one clip at a time.
@@ -101,7 +101,7 @@ def _iterate_logits(
 
 
 @jax.jit
-@exact  # So that a value does not depend on where it was computed.
+@float32_matmuls  # So that a value does not depend on where it was computed.
 def _logits(variables: dict[str, Any], clips: jax.Array) -> jax.Array:
     return _MODEL.apply(variables, preprocess(clips))
 

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from gesture_jax.models.face import EMBEDDING_DIM, FaceNet
-from gesture_jax.ops.precision import exact
+from gesture_jax.ops.precision import float32_matmuls
 
 SAME_PERSON = 0.6
 _BATCH = 8
@@ -47,7 +47,7 @@ def embed(
 
 
 @jax.jit
-@exact
+@float32_matmuls
 def _embed_batch(variables: dict[str, Any], faces: jax.Array) -> jax.Array:
     return FaceNet().apply(variables, faces.astype(np.float32) / 255.0)
 

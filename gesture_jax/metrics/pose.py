@@ -15,10 +15,11 @@ import zlib
 
 import numpy as np
 
-from gesture_jax.cache import cache_dir
-from gesture_jax.data import media, pose
 from gesture_jax.errors import InputError
-from gesture_jax.files import as_path, hash_file, local_copy, write_beside
+from gesture_jax.media.video import iterate_pictures
+from gesture_jax.people import pose
+from gesture_jax.storage.cache import cache_dir
+from gesture_jax.storage.files import as_path, hash_file, local_copy, write_beside
 
 # The longer side of the pictures that the model sees; a square in them is large enough for it.
 _MOST_PX = 2 * pose.LEAST_PX
@@ -142,7 +143,7 @@ def normalise(joints: np.ndarray) -> np.ndarray:
 def _look(path: str | os.PathLike) -> Seen:
     found = []
     with pose.track_joints() as find_joints:
-        for picture in media.iterate_pictures(path, most_px=_MOST_PX):
+        for picture in iterate_pictures(path, most_px=_MOST_PX):
             found.append(find_joints(picture))
     return Seen(np.stack(found), np.array(picture.shape[1::-1]))
 

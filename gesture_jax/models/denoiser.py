@@ -24,7 +24,7 @@ from gesture_jax.models.transformer import EPSILON, Film, MotionIn, MotionLayer,
 _NUM_TIME_TOKENS = 2
 _TIME_WIDENING = 4
 # Steps times examples; at the default sizes such a one takes 0.2 MB.
-_MOST_AHEAD = 1024
+_MAX_PRECOMPUTED = 1024
 
 
 @flax.struct.dataclass
@@ -41,7 +41,7 @@ class SpeechEncoding:
 
 
 @flax.struct.dataclass
-class Moment:
+class TimeConditioning:
     """A diffusion time as the denoiser reads it, the same whatever the noisy motion.
 
     Attributes:
@@ -219,7 +219,7 @@ class MotionDenoiser(nn.Module):
         moment = self.read_time(jnp.tile(time[::count], num_hearings), speech)
         return self.denoise_at(noisy, prior, speech, moment, num_hearings=num_hearings, train=train)
 
-    def read_time(self, time: Time, speech: SpeechEncoding) -> Moment:
+    def read_time(self, time: Time, speech: SpeechEncoding) -> TimeConditioning:
         """What does not change with the noisy motion: may be computed for all steps together.
 
         Args:
@@ -230,14 +230,14 @@ class MotionDenoiser(nn.Module):
         tokens = self.time_tokens(wave).reshape(-1, _NUM_TIME_TOKENS, self.latent)
         condition = self.time_hidden(wave) + speech.hidden
         films = [layer.modulations(condition) for layer in self.layer]
-        return Moment(self._read(tokens, start=self.window), films)
+        return TimeConditioning(self._read(tokens, start=self.window), films)
 
     def denoise_at(
         self,
         noisy: MotionSequence,
         prior: Prior,
         speech: SpeechEncoding,
-        moment: Moment,
+        moment: TimeConditioning,
         *,
         num_hearings: int = 1,
         train: bool = False,
@@ -322,7 +322,7 @@ def sample_motion(
     prior = jnp.repeat(prior, num_candidates, axis=0)
     read = lambda time: apply(time[None], both, method="read_time")
     known, at = jnp.asarray(sampling.sampler.times(process)), read
-    if len(known) * len(null.hidden) <= _MOST_AHEAD:
+    if len(known) * len(null.hidden) <= _MAX_PRECOMPUTED:
         # Of all steps together: their kernels are read once, for few rows each.
         known, at = jax.vmap(read)(known), lambda moment: moment
     heard_alone = lambda moment: moment.replace(

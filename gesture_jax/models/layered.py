@@ -34,13 +34,7 @@ from gesture_jax.models.compact import (
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops import rotation
 from gesture_jax.ops.image import fold, unfold
-from gesture_jax.ops.warp import (
-    Places,
-    displace,
-    find_places,
-    read_bicubic,
-    read_bilinear,
-)
+from gesture_jax.ops.warp import Places, displace, find_places, read_bicubic, read_bilinear
 
 # How far the finer level may move what the coarser one says, in halves of the frame's side.
 _REFINEMENT = 0.1

@@ -19,7 +19,8 @@ import numpy as np
 from jax import lax
 
 from gesture_jax.array_types import FeatureMap
-from gesture_jax.ops import image, remat, winograd
+from gesture_jax.ops import image, remat
+from gesture_jax.ops.cpu import winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # From how many products on, and of how many channels at least, Winograd's algorithm is taken on
@@ -32,11 +33,11 @@ _ENLARGED = 256
 # What a 3x3 kernel on a map of twice the size does with a row of the small one: at even places it
 # reads the row before and its own, at odd ones its own and the next.
 _PHASES = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]], np.float32)
-_plain = contextvars.ContextVar("plain", default=False)
+_xla_only = contextvars.ContextVar("plain", default=False)
 P, T = ParamSpec("P"), TypeVar("T")
 
 
-def plain(function: Callable[P, T]) -> Callable[P, T]:
+def use_xla_conv(function: Callable[P, T]) -> Callable[P, T]:
     """`function`, to be traced, whose convolutions are XLA's own on CPUs too.
 
     For what runs once, or is traced for its shapes alone: the faster ones take seconds to compile.
@@ -44,18 +45,18 @@ def plain(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def plainly(*args: P.args, **kwargs: P.kwargs) -> T:
-        token = _plain.set(True)
+        token = _xla_only.set(True)
         try:
             return function(*args, **kwargs)
         finally:
-            _plain.reset(token)
+            _xla_only.reset(token)
 
     return plainly
 
 
-def is_plain() -> bool:
+def uses_xla_conv() -> bool:
     """Whether what is traced now is to have XLA's convolutions."""
-    return _plain.get()
+    return _xla_only.get()
 
 
 def conv_general_dilated(x: jax.Array, kernel: jax.Array, window_strides, padding, **options):
@@ -114,7 +115,7 @@ def _zeros_all_around(
     del dimension_numbers  # Of Flax, which has one order only.
     steps = {*window_strides, *(lhs_dilation or ()), *(rhs_dilation or ())}
     usual = steps == {1} and feature_group_count == 1 and precision is None
-    if is_plain() or not usual or kernel.ndim != 4 or x.dtype != jnp.float32:
+    if uses_xla_conv() or not usual or kernel.ndim != 4 or x.dtype != jnp.float32:
         return None
     return _uniform(kernel, padding) if kernel.shape[:2] in ((2, 2), (3, 3)) else None
 
@@ -156,7 +157,7 @@ _convolve.defvjp(_forward, _backward)
 def _by_size(
     x: jax.Array, kernel: jax.Array, least: tuple[float, int], fast: Callable, plain: Callable
 ) -> Callable:
-    """`fast` on a CPU, where products and channels are as many as `least`; else `plain`."""
+    """`fast` on a CPU, where products and channels are as many as `least`; else `use_xla_conv`."""
     products, channels = math.prod(x.shape[:3]) * kernel.size, min(kernel.shape[2:])
     if products < least[0] or channels < least[1]:
         return plain

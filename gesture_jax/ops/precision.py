@@ -14,7 +14,7 @@ import jax
 P, T = ParamSpec("P"), TypeVar("T")
 
 
-def exact(function: Callable[P, T]) -> Callable[P, T]:
+def float32_matmuls(function: Callable[P, T]) -> Callable[P, T]:
     """`function`, to be compiled, whose matrix products and convolutions are exact to float32."""
 
     @functools.wraps(function)

@@ -3,7 +3,10 @@
 import dataclasses
 import pathlib
 
-from gesture_jax.data import images, media, speaker
+from gesture_jax.media import images
+from gesture_jax.media.rates import SAMPLE_RATE_HZ
+from gesture_jax.media.writer import write_audio, write_video
+from gesture_jax.procedural import speaker
 
 _PEOPLE = 0, 1, 2, 3, 4, 5
 _SIZE = 256
@@ -35,8 +38,8 @@ def draw_examples(folder: pathlib.Path) -> Examples:
     for identity in _PEOPLE[:2]:
         done = speaker.perform(identity=identity, seed=1, duration_sec=_SPEECH_SEC, size=16)
         speeches.append(str(folder / f"voice_{identity}.wav"))
-        media.write_audio(speeches[-1], done.audio, media.SAMPLE_RATE_HZ)
+        write_audio(speeches[-1], done.audio, SAMPLE_RATE_HZ)
     done = speaker.perform(identity=3, seed=2, duration_sec=_DRIVING_SEC, size=_SIZE)
     driving = str(folder / "driving.mp4")
-    media.write_video(driving, done.frames, audio=done.audio)
+    write_video(driving, done.frames, audio=done.audio)
     return Examples(portraits, speeches, driving)

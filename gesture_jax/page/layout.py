@@ -3,29 +3,31 @@
 import gradio as gr
 
 from gesture_jax.errors import InputError
-from gesture_jax.page import look
-from gesture_jax.page.desk import Desk
-from gesture_jax.page.examples import Examples
-from gesture_jax.page.parts import (
+from gesture_jax.page import theme
+from gesture_jax.page.components import (  # fmt: skip
     MODEL_LINE,
     RAW,
     Panel,
     look_inputs,
     number_inputs,
     portrait_input,
-)  # fmt: skip
-from gesture_jax.page.visits import Visits
+)
+from gesture_jax.page.examples import Examples
+from gesture_jax.page.handlers import Handlers
+from gesture_jax.page.sessions import Sessions
 
 # A second of sound comes in two pieces; frames are shown as often.
 _STREAM_EVERY_SEC = 0.5
 
 
-def build(desk: Desk, visits: Visits, examples: Examples, *, delete_after_sec: int) -> gr.Blocks:
+def build(
+    desk: Handlers, visits: Sessions, examples: Examples, *, delete_after_sec: int
+) -> gr.Blocks:
     """The page, not yet served."""
     with gr.Blocks(
-        title=look.TITLE, analytics_enabled=False, delete_cache=(60, delete_after_sec)
+        title=theme.TITLE, analytics_enabled=False, delete_cache=(60, delete_after_sec)
     ) as page:
-        gr.HTML(look.HEADER)
+        gr.HTML(theme.HEADER)
         names = desk.shelf.names
         model = gr.Dropdown(
             names, value=names[0], label="Model", elem_id="model",
@@ -53,7 +55,7 @@ def lasting_files(page: gr.Blocks) -> set[str]:
     return set().union(*(getattr(b, "keep_in_cache", ()) for b in page.blocks.values()))
 
 
-def _talk_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown):
+def _talk_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dropdown):
     with gr.Row():
         with gr.Column(scale=5):
             image = portrait_input(examples.portraits, "talk")
@@ -81,7 +83,7 @@ def _talk_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown
     return settle, controls[1:]
 
 
-def _animate_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown) -> None:
+def _animate_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dropdown) -> None:
     with gr.Row():
         with gr.Column(scale=5):
             image = portrait_input(examples.portraits, "animate")
@@ -112,7 +114,7 @@ def _animate_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropd
     _connect(go, cancel, animate, inputs, panel, visits)
 
 
-def _live_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown) -> None:
+def _live_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dropdown) -> None:
     hint = "Give a portrait, then record: it talks with you, about a second behind."
     with gr.Row():
         with gr.Column(scale=5):
@@ -123,8 +125,8 @@ def _live_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown
             )  # fmt: skip
             pictures = look_inputs(desk.mark)
         with gr.Column(scale=6):
-            status = gr.HTML(look.hint(hint), elem_id="live-status")
-            stage = gr.HTML(look.live(None, "…"), elem_id="live-stage")
+            status = gr.HTML(theme.hint(hint), elem_id="live-status")
+            stage = gr.HTML(theme.live(None, "…"), elem_id="live-stage")
             video = gr.Video(
                 show_label=False, interactive=False, visible=False, elem_id="live-video",
                 elem_classes="gj-video", buttons=[],
@@ -132,17 +134,17 @@ def _live_tab(desk: Desk, visits: Visits, examples: Examples, model: gr.Dropdown
 
     def begin(request: gr.Request):
         visits.of(request).stop()
-        return look.hint("Loading the model …"), gr.update(visible=True), gr.update(visible=False)
+        return theme.hint("Loading the model …"), gr.update(visible=True), gr.update(visible=False)
 
     def listen(request: gr.Request, name, image, chunk, *chosen):
         try:
             live = desk.listen(visits.of(request), name, image, chunk, chosen)
         except InputError as error:
-            return look.error(str(error)), gr.skip()
+            return theme.error(str(error)), gr.skip()
         film = live.next_frames()
         heard, shown = live.seconds
         words = f"{heard:.1f} s heard, {shown:.1f} s shown."
-        return look.hint(words), look.live(film) if film else gr.skip()
+        return theme.hint(words), theme.live(film) if film else gr.skip()
 
     def finish(request: gr.Request):
         yield from _finish(visits.of(request))
@@ -167,13 +169,13 @@ def _finish(visit):
         for heard, shown in live.finish():
             film = live.next_frames()
             words = f"{heard:.1f} s heard, {shown:.1f} s shown; finishing …"
-            yield look.hint(words), look.live(film) if film else gr.skip(), gr.skip()
+            yield theme.hint(words), theme.live(film) if film else gr.skip(), gr.skip()
         path = visit.new_file("live.mp4")
         live.write(path)
-        told = look.done("Done.", live.notices)
+        told = theme.done("Done.", live.notices)
         yield told, gr.update(visible=False), gr.update(value=path, visible=True)
     except InputError as error:
-        yield look.error(str(error)), gr.skip(), gr.skip()
+        yield theme.error(str(error)), gr.skip(), gr.skip()
     finally:
         if visit.live is live:
             visit.live = None
@@ -186,13 +188,13 @@ def _buttons(label: str, key: str) -> tuple[gr.Button, gr.Button]:
     return go, cancel
 
 
-def _connect(go, cancel, run, inputs: list, panel: Panel, visits: Visits) -> None:
+def _connect(go, cancel, run, inputs: list, panel: Panel, visits: Sessions) -> None:
     """A button that works, and one that stops it, also where it still waits in the line."""
     event = go.click(run, inputs, panel.outputs, show_progress="hidden", **MODEL_LINE, **RAW)
 
     def stop(request: gr.Request):
         visits.of(request).stop()
-        return look.hint("Cancelled.")
+        return theme.hint("Cancelled.")
 
     cancel.click(
         stop, None, panel.status, cancels=[event], queue=False, show_progress="hidden", **RAW

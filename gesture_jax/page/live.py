@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from gesture_jax.data import media
-from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gesture_jax.errors import InputError
-from gesture_jax.generator import METADATA
-from gesture_jax.stream import GestureStream
+from gesture_jax.inference.generator import METADATA
+from gesture_jax.inference.stream import GestureStream
+from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from gesture_jax.media.sound import SILENT, is_silent
+from gesture_jax.media.writer import write_video
 
 # JPEG quality of the frames that are kept for the video at the end.
 _QUALITY = 95
@@ -73,8 +74,8 @@ class Live:
     @property
     def notices(self) -> list[str]:
         """What the user should know, after `finish`."""
-        silent = media.is_silent(np.concatenate(self._sound)) if self._sound else False
-        return [f"the recording {media.SILENT}"] if silent else []
+        silent = is_silent(np.concatenate(self._sound)) if self._sound else False
+        return [f"the recording {SILENT}"] if silent else []
 
     def finish(self) -> Iterator[tuple[float, float]]:
         """Ends the stream; gives `seconds` until all frames are ready.
@@ -97,7 +98,7 @@ class Live:
         if not self._frames:
             raise InputError("nothing was heard; allow the page to use the microphone, and talk")
         audio = np.concatenate(self._sound)[: len(self._frames) * SAMPLES_PER_FRAME]
-        media.write_video(path, map(_decode, self._frames), audio=audio, metadata=METADATA)
+        write_video(path, map(_decode, self._frames), audio=audio, metadata=METADATA)
 
     def stop(self) -> None:
         """Ends the thread without a result."""

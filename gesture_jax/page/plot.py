@@ -5,7 +5,7 @@ import io
 import numpy as np
 from matplotlib.figure import Figure
 
-from gesture_jax.data.media import FPS, SAMPLE_RATE_HZ
+from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
 from gesture_jax.metrics.motion import speed
 
 _SOUND, _MOTION = "#b9c3d6", "#4f46e5"

@@ -16,10 +16,15 @@ import uuid
 import numpy as np
 import pytest
 
-from gesture_jax import checkpoints, files, train_lib
-from gesture_jax.data import images, media, parts, procedural, speaker
+from gesture_jax.checkpoint import checkpoints
 from gesture_jax.errors import InputError
-from gesture_jax.writer import read_metrics
+from gesture_jax.media import images
+from gesture_jax.media.writer import write_audio
+from gesture_jax.preparation import parts, procedural
+from gesture_jax.procedural import speaker
+from gesture_jax.storage import files
+from gesture_jax.training import loop
+from gesture_jax.training.metrics_writer import read_metrics
 from tests import tiny
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -33,8 +38,8 @@ def inputs(tmp_path_factory):
     tiny.constant_stages(root / "runs")
     done = speaker.perform(identity=0, seed=0, duration_sec=1.0, size=32)
     images.write_image(root / "portrait.png", done.frames[0])
-    media.write_audio(root / "speech.wav", done.audio, 16_000)
-    media.write_audio(root / "long.wav", np.tile(done.audio, 600), 16_000)
+    write_audio(root / "speech.wav", done.audio, 16_000)
+    write_audio(root / "long.wav", np.tile(done.audio, 600), 16_000)
     return root
 
 
@@ -200,7 +205,7 @@ def test_a_preparation_that_is_told_to_end_leaves_what_is_done(tmp_path):
 def dataset(tmp_path_factory):
     """What the smallest training learns from."""
     workdir = tmp_path_factory.mktemp("data")
-    train_lib.TASKS["stage1"](tiny.stage1(), str(workdir))
+    loop.TASKS["stage1"](tiny.stage1(), str(workdir))
     return str(workdir / "dataset")
 
 
@@ -268,7 +273,7 @@ def test_a_second_training_in_a_workdir_is_refused(dataset, tmp_path):
     try:
         _wait_for((tmp_path / "run" / ".lock").exists, first)
         with pytest.raises(InputError, match="run: another training is running here; wait for it"):
-            train_lib.train(tiny.stage1(**{"data.path": dataset}), str(tmp_path / "run"))
+            loop.train(tiny.stage1(**{"data.path": dataset}), str(tmp_path / "run"))
         assert first.poll() is None
     finally:
         first.kill()

@@ -16,13 +16,20 @@ import soxr
 from packaging.requirements import Requirement
 from PIL import Image
 
-from gesture_jax import bundled
-from gesture_jax.data import clips, images, media, people, pose, preparation, speaker, voices
-from gesture_jax.data.speaker.identity import make_identity
-from gesture_jax.data.speaker.voice import speak
+from gesture_jax.data import clips, portrait_framing
 from gesture_jax.errors import InputError
 from gesture_jax.evaluation import videos
-from gesture_jax.generator import GestureGenerator
+from gesture_jax.inference import bundled
+from gesture_jax.inference.generator import GestureGenerator
+from gesture_jax.media import images
+from gesture_jax.media.sound import is_silent
+from gesture_jax.media.writer import write_audio, write_video
+from gesture_jax.people import pose
+from gesture_jax.preparation import dataset
+from gesture_jax.procedural import speaker
+from gesture_jax.procedural.identity import make_identity
+from gesture_jax.procedural.voice import speak
+from gesture_jax.speech import detection
 from tests import in_process, tiny
 
 _NAN = (np.nan,) * 3
@@ -48,7 +55,7 @@ _needs_pose = pytest.mark.skipif(
     ],
 )
 def test_a_person_is_where_two_sizes_say_so(found, agreed):
-    told = people.agree(np.array(found), size=lambda row: row[2])
+    told = portrait_framing.agree(np.array(found), size=lambda row: row[2])
     if agreed is None:
         assert told is None
     else:
@@ -71,7 +78,7 @@ def test_png_and_jpeg_of_a_picture_are_cut_alike(identity, size, colour, corner)
             file, "JPEG", quality=quality
         )
         shown = np.asarray(Image.open(file))
-        square, notices = people.choose_square("p.png", shown, None, _KNOWN)
+        square, notices = portrait_framing.choose_square("p.png", shown, None, _KNOWN)
         assert f"--crop={','.join(map(str, square))};" in notices[0]
         squares.append(square)
     np.testing.assert_allclose(squares, [(*corner, 128)] * 3, atol=16)
@@ -81,7 +88,7 @@ def test_png_and_jpeg_of_a_picture_are_cut_alike(identity, size, colour, corner)
 def test_the_square_around_a_person_is_told_where_training_framing_is_unknown():
     picture = np.full((480, 640, 3), 205, np.uint8)
     picture[200:456, 300:556] = speaker.portrait(identity=1, size=256)
-    (left, top, side), (notice,) = people.choose_square("p.png", picture, None, None)
+    (left, top, side), (notice,) = portrait_framing.choose_square("p.png", picture, None, None)
     assert 250 < left < 400 and 150 < top < 250 and 200 < side < 350
     assert f"--crop={left},{top},{side};" in notice
 
@@ -94,7 +101,7 @@ def pats(tmp_path_factory):
     frames = np.random.default_rng(0).integers(0, 60, (75, 32, 32, 3), np.uint8)
     for name in ("ann/abcdefghijk", "bob/zyxwvutsrqp"):
         (folder / "raw" / name).parent.mkdir(parents=True)
-        media.write_video(folder / "raw" / f"{name}.mp4", frames, audio=sound)
+        write_video(folder / "raw" / f"{name}.mp4", frames, audio=sound)
     return folder
 
 
@@ -185,7 +192,7 @@ def test_tables_may_begin_with_a_byte_order_mark(pats, tmp_path):
 
 def test_a_list_of_portraits_may_begin_with_a_byte_order_mark(tmp_path):
     pytest.importorskip("cv2")  # Of the extra [pose].
-    from gesture_jax.data.photo_people import takes
+    from gesture_jax.preparation.photo_people import takes
 
     names = tmp_path / "names.txt"
     names.write_bytes(codecs.BOM_UTF8 + b"ann\nbob\n")
@@ -217,7 +224,7 @@ def footage(tmp_path_factory):
                 for picture in pictures:
                     file.mux(track.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
                 file.mux(track.encode())
-            media.write_audio(folder / f"{name[0]}.WAV", sound, 16_000)
+            write_audio(folder / f"{name[0]}.WAV", sound, 16_000)
     (folder / "sub").mkdir()
     for name in ("notes.txt", "a.mp3", "sub/.DS_Store", ".hidden", "alone.WAV"):
         (folder / name).write_bytes(b"")
@@ -230,7 +237,7 @@ def test_videos_of_any_usual_ending_are_prepared_and_the_rest_is_named(footage, 
         "prepare", f"--videos={footage}", f"--out={out}", "--size=32", "--min_sec=0.5",
         "--norequire_person", "--nojoints", "--num_workers=0",
     )  # fmt: skip
-    report = preparation.read_report(out)
+    report = dataset.read_report(out)
     assert (code, len(report["speakers"])) == (0, sum(map(len, _NAMES.values()))), told
     for unused in (".txt: not used, 1 file: notes.txt", ".mp3: not used", ".WAV: not used, 1 file"):
         assert f"left out {unused}" in told
@@ -274,7 +281,7 @@ def stages(tmp_path_factory):
 
 def _generate(stages, folder, sound, *, side):
     images.write_image(folder / "p.png", speaker.portrait(identity=1, size=side))
-    media.write_audio(folder / "s.wav", sound, 16_000)
+    write_audio(folder / "s.wav", sound, 16_000)
     return in_process.run(
         "generate", f"--image={folder}/p.png", f"--audio={folder}/s.wav", f"--out={folder}/v.mp4",
         f"--stage1={stages}/stage1", f"--stage2={stages}/stage2", "--crop=center",
@@ -310,7 +317,7 @@ def test_what_is_clearly_no_speech_is_told(sound):
         "hum": 0.3 * np.sin(2 * np.pi * 50 * time),
         "chord": _chord(),
     }
-    assert voices.is_unlike_speech(made[sound].astype(np.float32))
+    assert detection.is_unlike_speech(made[sound].astype(np.float32))
 
 
 @pytest.mark.parametrize("identity", range(2))
@@ -321,13 +328,13 @@ def test_voices_are_not_told_of(identity, cutoff_hz):
     sound = soxr.resample(soxr.resample(sound, 16_000, 2 * cutoff_hz), 2 * cutoff_hz, 16_000)
     noise = np.random.default_rng(0).standard_normal(len(sound)) * 0.1 * sound.std()
     for heard in (sound, sound + noise, sound[:16_000] * 0.001, sound[:0], _chord()[:8_000]):
-        assert not voices.is_unlike_speech(heard.astype(np.float32))
+        assert not detection.is_unlike_speech(heard.astype(np.float32))
 
 
 @pytest.mark.parametrize("command", ["generate", "animate"])
 def test_bundled_weights_are_told_of_by_both_commands(command, tmp_path):
     """Before all else, so that a picture that is not there comes after."""
-    media.write_video(tmp_path / "d.mp4", np.zeros((1, 32, 32, 3), np.uint8))
+    write_video(tmp_path / "d.mp4", np.zeros((1, 32, 32, 3), np.uint8))
     rest = "--audio" if command == "generate" else "--driving"
     code, told = in_process.run(
         command, f"--image={tmp_path}/no.png", f"{rest}={tmp_path}/d.mp4",
@@ -387,7 +394,7 @@ def test_long_speech_is_looked_at_and_heard_without_copies_of_it(stages):
     assert next(generator.hear(sound)).shape[1] == 35  # What is loaded once does not count.
     looks = {
         "hear": lambda: next(generator.hear(sound)),
-        "silent": lambda: media.is_silent(sound),
+        "silent": lambda: is_silent(sound),
     }
     for name, look in looks.items():
         tracemalloc.start()

@@ -18,10 +18,15 @@ import numpy as np
 import pytest
 from orbax.checkpoint.experimental.v1._src.handlers.registration import NoEntryError
 
-from gesture_jax import checkpoints, files, sharding, stage1, stage2, train_lib, watch
-from gesture_jax.data import clips, motions, pipeline, procedural, speech
+from gesture_jax.checkpoint import checkpoints
+from gesture_jax.data import clips, motions, pipeline
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import beats, fgd, scores
+from gesture_jax.parallel import sharding
+from gesture_jax.preparation import procedural
+from gesture_jax.speech import extractor
+from gesture_jax.storage import files
+from gesture_jax.training import loop, monitor, stage1, stage2
 from tests import safetensors_file, tiny, wavlm_file
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -209,20 +214,20 @@ def test_a_file_that_stays_is_read_once(tmp_path):
 def test_a_portrait_that_is_built_again_is_drawn_anew(tmp_path):
     """By the program that has drawn it already."""
     pytest.importorskip("cv2")
-    from gesture_jax.data.photo_people import building, rig, takes
+    from gesture_jax.preparation.photo_people import rig, rig_builder, takes
     from tests import photo_person
 
     path = tmp_path / f"ann{rig.ENDING}"
     colours = []
     for background in (0, 60):
         landmarks = photo_person.draw_landmarks(background=background)
-        rig.save_rig(path, building.assemble(landmarks.picture, landmarks)[0])
+        rig.save_rig(path, rig_builder.assemble(landmarks.picture, landmarks)[0])
         colours.append(takes._load_background(path).mean())
     assert colours[0] > colours[1] + 20
 
 
 def test_weights_that_are_replaced_hear_otherwise(tmp_path):
-    hearing = speech.Hearing("wavlm", str(tmp_path / "wavlm.safetensors"))
+    hearing = extractor.SpeechFeatureExtractor("wavlm", str(tmp_path / "wavlm.safetensors"))
     sound = np.random.default_rng(0).standard_normal(8_000).astype("f4")
     heard = []
     for seed in (0, 1):
@@ -362,7 +367,7 @@ def _run_steps(ours, steps, compiled, *, before=lambda step: None):
 
 @pytest.fixture
 def ours(tmp_path):
-    with contextlib.closing(watch.Watch(tmp_path, batch_size=4)) as made:
+    with contextlib.closing(monitor.Watch(tmp_path, batch_size=4)) as made:
         yield made
 
 
@@ -410,7 +415,7 @@ def _resume(stages, workdir, **changes):
     """What a run of stage 2 looks at before it goes on."""
     config = _stage2_config(stages, **changes)
     task = stage2.Stage2(config, str(workdir))
-    train_lib._check_resumable(config, str(workdir))
+    loop._check_resumable(config, str(workdir))
     return config, task
 
 

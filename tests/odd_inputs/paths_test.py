@@ -13,15 +13,20 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gesture_jax import checkpoints, files, manifest, step_folders
-from gesture_jax.data import images, media, speaker
-from gesture_jax.data.motion_files import read_motion
+from gesture_jax.checkpoint import checkpoints, step_folders
 from gesture_jax.errors import InputError
-from gesture_jax.manifest import Request
+from gesture_jax.inference import manifest
+from gesture_jax.inference.manifest import Request
+from gesture_jax.media import images
+from gesture_jax.media.motion_files import read_motion
+from gesture_jax.media.sound import read_audio
+from gesture_jax.media.writer import write_audio, write_video
 from gesture_jax.page import settings
-from gesture_jax.page.desk import Desk
-from gesture_jax.page.models import NamedModel, Shelf
-from gesture_jax.page.visits import Visit
+from gesture_jax.page.handlers import Handlers
+from gesture_jax.page.model_cache import ModelCache, NamedModel
+from gesture_jax.page.sessions import Session
+from gesture_jax.procedural import speaker
+from gesture_jax.storage import files
 from tests import bucket_servers, in_process, tiny
 
 _FLAGS = dict(image=None, audio=None, out=None, speaker=None, sheet=None)
@@ -65,16 +70,18 @@ def stages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stages")
     tiny.moving_stages(folder)
     images.write_image(folder / "portrait.png", speaker.portrait(identity=0, size=32))
-    media.write_audio(folder / "speech.wav", np.sin(np.arange(20_000) / 9) / 3, 16_000)
+    write_audio(folder / "speech.wav", np.sin(np.arange(20_000) / 9) / 3, 16_000)
     return folder
 
 
 @pytest.mark.usefixtures("quickly_compiled")
 def test_a_visitor_of_the_page_sets_nothing_for_others(stages):
-    desk = Desk(Shelf([NamedModel("m", str(stages / "stage1"), str(stages / "stage2"))]), 60.0)
+    desk = Handlers(
+        ModelCache([NamedModel("m", str(stages / "stage1"), str(stages / "stage2"))]), 60.0
+    )
     generator = desk.shelf.generator("m")
     portrait = images.load_image(stages / "portrait.png")
-    speech = media.read_audio(stages / "speech.wav")
+    speech = read_audio(stages / "speech.wav")
 
     def live():
         stream = generator.stream(portrait)
@@ -86,7 +93,7 @@ def test_a_visitor_of_the_page_sets_nothing_for_others(stages):
     assert settings.SETTINGS[0].key == "motion_scale"
     uploads = ({"path": str(stages / name)} for name in ("portrait.png", "speech.wav"))
     *_, last = desk.talk(
-        Visit(stages / "visits"), "m", *uploads, ("center", False, False), 0,
+        Session(stages / "visits"), "m", *uploads, ("center", False, False), 0,
         None, "dpm", *values,
     )  # fmt: skip
     assert np.ptp(read_motion(last.result.motion), axis=0).max() < 1e-5
@@ -113,7 +120,7 @@ def _refused(command, *arguments):
 def inputs(stages, tmp_path, monkeypatch):
     """A working folder with a portrait, sound and a video of the test's own."""
     monkeypatch.chdir(tmp_path)
-    media.write_video("clip.mp4", np.zeros((5, 32, 32, 3), np.uint8), audio=np.ones(3_200) / 9)
+    write_video("clip.mp4", np.zeros((5, 32, 32, 3), np.uint8), audio=np.ones(3_200) / 9)
     shutil.copy(stages / "portrait.png", "portrait.png")
     np.savez("motion.npz", motion=np.zeros((5, 147), np.float32))
     os.symlink("clip.mp4", "link.mp4")
@@ -325,7 +332,8 @@ def test_outputs_arrive_in_the_home_folder(home, stages):
 
 def test_the_paths_of_a_config_expand_the_home_folder(home):
     (home / "own.py").write_text(
-        "from gesture_jax.configs import stage1\nget_config = stage1.get_config\n"
+        "from gesture_jax import presets\n"
+        "get_config = lambda preset='paper': presets.load(f'configs/stage1.py:{preset}')\n"
     )
     own, run = "--config=~/own.py", "--workdir=~/run"
     assert f"{home}/none: no" in _refused("train", own, run, "--config.data.path=~/none")

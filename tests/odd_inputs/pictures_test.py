@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gesture_jax import jobs
-from gesture_jax.animator import Animator
-from gesture_jax.data import images, media, videos
-from gesture_jax.data.framing import Crop
 from gesture_jax.errors import InputError
-from gesture_jax.generator import GestureGenerator
-from gesture_jax.manifest import Request
-from gesture_jax.portraits import Portrait, Style
+from gesture_jax.inference import pipeline
+from gesture_jax.inference.animator import Animator
+from gesture_jax.inference.generator import GestureGenerator
+from gesture_jax.inference.manifest import Request
+from gesture_jax.inference.portraits import Portrait, Style
+from gesture_jax.media import images
+from gesture_jax.media.framing import Crop
+from gesture_jax.media.sound import read_audio
+from gesture_jax.media.video import iterate_pictures
+from gesture_jax.media.writer import Recording, write_video
+from gesture_jax.preparation import videos
 from tests import bad_media, tiny
 
 # Red, green, blue and yellow quarters, so that each of the eight orientations looks different.
@@ -86,7 +90,7 @@ def _set_matrix(path, matrix):
 
 
 def _first(path, **options):
-    return next(media.iterate_pictures(path, **options))
+    return next(iterate_pictures(path, **options))
 
 
 @pytest.mark.parametrize("name", _ORIENTATIONS)
@@ -164,7 +168,7 @@ def _by_bt709(frame):
 def test_written_videos_say_their_colours_and_have_them(tmp_path, side):
     picture = _patches(_COLOURS, side=side)
     path = tmp_path / "written.mp4"
-    media.write_video(path, [picture] * 3, crf=1)
+    write_video(path, [picture] * 3, crf=1)
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context
         tags = context.color_trc, context.color_primaries, context.colorspace, context.color_range
@@ -414,12 +418,12 @@ def test_sound_keeps_its_rate_and_channels(tmp_path, name):
     hertz = [440, 660, 880, 60, 1100, 1320][: len(av.AudioLayout(layout).channels)]
     sound = _save_sound(tmp_path / "a.wav", _tones(rate_hz, hertz), rate_hz, layout)
     frames = np.zeros((25, 16, 16, 3), np.uint8)
-    media.write_video(tmp_path / "a.mp4", frames, audio=media.Recording(sound))
+    write_video(tmp_path / "a.mp4", frames, audio=Recording(sound))
     *found, written = _written_sound(tmp_path / "a.mp4")
     assert found == wanted
     assert 0 <= len(written) / found[0] - 1.0 < 1024 / found[0] + 0.01  # AAC's last block.
     np.testing.assert_allclose(_pitches(written, found[0]), hertz, atol=2)
-    heard, copied = media.read_audio(sound), media.read_audio(tmp_path / "a.mp4")
+    heard, copied = read_audio(sound), read_audio(tmp_path / "a.mp4")
     assert np.corrcoef(heard, copied[: len(heard)])[0, 1] > 0.98
 
 
@@ -437,7 +441,7 @@ def test_sound_that_begins_late_stays_late(tmp_path):
         container.mux(track.encode(frame))
         container.mux(track.encode())
     frames = np.zeros((38, 16, 16, 3), np.uint8)
-    media.write_video(tmp_path / "a.mp4", frames, audio=media.Recording(tmp_path / "late.mkv"))
+    write_video(tmp_path / "a.mp4", frames, audio=Recording(tmp_path / "late.mkv"))
     *_, written = _written_sound(tmp_path / "a.mp4")
     assert np.abs(written[:22_000]).max() < 0.01 < 0.2 < np.abs(written[26_000:60_000]).min()
 
@@ -446,7 +450,7 @@ def test_sound_that_begins_late_stays_late(tmp_path):
 def test_arrays_of_channels_are_written(tmp_path, channels):
     sound = _tones(44_100, [440, 660, 880][:channels])
     frames = np.zeros((25, 16, 16, 3), np.uint8)
-    media.write_video(tmp_path / "a.mp4", frames, audio=sound, sample_rate_hz=44_100)
+    write_video(tmp_path / "a.mp4", frames, audio=sound, sample_rate_hz=44_100)
     rate_hz, layout, written = _written_sound(tmp_path / "a.mp4")
     # Three channels without names are mixed.
     assert (rate_hz, layout) == (44_100, "stereo" if channels == 2 else "mono")
@@ -460,8 +464,8 @@ def test_results_carry_the_sound_that_was_given(tmp_path):
     Image.fromarray(_patches(_COLOURS, side=16)).save(tmp_path / "p.png")
     generator = GestureGenerator.load(stage1=animator, stage2=tmp_path / "stage2")
     request = Request(image=str(tmp_path / "p.png"), audio=str(sound), out=str(tmp_path / "g.mp4"))
-    jobs.write_request(animator, generator, request)
-    jobs.animate(animator, request.image, request.out, str(tmp_path / "a.mp4"))
+    pipeline.write_request(animator, generator, request)
+    pipeline.animate(animator, request.image, request.out, str(tmp_path / "a.mp4"))
     clip = generator.generate(images.load_image(request.image), _tones(44_100, [440, 660]), 44_100)
     clip.write(tmp_path / "c.mp4")
     for name in ("g.mp4", "a.mp4", "c.mp4"):

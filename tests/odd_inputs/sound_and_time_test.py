@@ -9,11 +9,16 @@ import pytest
 import scipy.io.wavfile
 import soxr
 
-from gesture_jax.data import images, media, mixing, speaker, videos
 from gesture_jax.errors import InputError
-from gesture_jax.generator import to_speech
+from gesture_jax.inference.generator import to_speech
+from gesture_jax.media import images, mixing
+from gesture_jax.media.sound import SILENT, read_audio, read_sound
+from gesture_jax.media.video import iterate_pictures, read_video
 from gesture_jax.page import live
-from tests import bad_media, generator_test, in_process, tiny
+from gesture_jax.preparation import videos
+from gesture_jax.procedural import speaker
+from tests import bad_media, in_process, tiny
+from tests.inference import generator_test
 
 _RATE = 16_000
 
@@ -83,7 +88,7 @@ _CHANNELS = {
 @pytest.mark.parametrize("kind", _CHANNELS)
 def test_no_mix_loses_the_speech(tmp_path, speech, kind):
     channels = _CHANNELS[kind](speech)
-    sound = media.read_sound(_write_wav(tmp_path / "a.wav", channels))
+    sound = read_sound(_write_wav(tmp_path / "a.wav", channels))
     assert _likeness(np.abs(sound.samples), np.abs(speech)) > 0.97
     assert _rms(sound.samples) == pytest.approx(_rms(speech), rel=0.1)
     cancel = [notice for notice in sound.notices if "cancel each other" in notice]
@@ -96,9 +101,7 @@ def test_no_mix_loses_the_speech(tmp_path, speech, kind):
 def test_two_who_speak_in_turn_on_two_channels_are_both_heard(tmp_path, speech):
     half = len(speech) // 2
     is_first = np.arange(len(speech)) < half
-    heard = media.read_audio(
-        _write_wav(tmp_path / "a.wav", [speech * is_first, speech * ~is_first])
-    )
+    heard = read_audio(_write_wav(tmp_path / "a.wav", [speech * is_first, speech * ~is_first]))
     for part in (slice(half), slice(half, None)):
         assert _likeness(heard[part], speech[part]) > 0.99
         assert _rms(heard[part]) > 0.45 * _rms(speech[part])
@@ -106,7 +109,7 @@ def test_two_who_speak_in_turn_on_two_channels_are_both_heard(tmp_path, speech):
 
 def test_loud_stereo_is_not_clipped(tmp_path):
     tone = 0.99 * np.sin(2 * np.pi * 220 * np.arange(_RATE) / _RATE)
-    heard = media.read_audio(_write_wav(tmp_path / "a.wav", [tone, tone]))
+    heard = read_audio(_write_wav(tmp_path / "a.wav", [tone, tone]))
     np.testing.assert_allclose(heard, tone, atol=1e-5)
 
 
@@ -125,7 +128,7 @@ def test_channels_may_change_in_the_middle_of_a_file(tmp_path, speech):
             container.mux(stream.encode())
         programmes += path.read_bytes()
     (tmp_path / "a.aac").write_bytes(programmes)
-    heard = media.read_audio(tmp_path / "a.aac")
+    heard = read_audio(tmp_path / "a.aac")
     assert len(heard) == pytest.approx(2 * len(speech), abs=5_000)
     assert _rms(heard) == pytest.approx(_rms(speech), rel=0.1)
 
@@ -191,7 +194,7 @@ def _hiss(length, rms):
 @pytest.mark.parametrize("first", [0.0, 0.001])
 def test_the_track_with_the_speech_is_taken_and_named(tmp_path, speech, first):
     path = _write_tracks(tmp_path / "a.mkv", [_hiss(len(speech), first), speech])
-    sound = media.read_sound(path)
+    sound = read_sound(path)
     assert sound.track == 1 and _likeness(sound.samples, speech) > 0.99
     (notice,) = sound.notices
     assert notice == f"{path}: has 2 sound tracks; number 2 is heard"
@@ -199,7 +202,7 @@ def test_the_track_with_the_speech_is_taken_and_named(tmp_path, speech, first):
 
 def test_the_first_track_is_taken_where_it_has_speech(tmp_path, speech):
     tracks = [0.5 * speech, np.roll(speech, 9_000), 0 * speech]
-    sound = media.read_sound(_write_tracks(tmp_path / "a.mkv", tracks))
+    sound = read_sound(_write_tracks(tmp_path / "a.mkv", tracks))
     assert sound.track == 0 and _likeness(sound.samples, speech) > 0.99
 
 
@@ -207,7 +210,7 @@ def test_a_track_that_cannot_be_decoded_is_passed_over(tmp_path, speech):
     path = _write_tracks(tmp_path / "a.mkv", [speech, speech])
     content = path.read_bytes()
     path.write_bytes(content.replace(b"A_PCM/INT/LIT", b"A_NEW/INT/LIT", 1))
-    sound = media.read_sound(path)
+    sound = read_sound(path)
     assert sound.track == 1 and _likeness(sound.samples, speech) > 0.99
 
 
@@ -228,9 +231,9 @@ def test_a_cover_is_not_a_video(tmp_path, speech):
         packet = next(cover.demux())
         packet.stream = picture
         container.mux(packet)
-    assert len(media.read_audio(tmp_path / "a.m4a")) >= len(speech)
+    assert len(read_audio(tmp_path / "a.m4a")) >= len(speech)
     with pytest.raises(InputError, match=r"a\.m4a: has no video stream"):
-        media.read_video(tmp_path / "a.m4a", size=8)
+        read_video(tmp_path / "a.m4a", size=8)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +252,7 @@ def _command(stages, command, **flags):
         flags["stage2"] = stages / "stage2"
     code, said = in_process.run(command, *(f"--{name}={value}" for name, value in flags.items()))
     assert code == 0, said
-    return said, media.read_audio(stages / "out.mp4")
+    return said, read_audio(stages / "out.mp4")
 
 
 @pytest.mark.usefixtures("quickly_compiled")
@@ -280,7 +283,7 @@ def test_the_report_of_a_data_set_names_the_track(tmp_path, speech):
 
 
 def test_the_page_tells_of_a_mute_microphone(stream, speech):
-    for sound, notices in ((0 * speech, ["the recording " + media.SILENT]), (speech, [])):
+    for sound, notices in ((0 * speech, ["the recording " + SILENT]), (speech, [])):
         talk = live.Live(lambda: (stream.open(), iter), max_sec=10.0)
         talk.push(sound[: 2 * _RATE])
         for _ in talk.finish():
@@ -293,13 +296,13 @@ def test_the_page_tells_of_a_mute_microphone(stream, speech):
 
 def test_a_hole_in_the_sound_is_silence(tmp_path, speech):
     path = _write_tracks(tmp_path / "a.mkv", [speech], starts=[(0.0, 0.0), (1.0, 13.0)])
-    sound = media.read_sound(path)
+    sound = read_sound(path)
     assert len(sound.samples) == len(speech) + 12 * _RATE
     assert _likeness(sound.samples[:_RATE], speech[:_RATE]) > 0.99
     assert not sound.samples[_RATE + 200 : 13 * _RATE - 200].any()
     assert _likeness(sound.samples[13 * _RATE :], speech[_RATE:]) > 0.99
     assert f"{path}: has no sound from 1.0 s to 13.0 s; that is heard as silence" in sound.notices
-    late = media.read_audio(path, start_sec=6.0, stop_sec=14.0)
+    late = read_audio(path, start_sec=6.0, stop_sec=14.0)
     assert len(late) == 8 * _RATE
     np.testing.assert_allclose(late, sound.samples[6 * _RATE : 14 * _RATE], atol=1e-3)
 
@@ -307,7 +310,7 @@ def test_a_hole_in_the_sound_is_silence(tmp_path, speech):
 def test_sound_that_begins_late_is_late(tmp_path, speech):
     picture = np.full((50, 32, 32, 3), 128, np.uint8)
     path = _write_tracks(tmp_path / "a.mkv", [speech], starts=[(0.0, 11.0)], picture=picture)
-    heard = media.read_audio(path)
+    heard = read_audio(path)
     assert not heard[: 11 * _RATE - 200].any()
     assert _likeness(heard[11 * _RATE :], speech) > 0.99
 
@@ -325,7 +328,7 @@ def test_sound_that_overlaps_itself_does_not_move_what_follows(tmp_path, speech)
             container.mux(stream.encode())
         content += (tmp_path / "a.ts").read_bytes()
     (tmp_path / "a.ts").write_bytes(content)
-    heard = media.read_audio(tmp_path / "a.ts")
+    heard = read_audio(tmp_path / "a.ts")
     assert len(heard) == pytest.approx(4.5 * _RATE, abs=2_000)
     assert _likeness(heard[_RATE * 5 // 2 : 4 * _RATE], speech[_RATE : _RATE * 5 // 2]) > 0.9
 
@@ -333,7 +336,7 @@ def test_sound_that_overlaps_itself_does_not_move_what_follows(tmp_path, speech)
 def test_sound_far_beyond_reason_is_refused(tmp_path, speech):
     path = _write_tracks(tmp_path / "a.mkv", [speech], starts=[(0.0, 0.0), (1.0, 25_000.0)])
     with pytest.raises(InputError, match=r"a\.mkv: time stamps leap from 1 s to 25000 s"):
-        media.read_audio(path)
+        read_audio(path)
 
 
 def _with_a_still(path):
@@ -345,16 +348,16 @@ def _with_a_still(path):
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_a_still_picture_stays_as_long_as_it_is_shown(tmp_path, ending):
     path = _with_a_still(tmp_path / f"a.{ending}")
-    frames = media.read_video(path, size=32)
-    assert len(frames) == 14 * 25 and len(media.read_audio(path)) >= 14 * _RATE
+    frames = read_video(path, size=32)
+    assert len(frames) == 14 * 25 and len(read_audio(path)) >= 14 * _RATE
     assert bad_media.flash_sec(frames) == 13.0  # The first frame after it.
-    late = media.read_video(path, size=32, start_sec=6.0, stop_sec=14.0)
+    late = read_video(path, size=32, start_sec=6.0, stop_sec=14.0)
     assert len(late) == 200 and bad_media.flash_sec(late) == 7.0
 
 
 def test_a_frame_after_a_still_is_not_as_long_as_it(tmp_path):
     path = bad_media.write(tmp_path / "a.mkv", times=[0.0, 0.04, 12.0], audio_seconds=1.0)
-    assert len(media.read_video(path, size=8)) == 301
+    assert len(read_video(path, size=8)) == 301
 
 
 def test_a_screen_recording_becomes_a_data_set(tmp_path):
@@ -371,7 +374,7 @@ def test_time_that_starts_anew_goes_on(tmp_path):
     making = {"seconds": 4.0, "codec": "mpeg2video", "sound_codec": "mp2"}
     path = bad_media.write(tmp_path / "a.mpg", **making)
     path.write_bytes(2 * path.read_bytes())
-    frames, audio = media.read_video(path, size=32), media.read_audio(path)
+    frames, audio = read_video(path, size=32), read_audio(path)
     assert len(frames) == pytest.approx(200, abs=4)
     assert len(audio) / _RATE == pytest.approx(8.0, abs=0.2)
     second = frames[5 * 25 :], audio[5 * _RATE :]
@@ -391,7 +394,7 @@ def _numbered(number):
 
 
 def _numbers(path):
-    pictures = np.stack(list(media.iterate_pictures(path)))
+    pictures = np.stack(list(iterate_pictures(path)))
     bits = pictures[:, 8, 4::8, 0] > 120
     return (bits << np.arange(_BITS)).sum(axis=1)
 

@@ -1,0 +1,143 @@
+"""The pieces that the page's tabs are built of."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from gesture_jax.errors import InputError
+from gesture_jax.page import theme
+from gesture_jax.page.jobs import Cancelled, Finished
+from gesture_jax.page.settings import SAMPLERS, SETTINGS, defaults
+from gesture_jax.people import pose
+
+# Work with the models waits in one line, whoever asks.
+MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
+RAW = {"preprocess": False, "api_visibility": "private"}
+"""Of events: their files are ours to read, whatever they are; and they are the page's own."""
+
+
+def portrait_input(portraits: list[str], key: str) -> gr.Image:
+    """Where a portrait is given; one of the drawn people to begin with."""
+    image = gr.Image(
+        label="Portrait", sources=["upload", "webcam", "clipboard"], type="filepath", height=260,
+        elem_id=f"{key}-portrait", buttons=[],
+    )  # fmt: skip
+    gr.Examples(
+        [[path] for path in portraits], [image], label="Drawn people", elem_id=f"{key}-people"
+    )
+    return image
+
+
+def look_inputs(desk_mark: str | None) -> list:
+    """How the portrait is cut and the video is shown."""
+    with gr.Accordion("Picture", open=False):
+        crop = _framing_input()
+        paste_back = gr.Checkbox(
+            False, label="Whole picture",
+            info="Puts the moving square back into the picture that you gave.",
+        )  # fmt: skip
+        mark = gr.Checkbox(
+            desk_mark is not None, label="Watermark", interactive=desk_mark is None,
+            info="Writes “synthetic” into a corner of every frame.",
+        )  # fmt: skip
+    return [crop, paste_back, mark]
+
+
+def _framing_input() -> gr.Radio:
+    finds = pose.is_installed()
+    lacks = f" (The extra [pose], which finds people, is missing: {pose.remedy()}.)"
+    missing = "" if finds else lacks
+    choices = [("Find the person", "auto")] if finds else []
+    return gr.Radio(
+        [*choices, ("Centre", "center")], value="auto" if finds else "center", label="Framing",
+        info="Which square of the portrait moves: around the person as in training, or the "
+        f"central one.{missing}",
+    )  # fmt: skip
+
+
+def number_inputs(config) -> tuple[list, Callable]:
+    """Controls of stage 2, and how they are set for the config of another model."""
+    with gr.Accordion("Motion", open=False):
+        seed = gr.Number(0, label="Seed", precision=0, info="The same seed gives the same video.")
+        speaker = gr.Dropdown([], label="Manner", visible=False, info="Whose manner of moving.")
+        sampler = gr.Dropdown(
+            list(SAMPLERS), value=SAMPLERS[0], label="Sampler",
+            info="How noise is removed; dpm needs the fewest steps.",
+        )  # fmt: skip
+        sliders = [
+            gr.Slider(s.low, s.high, value=s.low, step=s.step, label=s.label, info=s.info)
+            for s in SETTINGS
+        ]
+    controls = [seed, speaker, sampler, *sliders]
+
+    def settle(config) -> list:
+        if config is None:
+            return [gr.skip()] * (len(controls) - 1)
+        names = list(config.speakers)
+        manner = gr.update(choices=names, value=names[0] if names else None, visible=bool(names))
+        return [manner, config.sampler.name, *defaults(config)]
+
+    if config is not None:
+        sampler.value = config.sampler.name
+        for slider, value in zip(sliders, defaults(config), strict=True):
+            slider.value = value
+        names = list(config.speakers)
+        speaker.choices = [(name, name) for name in names]
+        speaker.value, speaker.visible = (names[0] if names else None), bool(names)
+    return controls, settle
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Where a result is seen."""
+
+    status: gr.HTML
+    video: gr.Video
+    plot: gr.HTML
+    download: gr.DownloadButton
+    motion: gr.DownloadButton
+
+    @classmethod
+    def build(cls, key: str, hint: str) -> "Panel":
+        """Lays it out."""
+        status = gr.HTML(theme.hint(hint), elem_id=f"{key}-status")
+        video = gr.Video(
+            show_label=False, interactive=False, autoplay=True, elem_id=f"{key}-video",
+            elem_classes="gj-video", buttons=[], visible=False,
+        )  # fmt: skip
+        plot = gr.HTML(visible=False)
+        with gr.Row():
+            download = gr.DownloadButton("Video (mp4)", visible=False, elem_id=f"{key}-download")
+            motion = gr.DownloadButton("Motion (npz)", visible=False, elem_id=f"{key}-motion")
+        return cls(status, video, plot, download, motion)
+
+    @property
+    def outputs(self) -> list:
+        """What `follow` gives new values to."""
+        return [self.status, self.video, self.plot, self.download, self.motion]
+
+    def follow(self, start: Callable[[], Iterator]) -> Iterator[list]:
+        """Values of `outputs` while work goes on; one sentence where it cannot."""
+        hidden = [gr.update(visible=False, value=None) for _ in self.outputs[1:]]
+        try:
+            first = True
+            for update in start():
+                if isinstance(update, Finished):
+                    yield self._finished(update.result)
+                else:
+                    rest = hidden if first else [gr.skip()] * len(hidden)
+                    yield [theme.working(update), *rest]
+                    first = False
+        except InputError as error:
+            yield [theme.error(str(error)), *hidden]
+        except Cancelled:
+            yield [theme.hint("Cancelled."), *hidden]
+
+    def _finished(self, result: Any) -> list:
+        shown = lambda value: gr.update(value=value, visible=True)
+        return [
+            theme.done("Done.", result.notices), shown(result.video), shown(theme.plot(result.svg)),
+            shown(result.video), shown(result.motion),
+        ]  # fmt: skip

@@ -1,0 +1,141 @@
+"""Which trained models the page offers, and the ones that are loaded."""
+
+import collections
+import dataclasses
+import os
+import threading
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from gesture_jax.checkpoint import checkpoints
+from gesture_jax.errors import InputError
+from gesture_jax.inference import bundled
+from gesture_jax.inference.animator import Animator
+from gesture_jax.inference.generator import GestureGenerator
+from gesture_jax.storage.files import as_path, find_files, is_folder
+
+# Loaded at once; one that was not used for longest is let go.
+_MOST_LOADED = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedModel:
+    """A pair of workdirs to choose by name.
+
+    Attributes:
+      name: what people read.
+      stage1: workdir of the trained stage 1.
+      stage2: workdir of the stage 2 that was trained on it; None moves portraits by videos only.
+    """
+
+    name: str
+    stage1: str
+    stage2: str | None = None
+
+
+def find_models(folder: str | os.PathLike) -> list[NamedModel]:
+    """The models below a folder of workdirs, those that speak first.
+
+    A stage 2 whose stage 1 has moved is looked for beside it, by that folder's name.
+
+    Raises:
+      InputError: where there is no such folder, or no model in it.
+    """
+    folder = as_path(folder)
+    if not is_folder(folder):
+        raise InputError(f"{folder}: no such folder; give one with workdirs of training runs in it")
+    found = {"stage1": [], "stage2": []}
+    for path in find_files(folder):
+        if path.name == "config.json" and (path.parent / "checkpoints").is_dir():
+            for stage, workdirs in found.items():
+                try:
+                    workdirs.append(
+                        (path.parent, checkpoints.read_config(path.parent, stage=stage))
+                    )
+                except InputError:
+                    continue
+    name = lambda workdir: str(workdir.relative_to(folder)) if workdir != folder else workdir.name
+    pairs = [(workdir, _stage1_of(workdir, config)) for workdir, config in found["stage2"]]
+    models = [NamedModel(name(two), one, str(two)) for two, one in pairs if one]
+    taken = {os.path.realpath(model.stage1) for model in models}
+    for workdir, _ in found["stage1"]:
+        if os.path.realpath(workdir) not in taken:
+            models.append(NamedModel(f"{name(workdir)} (by videos only)", str(workdir)))
+    if not models:
+        raise InputError(f"{folder}: no trained model in it; train both stages first")
+    return models
+
+
+def bundled_models() -> list[NamedModel]:
+    """The models that come with the package."""
+    names = {"photo": "photographs (photo)", "demo": "drawn people (demo)"}
+    return [NamedModel(names[preset], **bundled.find(preset)) for preset in bundled.PRESETS]
+
+
+def _stage1_of(workdir, config: ConfigDict) -> str | None:
+    told = as_path(config.stage1_workdir)
+    for place in (told, workdir.parent / told.name):
+        if (place / "checkpoints").is_dir():
+            return str(place)
+    return None
+
+
+class ModelCache:
+    """Models by name, loaded when they are first asked for."""
+
+    def __init__(self, models: Sequence[NamedModel]):
+        """The models to choose from, of different names."""
+        self.models = {model.name: model for model in models}
+        self._animators: collections.OrderedDict[str, Animator] = collections.OrderedDict()
+        self._generators: dict[str, GestureGenerator] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """All names, in order."""
+        return list(self.models)
+
+    def config(self, name: str) -> ConfigDict | None:
+        """The config of a model's stage 2, where it has one that can be read."""
+        model = self.models.get(name)
+        if model is None or model.stage2 is None:
+            return None
+        return checkpoints.read_config(model.stage2, stage="stage2")
+
+    def animator(self, name: str) -> Animator:
+        """A model's stage 1.
+
+        Raises:
+          InputError: where it is not known, or cannot be loaded.
+        """
+        with self._lock:
+            return self._load_animator(name)
+
+    def generator(self, name: str) -> GestureGenerator:
+        """A model's stage 2.
+
+        Raises:
+          InputError: where it is not known, cannot be loaded, or has no stage 2.
+        """
+        with self._lock:
+            animator = self._load_animator(name)
+            if self.models[name].stage2 is None:
+                raise InputError(
+                    "this model has learned no speech; choose another one, or animate by a video"
+                )
+            if name not in self._generators:
+                stage2 = self.models[name].stage2
+                self._generators[name] = GestureGenerator.load(stage1=animator, stage2=stage2)
+            return self._generators[name]
+
+    def _load_animator(self, name: str) -> Animator:
+        if name not in self.models:
+            raise InputError("no such model; choose one from the list")
+        if name not in self._animators:
+            self._animators[name] = Animator.load(self.models[name].stage1)
+        self._animators.move_to_end(name)
+        while len(self._animators) > _MOST_LOADED:
+            gone, _ = self._animators.popitem(last=False)
+            self._generators.pop(gone, None)
+        return self._animators[name]

@@ -1,0 +1,1 @@
+"""Where people, hands and faces are in a picture."""

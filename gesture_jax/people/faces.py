@@ -1,0 +1,107 @@
+"""Finds a face and cuts it out as face recognition expects it: MediaPipe's face mesh (extra
+`[pose]`), whose weights come in its wheel.
+
+Networks of face recognition want faces aligned. This one (`models.face`) was trained on pictures
+that dlib cut out: turned, scaled and moved by the similarity transform that brings the corners of
+both eyes and the base of the nose closest to those of a mean face. The same points are vertices of
+MediaPipe's mesh.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from gesture_jax.errors import InputError
+from gesture_jax.media.framing import Box
+from gesture_jax.models.face import SIZE_PX
+from gesture_jax.people import pose
+
+# Vertices of the mesh: outer and inner corner of the eye at the viewer's right, of that at the
+# viewer's left, and the base of the nose.
+_POINTS = (263, 362, 33, 133, 2)
+# Where dlib's mean face has them, (x, y) in units of the face, and the room around it.
+_MEAN_FACE = np.array(
+    [(0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 0.2291), (0.4901, 0.6278)]
+)
+_PADDING = 0.25
+_MIN_DETECTION = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """A face in a picture.
+
+    Attributes:
+      box: (left, top, right, bottom) in pixels, from the forehead to the chin.
+      points: [5, 2] float32, (x, y) in pixels: the corners of the eyes and the base of the nose.
+    """
+
+    box: Box
+    points: np.ndarray
+
+
+@contextlib.contextmanager
+def open_finder() -> Iterator[Callable[[np.ndarray], Face | None]]:
+    """Finds the most prominent face of each picture by itself.
+
+    Yields:
+      A function from a picture, [h, w, 3] uint8, to its face; None where none is found. Faces
+      smaller than a tenth of the picture are found less reliably.
+
+    Raises:
+      InputError: where the extra `[pose]` is not installed.
+    """
+    if not pose.is_installed():
+        raise InputError(f"no face model is installed; {pose.remedy()}")
+    import mediapipe
+
+    with mediapipe.solutions.face_mesh.FaceMesh(
+        static_image_mode=True, max_num_faces=1, min_detection_confidence=_MIN_DETECTION
+    ) as model:
+        yield lambda picture: _find(model, picture)
+
+
+def _find(model, picture: np.ndarray) -> Face | None:
+    found = model.process(np.ascontiguousarray(picture)).multi_face_landmarks
+    if not found:
+        return None
+    height, width = picture.shape[:2]
+    mesh = np.array([(p.x * width, p.y * height) for p in found[0].landmark], np.float32)
+    return Face((*mesh.min(axis=0).tolist(), *mesh.max(axis=0).tolist()), mesh[list(_POINTS)])
+
+
+def cut_out(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The aligned face.
+
+    Args:
+      picture: [h, w, 3] uint8.
+      points: [5, 2], see `Face`.
+
+    Returns:
+      [150, 150, 3] uint8; black where it reaches beyond the picture.
+    """
+    size = SIZE_PX / (1.0 + 2.0 * _PADDING)
+    turn, shift = _fit_similarity(size * (_PADDING + _MEAN_FACE), np.asarray(points, np.float64))
+    image = Image.fromarray(picture)
+    # Reading every n-th pixel would alias.
+    if (factor := int(abs(turn))) > 1:
+        image, turn, shift = image.reduce(factor), turn / factor, shift / factor
+    rows = (turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag)
+    square = (SIZE_PX, SIZE_PX)
+    return np.asarray(
+        image.transform(square, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
+    )
+
+
+def _fit_similarity(start: np.ndarray, end: np.ndarray) -> tuple[complex, complex]:
+    """The turn a and the shift b that bring points [k, 2], as complex numbers z, nearest to others.
+
+    They minimise the sum of |a z + b - w|^2.
+    """
+    z, w = (points @ np.array([1.0, 1.0j]) for points in (start, end))
+    centred = z - z.mean()
+    turn = np.vdot(centred, w) / np.vdot(centred, centred)
+    return complex(turn), complex(w.mean() - turn * z.mean())

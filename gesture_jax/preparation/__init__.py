@@ -1,0 +1,1 @@
+"""Makes data sets: of videos, of photographs, of the procedural speaker."""

@@ -1,0 +1,204 @@
+"""Moves a face: mouth, eyelids, brows, as displacements of where pixels come from.
+
+The displacements are looked up by the map of the whole body, so that the portrait is sampled once.
+All positions are in pixels of the rig's layers.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from gesture_jax.preparation.photo_people.geometry import smoothstep
+from gesture_jax.preparation.photo_people.landmarks import SIDE
+from gesture_jax.preparation.photo_people.rig import Rig
+from gesture_jax.procedural.motion import Pose
+
+# Landmarks of MediaPipe's face mesh, from the viewer's left to right.
+_UPPER_LIP = 78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308
+_LOWER_LIP = 78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308
+_EYES = (
+    ((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)),
+    ((263, 466, 388, 387, 386, 385, 384, 398, 362), (263, 249, 390, 373, 374, 380, 381, 382, 362)),
+)
+_BROWS = (70, 63, 105, 66, 107), (300, 293, 334, 296, 336)
+_CHIN, _FOREHEAD, _NOSE_TIP, _MOUTH_CORNERS = 152, 10, 1, (78, 308)
+# How far the lips part, in widths of the mouth, and the shares of the lips.
+_OPENING, _UPPER_SHARE, _LOWER_SHARE = 0.42, 0.16, 0.84
+_DARK, _TONGUE, _TEETH = (
+    np.array(colour, np.float32) for colour in ((52, 22, 22), (128, 62, 62), (205, 194, 186))
+)
+_NORMAL_LIGHT = 190.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Expression:
+    """A face in one frame, over the face's box.
+
+    Attributes:
+      shift: [h, w, 2] float32: pixel (x, y) comes from (x, y) plus this.
+      mouth: [h', w, 4] uint8, RGB and alpha, what is seen between the lips; None where shut.
+    """
+
+    shift: np.ndarray
+    mouth: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Eye:
+    left: float
+    right: float
+    upper_lid: np.ndarray
+    lower_lid: np.ndarray
+
+
+class Face:
+    """The face of a rig.
+
+    Attributes:
+      corner: left and top of the face's box.
+      mouth_corner: of the mouth's box.
+      shape: height and width of the face's box.
+    """
+
+    def __init__(self, rig: Rig):
+        points = (rig.face[:, :2] + 0.5) * (rig.side / SIDE) - 0.5
+        self._unit = rig.side / SIDE
+        height = float(points[_CHIN, 1] - points[_FOREHEAD, 1])
+        low = np.maximum((points.min(axis=0) - 0.15 * height).astype(int), 0)
+        high = (points.max(axis=0) + (0.15 * height, 0.45 * height)).astype(int)
+        high = np.minimum(high, rig.side)
+        self.corner = int(low[0]), int(low[1])
+        self.shape = int(high[1] - low[1]), int(high[0] - low[0])
+        self._x = np.arange(low[0], high[0], dtype=np.float32)
+        self._y = np.arange(low[1], high[1], dtype=np.float32)[:, None]
+        self._upper_lip = self._curve(points, _UPPER_LIP)
+        self._lower_lip = self._curve(points, _LOWER_LIP)
+        left, right = points[list(_MOUTH_CORNERS)]
+        self._mouth, self._mouth_width = 0.5 * (left + right), float(right[0] - left[0])
+        self._eyes = [self._find_eye(points, *lids) for lids in _EYES]
+        self._light = _light_of(rig, points[_NOSE_TIP])
+        self._near_mouth, self._jaw = self._weigh_mouth(float(points[_CHIN, 1]))
+        self._brow_lift = sum(
+            self._weigh_brow(points[list(brow)].mean(axis=0), height) for brow in _BROWS
+        )
+        top, bottom = self._mouth[1] + np.array([-0.8, 1.3]) * self._mouth_width - low[1]
+        self._rows = slice(max(int(top), 0), min(int(bottom), self.shape[0]))
+        self.mouth_corner = self.corner[0], self.corner[1] + self._rows.start
+
+    def express(self, pose: Pose, amplitude: float = 1.0) -> Expression:
+        """The face of a pose."""
+        mouth_width = self._mouth_width
+        opening = pose.mouth_open * _OPENING * mouth_width * amplitude
+        wider = 0.16 * (pose.mouth_wide - 0.45) * min(1.0, 3 * pose.mouth_open) * amplitude
+        from_middle = self._x - np.float32(self._mouth[0])
+        shift = np.empty((*self.shape, 2), np.float32)
+        shift[..., 0] = from_middle / (1 + np.float32(wider) * self._near_mouth) - from_middle
+        half = 0.5 * mouth_width * (1 + wider)
+        across = np.clip(from_middle / half, -1, 1)
+        parting = opening * (1 - across**2) ** 0.85
+        top = (self._upper_lip - _UPPER_SHARE * parting).astype(np.float32)
+        bottom = (self._lower_lip + _LOWER_SHARE * parting).astype(np.float32)
+        from_y = self._open_jaw(opening, parting, top, bottom)
+        from_y = self._close_eyes(from_y, 1 - pose.eyes)
+        if pose.brows > 0.02:
+            from_y = from_y + np.float32(pose.brows * amplitude) * self._brow_lift
+        shift[..., 1] = from_y - self._y
+        return Expression(shift, self._paint_mouth(top, bottom, half))
+
+    def _open_jaw(self, opening, parting, top, bottom) -> np.ndarray:
+        """[h, w]: the row that each pixel comes from: the lower face goes down, lips part."""
+        lower = np.float32(opening) * self._jaw
+        from_y = self._y - lower
+        y = self._y[self._rows]
+        drop, lift = (np.float32(share) * parting for share in (_LOWER_SHARE, _UPPER_SHARE))
+        below = np.clip((y - bottom) / np.float32(0.55 * self._mouth_width), 0, 1)
+        lip = np.maximum(y - (drop * (1 - below) + lower[self._rows] * below), self._lower_lip)
+        lip = np.where(y >= bottom, lip, y - lower[self._rows])
+        above = np.clip(self._upper_lip - y, 0, None) / np.float32(0.22 * self._mouth_width)
+        upper = y + lift * np.exp(-above)
+        from_y[self._rows] = np.where(y > 0.5 * (top + bottom), lip, upper)
+        return from_y
+
+    def _close_eyes(self, from_y: np.ndarray, closed: float) -> np.ndarray:
+        """The skin above each eye slides down."""
+        if closed <= 0.02:
+            return from_y
+        unit = self._unit
+        for eye in self._eyes:
+            within = smoothstep(self._x, eye.left - 1.5 * unit, eye.left + 1.5 * unit)
+            within = within * (
+                1 - smoothstep(self._x, eye.right - 1.5 * unit, eye.right + 1.5 * unit)
+            )
+            height = eye.lower_lid - eye.upper_lid + 0.6 * unit
+            lid = eye.upper_lid + closed * height * within
+            crease = eye.upper_lid - 0.30 * (eye.right - eye.left)
+            stretch = (eye.upper_lid - 0.7 * unit - crease) / np.maximum(lid - crease, 1e-3)
+            slid = crease + (self._y - crease) * stretch
+            share = (self._y > crease) * smoothstep(lid - self._y, -0.7 * unit, 0.5 * unit)
+            share = share * within * smoothstep(within, 0.0, 0.2)
+            from_y = from_y * (1 - share) + slid * share
+        return from_y.astype(np.float32)
+
+    def _paint_mouth(self, top, bottom, half) -> np.ndarray | None:
+        """Teeth, tongue and dark between the lips."""
+        unit, width = self._unit, self._mouth_width
+        gap = bottom - top
+        if gap.max() < 0.6 * unit:
+            return None
+        y = self._y[self._rows]
+        across = (self._x - self._mouth[0]) / (0.5 * width)
+        cover = smoothstep(y - top, -0.6 * unit, 0.9 * unit)
+        cover = cover * smoothstep(bottom - y, -0.6 * unit, 0.9 * unit)
+        cover = cover * smoothstep(gap, 0.6 * unit, 2.2 * unit)
+        cover = cover * (np.abs(self._x - self._mouth[0]) < half)
+        teeth = (1 - smoothstep(y - top, 0.10 * width, 0.16 * width)) * (
+            1 - smoothstep(np.abs(across), 0.55, 0.85)
+        )
+        teeth = (teeth * smoothstep(gap, 0.10 * width, 0.22 * width))[..., None]
+        depth = (y - top) / np.maximum(gap, 1e-3)
+        tongue = smoothstep(depth, 0.62, 0.95) * smoothstep(gap, 0.15 * width, 0.35 * width)
+        tongue = 0.8 * tongue[..., None]
+        colours = _DARK * (1 - tongue) + _TONGUE * tongue
+        shade = (0.9 - 0.3 * np.abs(across))[..., None]
+        colours = (colours * (1 - teeth) + _TEETH * teeth * shade) * self._light
+        painted = np.concatenate([colours, 255 * cover[..., None]], axis=-1)
+        return np.clip(painted, 0, 255).round().astype(np.uint8)
+
+    def _weigh_mouth(self, chin: float) -> tuple[np.ndarray, np.ndarray]:
+        """[h, w] each: how near the mouth is, and how far the jaw takes a pixel along."""
+        width = self._mouth_width
+        x, y = self._x - np.float32(self._mouth[0]), self._y - np.float32(self._mouth[1])
+        near = np.exp(-((x / (1.1 * width)) ** 4) - (y / (0.7 * width)) ** 4)
+        drop = chin - self._mouth[1]
+        jaw = 0.62 * np.exp(-((x / (1.35 * width)) ** 4))
+        jaw = jaw * smoothstep(y, -0.2 * width, 0.35 * width)
+        jaw = jaw * (1 - smoothstep(y, 1.1 * drop, 2.5 * drop))
+        return near.astype(np.float32), jaw.astype(np.float32)
+
+    def _weigh_brow(self, brow: np.ndarray, height: float) -> np.ndarray:
+        """[h, w]: by how many pixels a raised brow lifts."""
+        x = (self._x - brow[0]) / (0.20 * height)
+        y = (self._y - brow[1] + 0.03 * height) / (0.085 * height)
+        return (0.045 * height * np.exp(-(x**4) - y**2)).astype(np.float32)
+
+    def _find_eye(self, points: np.ndarray, upper, lower) -> _Eye:
+        columns = points[list(upper), 0]
+        lids = self._curve(points, upper), self._curve(points, lower)
+        return _Eye(float(columns.min()), float(columns.max()), *lids)
+
+    def _curve(self, points: np.ndarray, chain) -> np.ndarray:
+        """[w]: the row of a line of landmarks in each column."""
+        line = points[list(chain)]
+        line = line[np.argsort(line[:, 0])]
+        return np.interp(self._x, line[:, 0], line[:, 1]).astype(np.float32)
+
+
+def _light_of(rig: Rig, nose: np.ndarray) -> float:
+    """How bright the face is, 1 in usual light."""
+    left, top = (nose - rig.body.corner).astype(int)
+    radius = max(int(3 * rig.side / SIDE), 1)
+    spot = rig.body.colours[
+        max(top - radius, 0) : top + radius, max(left - radius, 0) : left + radius
+    ]
+    light = float(spot.mean()) / _NORMAL_LIGHT if spot.size else 1.0
+    return float(np.clip(light, 0.35, 1.15))

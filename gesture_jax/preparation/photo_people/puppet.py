@@ -1,0 +1,234 @@
+"""A rig that is posed and drawn, frame by frame."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from gesture_jax.preparation.photo_people import rendering, retarget, skinning
+from gesture_jax.preparation.photo_people.face import Face
+from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
+from gesture_jax.preparation.photo_people.retarget import ArmPose
+from gesture_jax.preparation.photo_people.rig import Layer, Rig
+from gesture_jax.procedural.motion import JOINT_NAMES, Pose
+
+# Frames are drawn at twice their size and halved, large ones at their own.
+_LARGEST_DOUBLED = 384
+_JOINTS_PER_ARM = 8
+_HEAD_JOINTS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What is shown of the portrait.
+
+    Attributes:
+      left: of the shown square, in sides of the portrait.
+      top: the same.
+      side: the same.
+      mirrored: whether left and right are swapped.
+    """
+
+    left: float = 0.0
+    top: float = 0.0
+    side: float = 1.0
+    mirrored: bool = False
+
+    def to_frame(self, points: np.ndarray, size: int) -> np.ndarray:
+        """Points [n, 2] of the working picture, in pixels of a frame."""
+        scale = size / (self.side * SIDE)
+        corner = np.array([self.left, self.top]) * SIDE
+        placed = (points + 0.5 - corner) * scale - 0.5
+        if self.mirrored:
+            placed[:, 0] = size - 1 - placed[:, 0]
+        return placed
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a person looks in one clip.
+
+    Attributes:
+      view: what is shown.
+      body: RGB and alpha, [h, w, 4] uint8.
+      forearms: the same, one a side, or none.
+      hands: the same.
+      background: [s, s, 3] uint8, the frame's background in the portrait's place.
+      shadow: how dark the arms' shadow is, 0 to 1.
+    """
+
+    view: View
+    body: np.ndarray
+    forearms: tuple[np.ndarray, ...]
+    hands: tuple[np.ndarray, ...]
+    background: np.ndarray
+    shadow: float = 0.2
+
+
+def plain_look(rig: Rig) -> Look:
+    """As the portrait shows it."""
+    return Look(
+        view=View(),
+        body=stack(rig.body),
+        forearms=tuple(stack(arm.forearm) for arm in rig.arms),
+        hands=tuple(stack(arm.hand) for arm in rig.arms),
+        background=rig.background,
+    )
+
+
+def stack(layer: Layer) -> np.ndarray:
+    """RGB and alpha of a layer, [h, w, 4] uint8."""
+    return np.dstack([layer.colours, layer.alpha])
+
+
+class Puppet:
+    """Moves a rig."""
+
+    def __init__(self, rig: Rig):
+        self.rig = rig
+        self._face = Face(rig)
+        self._body = skinning.BodySkin(rig)
+        self._arms = [skinning.ArmSkin(arm, rig.side) for arm in rig.arms]
+        edge = np.array([rig.side, rig.side]) - 0.51
+        self._body_sources = np.clip(self._to_layer(self._body.vertices), -0.49, edge)
+        self._body_sources -= rig.body.corner
+        self._face_corner = tuple(np.subtract(self._face.corner, rig.body.corner).tolist())
+        self._mouth_corner = tuple(np.subtract(self._face.mouth_corner, rig.body.corner).tolist())
+
+    @property
+    def head(self) -> skinning.Head:
+        """Where the head is."""
+        return self._body.head
+
+    def draw(
+        self, look: Look, pose: Pose, rows: np.ndarray, *, size: int, backdrop: np.ndarray
+    ) -> np.ndarray:
+        """One frame.
+
+        Args:
+          look: of the clip.
+          pose: of head, face and body.
+          rows: [arms, 6], a row of `retarget.plan_arm` for each arm.
+          size: side of the frame in pixels.
+          backdrop: from `draw_backdrop`.
+
+        Returns:
+          [size, size, 3] uint8.
+        """
+        side = drawing_side(size)
+        posed = self._pose_arms(rows)
+        place = lambda points: look.view.to_frame(skinning.sway(points, pose), side)
+        picture = backdrop.copy()
+        ground = self._draw_body(picture, look, pose, place(self._body.pose(pose, posed)))
+        pieces = []
+        for arm, skin, arm_pose, forearm, hand in zip(
+            self.rig.arms, self._arms, posed, look.forearms, look.hands, strict=True
+        ):
+            for layer, pixels, vertices, triangles, now in (
+                (arm.forearm, forearm, skin.forearm, skin.forearm_triangles,
+                 skin.pose_forearm(arm_pose)),
+                (arm.hand, hand, skin.hand, skin.hand_triangles, skin.pose_hand(arm_pose)),
+            ):  # fmt: skip
+                sources = self._to_layer(vertices) - layer.corner
+                pieces.append(_draw_piece(place(now), sources, triangles, pixels, side))
+        if pieces and look.shadow:
+            scale = side / (SIDE * look.view.side)
+            rendering.cast_shadow(picture, ground, pieces, look.shadow, scale)
+        for corner, pixels in filter(None, pieces):
+            rendering.lay_over(_part(picture, corner, pixels), pixels)
+        if side != size:
+            picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+        return np.clip(picture, 0, 255).round().astype(np.uint8)
+
+    def joints(self, view: View, pose: Pose, rows: np.ndarray, *, size: int) -> np.ndarray:
+        """[j, 2] float32, (x, y) in pixels, as `JOINT_NAMES`; NaN for arms that do not move.
+
+        Names are those of the frame: in a mirrored one, the left arm is the portrait's right.
+        """
+        points = np.full((len(JOINT_NAMES), 2), np.nan)
+        points[:_HEAD_JOINTS] = self._body.head_joints(pose)
+        for side, shoulder in enumerate(SHOULDERS):
+            points[_first_joint(side)] = self.rig.pose[shoulder]
+        for side, (arm, posed) in enumerate(zip(self.rig.arms, self._pose_arms(rows), strict=True)):
+            tips = retarget.fingertips(arm, posed)
+            first = _first_joint(side)
+            points[first : first + _JOINTS_PER_ARM] = [
+                arm.shoulder, posed.elbow, posed.wrist, *tips
+            ]  # fmt: skip
+        placed = view.to_frame(skinning.sway(points, pose), size)
+        if view.mirrored:
+            left, right = (
+                slice(_first_joint(side), _first_joint(side) + _JOINTS_PER_ARM) for side in (0, 1)
+            )
+            placed[left], placed[right] = placed[right].copy(), placed[left].copy()
+        return placed.astype(np.float32)
+
+    def _pose_arms(self, rows: np.ndarray) -> list[ArmPose]:
+        return [
+            retarget.pose_arm(arm, side, row)
+            for side, (arm, row) in enumerate(zip(self.rig.arms, rows, strict=True))
+        ]
+
+    def _draw_body(self, picture: np.ndarray, look: Look, pose: Pose, corners: np.ndarray):
+        """Draws the body into the picture, and gives its alpha, [s, s] uint8."""
+        side = len(picture)
+        ground = np.zeros((side, side), np.uint8)
+        drawn = rendering.draw_map(corners, self._body_sources, self._body.triangles, side)
+        if drawn is None:
+            return ground
+        corner, where = drawn
+        expression = self._face.express(pose)
+        mouth = None
+        if expression.mouth is not None:
+            there = where - np.array(self._mouth_corner, np.float32)
+            mouth = cv2.remap(
+                expression.mouth, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+            )
+        rendering.bend_map(where, expression.shift, self._face_corner)
+        pixels = rendering.sample(look.body, where, repeat_edge=True)
+        part = _part(picture, corner, pixels)
+        rendering.lay_over(part, pixels)
+        if mouth is not None:
+            rendering.lay_over(part, mouth)
+        _part(ground, corner, pixels)[:] = pixels[..., 3]
+        return ground
+
+    def _to_layer(self, points: np.ndarray) -> np.ndarray:
+        """Points of the working picture in pixels of the layers."""
+        return (points + 0.5) * (self.rig.side / SIDE) - 0.5
+
+
+def drawing_side(size: int) -> int:
+    """The side in pixels at which frames of a size are drawn."""
+    return 2 * size if size <= _LARGEST_DOUBLED else size
+
+
+def draw_backdrop(look: Look, size: int) -> np.ndarray:
+    """The background as it is behind the person in all frames of a clip, [s, s, 3] float32."""
+    side, view = drawing_side(size), look.view
+    scale = side / (view.side * len(look.background))
+    offset = np.array([view.left, view.top]) * len(look.background)
+    matrix = np.array([
+        [scale, 0, (0.5 - offset[0]) * scale - 0.5],
+        [0, scale, (0.5 - offset[1]) * scale - 0.5],
+    ])  # fmt: skip
+    if view.mirrored:
+        matrix[0] = -matrix[0] + (0, 0, side - 1)
+    picture = cv2.warpAffine(
+        look.background, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
+    return picture.astype(np.float32)
+
+
+def _draw_piece(corners, sources, triangles, pixels, side):
+    drawn = rendering.draw_map(corners, sources, triangles, side)
+    return None if drawn is None else (drawn[0], rendering.sample(pixels, drawn[1]))
+
+
+def _part(picture: np.ndarray, corner: tuple[int, int], pixels: np.ndarray) -> np.ndarray:
+    left, top = corner
+    return picture[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+
+
+def _first_joint(side: int) -> int:
+    return _HEAD_JOINTS + side * _JOINTS_PER_ARM

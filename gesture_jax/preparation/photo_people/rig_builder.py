@@ -1,0 +1,163 @@
+"""Builds the rig of a portrait, or says why it does not serve."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from gesture_jax.preparation.photo_people import arms, layers
+from gesture_jax.preparation.photo_people.geometry import blur, smoothstep
+from gesture_jax.preparation.photo_people.landmarks import (
+    ELBOWS,
+    NOSE,
+    SHOULDERS,
+    SIDE,
+    Landmarks,
+    find_landmarks,
+)
+from gesture_jax.preparation.photo_people.layers import Sheet
+from gesture_jax.preparation.photo_people.rig import ArmRig, Layer, Rig
+
+LARGEST_SIDE = 768
+"""The side in pixels of the layers of a large portrait."""
+_LEAST_FACE = 0.07
+_LEAST_HAND_SCORE = 0.6
+_HAND_MARGIN_PX = 4
+_MARGIN_PX = 2
+
+
+class Declined(Exception):
+    """A portrait does not serve.
+
+    Attributes:
+      reason: in a few words, the same for all of a kind.
+      detail: the figures.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+
+def build_rig(picture: np.ndarray) -> tuple[Rig, str]:
+    """Takes a portrait apart.
+
+    Args:
+      picture: [h, w, 3] uint8; of one that is not square the upper middle is used.
+
+    Returns:
+      The rig; and why its arms do not move, "" where they do.
+
+    Raises:
+      Declined: where the person cannot be moved at all.
+      InputError: where MediaPipe is not installed.
+    """
+    picture = _upper_square(picture)
+    return assemble(picture, find_landmarks(picture))
+
+
+def assemble(picture: np.ndarray, landmarks: Landmarks) -> tuple[Rig, str]:
+    """As `build_rig`, of a square picture whose landmarks are known."""
+    _check(landmarks)
+    still = why_arms_rest(landmarks)
+    width = _shoulder_width(landmarks)
+    traced = [] if still else [arms.trace_arm(landmarks, side, width) for side in (0, 1)]
+    made = layers.take_apart(landmarks, traced)
+    side = min(LARGEST_SIDE, max(len(picture), SIDE))
+    mode = cv2.INTER_AREA if len(picture) >= side else cv2.INTER_CUBIC
+    sharp = cv2.resize(picture, (side, side), interpolation=mode)
+    pieces = [
+        ArmRig(
+            forearm=_crop(sharp, forearm),
+            hand=_crop(sharp, hand),
+            shoulder=arm.shoulder,
+            elbow=arm.elbow,
+            points=arm.points,
+            size=arm.size,
+            radii=np.array(arm.radii),
+            outward=arm.outward,
+        )
+        for arm, forearm, hand in zip(traced, made.forearms, made.hands, strict=True)
+    ]
+    rig = Rig(
+        side=side,
+        background=_sharpen(sharp, made.background),
+        body=_crop(sharp, made.body),
+        arms=tuple(pieces),
+        face=landmarks.face,
+        pose=landmarks.pose,
+    )
+    return rig, still
+
+
+def _check(landmarks: Landmarks) -> None:
+    """Raises Declined where not even the head can be moved."""
+    if landmarks.face is None or landmarks.num_faces == 0:
+        raise Declined("no face", "none is found")
+    if landmarks.num_faces > 1:
+        raise Declined("several people", f"{landmarks.num_faces} faces")
+    if landmarks.pose is None or landmarks.pose_matte is None:
+        raise Declined("no body", "none is found")
+    face = landmarks.face
+    height = (face[152, 1] - face[10, 1]) / SIDE
+    if height < _LEAST_FACE:
+        raise Declined("too small", f"the face takes {height:.0%} of the picture's height")
+    left, right = face[1, 0] - face[234, 0], face[454, 0] - face[1, 0]
+    if min(left, right) < 0.22 * max(left, right):
+        raise Declined("face turned away", f"cheeks of {left:.0f} and {right:.0f} pixels")
+
+
+def why_arms_rest(landmarks: Landmarks) -> str:
+    """Why the arms cannot be cut out, "" where they can."""
+    body, hands = landmarks.pose, landmarks.hands
+    if hands[0] is None or hands[1] is None:
+        return "a hand is not found"
+    width = _shoulder_width(landmarks)
+    for hand, score in zip(hands, landmarks.hand_scores, strict=True):
+        if hand.min() < _HAND_MARGIN_PX or hand.max() > SIDE - _HAND_MARGIN_PX:
+            return "a hand is not wholly in the picture"
+        if score < _LEAST_HAND_SCORE:
+            return "a hand is not seen well"
+    if hands[1][:, 0].min() - hands[0][:, 0].max() < 0.15 * width:
+        return "the hands are together or crossed"
+    if abs(body[NOSE, 0] - body[list(SHOULDERS), 0].mean()) > 0.3 * width:
+        return "the body is turned away"
+    if max(body[elbow, 1] for elbow in ELBOWS) > SIDE - 10:
+        return "an elbow is not in the picture"
+    return ""
+
+
+def _shoulder_width(landmarks: Landmarks) -> float:
+    left, right = (landmarks.pose[point] for point in SHOULDERS)
+    return float(np.linalg.norm(right - left))
+
+
+def _upper_square(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    left = (width - side) // 2
+    return np.ascontiguousarray(picture[:side, left : left + side])
+
+
+def _sharpen(sharp: np.ndarray, sheet: Sheet) -> np.ndarray:
+    """A layer's colours at the portrait's own resolution, [side, side, 3] uint8."""
+    size = sharp.shape[1::-1]
+    share = smoothstep(cv2.resize(blur(sheet.original, 0.8), size), 0.45, 0.95)[..., None]
+    filled = cv2.resize(sheet.colours.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
+    return np.clip(filled * (1 - share) + sharp * share, 0, 255).round().astype(np.uint8)
+
+
+def _crop(sharp: np.ndarray, sheet: Sheet) -> Layer:
+    """A layer at the portrait's own resolution, cut to what is not empty."""
+    alpha = cv2.resize(sheet.alpha, sharp.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    alpha = np.clip(alpha * 255, 0, 255).round().astype(np.uint8)
+    rows, columns = _span(alpha.max(axis=1)), _span(alpha.max(axis=0))
+    colours = _sharpen(sharp, sheet)[rows, columns]
+    return Layer(colours, np.ascontiguousarray(alpha[rows, columns]), (columns.start, rows.start))
+
+
+def _span(values: np.ndarray) -> slice:
+    used: Sequence[int] = np.flatnonzero(values)
+    if not len(used):
+        return slice(0, 1)
+    return slice(max(used[0] - _MARGIN_PX, 0), min(used[-1] + 1 + _MARGIN_PX, len(values)))

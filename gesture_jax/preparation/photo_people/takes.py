@@ -1,0 +1,256 @@
+"""Photo people as takes: what `prepare --portraits=DIR` makes."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from gesture_jax.data.clips import Clip
+from gesture_jax.errors import InputError
+from gesture_jax.media.rates import FPS
+from gesture_jax.preparation import dataset, parts
+from gesture_jax.preparation.parts import fingerprint
+from gesture_jax.preparation.photo_people import retarget, rig_library, scenes
+from gesture_jax.preparation.photo_people.puppet import Puppet, draw_backdrop
+from gesture_jax.preparation.photo_people.rig import Rig, load_rig
+from gesture_jax.procedural import speaker
+from gesture_jax.procedural.identity import make_identity
+from gesture_jax.procedural.motion import gesture
+from gesture_jax.procedural.voice import speak
+from gesture_jax.speech import extractor
+from gesture_jax.storage import files
+
+# Seeds of one data set never meet those of the next.
+_MOST_CLIPS = 100_000
+_SCENE_SEED = 2713
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoTake:
+    """One clip of a photo person; see `parts.Take`.
+
+    Attributes:
+      portrait: the person's name.
+      rig: their rig's file.
+      backgrounds: rigs whose backgrounds may be borrowed.
+      seed: of what is said, done and shown.
+      duration_sec: how long.
+      size: side of the frames in pixels.
+      split: "train" or "test".
+      hearing: what is computed of the sound.
+    """
+
+    portrait: str
+    rig: pathlib.Path
+    backgrounds: tuple[pathlib.Path, ...]
+    seed: int
+    duration_sec: float
+    size: int
+    split: str
+    hearing: extractor.SpeechFeatureExtractor
+
+    @property
+    def name(self) -> str:
+        return f"{self.portrait}#{self.seed}"
+
+    def follows_from(self) -> Mapping[str, Any]:
+        """See `parts.Take`; rigs count by their content."""
+        return {
+            "portrait": self.portrait,
+            "rig": files.hash_file(self.rig),
+            "backgrounds": _hash_all(self.backgrounds),
+            "seed": self.seed,
+            "duration_sec": self.duration_sec,
+            "size": self.size,
+            "split": self.split,
+            "hearing": self.hearing.describe(),
+        }
+
+    def perform(self) -> Iterator[Clip]:
+        """See `parts.Take`."""
+        cv2.setNumThreads(1)  # Takes are what is done in parallel.
+        puppet = _load_puppet(self.rig, files.hash_file(self.rig))
+        others = [functools.partial(_load_background, path) for path in self.backgrounds]
+        scene = scenes.set_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
+        who = make_identity(zlib.crc32(self.portrait.encode()))
+        num_frames = max(1, round(self.duration_sec * FPS))
+        spoken = speak(who.voice, seed=self.seed, num_frames=num_frames)
+        poses = gesture(who, spoken, seed=self.seed)
+        tracks = [
+            retarget.plan_arm(arm, side, who, poses, scene.amplitude)
+            for side, arm in enumerate(puppet.rig.arms)
+        ]
+        backdrop = draw_backdrop(scene.look, self.size)
+        frames, joints = [], []
+        for number, pose in enumerate(poses):
+            rows = np.array([track[number] for track in tracks])
+            frames.append(puppet.draw(scene.look, pose, rows, size=self.size, backdrop=backdrop))
+            joints.append(puppet.joints(scene.look.view, pose, rows, size=self.size))
+        yield Clip(
+            clip_id=self.name,
+            speaker=self.portrait,
+            frames=np.stack(frames),
+            audio=spoken.audio,
+            speech=self.hearing.listen(spoken.audio, num_frames=num_frames),
+            joints=np.stack(joints),
+            stress_times_sec=spoken.stress_times_sec,
+        )
+
+
+def write_photo_people(
+    portraits: str | os.PathLike,
+    out_dir: str | os.PathLike,
+    *,
+    rigs_dir: str | os.PathLike | None = None,
+    clips_each: int = 4,
+    test_portraits: Sequence[str] = (),
+    clip_sec: float,
+    size: int,
+    seed: int,
+    test_fraction: float = 0.1,
+    hearing: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
+    more_takes: Sequence[parts.Take] = (),
+    more_arguments: Mapping[str, Any] | None = None,
+    num_workers: int | None = None,
+    run: dataset.Runner | None = None,
+) -> dataset.Report | None:
+    """Writes clips of photographed people who gesture on the stresses of made-up speech.
+
+    Args:
+      portraits: a folder of pictures, or of rigs.
+      out_dir: the data set's folder.
+      rigs_dir: where rigs are kept, and found again; by default beside the data set.
+      clips_each: how many clips are made of each portrait.
+      test_portraits: names of those that are the test split, entirely; without any, the last
+        clips of each portrait are.
+      clip_sec: length of a clip.
+      size: side of the frames in pixels.
+      seed: of what is said, done and shown.
+      test_fraction: of each portrait's clips; at least one, at most all but one.
+      hearing: what is computed of the sound.
+      more_takes: that go into the same data set; of the procedural speaker.
+      more_arguments: what these follow from.
+      num_workers: processes that build rigs; None is as many as there are cores.
+      run: does the takes; by default `parts.make_parts`.
+
+    Returns:
+      What was made; None where the same data set is there already.
+
+    Raises:
+      InputError: where there are no portraits or too few clips, a test portrait is not there, or
+        `out_dir` holds something else.
+    """
+    out_dir = files.absolute(out_dir)
+    rigs_dir = rigs_dir or out_dir.with_name(out_dir.name + ".rigs")
+    rigs, left_out = rig_library.find_rigs(portraits, rigs_dir, num_workers=num_workers)
+    clips_of = _split_clips(rigs, clips_each, test_portraits, test_fraction)
+    pools = {
+        split: tuple(path for name, path in rigs.items() if split in clips_of[name])
+        for split in ("train", "test")
+    }
+    takes: list[parts.Take] = [
+        PhotoTake(
+            portrait=name,
+            rig=path,
+            backgrounds=tuple(other for other in pools[split] if other != path),
+            seed=seed * _MOST_CLIPS + person * clips_each + number,
+            duration_sec=clip_sec,
+            size=size,
+            split=split,
+            hearing=hearing,
+        )
+        for person, (name, path) in enumerate(rigs.items())
+        for number, split in enumerate(clips_of[name])
+    ]
+    return dataset.prepare(
+        [*takes, *more_takes],
+        out_dir,
+        size=size,
+        hearing=hearing,
+        joint_names=speaker.JOINT_NAMES,
+        arguments={
+            "portraits": {name: files.hash_file(path) for name, path in rigs.items()},
+            "clips": clips_each,
+            "test_portraits": sorted(test_portraits),
+            "clip_sec": clip_sec,
+            "size": size,
+            "seed": seed,
+            "test_fraction": test_fraction,
+            **hearing.describe(),
+            **({"also": dict(more_arguments)} if more_arguments else {}),
+        },
+        left_out=left_out,
+        run=run,
+    )
+
+
+def read_names(given: Sequence[str]) -> list[str]:
+    """Names of portraits as a flag gives them: themselves, or one file with a name a line.
+
+    Raises:
+      InputError: where the file is not text.
+    """
+    if len(given) != 1 or not files.is_file(given[0]):
+        return list(given)
+    try:
+        text = files.read_text(given[0])
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{given[0]}: not a list of portraits, one name a line") from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _split_clips(
+    rigs: Mapping[str, pathlib.Path],
+    clips_each: int,
+    test_portraits: Sequence[str],
+    test_fraction: float,
+) -> dict[str, list[str]]:
+    """The split of each clip of each portrait."""
+    if not 1 <= clips_each * len(rigs) <= _MOST_CLIPS:
+        raise InputError(
+            f"{clips_each} clips of {len(rigs)} portraits; wanted are 1 to {_MOST_CLIPS}"
+        )
+    missing = sorted(set(test_portraits) - set(rigs))
+    if missing:
+        raise InputError(
+            f"no portrait {missing[0]} to test on; there are {', '.join(sorted(rigs))}"
+        )
+    if test_portraits:
+        if len(set(test_portraits)) == len(rigs):
+            raise InputError("all portraits are for the test; leave some to train on")
+        return {name: ["test" if name in test_portraits else "train"] * clips_each for name in rigs}
+    if clips_each < 2:
+        raise InputError(
+            "give every portrait at least two clips, one to train and one to test, or name "
+            "--test_portraits"
+        )
+    num_test = min(max(1, round(clips_each * test_fraction)), clips_each - 1)
+    return {name: ["train"] * (clips_each - num_test) + ["test"] * num_test for name in rigs}
+
+
+@functools.lru_cache(maxsize=4)
+def _load_puppet(path: pathlib.Path, sha256: str) -> Puppet:
+    """`sha256` is that of the file: a rig that was built again is loaded again."""
+    del sha256
+    return Puppet(load_rig(path))
+
+
+def _load_background(path: pathlib.Path) -> np.ndarray:
+    return _read_background(path, files.hash_file(path))
+
+
+@functools.lru_cache(maxsize=16)
+def _read_background(path: pathlib.Path, sha256: str) -> np.ndarray:
+    del sha256
+    rig: Rig = load_rig(path)
+    return rig.background
+
+
+def _hash_all(paths: tuple[pathlib.Path, ...]) -> str:
+    return fingerprint([files.hash_file(path) for path in paths])

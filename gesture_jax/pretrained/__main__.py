@@ -1,0 +1,14 @@
+"""Fetches the published weights ahead of use: `python -m gesture_jax.pretrained`."""
+
+from gesture_jax import cli
+from gesture_jax.pretrained import fetch
+
+
+def main(_) -> None:
+    """Prints where each file lies."""
+    for name in fetch.FILES:
+        print(f"{name}: {fetch.find(name)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""The procedural speaker: a drawn person who speaks and gestures."""

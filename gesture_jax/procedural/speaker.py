@@ -1,0 +1,61 @@
+"""The procedural speaker: an endless, seeded source of people who talk with their hands.
+
+For demos, tests and honest measurement: nobody's likeness, any amount, any resolution, and the
+truth about joints and stresses comes with it. Everything is a function of (identity, seed).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from gesture_jax.media.rates import FPS
+from gesture_jax.procedural.drawing import draw
+from gesture_jax.procedural.identity import make_identity
+from gesture_jax.procedural.motion import JOINT_NAMES, gesture, joint_positions, rest_pose
+from gesture_jax.procedural.voice import speak
+
+__all__ = ["JOINT_NAMES", "Performance", "perform", "portrait"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Performance:
+    """A clip of the procedural speaker.
+
+    Attributes:
+      frames: [t, size, size, 3] uint8, 25 a second.
+      audio: [640 t] float32 in [-1, 1], 16 kHz.
+      joints: [t, j, 2] float32, (x, y) in pixels; `JOINT_NAMES` names them.
+      stress_times_sec: [s] float32, the peaks of the stressed syllables.
+    """
+
+    frames: np.ndarray
+    audio: np.ndarray
+    joints: np.ndarray
+    stress_times_sec: np.ndarray
+
+
+def perform(*, identity: int, seed: int, duration_sec: float, size: int = 256) -> Performance:
+    """A person speaks and gestures.
+
+    Args:
+      identity: who: looks, voice and style of gesture follow from it.
+      seed: what is said and done.
+      duration_sec: rounded to whole frames, at least one.
+      size: side of the frames in pixels.
+    """
+    who = make_identity(identity)
+    num_frames = max(1, round(duration_sec * FPS))
+    speech = speak(who.voice, seed=seed, num_frames=num_frames)
+    poses = gesture(who, speech, seed=seed)
+    return Performance(
+        frames=np.stack([draw(who, pose, size=size) for pose in poses]),
+        audio=speech.audio,
+        joints=np.stack([joint_positions(who, pose) for pose in poses]) * np.float32(size),
+        stress_times_sec=speech.stress_times_sec,
+    )
+
+
+def portrait(*, identity: int, size: int = 256) -> np.ndarray:
+    """The person at rest, silent: [size, size, 3] uint8."""
+    who = make_identity(identity)
+    return draw(who, rest_pose(who), size=size)

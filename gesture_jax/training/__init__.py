@@ -1,0 +1,1 @@
+"""The training loop, and each stage as a task of it."""

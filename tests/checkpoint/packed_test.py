@@ -1,0 +1,229 @@
+"""One file in the place of a workdir, wherever a trained stage is read."""
+
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from gesture_jax.checkpoint import checkpoints, packed
+from gesture_jax.errors import InputError
+from gesture_jax.inference import bundled
+from gesture_jax.inference.animator import Animator, abstract_variables
+from gesture_jax.inference.generator import load_stage2
+from gesture_jax.media import images
+from gesture_jax.media.video import read_video
+from gesture_jax.media.writer import write_audio
+from gesture_jax.models import motion_model
+from gesture_jax.models.build import build_model
+from gesture_jax.preparation import procedural
+from gesture_jax.procedural import speaker
+from gesture_jax.storage import safetensors
+from gesture_jax.training import stage2
+from gesture_jax.training.extraction import default_folder, extract_motions
+from tests import in_process, tiny
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Both stages, of random weights, and a data set."""
+    root = tmp_path_factory.mktemp("runs")
+    facts = {"num_clips": 2, "num_identities": 1, "clip_sec": 3.4, "size": 16, "seed": 0}
+    procedural.write_procedural(root / "data", **facts)
+    first = tiny.stage1(**{"data.path": str(root / "data"), "data.procedural_clips": 0})
+    model = build_model(**first.model)
+    _save(root, first, abstract_variables(model), np.random.default_rng(0).normal)
+    second = tiny.stage2(root / "stage1")
+    second.update({"feature_dim": model.motion_dim, "speech_dim": 35})
+    # Statistics are above zero.
+    _save(root, second, motion_model.abstract_variables(second), np.random.default_rng(0).uniform)
+    return root
+
+
+def _save(root, config, abstract, draw):
+    """A workdir, and what is packed of it."""
+    workdir = root / config.stage
+    tiny.save(workdir, config, abstract, lambda shape: 0.1 * draw(size=shape))
+    for half in (False, True):
+        name = f"{config.stage}{'_half' * half}.safetensors"
+        checkpoints.pack(workdir, root / name, half=half)
+
+
+def _equal(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_what_is_packed_renders_the_same_to_the_bit(runs):
+    frames = np.random.default_rng(1).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    rendered = []
+    for name in ("stage1", "stage1.safetensors"):
+        animator = Animator.load(runs / name)
+        motion = animator.extract_motion(frames)
+        rendered.append(animator.render(animator.encode_source(frames[0]), motion))
+    assert np.ptp(rendered[0]) > 0.1
+    np.testing.assert_array_equal(*rendered)
+
+
+def test_stage_2_and_its_statistics_are_packed(runs):
+    animator = Animator.load(runs / "stage1.safetensors")
+    config, variables = load_stage2(runs / "stage2", animator)
+    packed_config, packed_variables = load_stage2(runs / "stage2.safetensors", animator)
+    assert _equal(variables, packed_variables)
+    config.stage1_workdir = ""
+    assert packed_config.to_dict() == config.to_dict()
+
+
+def test_halves_are_the_nearest_and_statistics_stay_whole(runs):
+    animator = Animator.load(runs / "stage1")
+    _, whole = load_stage2(runs / "stage2", animator)
+    _, half = load_stage2(runs / "stage2_half.safetensors", animator)
+    assert _equal(whole["statistics"], half["statistics"])
+    assert not _equal(whole["params"], half["params"])
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2.0**-11, atol=2.0**-25)
+    jax.tree.map(close, whole["params"], half["params"])
+    sizes = [(runs / f"stage2{name}.safetensors").stat().st_size for name in ("", "_half")]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_nothing_of_this_machine_is_packed(runs):
+    for stage in ("stage1", "stage2"):
+        assert str(runs).encode() not in (runs / f"{stage}.safetensors").read_bytes()
+
+
+def test_motions_are_extracted_by_what_is_packed(runs):
+    """Which lie in a folder of its name; so stage 2 can be trained on them."""
+    file = runs / "stage1.safetensors"
+    config = tiny.stage2(file)
+    with pytest.raises(InputError, match=rf"--data=DATASET --out={runs}/stage1/motions"):
+        stage2.ensure_motions(config)
+    extract_motions(file, str(runs / "data"), default_folder(file))
+    assert stage2.ensure_motions(config) == str(runs / "stage1" / "motions")
+
+
+def test_commands_take_it(runs):
+    options = [f"--stage1={runs}/stage1.safetensors", f"--data={runs}/data"]
+    assert in_process.run("extract", *options, f"--out={runs}/again")[0] == 0
+    code, told = in_process.run("pack", f"--workdir={runs}/stage1", f"--out={runs}/stage1.bin")
+    assert code == 2 and "give the file a name that ends in .safetensors" in told
+    made = f"{runs}/made.safetensors"
+    assert in_process.run("pack", f"--workdir={runs}/stage1", f"--out={made}")[0] == 0
+    assert (runs / "made.safetensors").read_bytes() == (runs / "stage1.safetensors").read_bytes()
+    code, told = in_process.run("pack", f"--workdir={made}", f"--out={runs}/twice.safetensors")
+    assert code == 2 and "is packed already" in told
+
+
+def test_stages_are_not_mistaken_for_each_other(runs):
+    with pytest.raises(InputError, match="checkpoint of stage2, but stage1 is wanted"):
+        Animator.load(runs / "stage2.safetensors")
+    with pytest.raises(InputError, match=r"nobody\.safetensors: no such file"):
+        Animator.load(runs / "nobody.safetensors")
+
+
+def _rewritten(runs, path, change):
+    arrays = dict(safetensors.read(runs / "stage1.safetensors"))
+    config = json.loads(packed.read_config(runs / "stage1.safetensors"))
+    step = change(arrays, config) or 0
+    packed.write(path, arrays, config=json.dumps(config), step=step)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda arrays, config: config["model"].update(width=16), "does not fit its config"),
+        (lambda arrays, config: config["model"].update(width=10**6), "model.width is 1000000"),
+        (lambda arrays, config: config.update(more=1), "more is no part of a config"),
+        (lambda arrays, config: arrays.popitem() and None, "does not fit its config"),
+        (lambda arrays, config: -1, "its step is no number of steps"),
+        (lambda arrays, config: 10**12, "its step is no number of steps"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(runs, tmp_path, change, sentence):
+    path = _rewritten(runs, tmp_path / "a.safetensors", change)
+    with pytest.raises(InputError, match=rf"a\.safetensors: .*{sentence}"):
+        Animator.load(path)
+
+
+def test_a_flipped_bit_is_noticed(runs, tmp_path):
+    content = bytearray((runs / "stage1.safetensors").read_bytes())
+    content[-100] ^= 4
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="damaged, its arrays have changed"):
+        Animator.load(tmp_path / "a.safetensors")
+
+
+def test_weights_without_a_config_are_no_stage(tmp_path):
+    safetensors.write(tmp_path / "a.safetensors", {"a": np.ones(3, np.float32)}, notes={})
+    with pytest.raises(InputError, match=r"holds no stage of gesture_jax .*gesture_jax\.pack"):
+        Animator.load(tmp_path / "a.safetensors")
+
+
+def test_weights_too_large_for_16_bits_are_refused(tmp_path):
+    checkpoints.write_config(tmp_path / "run", tiny.stage1())
+    huge = {"params": {"a": np.full(3, 1e5, np.float32)}}
+    checkpoints.save_variables(tmp_path / "run", huge)
+    with pytest.raises(InputError, match="pack without --half"):
+        checkpoints.pack(tmp_path / "run", tmp_path / "a.safetensors", half=True)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def _is_bundled(preset):
+    try:
+        return bool(bundled.find(preset))
+    except InputError:
+        return False
+
+
+# They are made by `make weights`, which takes hours.
+_BUNDLED = [preset for preset in bundled.PRESETS if _is_bundled(preset)]
+
+
+def test_bundled_weights_are_small():
+    files = [path for preset in _BUNDLED for path in bundled.find(preset).values()]
+    assert sum(os.path.getsize(path) for path in files) <= 25e6
+
+
+@pytest.mark.parametrize("preset", bundled.PRESETS)
+def test_bundled_stages_fit_each_other(preset):
+    if preset not in _BUNDLED:
+        with pytest.raises(InputError, match="make weights"):
+            bundled.find(preset)
+        return
+    found = bundled.find(preset)
+    config, _ = load_stage2(found["stage2"], Animator.load(found["stage1"]))
+    assert config.preset == preset and config.stage1_workdir == ""
+
+
+def test_without_weights_the_bundled_ones_are_taken_and_told_of(tmp_path):
+    done = speaker.perform(identity=0, seed=5, duration_sec=0.4, size=64)
+    images.write_image(tmp_path / "a.png", done.frames[0])
+    write_audio(tmp_path / "a.wav", done.audio, 16_000)
+    given = [f"--image={tmp_path}/a.png", f"--audio={tmp_path}/a.wav", f"--out={tmp_path}/a.mp4"]
+    code, told = in_process.run("generate", *given)
+    if _BUNDLED:
+        assert code == 0 and "the bundled ones (photo)" in told
+        frames = read_video(tmp_path / "a.mp4", size=256)
+        assert frames.shape == (10, 256, 256, 3)
+        # The first frame is the portrait: 64 pixels enlarged.
+        portrait = images.square(done.frames[0], size=256)
+        assert np.abs(frames[0].astype(float) - portrait).mean() < 10
+    else:
+        assert code == 2 and "make weights" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--stage2=nowhere"], "--stage1 is missing"),
+        (["--stage1=nowhere", "--stage2=nowhere", "--preset=demo"], "--preset chooses among"),
+        (["--preset=paper"], "should be one of"),
+    ],
+)
+def test_weights_are_not_mixed(flags, sentence):
+    given = ["--image=a.png", "--audio=a.wav", "--out=a.mp4"]
+    code, told = in_process.run("generate", *given, *flags)
+    assert code == 2 and sentence in told

@@ -1,0 +1,238 @@
+"""Any portrait: which square of it moves, how it is put back, and the mark on its frames."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gesture_jax.data import clips, portrait_framing
+from gesture_jax.errors import InputError
+from gesture_jax.inference import pipeline
+from gesture_jax.inference.animator import Animator
+from gesture_jax.inference.portraits import Portrait, Style
+from gesture_jax.media import framing, images
+from gesture_jax.media.framing import Crop
+from gesture_jax.media.paste import PasteBack
+from gesture_jax.media.video import iterate_pictures
+from gesture_jax.media.watermark import Watermark
+from gesture_jax.media.writer import write_video
+from gesture_jax.people import pose
+from gesture_jax.preparation import procedural
+from gesture_jax.procedural import speaker
+from tests import in_process, tiny
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+# As of the procedural speaker: low and high of x, y and distance of the shoulders.
+_KNOWN = np.array([[0.48, 0.52], [0.45, 0.48], [0.30, 0.34]])
+_needs_pose = pytest.mark.skipif(
+    not pose.is_installed(), reason="the extra [pose] is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("portraits")
+    tiny.constant_stages(folder, **{"shoulders": tuple(map(tuple, _KNOWN.tolist()))})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def animator(folder):
+    return Animator.load(folder / "stage1")
+
+
+def _noise(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def _picture(left, top, size=256, identity=1):
+    """A drawn person within a larger, plain picture."""
+    picture = np.full((480, 640, 3), 205, np.uint8)
+    picture[top : top + size, left : left + size] = speaker.portrait(identity=identity, size=size)
+    return picture
+
+
+@pytest.mark.parametrize("box", [(30, 20, 60), (0, 0, 90), (70, 0, 90), (0, 30, 60)])
+def test_a_frame_like_the_square_leaves_the_picture_as_it_is(box):
+    picture = _noise(90, 160)
+    left, top, side = box
+    result = PasteBack(picture, box)(picture[top : top + side, left : left + side])
+    np.testing.assert_array_equal(result, picture)
+
+
+def test_no_seam_is_seen():
+    """Another brightness comes in by small steps, but for where the picture itself ends."""
+    picture = np.full((200, 320, 3), 100, np.uint8)
+    result = PasteBack(picture, (40, 0, 200))(np.full((64, 64, 3), 160, np.uint8)).astype(int)
+    assert (result[:, :40] == 100).all() and (result[:, 240:] == 100).all()
+    assert (result[0, 70:210] == 160).all() and (result[-1, 70:210] == 160).all()
+    for axis in (0, 1):
+        assert np.abs(np.diff(result, axis=axis)).max() <= 60 / 20 * 1.5 + 1
+
+
+def test_large_pictures_give_frames_of_bounded_size():
+    result = PasteBack(_noise(300, 600), (100, 50, 200), most_px=150)(_noise(16, 16))
+    assert result.shape == (75, 150, 3)
+
+
+@pytest.mark.parametrize("size", [64, 256])
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_the_mark_is_seen_on_any_ground_and_only_in_its_corner(size, level):
+    frame = np.full((size, size, 3), level, np.uint8)
+    marked = Watermark()(frame)
+    changed = np.argwhere((marked != frame).any(axis=-1))
+    low, high = changed.min(axis=0), changed.max(axis=0)
+    assert low[0] > 0.7 * size and low[1] > 0.25 * size
+    corner = marked[low[0] : high[0] + 1, low[1] : high[1] + 1].astype(int)
+    # Letters stand out by more than what WCAG asks of text: 4.5 to 1 in luminance.
+    light, dark = (((np.percentile(corner, p) / 255) ** 2.2 + 0.05) for p in (99, 10))
+    assert light / dark > 4.5
+    assert (frame == level).all()  # What was given is not changed.
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 41, "a\nb", "合成"])
+def test_a_mark_that_cannot_be_drawn_is_refused(text):
+    with pytest.raises(InputError, match="--watermark="):
+        Watermark(text)
+
+
+def test_a_mark_too_long_for_the_frame_is_refused():
+    with pytest.raises(InputError, match="no room for it in frames of 64x64"):
+        Watermark("entirely synthetic")(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_a_data_set_tells_how_it_frames_people(tmp_path):
+    procedural.write_procedural(
+        tmp_path / "data", num_clips=4, num_identities=2, clip_sec=1.0, size=32, seed=0
+    )
+    source = clips.ClipSource(tmp_path / "data", "train")
+    spans = np.array(portrait_framing.shoulders_of(source))
+    measures = np.concatenate([
+        portrait_framing.measure(clip["joints"] / 32, source.joint_names) for clip in source
+    ])  # fmt: skip
+    assert (spans[:, 0] >= measures.min(axis=0) - 1e-4).all()
+    assert (spans[:, 1] <= measures.max(axis=0) + 1e-4).all()
+    inside = (measures >= spans[:, 0] - 1e-4) & (measures <= spans[:, 1] + 1e-4)
+    assert inside.mean() > 0.85
+    assert not portrait_framing.how_far(np.median(measures, axis=0), spans)
+
+
+@pytest.mark.parametrize("value", [(1.0,), (("a", "b"),) * 3, ((0, 1), (0, 1), (0, 1)), "abc"])
+def test_a_damaged_range_is_refused(value):
+    with pytest.raises(InputError, match="runs: shoulders in its config"):
+        portrait_framing.read_range(value, name="runs")
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [
+        ((0.5, 0.46, 0.32), ""),
+        ((0.5, 0.46, 0.6), "too large"),
+        ((0.5, 0.46, 0.1), "too small"),
+        ((0.2, 0.46, 0.32), "too far left"),
+        ((0.5, 0.9, 0.32), "too far low"),
+    ],
+)
+def test_far_framing_is_told_in_words(measured, told):
+    far = portrait_framing.how_far(np.array(measured), _KNOWN)
+    assert told in far and bool(far) == bool(told)
+
+
+def test_crops_are_as_of_prepare(animator, tmp_path):
+    images.write_image(tmp_path / "p.png", _noise(48, 64))
+    for crop, (left, top, side) in (("center", (8, 0, 48)), ("3,5,20", (3, 5, 20))):
+        style = Style.parse(crop=crop, paste_back=False, mark=None)
+        square = Portrait.open(tmp_path / "p.png", animator, style).source.image
+        cut = _noise(48, 64)[top : top + side, left : left + side]
+        np.testing.assert_array_equal(square, images.square(cut, size=animator.resolution))
+    with pytest.raises(InputError, match="64x48 pixels, outside of which"):
+        style = Style.parse(crop="60,0,20", paste_back=False, mark=None)
+        Portrait.open(tmp_path / "p.png", animator, style)
+
+
+@pytest.mark.skipif(pose.is_installed(), reason="the extra [pose] is installed")
+def test_without_the_pose_model_the_centre_is_told_of_once(animator, tmp_path, capsys):
+    pipeline._tell_once.cache_clear()  # Other tests of this process may have been told.
+    images.write_image(tmp_path / "p.png", _noise(48, 64))
+    portraits = [Portrait.open(tmp_path / "p.png", animator, Style(None)) for _ in range(2)]
+    for portrait in portraits:
+        pipeline.tell(portrait.notices)
+    told = capsys.readouterr().err
+    assert told.count("note: ") == 1 and 'pip install "gesture_jax[pose]"' in told
+    assert not Portrait.open(tmp_path / "p.png", animator, Style(Crop())).notices
+
+
+@_needs_pose
+@pytest.mark.parametrize("corner", [(0, 0), (300, 200)])
+def test_the_person_is_brought_to_where_training_frames_have_people(corner):
+    """By chance the drawn person's own square, which is framed so, is found again."""
+    box, (notice,) = portrait_framing.choose_square("p.png", _picture(*corner), None, _KNOWN)
+    assert f"--crop={','.join(map(str, box))};" in notice
+    np.testing.assert_allclose(box, (*corner, 256), atol=26)
+
+
+@_needs_pose
+def test_what_is_framed_well_is_left_as_it_is():
+    picture = speaker.portrait(identity=1, size=200)
+    assert portrait_framing.choose_square("p.png", picture, None, _KNOWN) == ((0, 0, 200), [])
+
+
+@_needs_pose
+def test_framing_far_from_training_is_warned_of():
+    picture = _picture(300, 200)
+    _, (notice,) = portrait_framing.choose_square("p.png", picture, Crop(), _KNOWN)
+    assert notice.startswith("p.png: framed unlike") and "--crop=auto" in notice
+    _, (notice,) = portrait_framing.choose_square(
+        "blank.png", np.full((90, 90, 3), 200, "u1"), None, _KNOWN
+    )
+    assert "nobody is found" in notice
+
+
+def test_pasted_and_marked_videos(animator, tmp_path):
+    """Frames of the picture's size, the mark in each, the motion kept beside."""
+    picture = Image.fromarray(_noise(96, 160)).resize((160, 96))
+    picture.save(tmp_path / "p.png")
+    frames = speaker.perform(identity=0, seed=0, duration_sec=0.2, size=32).frames
+    write_video(tmp_path / "d.mp4", frames)
+    style = Style(framing.parse_crop("40,20,64"), paste_back=True, mark=Watermark())
+    out, motion = tmp_path / "o.mp4", str(tmp_path / "m.npz")
+    pipeline.animate(
+        animator, str(tmp_path / "p.png"), str(tmp_path / "d.mp4"), str(out), style=style,
+        save_motion=motion,
+    )  # fmt: skip
+    (first, *_) = shown = list(iterate_pictures(out))
+    assert len(shown) == len(frames) and first.shape == (96, 160, 3)
+    corner = first[-14:, -60:].astype(int)
+    assert corner.max() > 200 and np.median(corner) < 130
+    with np.load(motion) as saved:
+        assert saved["motion"].shape == (len(frames), animator.model.motion_dim)
+        own = animator.encode_source(np.asarray(picture)[20:84, 40:104]).motion
+        np.testing.assert_allclose(saved["motion"][0], own, atol=1e-4)
+    with pytest.raises(InputError, match="drop it, or --paste_back"):
+        pipeline.animate(animator, "p", "d", "o.mp4", style=style, side_by_side=True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "size", "code", "told"),
+    [
+        ("--watermark", (96, 160), 0, ""),
+        ("--watermark=ours", (96, 160), 0, ""),
+        ("--nowatermark", (96, 160), 0, ""),
+        ("--watermark=合成", None, 2, "the font has no sign"),
+        ("--crop=left", None, 2, "wanted is auto, center"),
+    ],
+)
+def test_flags_of_style(folder, tmp_path, flag, size, code, told):
+    images.write_image(tmp_path / "p.png", np.full((96, 160, 3), 90, np.uint8))
+    write_video(tmp_path / "d.mp4", np.zeros((1, 32, 32, 3), np.uint8))
+    paths = {"image": "p.png", "driving": "d.mp4", "out": "o.mp4"}
+    arguments = [f"--{name}={tmp_path / path}" for name, path in paths.items()]
+    arguments += [f"--stage1={folder}/stage1", "--crop=center", "--paste_back", flag]
+    found, errors = in_process.run("animate", *arguments)
+    assert found == code and told in errors
+    if size:
+        (frame,) = iterate_pictures(tmp_path / "o.mp4")
+        assert frame.shape[:2] == size
+        assert (frame[-8:, -30:].max() > 200) == (flag != "--nowatermark")
+    else:
+        assert not (tmp_path / "o.mp4").exists()

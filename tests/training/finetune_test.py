@@ -1,0 +1,114 @@
+"""Fine-tuning begins with the averaged weights of a trained run, and with nothing else of it."""
+
+import jax
+import numpy as np
+import pytest
+
+from gesture_jax.checkpoint import checkpoints
+from gesture_jax.errors import InputError
+from gesture_jax.training import finetune, loop, optim
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+def _config1(**changes):
+    return tiny.stage1(**{"loss.adversarial": 0.0} | changes)
+
+
+def _config2(**changes):
+    return tiny.stage2("", **{"feature_dim": 39, "speech_dim": 35} | changes)
+
+
+def _abstract(config):
+    objective = loop.OBJECTIVES[config.stage](config)
+    params, model_state = jax.eval_shape(objective.init, jax.random.key(0))
+    return {"params": params, **model_state}
+
+
+@pytest.fixture(scope="module")
+def donors(tmp_path_factory):
+    """Workdirs of random weights: of stage 1 without and with a discriminator, and of stage 2."""
+    root, random = tmp_path_factory.mktemp("donors"), np.random.default_rng(0)
+    configs = {
+        "plain": _config1(),
+        "playing": _config1(**{"loss.adversarial": 1.0}),
+        "stage2": _config2(),
+    }
+    for name, config in configs.items():
+        fill = lambda shape: 0.1 * random.normal(size=shape)
+        tiny.save(root / name, config, _abstract(config), fill)
+    checkpoints.pack(root / "plain", root / "plain.safetensors", half=False)
+    return root
+
+
+def _load(config, path):
+    config.init_from = str(path)
+    return finetune.load(config, _abstract(config))
+
+
+def _equal(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_what_is_packed_is_as_good_a_donor(donors):
+    path, config = donors / "plain", _config1()
+    saved, _ = checkpoints.load_variables(path, _abstract(config))
+    for donor_path in (path, donors / "plain.safetensors"):
+        loaded = _load(config, donor_path)
+        assert loaded.keys() == {"params"} and _equal(loaded["params"], saved["params"])
+
+
+def test_all_but_weights_is_new(donors):
+    """Both the parameters and their average are the donor's; the optimiser has seen nothing."""
+    config = _config2()
+    start, task = _load(config, donors / "stage2"), loop.OBJECTIVES["stage2"](config)
+    optimizer = optim.make_optimizer(config.optim, num_steps=1)
+    create = lambda start: loop.create_state(task, optimizer, seed=0, start=start)
+    state = jax.jit(create)(start)
+    assert int(state.step) == 0
+    assert _equal(state.params, start["params"]) and _equal(state.ema_params, start["params"])
+    assert _equal(state.opt_state, jax.jit(optimizer.init)(start["params"]))
+    # Statistics are those of the new data.
+    assert start.keys() == {"params"}
+    assert _equal(state.model_state, jax.jit(task.init)(jax.random.key(1))[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "adversarial", "taken"),
+    [("playing", 1.0, True), ("playing", 0.0, False), ("plain", 1.0, False)],
+)
+def test_a_discriminator_is_taken_where_both_play(donors, name, adversarial, taken):
+    params = _load(_config1(**{"loss.adversarial": adversarial}), donors / name)["params"]
+    assert (optim.DISCRIMINATOR in params) == taken
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "sentence"),
+    [
+        ("plain", _config1(**{"model.width": 32}), "model.width is 64 there and 32 here"),
+        (
+            "plain",
+            _config1(**{"model.warp_kind": "flow"}),
+            "warp_kind is 'volume' there",
+        ),
+        (
+            "playing",
+            _config1(**{"discriminator.width": 16, "loss.adversarial": 1.0}),
+            "discriminator.width is 8 there and 16 here",
+        ),
+        ("stage2", _config2(motion_space="matrix"), "motion_space is 'angles' there and 'matrix'"),
+        ("stage2", _config2(speech_dim=99), "speech_dim is 35 there and 99 here"),
+        ("stage2", _config1(), "a checkpoint of stage2, but stage1 is wanted"),
+        ("nobody", _config1(), "no stage1 checkpoint here"),
+    ],
+)
+def test_other_networks_are_refused_by_what_differs(donors, name, config, sentence):
+    with pytest.raises(InputError, match=rf"{name}: .*{sentence}"):
+        _load(config, donors / name)
+
+
+def test_what_changes_no_weights_may_differ(donors):
+    changes = {"model.dropout": 0.5, "loss.velocity": 3.0, "process.num_steps": 50}
+    assert _load(_config2(**changes), donors / "stage2")

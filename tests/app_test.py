@@ -6,7 +6,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from gesture_jax.media.sound import has_audio
 from gesture_jax.media.video import read_video
 from gesture_jax.media.writer import write_audio, write_video
 from gesture_jax.procedural import speaker
-from tests import tiny
+from tests import ports, tiny
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("gradio", reason="the extra [app] is not installed")
@@ -30,6 +29,7 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no chromium is installed")
 _WAIT_MS = 90_000
+_MAX_SEC = 600
 _QUICKLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 
@@ -41,8 +41,9 @@ def folder(tmp_path_factory):
     done = speaker.perform(identity=0, seed=0, duration_sec=1.0, size=32)
     images.write_image(root / "portrait.png", done.frames[0])
     write_audio(root / "speech.wav", done.audio, 16_000)
-    write_audio(root / "long.wav", np.tile(done.audio, 9), 16_000)
-    write_audio(root / "endless.wav", np.zeros(11 * 16_000), 16_000)
+    # Long enough that its video is not finished before it is cancelled, on any machine.
+    write_audio(root / "long.wav", np.tile(done.audio, _MAX_SEC - 1), 16_000)
+    write_audio(root / "endless.wav", np.zeros((_MAX_SEC + 1) * 16_000), 16_000)
     write_video(root / "driving.mp4", done.frames[:8], audio=done.audio[: 8 * 640])
     (root / "bad.png").write_bytes(b"no picture at all")
     return root
@@ -51,11 +52,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(folder):
     """The address of the page, served by the command, and where its files are."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.free_port()
     (folder / "tmp").mkdir()
-    arguments = [f"--workdirs={folder}/runs", f"--port={port}", "--max_sec=10"]
+    arguments = [f"--workdirs={folder}/runs", f"--port={port}", f"--max_sec={_MAX_SEC}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gesture_jax.app", *arguments],
         # Little is computed there, much is compiled.
@@ -68,7 +67,7 @@ def server(folder):
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=_WAIT_MS / 1000)
     assert not list((folder / "tmp").glob("gesture_jax-*"))  # Nothing stays behind.
 
 
@@ -140,7 +139,7 @@ def test_a_visitor_makes_plays_and_downloads_a_video(page, folder, tmp_path):
     made = lambda name: list((folder / "tmp").rglob(name))
     assert made("video.mp4") and made("portrait.png")
     page.goto("about:blank")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + _WAIT_MS / 1000
     while (made("video.mp4") or made("portrait.png")) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not made("video.mp4") and not made("portrait.png") and made("drawn_0.png")
@@ -159,7 +158,7 @@ def test_bad_files_are_told_of_in_a_sentence(page, folder):
     _give(page, "talk-portrait", folder / "portrait.png")
     _give(page, "talk-speech", folder / "endless.wav")
     page.click("#talk-go")
-    assert _status(page, "talk", "lasts") == "endless.wav: lasts longer than 10 s; cut it"
+    assert _status(page, "talk", "lasts") == f"endless.wav: lasts longer than {_MAX_SEC} s; cut it"
 
 
 def test_work_is_cancelled(page, folder):

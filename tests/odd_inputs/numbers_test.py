@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from gesture_jax.preparation import procedural
 from gesture_jax.speech import extractor
 from gesture_jax.storage import files
 from gesture_jax.training import loop, monitor, stage1, stage2
-from tests import safetensors_file, tiny, wavlm_file
+from tests import ports, safetensors_file, tiny, wavlm_file
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -381,18 +380,19 @@ def _slow_to_compile(sleep_sec):
 
 def test_rates_leave_out_what_is_no_step(ours):
     """Neither the first compilation, nor evaluations and saves, nor later compilations."""
-    compiled = _slow_to_compile(1.0)
+    compiled = _slow_to_compile(1.5)
 
     def pause(step):
         if step == 4:
             with ours.paused():
-                time.sleep(1.0)
+                time.sleep(1.5)
         if step == 6:
             compiled.clear_cache()
 
     rates = _run_steps(ours, range(1, 9), compiled, before=pause)
     assert rates["time/late_compilations"] == 1
-    assert 10 < rates["time/steps_per_sec"] < 100
+    # At most 100, and below 4 if one of the pauses counted; a busy machine takes longer for a step.
+    assert 4 < rates["time/steps_per_sec"] < 100
 
 
 def test_a_first_step_alone_has_no_rate(ours):
@@ -471,8 +471,9 @@ def test_where_nothing_was_saved_any_config_may_follow(stages, begun):
 _TWO_HOSTS = """
 import pathlib, sys
 import jax, jax.numpy as jnp
-from gesture_jax import checkpoints, processes, sharding
+from gesture_jax.checkpoint import checkpoints
 from gesture_jax.errors import InputError
+from gesture_jax.parallel import processes, sharding
 from tests.odd_inputs import numbers_test as here
 
 processes.start_processes()
@@ -504,12 +505,11 @@ saver.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", ["damage", "trouble"])
 def test_several_hosts_agree_on_what_is_damaged(tmp_path, fails):
     """Each reads a part of the state, and only one of them meets what is wrong."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{ports.free_port()}"
     told = {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": address, "JAX_PLATFORMS": "cpu"}
     told |= {"JAX_NUM_CPU_DEVICES": "1"}
     running = [

@@ -431,7 +431,9 @@ def test_multiples_of_25_fps_step_by_40_ms(tmp_path, fps, late_sec, ending):
     assert (steps == fps // 25).all(), numbers
 
 
-@pytest.mark.parametrize("fps", ["24000/1001", "30", "30000/1001", "50", "60", "60000/1001", "120"])
+@pytest.mark.parametrize(
+    "fps", ["10", "24000/1001", "25", "30", "30000/1001", "50", "60", "60000/1001", "120"]
+)
 def test_the_nearest_frame_is_shown(tmp_path, fps):
     rate = float(fractions.Fraction(fps))
     times = np.arange(round(2 * rate)) / rate

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import jax
@@ -21,7 +20,7 @@ import pytest
 from gesture_jax.checkpoint import checkpoints, fingerprints
 from gesture_jax.errors import InputError, Stopped
 from gesture_jax.training import loop
-from gesture_jax.training.metrics_writer import read_metrics
+from gesture_jax.training.metrics_writer import MetricsWriter, read_metrics
 from tests import tiny
 
 pytestmark = [
@@ -71,27 +70,24 @@ def _same_run(workdir, state, straight):
     assert tiny.records(workdir) == tiny.records(straight[0])
 
 
-def _terminate_at(workdir, step):
-    """SIGTERM to this process once `step` is on record."""
+def _signal_at(step, monkeypatch):
+    """Lets the process get SIGTERM while the metrics of `step` are written, so in mid-run."""
+    write_scalars = MetricsWriter.write_scalars
 
-    def wait():
-        while not any(record["step"] >= step for record in read_metrics(workdir)):
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def write_and_signal(self, written_step, scalars):
+        write_scalars(self, written_step, scalars)
+        if written_step == step:
+            signal.raise_signal(signal.SIGTERM)
 
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    return waiting
+    monkeypatch.setattr(MetricsWriter, "write_scalars", write_and_signal)
 
 
-def test_sigterm_saves_first_and_says_so(dataset, straight, tmp_path):
+def test_sigterm_saves_first_and_says_so(dataset, straight, tmp_path, monkeypatch):
     config = _config(dataset, checkpoint_every_steps=100)
-    waiting = _terminate_at(tmp_path, 3)
-    with pytest.raises(
-        Stopped, match=r"told to stop; step \d+ of 12 is saved, and the same"
-    ) as told:
+    told_to_stop = r"told to stop; step \d+ of 12 is saved, and the same"
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=told_to_stop) as told:
+        _signal_at(3, patch)
         loop.train(config, str(tmp_path))
-    waiting.join()
     step = checkpoints.newest_step(tmp_path)
     assert f"step {step} of" in str(told.value) and 3 <= step < 12
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -108,7 +104,7 @@ def _train_in_child(config, workdir, num_devices):
 def _start(*arguments):
     """A process that trains, forked from one that has imported all but has touched no device."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.resume_test"])
+    context.set_forkserver_preload([__name__])
     process = context.Process(target=_train_in_child, args=arguments)
     process.start()
     return process
@@ -119,6 +115,7 @@ def _restored(config, workdir):
     return loop.train(config, str(workdir))
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(dataset, straight, tmp_path):
     """By SIGKILL, some steps after each start: while it computes, saves, or starts again."""
     draw, config = random.Random(0), _config(dataset, checkpoint_every_steps=1)
@@ -311,6 +308,7 @@ def test_any_flipped_bit_changes_the_fingerprint(dtype):
     assert int(fingerprints._fingerprint(values[::-1])) != first
 
 
+@pytest.mark.slow
 def test_the_command_says_so_and_its_exit_code_too(dataset, tmp_path):
     """SIGTERM while the first steps compile."""
     config = "--config=configs/stage1.py:smoke"

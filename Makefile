@@ -5,10 +5,12 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/installed
 DEMO := runs/demo
 JOBS ?= 2
-
 WEIGHTS := runs/weights
 
-.PHONY: demo weights test lint docs notebooks clean
+# Each file of tests is run by one process, as its tests share what they have trained or compiled.
+PYTEST := $(RUN) -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
+
+.PHONY: demo weights test test-all lint docs notebooks clean
 
 demo: $(STAMP)  ## the main job on the built-in speaker: dataset, both stages, a video with sound
 	$(RUN) -m gesture_jax.train --config=configs/stage1.py:demo --workdir=$(DEMO)/stage1
@@ -38,8 +40,11 @@ weights-photo: $(STAMP)  ## PORTRAITS=DIR of half-body photographs; on a GPU
 	launch/one_gpu.sh --portraits=$(PORTRAITS) --out=$(WEIGHTS)/photo --python=$(RUN)
 	cp $(WEIGHTS)/photo/photo_stage?.safetensors gesture_jax/weights/
 
-test: $(STAMP)  ## all tests, files of them side by side
-	$(RUN) -m pytest --numprocesses=$(JOBS) --dist=loadfile
+test: $(STAMP)  ## the tests that do not take long
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP)  ## all tests, as CI runs them
+	$(PYTEST)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -1,6 +1,6 @@
-"""The web page, in a real browser: what people do with it, and what they must not be able to do."""
+"""The web page, mostly in a real browser: what people do with it, and what they must not do."""
 
-import json
+import contextlib
 import os
 import pathlib
 import re
@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
@@ -20,14 +19,12 @@ from gesture_jax.media.sound import has_audio
 from gesture_jax.media.video import read_video
 from gesture_jax.media.writer import write_audio, write_video
 from gesture_jax.procedural import speaker
-from tests import ports, tiny
+from tests import page_client, ports, tiny
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("gradio", reason="the extra [app] is not installed")
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no chromium is installed")
 _WAIT_MS = 90_000
 _MAX_SEC = 600
 _QUICKLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
@@ -49,16 +46,14 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def server(folder):
-    """The address of the page, served by the command, and where its files are."""
+@contextlib.contextmanager
+def _serve(folder, environment, temp):
+    """Serves the page by its command, whose temporary files lie in `temp`; yields the address."""
     port = ports.free_port()
-    (folder / "tmp").mkdir()
     arguments = [f"--workdirs={folder}/runs", f"--port={port}", f"--max_sec={_MAX_SEC}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gesture_jax.app", *arguments],
-        # Little is computed there, much is compiled.
-        cwd=_ROOT, env={**os.environ, "TMPDIR": str(folder / "tmp"), _QUICKLY: "true"},
+        cwd=_ROOT, env={**environment, "TMPDIR": str(temp)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -68,11 +63,23 @@ def server(folder):
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=_WAIT_MS / 1000)
-    assert not list((folder / "tmp").glob("gesture_jax-*"))  # Nothing stays behind.
+    assert not list(temp.glob("gesture_jax-*"))  # Nothing stays behind.
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """The address of a page with small models, whose files are in `folder / "tmp"`."""
+    (folder / "tmp").mkdir()
+    # Little is computed there, much is compiled.
+    with _serve(folder, {**os.environ, _QUICKLY: "true"}, folder / "tmp") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser(folder):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if _CHROMIUM is None:
+        pytest.skip("no chromium is installed")
     microphone = f"--use-file-for-fake-audio-capture={folder}/speech.wav"
     fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", microphone]
     with sync_api.sync_playwright() as playwright:
@@ -197,29 +204,24 @@ def test_a_portrait_talks_with_the_microphone(page, folder):
     assert list((folder / "tmp").rglob("drawn_0.png"))  # An example stays for others.
 
 
-def _open(url: str, body: object = None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    return urllib.request.urlopen(request, timeout=60)
-
-
 def test_files_of_the_machine_are_out_of_reach(server, folder):
     secret = folder / "runs" / "stage1" / "config.json"
     for path in (secret, folder / "tmp/../runs/stage1/config.json", "/etc/passwd"):
         with pytest.raises(urllib.error.HTTPError) as refused:
-            _open(f"{server}/gradio_api/file={path}")
+            page_client.open_url(f"{server}/gradio_api/file={path}")
         assert refused.value.code in (403, 404)
-    with _open(f"{server}/config") as answer:
-        config = json.load(answer)
-    values = {c["id"]: c["props"].get("value") for c in config["components"]}
-    (go,) = (c["id"] for c in config["components"] if c["props"].get("elem_id") == "talk-go")
-    (event,) = (d for d in config["dependencies"] if [go, "click"] in map(list, d["targets"]))
-    data = [values[component] for component in event["inputs"]]
-    data[1] = {"path": str(folder / "portrait.png"), "meta": {"_type": "gradio.FileData"}}
-    data[2] = {"path": str(folder / "speech.wav"), "meta": {"_type": "gradio.FileData"}}
-    call = {"fn_index": event["id"], "data": data, "session_hash": "../../escape"}
-    with _open(f"{server}/gradio_api/queue/join", call):
-        pass
-    with _open(f"{server}/gradio_api/queue/data?session_hash=../../escape") as events:
-        told = "".join(line.decode() for line in events)
-    assert '"success":false' in told.replace(" ", "") and "Done" not in told
+    files = {1: folder / "portrait.png", 2: folder / "speech.wav"}  # On its disk, not uploaded.
+    events = page_client.press(server, "talk-go", files, session="../../escape")
+    assert '"success":false' in events and "Done" not in events
+
+
+@pytest.mark.slow
+def test_the_page_makes_a_video_as_users_start_it(folder, tmp_path):
+    """With programs that are compiled as they are for users."""
+    environment = dict(os.environ)
+    del environment["XLA_FLAGS"]
+    with _serve(folder, environment, tmp_path) as server:
+        uploads = [page_client.upload(server, folder / n) for n in ("portrait.png", "speech.wav")]
+        files = dict(enumerate(uploads, start=1))
+        events = page_client.press(server, "talk-go", files, session="visitor")
+    assert '"success":true' in events and "Done" in events

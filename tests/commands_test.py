@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
 
 import av
 import flax
@@ -29,53 +31,57 @@ from tests import in_process, tiny, torch_file
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _BLOCKS = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
-_INFERENCE = re.compile(r"python -m gesture_jax\.(animate|evaluate|extract|generate|pack) (.*)")
+_COMMAND = re.compile(r"python -m gesture_jax\.(\w+) (.*)")
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
-def _run(command, cwd, *, optimised=False):
-    """One shell command of the README, in this environment."""
+def _run(command, cwd):
+    """Runs a line of the shell as users do: a process of its own, compiled as it is for them."""
     # A command in an activated environment finds this interpreter as `python`.
     path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "PATH": path}
-    if optimised:
-        del environment["XLA_FLAGS"]  # As users run it.
-    else:  # Most compile much and compute little.
-        environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    del environment["XLA_FLAGS"]
     return subprocess.run(
         ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True
     )
 
 
 def _run_here(command, cwd):
-    """The same, in this process where nothing is trained: that spares a program's start."""
-    inference = _INFERENCE.fullmatch(command)
-    if not inference:
+    """Runs a line of the shell; commands of this package in this process, which saves a start."""
+    ours = _COMMAND.fullmatch(command)
+    if not ours:
         return _run(command, cwd)
     with contextlib.chdir(cwd):
-        code, said = in_process.run(inference[1], *shlex.split(inference[2], comments=True))
-    return subprocess.CompletedProcess(command, code, "", said)
+        code, errors = in_process.run(ours[1], *shlex.split(ours[2], comments=True))
+    return subprocess.CompletedProcess(command, code, "", errors)
 
 
 def readme(language):
-    """The README's blocks of a language, shrunk to what tests can afford."""
+    """The README's blocks of a language, shrunk to sizes that tests can afford."""
     text = (_ROOT / "README.md").read_text()
     return [shrink(block) for kind, block in _BLOCKS.findall(text) if kind == language]
 
 
 def shrink(command):
-    """The same on small pictures, by the smallest preset."""
+    """The same command on small pictures, by the smallest preset."""
     return command.replace(":demo", ":smoke").replace("--size=64", "--size=32")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """What the README takes for given: videos, a portrait, speech, a driving video."""
-    root = tmp_path_factory.mktemp("readme")
+def _readme_commands():
+    """The README's lines in their order, without released weights and the web page."""
+    for block in readme("bash"):
+        if not any(
+            name in block for name in ("make demo", "gesture_jax.convert", "gesture_jax.app")
+        ):
+            yield from block.strip().splitlines()
+
+
+def _write_inputs(root, *, video_sec):
+    """Writes the files that the README assumes: videos, a portrait, speech, a driving video."""
     (root / "videos").mkdir()
     for identity in range(2):
-        done = speaker.perform(identity=identity, seed=5, duration_sec=17.0, size=64)
+        done = speaker.perform(identity=identity, seed=5, duration_sec=video_sec, size=64)
         write_video(root / "videos" / f"p{identity}#1.mp4", done.frames, audio=done.audio)
     (root / "raw" / "oliver").mkdir(parents=True)
     shutil.copy(root / "videos" / "p1#1.mp4", root / "raw" / "oliver" / "abcdefghijk.mp4")
@@ -85,122 +91,164 @@ def folder(tmp_path_factory):
     images.write_image(root / "portrait.png", speaker.portrait(identity=0, size=100))
     write_audio(root / "speech.wav", done.audio[:100_000], 16_000)  # 6.25 s: two windows.
     write_video(root / "driving.mp4", done.frames[:6], audio=done.audio[:3_840])
+
+
+class _Runs(NamedTuple):
+    """Where commands have run, how they are run there, and the side of the frames in pixels."""
+
+    folder: pathlib.Path
+    run: Callable[[str, pathlib.Path], subprocess.CompletedProcess]
+    side: int
+
+
+@pytest.fixture(scope="module")
+def small_runs(tmp_path_factory):
+    """The README's commands for one's own two stages, which are small and have random weights."""
+    root = tmp_path_factory.mktemp("small")
+    _write_inputs(root, video_sec=8.0)
+    tiny.moving_stages(root / "runs")
+    # Each is tested elsewhere: training, bundled weights, evaluation, other sources of data.
+    left_out = ("gesture_jax.train", "--image=portrait.png --audio=speech.wav --out=mine.mp4")
+    left_out += ("--preset", "gesture_jax.evaluate", "--pats_intervals", "--procedural")
+    for command in _readme_commands():
+        if not any(words in command for words in left_out):
+            done = _run_here(command.replace("--size=32", "--size=16"), root)
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return _Runs(root, _run_here, side=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder in which the README's commands run as users run them."""
+    root = tmp_path_factory.mktemp("readme")
+    _write_inputs(root, video_sec=17.0)
     return root
 
 
 @pytest.fixture(scope="module")
 def readme_runs(folder):
-    """Runs the README's commands in their order, but of released weights and the web page."""
-    for block in readme("bash"):
-        if any(name in block for name in ("make demo", "gesture_jax.convert", "gesture_jax.app")):
-            continue
-        for command in block.strip().splitlines():
-            done = _run_here(command, folder)
-            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return folder
+    """All of the README's commands, as users run them: for slow tests."""
+    for command in _readme_commands():
+        done = _run(command, folder)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return _Runs(folder, _run, side=32)
 
 
+@pytest.fixture(
+    scope="module", params=["small_runs", pytest.param("readme_runs", marks=pytest.mark.slow)]
+)
+def runs(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.slow
 def test_the_readme_promises_files(readme_runs):
     names = [
         "talk.mp4", "talk.png", "talks/1.mp4", "moved.mp4", "data/drawn/example.wav",
         "runs/report/report.html",
     ]  # fmt: skip
-    assert not [name for name in names if not (readme_runs / name).is_file()]
+    assert not [name for name in names if not (readme_runs.folder / name).is_file()]
 
 
-def test_the_video_is_as_long_as_the_speech_and_carries_it(readme_runs):
-    speech = read_audio(readme_runs / "speech.wav")
-    with av.open(str(readme_runs / "talk.mp4")) as container:
+def test_the_video_is_as_long_as_the_speech_and_carries_it(runs):
+    speech = read_audio(runs.folder / "speech.wav")
+    with av.open(str(runs.folder / "talk.mp4")) as container:
         video, sound = container.streams.video[0], container.streams.audio[0]
         assert sound.codec_context.name == "aac" and video.codec_context.name == "h264"
         assert abs(video.frames / 25 - len(speech) / 16_000) <= 1 / 25
         assert "gesture_jax" in container.metadata["comment"]
-    heard = read_audio(readme_runs / "talk.mp4")[: len(speech)]
+    heard = read_audio(runs.folder / "talk.mp4")[: len(speech)]
     assert np.corrcoef(heard, speech)[0, 1] > 0.98
 
 
-def test_the_animated_video_keeps_length_and_sound(readme_runs):
-    assert len(read_video(readme_runs / "moved.mp4", size=32)) == 6
-    assert has_audio(readme_runs / "moved.mp4")
-    with av.open(str(readme_runs / "compared.mp4")) as container:
+def test_the_animated_video_keeps_length_and_sound(runs):
+    assert len(read_video(runs.folder / "moved.mp4", size=32)) == 6
+    assert has_audio(runs.folder / "moved.mp4")
+    with av.open(str(runs.folder / "compared.mp4")) as container:
         video = container.streams.video[0]
-        assert (video.width, video.height, video.frames) == (3 * 32, 32, 6)
+        assert (video.width, video.height, video.frames) == (3 * runs.side, runs.side, 6)
 
 
-def test_the_same_seed_gives_the_same_video(readme_runs):
+def test_the_same_seed_gives_the_same_video(runs):
     command = (
         "python -m gesture_jax.generate --image=portrait.png --audio=speech.wav --out={out}.mp4 "
         "--stage1=runs/stage1 --stage2=runs/stage2 --seed={seed} --save_motion={out}.npz"
     )
-    for run, out, seed in ((_run, "same", 0), (_run_here, "other", 3)):
-        done = run(command.format(out=out, seed=seed), readme_runs)
+    for out, seed in (("same", 0), ("other", 3)):
+        done = runs.run(command.format(out=out, seed=seed), runs.folder)
         assert done.returncode == 0, done.stderr
-    read = lambda name: (readme_runs / name).read_bytes()
+    read = lambda name: (runs.folder / name).read_bytes()
     assert read("same.mp4") == read("talk.mp4")
     assert read("other.mp4") != read("talk.mp4")
-    with np.load(readme_runs / "same.npz") as motion:
+    with np.load(runs.folder / "same.npz") as motion:
         assert motion["motion"].shape == (156, 9 * 4 * 4 + 3)
 
 
-def test_saved_motion_is_rendered_to_the_same_video(readme_runs):
-    assert (readme_runs / "again.mp4").read_bytes() != (readme_runs / "talk.mp4").read_bytes()
-    assert (readme_runs / "again.mp4").read_bytes() == (readme_runs / "calm.mp4").read_bytes()
-    with np.load(readme_runs / "calm.npz") as saved:
+def test_saved_motion_is_rendered_to_the_same_video(runs):
+    assert (runs.folder / "again.mp4").read_bytes() != (runs.folder / "talk.mp4").read_bytes()
+    assert (runs.folder / "again.mp4").read_bytes() == (runs.folder / "calm.mp4").read_bytes()
+    with np.load(runs.folder / "calm.npz") as saved:
         start, end = saved["motion"][[0, -1]]
     # Both are the portrait's own pose, or nearly.
     assert np.abs(end - start).max() < 0.05
 
 
-def test_a_bad_row_of_a_manifest_does_not_end_the_others(readme_runs):
+def test_a_bad_row_of_a_manifest_does_not_end_the_others(runs):
     rows = ["nobody.png,speech.wav,talks/2.mp4", "portrait.png,driving.mp4,talks/3.mp4"]
-    (readme_runs / "many.csv").write_text("image,audio,out\n" + "\n".join(rows) + "\n")
+    (runs.folder / "many.csv").write_text("image,audio,out\n" + "\n".join(rows) + "\n")
     options = "--manifest=many.csv --stage1=runs/stage1 --stage2=runs/stage2"
-    done = _run_here(f"python -m gesture_jax.generate {options}", readme_runs)
+    done = runs.run(f"python -m gesture_jax.generate {options}", runs.folder)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "error: 1 of 2 rows failed; many.csv:2: nobody.png: no such file" in done.stderr
-    assert (readme_runs / "talks/3.mp4").is_file() and not (readme_runs / "talks/2.mp4").exists()
+    assert (runs.folder / "talks/3.mp4").is_file() and not (runs.folder / "talks/2.mp4").exists()
 
 
+@pytest.mark.slow
 def test_the_readmes_python_runs(readme_runs):
     (program,) = readme("python")
     program += "\nprint(len(clip.frames), len(frames), frames.dtype)"
-    done = _run(f"python -c {shlex.quote(program)}", readme_runs)
+    done = _run(f"python -c {shlex.quote(program)}", readme_runs.folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["156", "6", "float32"]
 
 
-def test_the_metadata_of_a_video_are_shown_as_the_documents_say(readme_runs):
+def test_the_metadata_of_a_video_are_shown_as_the_documents_say(runs):
     page = (_ROOT / "docs" / "responsible_use.md").read_text()
-    done = _run(re.search(r"^python -c .*", page, re.MULTILINE)[0], readme_runs)
+    done = _run(re.search(r"^python -c .*", page, re.MULTILINE)[0], runs.folder)
     assert "Synthetic video" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_both_stages_are_launched_in_one_go(readme_runs):
-    done = _run(f"{_ROOT}/launch/both_stages.sh smoke data/mine runs/launched", readme_runs)
+    done = _run(f"{_ROOT}/launch/both_stages.sh smoke data/mine runs/launched", readme_runs.folder)
     assert done.returncode == 0, done.stderr
-    straight, launched = (readme_runs / "runs" / name for name in ("stage1", "launched/stage1"))
+    straight, launched = (
+        readme_runs.folder / "runs" / name for name in ("stage1", "launched/stage1")
+    )
     assert tiny.records(straight) == tiny.records(launched)
-    assert _run(f"{_ROOT}/launch/both_stages.sh smoke", readme_runs).returncode == 2
+    assert _run(f"{_ROOT}/launch/both_stages.sh smoke", readme_runs.folder).returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "notebook", sorted((_ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
 )
 def test_notebooks_run_and_are_paired(notebook, readme_runs):
     """With what the README's commands have trained: nothing is trained twice."""
     given = "STAGE1=runs/stage1 STAGE2=runs/stage2 AUDIO=speech.wav PRESET=smoke MPLBACKEND=agg"
-    done = _run(f"{given} python {shlex.quote(str(notebook))}", readme_runs)
+    done = _run(f"{given} python {shlex.quote(str(notebook))}", readme_runs.folder)
     assert done.returncode == 0, done.stderr
     pair = jupytext.read(notebook.with_suffix(".ipynb"))
     cells = lambda notebook: [(c.cell_type, c.source) for c in notebook.cells]
     assert cells(pair) == cells(jupytext.read(notebook)), "make notebooks"
 
 
+@pytest.mark.slow
 def test_training_again_resumes_and_finishes_at_once(readme_runs):
     train = next(line for b in readme("bash") for line in b.splitlines() if "stage1.py" in line)
-    before = (readme_runs / "runs/stage1/metrics.jsonl").read_text()
-    assert _run(train, readme_runs).returncode == 0
-    assert (readme_runs / "runs/stage1/metrics.jsonl").read_text() == before
+    before = (readme_runs.folder / "runs/stage1/metrics.jsonl").read_text()
+    assert _run(train, readme_runs.folder).returncode == 0
+    assert (readme_runs.folder / "runs/stage1/metrics.jsonl").read_text() == before
 
 
 @pytest.fixture(scope="module")
@@ -221,11 +269,12 @@ def released(folder):
     return torch_file.save({"state_dict": content}, folder / "model.pt")
 
 
+@pytest.mark.slow
 def test_released_weights_are_converted_and_animate(folder, released):
     """At the reference's full size."""
     (block,) = [block for block in readme("bash") if "gesture_jax.convert" in block]
     for command in block.strip().splitlines():
-        done = _run(command, folder, optimised=True)
+        done = _run(command, folder)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert read_video(folder / "released.mp4", size=256).shape == (6, 256, 256, 3)
     released.unlink()
@@ -233,9 +282,9 @@ def test_released_weights_are_converted_and_animate(folder, released):
 
 
 @pytest.fixture(scope="module")
-def bad(readme_runs):
-    """Files that are not what they seem."""
-    root = readme_runs
+def bad(small_runs):
+    """Files whose content does not fit their names."""
+    root = small_runs.folder
     (root / "words.mp4").write_text("these are words, not a video\n" * 99)
     (root / "empty.png").write_bytes(b"")
     write_video(root / "silent.mp4", np.zeros((5, 32, 32, 3), np.uint8))
@@ -345,12 +394,12 @@ def test_bad_input_gets_one_sentence(bad, command, sentence, monkeypatch):
     assert not [name for name in ("new", "new.mp4", "attacked") if (bad / name).exists()]
 
 
-def test_an_error_is_one_line(folder):
-    done = _run("python -m gesture_jax.evaluate --real=no --generated=videos --out=x", folder)
+def test_an_error_is_one_line(tmp_path):
+    done = _run("python -m gesture_jax.evaluate --real=no --generated=videos --out=x", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: no: no such folder; give one with videos in it\n"
 
 
-def test_config_of_a_run_is_json(readme_runs):
-    config = json.loads((readme_runs / "runs/stage2/config.json").read_text())
+def test_config_of_a_run_is_json(runs):
+    config = json.loads((runs.folder / "runs/stage2/config.json").read_text())
     assert config["stage"] == "stage2" and config["feature_dim"] == 147

@@ -1,5 +1,7 @@
 """The layered network: pixels of the portrait, moved by two flows, at any size."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -214,7 +216,8 @@ def test_adapted_motion_is_read_from_the_portrait_that_it_moves(animator, model,
     """What is drawn is a small share here, so that it is the motion of the rendered frame."""
     source = animator.encode_source(frames[0], size=32)
     motion = animator.extract_motion(frames[1:])
-    adapted = model.apply(animator._variables, source.features, motion, method="adapt")
+    adapt = jax.jit(functools.partial(model.apply, method="adapt"))
+    adapted = adapt(animator._variables, source.features, motion)
     read = animator.extract_motion(animator.render(source, motion))
     np.testing.assert_allclose(adapted, read, atol=0.02)
     once = animator.render(source, np.asarray(adapted))
@@ -227,8 +230,11 @@ def test_between_adapted_frames_the_change_is_interpolated(animator, model, fram
     share = np.linspace(0.0, 1.0, 4)[:, None] ** 2
     motion = ((1 - share) * ends[0] + share * ends[1]).astype(np.float32)
     features = jax.tree.map(lambda x: jnp.repeat(x, 4, axis=0), source.features)
-    adapted = adapt_motion(model, animator._variables, features, motion)
-    alone = model.apply(animator._variables, features, motion, method="adapt")
+    adapt = jax.jit(functools.partial(adapt_motion, model))
+    adapted = adapt(animator._variables, features, motion)
+    alone = jax.jit(functools.partial(model.apply, method="adapt"))(
+        animator._variables, features, motion
+    )
     np.testing.assert_allclose(adapted[0], alone[0], atol=1e-6)
     np.testing.assert_allclose(adapted[3], alone[3], atol=1e-6)
     change = np.asarray(adapted) - motion

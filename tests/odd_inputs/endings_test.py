@@ -1,6 +1,5 @@
 """How commands end: told to, killed, on a full disk, or where another one is at work already."""
 
-import json
 import os
 import pathlib
 import re
@@ -9,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
-import uuid
 
 import numpy as np
 import pytest
@@ -24,7 +21,7 @@ from gesture_jax.procedural import speaker
 from gesture_jax.storage import files
 from gesture_jax.training import loop
 from gesture_jax.training.metrics_writer import read_metrics
-from tests import ports, tiny
+from tests import page_client, ports, tiny
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _WAIT_SEC = 300
@@ -80,19 +77,6 @@ def _names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def _upload(url, name, content):
-    """As a browser does; gives the path on the server."""
-    boundary = uuid.uuid4().hex
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-    )
-    body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
-    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    request = urllib.request.Request(f"{url}/gradio_api/upload", body, kind)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return pathlib.Path(json.load(answer)[0])
-
-
 def test_uploads_go_with_the_page(inputs, tmp_path):
     pytest.importorskip("gradio", reason="the extra [app] is not installed")
     port = ports.free_port()
@@ -100,8 +84,9 @@ def test_uploads_go_with_the_page(inputs, tmp_path):
     process = _start(*command, temp=tmp_path, cwd=inputs)
     try:
         assert "Running on" in process.stdout.readline()
-        path = _upload(f"http://127.0.0.1:{port}", "speech.wav", b"what was said")
-        assert path.read_bytes() == b"what was said" and tmp_path in path.parents
+        path = page_client.upload(f"http://127.0.0.1:{port}", inputs / "speech.wav")
+        assert path.read_bytes() == (inputs / "speech.wav").read_bytes()
+        assert tmp_path in path.parents
         process.terminate()
     finally:
         code, said = _end(process)

@@ -1,4 +1,4 @@
-"""Media files as the world has them: other rates, layouts, depths, and damage of every kind.
+"""Media files as they occur in practice: other rates, layouts, depths, and damage of every kind.
 
 Each shows a flash and sounds a burst at the same moment, so that a reader can be tested for keeping
 picture and sound together.

@@ -1,4 +1,4 @@
-"""Every command line, as the README gives it, from end to end; and what it says to bad input."""
+"""Every command of the README from end to end, and the messages for bad input."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Every test sees eight simulated devices, so that sharding is real everywhere."""
+"""Every test has eight simulated devices, so that arrays are really sharded."""
 
 import gc
 import math
@@ -7,24 +7,24 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _FLAGS = (
-    # Simulated devices hang in a program that comes from the compilation cache, as each does its
-    # collectives in another order, unless it is scheduled so.
+    # Without this, simulated devices hang in programs from the compilation cache: each of them
+    # runs its collectives in another order.
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",
-    # Most tests compile much and compute little: these two halve the time that a step takes to
-    # compile.
+    # Most tests compile much and compute little: these two halve the time that a step needs for
+    # its compilation. Slow tests run each command without them, as users do.
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).strip()
-# As commands do: Python looks for garbage a tenth of a program's time.
+# Commands do this too: Python spends a tenth of a program's time on looking for garbage.
 gc.set_threshold(100_000)
-# Programs that several tests or commands need are compiled once a session, for all of its workers.
+# What several tests or commands compile is compiled once per session, for all of its workers.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="gesture_jax_test_xla_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 else:
-    # Tests call librosa themselves: two that compile it at once would spoil what they share.
+    # Some tests call librosa: two workers that compile it at once would damage a shared cache.
     folder = f"numba_{os.environ['PYTEST_XDIST_WORKER']}"
     os.environ["NUMBA_CACHE_DIR"] = f"{os.environ['JAX_COMPILATION_CACHE_DIR']}/{folder}"
 
@@ -38,7 +38,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 @pytest.fixture(scope="module")
 def quickly_compiled():
-    """For tests that compile much and compute little."""
+    """Makes compilation faster and programs slower: tests compile much and compute little."""
     with pytest.MonkeyPatch.context() as patch:
         jax.config.update("jax_disable_most_optimizations", True)
         # Winograd, which compiles long, is turned off. `conv.use_xla_conv` would turn off our own
@@ -47,3 +47,16 @@ def quickly_compiled():
             patch.setattr(conv, least, (math.inf, 0))
         yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+# These files take longest. They start first, so that no worker is left alone with one at the end.
+_LONGEST = [
+    "commands_test.py", "loop_test.py", "scale_test.py", "resume_test.py", "buckets_test.py",
+    "endings_test.py", "numbers_test.py", "parity_test.py", "launch_test.py", "package_test.py",
+    "tpu_compile_test.py", "app_test.py", "comparison_test.py", "videos_test.py",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    position = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: position.get(item.path.name, len(_LONGEST)))

@@ -1,4 +1,4 @@
-"""The plan of the house: imports go down, never up; importing touches no device."""
+"""The layout of the package: imports go one way, and importing touches no device."""
 
 import ast
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 _ROOT = pathlib.Path(__file__).parents[1]
 _PACKAGE = _ROOT / "gesture_jax"
 
-# From the ground up: a room imports those above it in this list, never those below it.
+# In the order of imports: a folder or module imports only those before it in this list.
 ROOMS = [
     "errors", "array_types", "presets", "storage", "ops", "diffusion", "parallel", "cli", "models",
     "pretrained", "media", "people", "data", "checkpoint", "speech", "procedural", "preparation",
@@ -19,14 +19,14 @@ ROOMS = [
 
 
 def _height(room: str) -> int:
-    """A room's place in `ROOMS`; a command stands above them all."""
+    """Returns the position in `ROOMS`; a command comes after all of them."""
     if (_PACKAGE / room).is_dir():
-        assert room in ROOMS, f"{room} is a new room: give it a place in {__file__}"
+        assert room in ROOMS, f"{room} is new: give it a position in {__file__}"
     return ROOMS.index(room) if room in ROOMS else len(ROOMS)
 
 
 def _imported_rooms(path: pathlib.Path) -> set[str]:
-    """The rooms of gesture_jax that a file imports, at its top or inside a function."""
+    """Returns what a file imports of `ROOMS`, at its top or inside a function."""
     rooms = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -46,13 +46,14 @@ def _name(path: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize("path", sorted(_PACKAGE.rglob("*.py")), ids=_name)
-def test_imports_go_down(path):
+def test_imports_go_one_way(path):
     room = path.relative_to(_PACKAGE).parts[0].removesuffix(".py")
     for imported in _imported_rooms(path):
         assert imported == room or _height(imported) < _height(room), f"{room} imports {imported}"
 
 
-# What opens a path as one of this machine, and who does so for all: users give buckets too.
+# Calls that only work with local paths, and the files that may make them: users also give
+# paths in buckets.
 _OPENS = {"open", "Path", "os.replace", "os.rename", "os.remove", "os.makedirs", "os.listdir"}
 _OPENERS = {"files.py", "buckets.py", "cache.py"}
 
@@ -65,12 +66,12 @@ def _opens(node: ast.AST) -> bool:
 
 
 @pytest.mark.parametrize("path", sorted(_PACKAGE.rglob("*.py")), ids=_name)
-def test_paths_are_opened_in_one_room(path):
+def test_paths_are_opened_by_storage_alone(path):
     lines = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if _opens(node)]
     assert not lines or path.name in _OPENERS, f"{path.name}:{lines}: as_path, write_beside, ..."
 
 
-def test_only_checkpoints_knows_orbax():
+def test_only_checkpoints_imports_orbax():
     users = {path.name for path in _PACKAGE.rglob("*.py") if "orbax" in path.read_text().lower()}
     assert users <= {"checkpoints.py"}
 
@@ -88,8 +89,8 @@ def test_importing_touches_no_device_and_no_heavy_library():
     _run(program)
 
 
-def test_generating_imports_nothing_of_training():
-    """They took a third of the time of all imports."""
+def test_generating_imports_no_training_code():
+    """Those libraries took a third of the time of all imports."""
     program = (
         "import sys; from gesture_jax.inference import generator, pipeline, portraits; "
         "heavy = {'tensorflow_datasets', 'grain', 'optax', 'matplotlib', 'orbax.checkpoint.v1', "

@@ -1,4 +1,4 @@
-"""Runs command lines in this process, where all that they import is there already."""
+"""Runs commands in this process, which has imported everything that they need."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ import warnings
 
 from absl.testing import flagsaver
 
-# What defines flags of its own, which have to outlive a command.
+# These modules define flags, which must exist before the flags are saved and restored.
 import gesture_jax.evaluation.comparison
 import gesture_jax.inference.generator
 import gesture_jax.inference.pipeline
@@ -17,32 +17,32 @@ from gesture_jax import cli
 
 
 def run(command: str, *arguments: str) -> tuple[int, str]:
-    """As `python -m gesture_jax.COMMAND ARGUMENTS` does: exit code and stderr.
+    """Runs `python -m gesture_jax.COMMAND ARGUMENTS`; returns the exit code and stderr.
 
-    What would end in a traceback is raised.
+    Exceptions that would end the command with a traceback are raised.
     """
     return _run(command, arguments, lambda main: cli.one_sentence(main)([command]))
 
 
 def parse(command: str, *arguments: str) -> None:
-    """As a command does before it begins; its flags, and the keys and values of its config.
+    """Parses the flags of a command and the keys and values of its config, and does no more.
 
     Raises:
-      AssertionError: where they are not understood.
+      AssertionError: the command would refuse them.
     """
-    code, said = _run(command, arguments, lambda main: None)
-    assert code == 0, said
+    code, errors = _run(command, arguments, lambda main: None)
+    assert code == 0, errors
 
 
 def _run(command: str, arguments: tuple[str, ...], finish) -> tuple[int, str]:
     saved, argv = flagsaver.save_flag_values(), sys.argv
-    sys.argv = [command, *arguments]  # Where configs look for what overrides them.
+    sys.argv = [command, *arguments]  # Configs look here for the flags that override them.
     errors = io.StringIO()
     try:
         with (
             contextlib.redirect_stderr(errors),
             contextlib.redirect_stdout(io.StringIO()),
-            # As ml_collections loads a config.
+            # ml_collections raises this warning where it loads a config.
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),
         ):
             main = runpy.run_module(f"gesture_jax.{command}", run_name="in_process")["main"]

@@ -1,4 +1,4 @@
-"""The launchers: the commands that they show, and processes that really run."""
+"""The launchers: the commands that a dry run shows, and processes that they start."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ from tests import ports
 _ROOT = pathlib.Path(__file__).parents[1]
 _WAIT_SEC = 300
 _SCRIPTS = sorted((_ROOT / "launch").glob("*.sh"))
-# What a shell could take for something else has to arrive as it is.
+# Characters that a shell would expand or split must arrive unchanged.
 _FLAGS = [
     "--config=configs/stage1.py:paper",
     "--workdir=/disk/my run",
@@ -38,7 +38,7 @@ def _launch(script, *arguments, **environment):
 
 
 def _shown(script, *arguments, flags=_FLAGS):
-    """Commands that a dry run shows, as words; remarks are left out."""
+    """Returns the commands that a dry run shows, split into words, without comments."""
     done = _launch(script, *arguments, "--dry_run", "--", *flags)
     assert done.returncode == 0, done.stderr
     return [shlex.split(line) for line in done.stdout.splitlines() if not line.startswith("#")]
@@ -53,7 +53,7 @@ def test_shellcheck_passes():
     assert done.returncode == 0, done.stdout
 
 
-def test_local_processes_have_devices_and_a_number_each(monkeypatch):
+def test_local_processes_get_devices_and_a_process_id(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS")
     scheduler = "XLA_FLAGS= --xla_cpu_enable_concurrency_optimized_scheduler=false"
     shown = _shown("local.sh", "--processes=3", "--devices=4", "--port=1234")
@@ -68,7 +68,7 @@ def test_local_processes_have_devices_and_a_number_each(monkeypatch):
     ]  # fmt: skip
 
 
-def test_one_gpu_makes_data_both_stages_and_files():
+def test_one_gpu_prepares_data_trains_both_stages_and_packs():
     shown = _shown("one_gpu.sh", "--portraits=my photos", "--out=runs/w", flags=["--config.seed=1"])
     assert [words[2] for words in shown] == [
         f"gesture_jax.{name}" for name in ("prepare", "train", "train", "pack", "pack")
@@ -104,12 +104,12 @@ _PACK = [
 
 
 def _remote(*variables):
-    """What a host's shell makes of the command it is sent."""
+    """Returns the words into which the shell of a host splits the command that it gets."""
     start = ["launch/detached.sh", "start", "run", "env", *variables, ".venv/bin/python", *_TRAIN]
     return ["cd", "gesture_jax", "&&", *start]
 
 
-def test_a_pod_is_made_installed_started_and_watched():
+def test_a_pod_is_created_installed_started_and_followed():
     shown = _shown("tpu_pod.sh", "up", *_POD, "--spot=true", "--setup=sudo mount /disk")
     start = shown.pop(7)
     assert shown == [
@@ -124,13 +124,13 @@ def test_a_pod_is_made_installed_started_and_watched():
         [*_ON_POD, "--worker=0", "--command=cd gesture_jax && launch/detached.sh code run"],
         [*_ON_POD, "--worker=all", "--command=cd gesture_jax && launch/detached.sh stop run"],
     ]  # fmt: skip
-    *command, told = start
+    *command, remote = start
     assert command == [*_ON_POD, "--worker=all"]
-    told = shlex.split(told.removeprefix("--command="))
-    assert told == _remote("JAX_NUM_PROCESSES=auto")
+    words = shlex.split(remote.removeprefix("--command="))
+    assert words == _remote("JAX_NUM_PROCESSES=auto")
 
 
-def test_parts_of_a_pod_are_actions():
+def test_each_step_of_a_pod_is_an_action():
     assert _shown("tpu_pod.sh", "create", *_POD, "--spot=true") == _MAKE_POD
     assert _shown("tpu_pod.sh", "delete", *_POD) == [_DELETE_POD]
     assert _shown("tpu_pod.sh", "create", *_POD, "--queued=false", "--project=mine") == [[
@@ -139,7 +139,7 @@ def test_parts_of_a_pod_are_actions():
     ]]  # fmt: skip
 
 
-def test_plain_hosts_meet_at_the_first():
+def test_ssh_hosts_use_the_first_as_coordinator():
     shown = _shown("ssh_hosts.sh", "up", "--hosts=me@one,two", "--port=1234")
     ssh, scp = ["ssh", "-o", "BatchMode=yes"], ["scp", "-q", "-o", "BatchMode=yes"]
     install = "tar -xzf gesture_jax.tar.gz && cd gesture_jax && launch/install.sh cuda"
@@ -151,16 +151,16 @@ def test_plain_hosts_meet_at_the_first():
         [*ssh, "two", install],
     ]
     for number, host in enumerate(("me@one", "two")):
-        *command, told = shown[6 + number]
+        *command, remote = shown[6 + number]
         assert command == [*ssh, host]
-        assert shlex.split(told) == _remote(
+        assert shlex.split(remote) == _remote(
             "JAX_COORDINATOR_ADDRESS=one:1234", "JAX_NUM_PROCESSES=2", f"JAX_PROCESS_ID={number}"
         )
     follow = "cd gesture_jax && launch/detached.sh follow run"
     assert shown[8:] == [[*ssh, "me@one", follow]]
 
 
-def test_slurm_gets_a_process_for_each_gpu():
+def test_slurm_starts_a_process_per_gpu():
     assert _shown("slurm.sh", "--nodes=3", "--gpus=4", "--partition=gpu") == [[
         "sbatch", "--job-name=gesture_jax", "--nodes=3", "--ntasks-per-node=4",
         "--gpus-per-node=4", "--cpus-per-task=8", "--time=24:00:00", "--requeue",
@@ -171,14 +171,14 @@ def test_slurm_gets_a_process_for_each_gpu():
 
 def test_gke_by_xpk_and_by_a_jobset():
     place = ["--name=run1", "--image=repo/image:1"]
-    *command, told = _shown("gke.sh", "xpk", *place, "--cluster=c", "--zone=us-west4-a")[0]
+    *command, remote = _shown("gke.sh", "xpk", *place, "--cluster=c", "--zone=us-west4-a")[0]
     assert command == [
         "xpk", "workload", "create", "--cluster=c", "--zone=us-west4-a", "--workload=run1",
         "--tpu-type=v5litepod-16", "--num-slices=1", "--docker-image=repo/image:1",
         "--max-restarts=20",
     ]  # fmt: skip
     train = ["env", "JAX_NUM_PROCESSES=auto", "python", *_TRAIN]
-    assert shlex.split(told.removeprefix("--command=")) == train
+    assert shlex.split(remote.removeprefix("--command=")) == train
     assert _shown("gke.sh", "image", *place) == [
         ["docker", "build", "--file=launch/Dockerfile", "--build-arg=DEVICE=tpu",
          "--tag=repo/image:1", "."],
@@ -202,7 +202,7 @@ def test_gke_by_xpk_and_by_a_jobset():
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments", "told"),
+    ("script", "arguments", "message"),
     [
         ("local.sh", ["--process=2", "--", "--x"], "unknown option --process"),
         ("local.sh", [], "flags of gesture_jax.train are missing"),
@@ -213,14 +213,14 @@ def test_gke_by_xpk_and_by_a_jobset():
         ("slurm.sh", ["--nodes=2"], "flags of gesture_jax.train are missing"),
     ],
 )
-def test_mistakes_are_told_in_one_line(script, arguments, told):
+def test_mistakes_get_one_line(script, arguments, message):
     done = _launch(script, *arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and told in done.stderr
+    assert done.stderr.startswith("error: ") and message in done.stderr
     assert done.stdout == "" and done.stderr.count("\n") == 1
 
 
-def test_a_detached_command_runs_once_and_tells_its_code(tmp_path):
+def test_a_detached_command_runs_once_and_keeps_its_exit_code(tmp_path):
     run = tmp_path / "run"
     command = ["bash", "-c", "echo $0; until [[ -e $1 ]]; do sleep 0.1; done; exit 3"]
     command += ["two words", tmp_path / "go"]
@@ -256,7 +256,7 @@ def test_a_detached_command_is_stopped_with_its_children(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "variables",
     [
         {"JAX_NUM_PROCESSES": "2"},
         {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"},
@@ -268,10 +268,10 @@ def test_a_detached_command_is_stopped_with_its_children(tmp_path):
         {"JAX_NUM_PROCESSES": "two"},
     ],
 )
-def test_half_told_processes_are_refused(monkeypatch, told):
+def test_incomplete_process_variables_are_refused(monkeypatch, variables):
     for name in ("JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in told.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="wants JAX_PROCESS_ID"):
         processes.start_processes()
@@ -292,30 +292,30 @@ with processes.ending_with_the_others():
 
 
 @pytest.mark.slow
-def test_when_a_process_dies_the_other_ends_too_and_says_so():
+def test_when_a_process_dies_the_other_one_ends_with_an_error():
     address = f"127.0.0.1:{ports.free_port()}"
-    told = {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": address, "JAX_PLATFORMS": "cpu"}
+    shared = {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": address, "JAX_PLATFORMS": "cpu"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": _ROOT}
     first, second = (
         subprocess.Popen(
             [sys.executable, "-c", _MEETING],
-            env={**os.environ, **told, "JAX_PROCESS_ID": str(number)},
+            env={**os.environ, **shared, "JAX_PROCESS_ID": str(number)},
             **pipes,
         )
         for number in range(2)
     )
     for process in (first, second):
-        assert "0\n" in iter(process.stdout.readline, "")  # Gloo talks on stdout too.
+        assert "0\n" in iter(process.stdout.readline, "")  # Gloo prints to stdout as well.
     second.kill()
     second.communicate()
-    _, said = first.communicate(timeout=_WAIT_SEC)
-    assert first.returncode == 1, said
-    assert said.splitlines()[-1].startswith("error: process 0 of 2 ends: ")
-    assert said.splitlines()[-1].endswith("goes on from the newest checkpoint")
+    _, errors = first.communicate(timeout=_WAIT_SEC)
+    assert first.returncode == 1, errors
+    assert errors.splitlines()[-1].startswith("error: process 0 of 2 ends: ")
+    assert errors.splitlines()[-1].endswith("goes on from the newest checkpoint")
 
 
 def _train_locally(workdir, data, *flags, **options):
-    """Three steps of a small stage 1, the last of them after a save; gives the metrics."""
+    """Trains a small stage 1 for three steps, with a save after the second; returns the metrics."""
     small = ("width", "fine_width", "extractor_width", "field_width", "seen_width", "num_bins")
     options["port"] = ports.free_port()
     done = _launch(
@@ -333,7 +333,7 @@ def _train_locally(workdir, data, *flags, **options):
         "--config.loss.warp=0.0",
         *(f"--config.model.{name}=16" for name in small),
         *flags,
-        # Most of the time is compilation.
+        # Compilation takes most of the time.
         JAX_DISABLE_MOST_OPTIMIZATIONS="true",
     )
     assert done.returncode == 0, done.stderr
@@ -341,21 +341,21 @@ def _train_locally(workdir, data, *flags, **options):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(tmp_path):
-    """The same batches in the same order, and one record of each step."""
+def test_two_processes_train_like_one(tmp_path):
+    """They use the same batches in the same order, and write one record per step."""
     two = _train_locally(tmp_path / "two", tmp_path / "data", processes=2, devices=1)
     one = _train_locally(tmp_path / "one", tmp_path / "data", processes=1, devices=1)
     losses = [[record["loss"] for record in run if "loss" in record] for run in (one, two)]
     assert len(losses[0]) == 3
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    # The evaluation too; of parameters that three steps moved apart by rounding.
+    # The parameters differ by three steps of rounding errors, and so does the evaluation.
     assert [r.keys() for r in two] == [r.keys() for r in one]
     psnr = [next(r["test/psnr"] for r in run if "test/psnr" in r) for run in (one, two)]
     assert psnr[1] == pytest.approx(psnr[0], rel=1e-4)
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
     names = {path.name for path in (tmp_path / "two" / "checkpoints").iterdir()}
     assert names == {"2", "3"}
-    # One process goes on with what two have saved, its state in other pieces.
+    # One process resumes from the checkpoint of two, with its state sharded in another way.
     shutil.rmtree(tmp_path / "two" / "checkpoints" / "3")
     on = _train_locally(
         tmp_path / "two", tmp_path / "data", "--config.mesh.fsdp=2", processes=1, devices=2

@@ -1,4 +1,4 @@
-"""The wheel: all of the package, at work where there is no repository; types of the public API."""
+"""The wheel contains the whole package and works without the repository; the API is typed."""
 
 import os
 import pathlib
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """The wheel in an environment of its own, which borrows what it depends on from this one."""
+    """Installs the wheel into a new environment that uses the dependencies of this one."""
     place = tmp_path_factory.mktemp("elsewhere") / "venv"
     _run(sys.executable, "-m", "venv", "--without-pip", place)
     python = place / "bin" / "python"
@@ -41,13 +41,13 @@ def installed(wheel, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     (library,) = (place / "lib").glob("python3*/site-packages")
-    # The .pth files of folders named here are not read: they would bring this checkout.
+    # Python does not read the .pth files of these folders, which would add this checkout.
     borrowed = [path for path in sys.path if path.endswith("-packages")]
     (library / "borrowed.pth").write_text("\n".join(borrowed))
     return place
 
 
-def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel):
+def test_the_wheel_contains_the_package_and_nothing_else(wheel):
     tracked = _run("git", "ls-files", "gesture_jax").stdout.split("\n")[:-1]
     if not tracked:
         pytest.skip("not a git checkout")
@@ -57,7 +57,7 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel):
     assert {"gesture_jax/py.typed", "gesture_jax/configs/stage1.py"} <= set(names)
 
 
-def test_presets_are_found_and_data_are_made_without_the_repository(installed, tmp_path):
+def test_presets_and_data_preparation_work_without_the_repository(installed, tmp_path):
     command = installed / "bin" / "gesture-jax"
     made = _run(
         command, "prepare", "--procedural=2", "--num_identities=1", "--clip_sec=1", "--size=16",
@@ -69,8 +69,8 @@ def test_presets_are_found_and_data_are_made_without_the_repository(installed, t
     assert refused.returncode == 2 and refused.stderr.startswith("error: num_steps is 0")
 
 
-def test_commands_are_told_without_loading_what_they_do(installed, tmp_path):
-    """Start-up stays light: these take a tenth of a second (benchmarks/README.md)."""
+def test_help_imports_no_heavy_library(installed, tmp_path):
+    """Help takes a tenth of a second (benchmarks/README.md)."""
     program = "import sys; from gesture_jax.__main__ import main; sys.argv[1:] = {}\n"
     program += "try: main()\nexcept SystemExit as end: assert end.code == 0\n"
     program += "heavy = {{'jax', 'flax', 'librosa', 'numpy', 'av', 'grain'}} & set(sys.modules)\n"
@@ -80,10 +80,12 @@ def test_commands_are_told_without_loading_what_they_do(installed, tmp_path):
         done = _run(python, "-c", program.format(arguments), cwd=tmp_path)
         assert done.returncode == 0, (arguments, done.stderr)
         assert "--out" in done.stdout or "--workdir" in done.stdout or "COMMAND" in done.stdout
-        assert str(installed) in done.stdout or arguments == ["--help"]  # Not of this checkout.
+        assert str(installed) in done.stdout or arguments == [
+            "--help"
+        ]  # Rather than this checkout.
 
 
-def test_each_command_line_is_a_sub_command():
+def test_each_command_is_a_subcommand_of_gesture_jax():
     files = {path.stem for path in (_ROOT / "gesture_jax").glob("*.py")}
     assert set(COMMANDS) == files - {"__init__", "__main__", *house_test.ROOMS}
 
@@ -92,8 +94,8 @@ def test_unknown_commands_get_one_sentence():
     done = _run(sys.executable, "-m", "gesture_jax", "fly\n")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: unknown command fly")
-    told = _run(sys.executable, "-m", "gesture_jax", "--version").stdout
-    assert re.fullmatch(r"gesture_jax \d+\.\d+\.\d+\n", told)
+    version = _run(sys.executable, "-m", "gesture_jax", "--version").stdout
+    assert re.fullmatch(r"gesture_jax \d+\.\d+\.\d+\n", version)
 
 
 def test_the_public_api_is_typed():

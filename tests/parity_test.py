@@ -1,6 +1,6 @@
-"""Are we the same networks? Against golden arrays of the reference implementations.
+"""The networks compute what the reference implementations computed for golden arrays.
 
-The arrays lie outside the project, in ../shared/parity or where GESTURE_JAX_PARITY says.
+The arrays lie outside the project, in ../shared/parity or in the folder GESTURE_JAX_PARITY.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The smallest trainings that have everything: both stages, the game, averages, sharded arrays."""
+"""The smallest configs that use everything: both stages, a discriminator, averages, sharding."""
 
 import pathlib
 
@@ -18,9 +18,9 @@ from gesture_jax.training.metrics_writer import read_metrics
 
 
 def stage1(**changes) -> ConfigDict:
-    """`smoke` of 16 pixels, with the reference's warp; some of its arrays are large enough to cut.
+    """Returns `smoke` at 16 pixels with the reference's warp; some of its arrays are sharded.
 
-    Every pixel counts alike and the warp is not compared, so that its loss is a mean over examples.
+    All pixels have the same weight and the warp has none, so the loss is a mean over examples.
     """
     config = stage1_config.get_config("smoke")
     narrow = dict.fromkeys(("fine_width", "extractor_width", "field_width", "seen_width"), 8)
@@ -36,7 +36,7 @@ def stage1(**changes) -> ConfigDict:
 
 
 def stage2(stage1_workdir, **changes) -> ConfigDict:
-    """`smoke` of one layer without dropout, whose chance no two ways of computing share."""
+    """Returns `smoke` with one layer, and without dropout, which would depend on the sharding."""
     config = stage2_config.get_config("smoke")
     config.update({
         "stage1_workdir": str(stage1_workdir),
@@ -48,14 +48,14 @@ def stage2(stage1_workdir, **changes) -> ConfigDict:
 
 
 def flags(config: ConfigDict) -> dict[str, str]:
-    """Where a config of this file differs from its preset, as flags have it."""
+    """Returns the values in which a config of this file differs from its preset, by flag name."""
     flat = lambda tree: flatten_dict(tree.to_dict(), sep=".")
     preset = flat(stage1_config.get_config(config.preset))
     return {name: value for name, value in flat(config).items() if preset[name] != value}
 
 
 def records(workdir) -> list[dict[str, float]]:
-    """What a run tells, without the times and the memory that no two runs share."""
+    """Reads the metrics of a run, without times and memory, which differ between equal runs."""
     measured = lambda name: name.startswith(("time/", "memory/"))
     return [
         {name: value for name, value in record.items() if not measured(name)}
@@ -64,29 +64,29 @@ def records(workdir) -> list[dict[str, float]]:
 
 
 def save(workdir: pathlib.Path, config: ConfigDict, abstract, fill) -> None:
-    """A workdir without a network having been compiled; `fill(shape)` makes the weights."""
+    """Writes a workdir without compiling a network; `fill(shape)` makes the weights."""
     checkpoints.write_config(workdir, config)
     make = lambda leaf: np.asarray(fill(leaf.shape), leaf.dtype)
     checkpoints.save_variables(workdir, jax.tree.map(make, dict(abstract)))
 
 
 def constant_stages(folder: pathlib.Path, **changes) -> None:
-    """Workdirs `folder/stage1` and `folder/stage2` that move a portrait somehow, at once.
+    """Writes workdirs `folder/stage1` and `folder/stage2` whose weights are all the same.
 
     Args:
-      folder: where they are made.
+      folder: parent of the two workdirs.
       **changes: to the config of stage 1.
     """
     _stages(folder, lambda shape: np.full(shape, 0.01), **changes)
 
 
 def moving_stages(folder: pathlib.Path) -> None:
-    """The same, with random weights that show all that moves."""
+    """Writes the same workdirs with random weights, which make every motion visible."""
     random = np.random.default_rng(0)
 
     def fill(shape):
         values = 0.3 * random.standard_normal(shape)
-        return np.abs(values) if len(shape) == 1 else values  # Deviations are positive.
+        return np.abs(values) if len(shape) == 1 else values  # Standard deviations are positive.
 
     _stages(folder, fill)
 
@@ -101,7 +101,7 @@ def _stages(folder: pathlib.Path, fill, **changes) -> None:
 
 
 def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """A workdir that stage 2 can stand on."""
+    """Writes a workdir of stage 1 that stage 2 can be trained on."""
     blank = jnp.zeros((1, *[config.model.resolution] * 2, 3))
     make = lambda: build_model(**config.model).init(jax.random.key(0), blank, blank, train=False)
     checkpoints.write_config(workdir, config)
@@ -109,7 +109,7 @@ def untrained_stage1(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 class Position:
-    """A position in the data, as checkpoints see it."""
+    """A position in the data with the two methods that checkpoints call."""
 
     def __init__(self):
         self.position = 0

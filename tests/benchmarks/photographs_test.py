@@ -1,4 +1,4 @@
-"""The benchmark of moved photographs: its measures by hand, and all of it on two people."""
+"""The benchmark on photographs: its measures by hand, and the whole of it on two people."""
 
 import dataclasses
 import importlib.util
@@ -42,7 +42,7 @@ def astronaut():
     return images.square(skimage.data.astronaut()[:400, 30:430], size=256)
 
 
-def test_sharpness_is_that_of_the_box():
+def test_sharpness_is_measured_inside_the_box():
     random = np.random.default_rng(0)
     true = random.random((2, 64, 64, 3), np.float32)
     half = true.copy()
@@ -56,7 +56,7 @@ def test_sharpness_is_that_of_the_box():
     assert np.isnan(scores.relative_sharpness(half, true, nowhere))
 
 
-def test_the_background_is_where_nobody_is_and_nothing_moves():
+def test_the_background_excludes_people_and_moving_pixels():
     frames = np.random.default_rng(0).integers(98, 103, (4, 100, 100, 3)).astype(np.uint8)
     person = np.zeros((100, 100), np.float32)
     person[50:, 40:60] = 1.0
@@ -69,7 +69,7 @@ def test_the_background_is_where_nobody_is_and_nothing_moves():
 
 
 def test_people_are_recognised(find, astronaut):
-    """Mirrored too; a frame without a face is not, and is counted."""
+    """Mirrored faces are recognised too; frames without a face are counted."""
     cuts = {f"other{k}": cut for k, cut in enumerate(face_golden.faces()[4:])}
     cuts["astronaut"] = clips.cut_face(astronaut, find)
     try:
@@ -85,7 +85,7 @@ def test_people_are_recognised(find, astronaut):
     assert np.isnan(who.scores("other0", frames[2:])["CSIM"])
 
 
-def test_the_table_says_what_is_reached():
+def test_the_table_shows_which_targets_are_reached():
     found = {
         "new": {
             "PSNR, background": [36.0, 38.0],
@@ -114,7 +114,7 @@ def test_the_table_says_what_is_reached():
     assert "photographs, source copied: PSNR, hands" not in kept
 
 
-def test_the_sheet_zooms_and_leaves_out_what_is_not_there(astronaut):
+def test_the_sheet_zooms_in_and_leaves_missing_parts_blank(astronaut):
     frames = np.stack([astronaut, astronaut[::-1]]) / np.float32(255)
     face = faces.Face((100.0, 20.0, 164.0, 84.0), np.zeros((5, 2)))
     hands = np.zeros((2, 2, 4))
@@ -122,7 +122,9 @@ def test_the_sheet_zooms_and_leaves_out_what_is_not_there(astronaut):
     clip = clips.PhotographClip("a", frames[0], frames, [None, face], hands, np.ones((256, 256, 1)))
     row = sheet.draw_row(clip, frames[:, :, ::-1])
     assert len(row) == 9 and {tile.shape for tile in row} == {(256, 256, 3)}
-    np.testing.assert_array_equal(row[1], astronaut[::-1])  # Which differs most from the source.
+    np.testing.assert_array_equal(
+        row[1], astronaut[::-1]
+    )  # The frame that differs most from the source.
     np.testing.assert_array_equal(row[2], astronaut[::-1, ::-1])
     assert (row[7] == 1).all() and (row[8] == 1).all()  # The other hand.
     assert clip.notes() == ["a: no face is found in 1 of 2 driving frames"]
@@ -178,7 +180,10 @@ def test_two_people_are_measured(find, tmp_path):
     except InputError as error:
         pytest.skip(str(error))
     assert found["true frames"]["recognised, own motion"] == [1.0, 1.0]
-    assert found["demo"]["recognised, another's changes"] == [0.0, 0.0]  # Blotches, of 64 pixels.
+    assert found["demo"]["recognised, another's changes"] == [
+        0.0,
+        0.0,
+    ]  # Its frames of 64 pixels are too blurred.
     assert min(found["demo"]["share of ST-LPIPS"]) > 1.0
     assert max(found["demo"]["sharpness, face"]) < 0.5
     assert np.isnan(found["demo"]["PSNR, hands"]).tolist() == [False, True]
@@ -194,7 +199,7 @@ def _run_here(folder, takes):
     parts.make_parts(folder, takes, num_workers=0)
 
 
-def test_what_is_missing_is_told(find, tmp_path, astronaut):
+def test_missing_inputs_are_reported(find, tmp_path, astronaut):
     with pytest.raises(InputError, match="no portraits; give a folder of"):
         clips.read_portraits(tmp_path, find, size=128)
     images.write_image(tmp_path / "nobody.png", np.zeros((64, 64, 3)))

@@ -1,4 +1,4 @@
-"""A step compiled for a TPU that is not there, and how a compiled program is read."""
+"""Compilation of a step for a TPU without having one, and analysis of compiled programs."""
 
 import importlib.util
 import math
@@ -16,7 +16,7 @@ from tests import tiny
 
 @pytest.fixture(scope="module")
 def table():
-    """What the command prints of the smallest stage 1 whose state lies in two pieces."""
+    """The output of the command for the smallest stage 1, with a state in two shards."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("the TPU's compiler is not installed: pip install libtpu")
     changes = {**tiny.flags(tiny.stage1()), "mesh.fsdp": 2}
@@ -27,14 +27,16 @@ def table():
     return done.stdout
 
 
-def test_a_tpus_compiler_takes_the_step_and_tells_its_memory(table):
+@pytest.mark.slow
+def test_the_tpu_compiler_accepts_the_step_and_reports_its_memory(table):
     assert "on 4 x TPU v5 lite" in table
     memory, limit = re.search(r"([\d.]+) GB of (\d+)", table).groups()
     assert 0 < float(memory) < float(limit) == 16
 
 
-def test_for_a_tpu_too_only_what_is_learned_is_exchanged(table):
-    """No pictures: what has no parameter's shape is summed over the batch, and small."""
+@pytest.mark.slow
+def test_tpus_exchange_only_parameters(table):
+    """Other arrays are small sums over the batch, and no pictures."""
     assert "all-reduce: " in table and "all-gather: " in table
     (others,) = re.findall(r"beside parameters and statistics: (.*)", table)
     for kind, sizes in re.findall(r"([a-z-]+) \w+\[([\d, ]*)\]", others):
@@ -51,7 +53,7 @@ _TEXT = """
 """  # noqa: E501
 
 
-def test_collectives_are_read_off_the_text():
+def test_collectives_are_found_in_the_text():
     found = compiled.find_collectives(_TEXT)
     assert [(each.kind, each.shape, each.bytes) for each in found] == [
         ("all-reduce", (), 4),
@@ -62,8 +64,8 @@ def test_collectives_are_read_off_the_text():
     assert compiled.count(found)["all-reduce"] == (2, 4612)
 
 
-def test_padding_is_read_off_the_text():
-    """Two arrays of 34 numbers in rows of 128, three of them in tiles of four; and a full one."""
+def test_padding_is_found_in_the_text():
+    """Two arrays have rows of 34 numbers padded to 128, and three rows padded to four."""
     text = """
 %fusion (a: f32[8,1]) -> f32[8,1] { %x = f32[8,1]{1,0:T(8,128)} add(%a, %a) }
 ENTRY %main {
@@ -77,7 +79,7 @@ ENTRY %main {
     assert found.wasted == 2 * 4 * 10 * (4 * 128 - 3 * 34)
 
 
-def test_pictures_are_told_from_parameters():
+def test_pictures_are_distinguished_from_parameters():
     state = {"kernel": jax.ShapeDtypeStruct((3, 3, 16, 8), "f4"),
              "dense": jax.ShapeDtypeStruct((1, 32, 64), "f4")}  # fmt: skip
     others = lambda parts: compiled.not_of(state, compiled.find_collectives(_TEXT), parts)
@@ -85,7 +87,7 @@ def test_pictures_are_told_from_parameters():
     assert [each.shape for each in others(1)] == [(16, 64), (2, 32, 32, 3)]
 
 
-def test_the_time_that_a_chip_takes_at_least():
+def test_the_least_time_of_a_chip():
     chip = Chip(flops=100.0, memory=1.0, memory_rate=10.0, link_rate=2.0)
     sent = ("all-reduce", "f32", (5,)), ("all-gather", "bf16", (3,))
     sent = tuple(compiled.Collective(*each) for each in sent)

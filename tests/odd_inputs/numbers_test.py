@@ -1,4 +1,4 @@
-"""Numbers that say what they claim to say, also of little, repeated or replaced data."""
+"""Metrics and rates mean what they claim, also for little, repeated or replaced data."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ _WINDOW = 12
 
 
 def _write_motions(path, speech_seeds, *, length=_WINDOW, train_lengths=(40, 40)):
-    """A data set for `tiny.constant_stages`, whose test clips hold the speech of these seeds."""
+    """Writes motions for `tiny.constant_stages`; the test clips have the speech of these seeds."""
 
     def records(split):
         seeds = speech_seeds if split == "test" else range(100, 100 + len(train_lengths))
@@ -72,7 +72,7 @@ def _stage2_config(stages, data, **changes):
 
 
 def _control_and_value(stages, data, seeds, batch_size):
-    """`speed_error` of each real window by other speech, and by its own."""
+    """Returns `speed_error` of each real window, with other speech and with its own."""
     config = _stage2_config(stages, _write_motions(data, seeds), batch_size=batch_size)
     task = stage2.Stage2(config, "")
     variables, statistics = jax.jit(task.init)(jax.random.key(0))
@@ -89,7 +89,7 @@ def _control_and_value(stages, data, seeds, batch_size):
     ("seeds", "batch_size"), [([1, 2], 8), ([1, 2, 3, 4], 16), ([1, 2, 1, 2], 4), ([1, 2, 3], 2)]
 )
 def test_shuffled_speech_is_never_the_windows_own(stages, tmp_path, seeds, batch_size):
-    """Where a batch is filled up by repetition, and where clips repeat the speech of others."""
+    """Batches may be padded by repetition, and clips may repeat the speech of others."""
     control, value = _control_and_value(stages, tmp_path / "motions", seeds, batch_size)
     assert len(control) == len(seeds)
     assert np.isfinite(control).all() and (control != value).all()
@@ -101,7 +101,7 @@ def test_without_other_speech_there_is_no_control(stages, tmp_path, seeds):
     assert np.isnan(control).all() and np.isfinite(value).all()
 
 
-def test_a_control_that_windows_lack_has_no_distance(stages, tmp_path):
+def test_a_control_without_values_has_no_distance(stages, tmp_path):
     task = stage2.Objective(_stage2_config(stages, tmp_path, feature_dim=147, speech_dim=35))
     latents = np.random.default_rng(0).standard_normal((3, 40, 32))
     tables = dict(zip(("latent_real", "latent", "latent_shuffled_speech"), latents, strict=True))
@@ -111,7 +111,7 @@ def test_a_control_that_windows_lack_has_no_distance(stages, tmp_path):
 
 
 def test_the_fit_of_fgd_keeps_each_frame_once(stages, tmp_path):
-    """Though a frame is in twelve windows."""
+    """Each frame is part of twelve windows."""
     data = _write_motions(tmp_path / "motions", [1, 2], train_lengths=(2000, 2000))
     config = _stage2_config(stages, data, **{"data.window_stride": 1, "fgd_steps": 1})
     stage2.Stage2(config, str(tmp_path / "compiled"))
@@ -123,7 +123,7 @@ def test_the_fit_of_fgd_keeps_each_frame_once(stages, tmp_path):
     assert (tmp_path / "run" / "fgd.npz").is_file() and "fgd" in task.frozen
 
 
-def test_windows_are_those_that_are_cut():
+def test_lazy_windows_equal_cut_windows():
     random = np.random.default_rng(0)
     clips = [random.standard_normal((length, 2)).astype("f4") for length in (15, 3, 12, 40)]
     cut = np.concatenate([fgd.cut_windows(clip, window=12, stride=3) for clip in clips])
@@ -135,14 +135,14 @@ def test_windows_are_those_that_are_cut():
     assert not len(fgd.Windows([], window=12, stride=3))
 
 
-def test_a_run_that_goes_on_measures_fgd_by_what_it_began_with(stages, tmp_path):
+def test_a_resumed_run_keeps_its_autoencoder_for_fgd(stages, tmp_path):
     config = _stage2_config(stages, _write_motions(tmp_path / "motions", [1, 2]), fgd_steps=1)
     workdir = tmp_path / "run"
     first = stage2.Stage2(config, str(workdir)).frozen["fgd"]
     moved = jax.tree.map(lambda leaf: 2 * leaf, first)
     fgd.write_autoencoder(workdir / "fgd.npz", moved)
     find = lambda: fgd.hash_autoencoder(stage2.Stage2(config, str(workdir)).frozen["fgd"])
-    assert find() == fgd.hash_autoencoder(first)  # Nothing was saved: the run begins anew.
+    assert find() == fgd.hash_autoencoder(first)  # Nothing was saved, so the run starts again.
     fgd.write_autoencoder(workdir / "fgd.npz", moved)
     (workdir / "checkpoints" / "1").mkdir(parents=True)
     assert find() == fgd.hash_autoencoder(moved)
@@ -161,7 +161,7 @@ def frames(tmp_path_factory):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_other_motion_is_never_the_frames_own(frames, count):
-    """A batch of eight repeats the frames that there are."""
+    """A batch of eight repeats the available frames."""
     options = {"batch_size": 8, "seed": 0, "train": False, "frames_per_clip": count}
     (batch,) = pipeline.frame_pairs(frames, **options)
     task = stage1.Objective(tiny.stage1())
@@ -176,7 +176,7 @@ def test_the_other_motion_is_never_the_frames_own(frames, count):
 
 
 def test_other_sounds_are_not_the_clips_own_recording():
-    """Three people speak one recording, a fourth another one."""
+    """Three clips share one recording, and a fourth has another one."""
     sounds = [np.array([1.0])] * 3 + [np.array([1.1])]
     motion = [[sound] for sound in sounds]
     found = beats.shuffled("onsets", motion, sounds, [2.0] * 4, num_others=1)
@@ -184,8 +184,8 @@ def test_other_sounds_are_not_the_clips_own_recording():
     assert np.isnan(beats.shuffled("onsets", motion[:3], sounds[:3], [2.0] * 3)).all()
 
 
-def test_a_file_that_is_written_again_has_another_hash(tmp_path):
-    """In place, renamed over it, and with the old time of change; of equal length."""
+def test_a_rewritten_file_has_another_hash(tmp_path):
+    """It is rewritten in place or replaced, with the same length and modification time."""
     path, other = tmp_path / "video.mp4", tmp_path / "other.mp4"
     path.write_bytes(b"one")
     os.utime(path, ns=(10**18, 10**18))
@@ -200,7 +200,7 @@ def test_a_file_that_is_written_again_has_another_hash(tmp_path):
     assert files.hash_file(path) == wanted()
 
 
-def test_a_file_that_stays_is_read_once(tmp_path):
+def test_an_unchanged_file_is_read_once(tmp_path):
     path = tmp_path / "video.mp4"
     path.write_bytes(bytes(100))
     time.sleep(2.1)
@@ -210,8 +210,8 @@ def test_a_file_that_stays_is_read_once(tmp_path):
     assert files._hash_version.cache_info().hits == before + 1
 
 
-def test_a_portrait_that_is_built_again_is_drawn_anew(tmp_path):
-    """By the program that has drawn it already."""
+def test_a_rebuilt_rig_is_loaded_again(tmp_path):
+    """The process has loaded the old one before."""
     pytest.importorskip("cv2")
     from gesture_jax.preparation.photo_people import rig, rig_builder, takes
     from tests import photo_person
@@ -225,7 +225,7 @@ def test_a_portrait_that_is_built_again_is_drawn_anew(tmp_path):
     assert colours[0] > colours[1] + 20
 
 
-def test_weights_that_are_replaced_hear_otherwise(tmp_path):
+def test_replaced_wavlm_weights_are_loaded(tmp_path):
     hearing = extractor.SpeechFeatureExtractor("wavlm", str(tmp_path / "wavlm.safetensors"))
     sound = np.random.default_rng(0).standard_normal(8_000).astype("f4")
     heard = []
@@ -271,13 +271,13 @@ def _fails_to_be_opened(path):
     path.symlink_to(path.name)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # As of Orbax.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax causes it.
 @pytest.mark.parametrize(
     ("pattern", "fails"),
     [("state/_METADATA", _fails_to_be_read), ("state/manifest.ocdbt", _fails_to_be_opened)]
     + [("state/ocdbt.process_0/d/*", _fails_to_be_opened)],
 )
-def test_what_the_system_fails_to_read_is_not_damaged(run, pattern, fails):
+def test_a_file_that_cannot_be_read_is_not_damaged(run, pattern, fails):
     (path,) = (run / "checkpoints" / "2").glob(pattern)
     path.rename(run / "kept")
     fails(path)
@@ -291,8 +291,8 @@ def test_what_the_system_fails_to_read_is_not_damaged(run, pattern, fails):
     assert _restored_step(run) == 2
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # As of Orbax.
-def test_what_is_known_to_be_damaged_is_set_aside(run, capfd):
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax causes it.
+def test_a_damaged_checkpoint_is_moved_away(run, capfd):
     (path,) = (run / "checkpoints" / "2").glob("state/ocdbt.process_0/d/*")
     os.truncate(path, 100)
     assert _restored_step(run) == 1
@@ -310,7 +310,7 @@ _CODES = "UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "PERMISSION_D
     + [ValueError("FAILED_PRECONDITION: broken pipe [os_error_code='32']")],
     ids=str,
 )
-def test_trouble_is_no_damage_though_orbax_wraps_it(error):
+def test_errors_of_the_system_are_no_damage_though_orbax_wraps_them(error):
     try:
         try:
             raise error
@@ -325,8 +325,8 @@ def _latents(count, seed):
     return list(np.random.default_rng(seed).standard_normal((count, 5, 16)))
 
 
-def test_a_floor_stands_beside_distances_of_as_many_windows():
-    """What comes from where the real windows do is at the floor; all of it seems to be below."""
+def test_distances_have_a_floor_for_the_same_number_of_windows():
+    """Windows from the real distribution reach the floor; more of them would seem better."""
     real = _latents(40, 0)
     wins = 0
     for seed in range(1, 9):
@@ -344,13 +344,13 @@ def test_halves_of_the_real_clips_themselves_are_at_the_floor():
     assert value == floor
 
 
-def test_of_few_windows_there_is_no_floor():
+def test_few_windows_have_no_floor():
     assert scores.halves_scores(_latents(1, 0), _latents(5, 1)) is None
     assert scores.halves_scores(_latents(4, 0), [np.ones((1, 16))]) is None
 
 
 def _run_steps(ours, steps, compiled, *, before=lambda step: None):
-    """Steps of 10 ms each; what `ours` read after the last of them."""
+    """Runs steps of 10 ms each; returns the rates after the last one."""
 
     def step_fn(x):
         time.sleep(0.01)
@@ -372,14 +372,14 @@ def ours(tmp_path):
 
 def _slow_to_compile(sleep_sec):
     def double(x):
-        time.sleep(sleep_sec)  # When it is traced.
+        time.sleep(sleep_sec)  # This runs when it is traced.
         return 2 * x @ x.T
 
     return jax.jit(double)
 
 
-def test_rates_leave_out_what_is_no_step(ours):
-    """Neither the first compilation, nor evaluations and saves, nor later compilations."""
+def test_rates_count_only_steps(ours):
+    """Compilations, evaluations and saves are left out."""
     compiled = _slow_to_compile(1.5)
 
     def pause(step):
@@ -412,7 +412,7 @@ def test_a_step_that_is_not_finished_is_not_counted(ours):
 
 
 def _resume(stages, workdir, **changes):
-    """What a run of stage 2 looks at before it goes on."""
+    """Does the checks of a run of stage 2 before it resumes."""
     config = _stage2_config(stages, **changes)
     task = stage2.Stage2(config, str(workdir))
     loop._check_resumable(config, str(workdir))
@@ -429,8 +429,8 @@ def begun(stages, tmp_path):
     return tmp_path / "run", data
 
 
-def test_a_run_goes_on_with_what_it_is_advised(stages, begun, capsys):
-    """More processes that read; and it is the same data wherever they lie."""
+def test_a_run_resumes_with_advised_changes(stages, begun, capsys):
+    """These are more processes for reading, and another path of the same data."""
     workdir, data = begun
     _resume(stages, workdir, data=data, **{"data.num_workers": 3})
     moved = data.rename(workdir.parent / "moved")
@@ -438,7 +438,7 @@ def test_a_run_goes_on_with_what_it_is_advised(stages, begun, capsys):
     assert config.data.path == str(moved)
 
 
-def test_a_run_does_not_go_on_with_other_data(stages, begun):
+def test_a_run_does_not_resume_with_other_data(stages, begun):
     workdir, data = begun
     shutil.rmtree(data)
     _write_motions(data, [1, 3])
@@ -449,8 +449,8 @@ def test_a_run_does_not_go_on_with_other_data(stages, begun):
         _resume(stages, workdir, data=_write_motions(data, [1, 2]), seed=1)
 
 
-def test_a_run_of_an_older_version_keeps_its_place(stages, begun):
-    """It did not write down which data it was trained on."""
+def test_a_run_of_an_older_version_keeps_its_data_path(stages, begun):
+    """It did not save the hash of its data."""
     workdir, data = begun
     config = json.loads((workdir / "config.json").read_text())
     del config["data"]["sha256"]
@@ -461,8 +461,8 @@ def test_a_run_of_an_older_version_keeps_its_place(stages, begun):
         _resume(stages, workdir, data=moved)
 
 
-def test_where_nothing_was_saved_any_config_may_follow(stages, begun):
-    """As a run that diverged before its first checkpoint is advised."""
+def test_before_the_first_save_any_config_is_accepted(stages, begun):
+    """A run that diverges before its first checkpoint advises to change the config."""
     workdir, data = begun
     (workdir / "checkpoints" / "1").rmdir()
     _resume(stages, workdir, data=data, **{"optim.learning_rate": 1e-5})
@@ -489,7 +489,7 @@ for step in (1, 2):
     saver.save(step, jax.jit(create, out_shardings=shardings)(step), position)
 saver.wait()
 if jax.process_index() == 0:
-    # What the second process alone reads: its half of the large array.
+    # Only the second process reads this file: its half of the large array.
     (path,) = run.glob("checkpoints/2/state/ocdbt.process_1/d/*")
     path.unlink()
     if fails == "trouble":
@@ -508,7 +508,7 @@ saver.close()
 @pytest.mark.slow
 @pytest.mark.parametrize("fails", ["damage", "trouble"])
 def test_several_hosts_agree_on_what_is_damaged(tmp_path, fails):
-    """Each reads a part of the state, and only one of them meets what is wrong."""
+    """Each reads a part of the state, and only one of them reads the damaged file."""
     address = f"127.0.0.1:{ports.free_port()}"
     told = {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": address, "JAX_PLATFORMS": "cpu"}
     told |= {"JAX_NUM_CPU_DEVICES": "1"}

@@ -1,4 +1,4 @@
-"""Where things lie: manifests, outputs that are inputs, folders that hold something else, `~`."""
+"""Paths: manifests, outputs that are inputs, folders with other content, and `~`."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ from gesture_jax.storage import files
 from tests import bucket_servers, in_process, tiny
 
 _FLAGS = dict(image=None, audio=None, out=None, speaker=None, sheet=None)
-# What `str.splitlines` takes for the end of a line, and a name of a file may hold.
+# `str.splitlines` splits at these characters, which file names may contain.
 _ODD = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
 
 
@@ -53,7 +53,7 @@ def test_a_row_of_a_manifest_keeps_every_character_of_its_names(tmp_path, charac
     assert [request for _, request in _read(path)] == [Request(**row) for row in rows]
 
 
-def test_a_row_of_a_table_that_is_badly_quoted_does_not_end_the_others(tmp_path):
+def test_a_badly_quoted_row_does_not_stop_the_others(tmp_path):
     path = tmp_path / "many.csv"
     path.write_text('image,audio,out\n"a"b,c,d\na,b,c\n')
     (where, bad), (_, good) = _read(path)
@@ -75,7 +75,7 @@ def stages(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("quickly_compiled")
-def test_a_visitor_of_the_page_sets_nothing_for_others(stages):
+def test_a_visitor_of_the_page_changes_nothing_for_others(stages):
     desk = Handlers(
         ModelCache([NamedModel("m", str(stages / "stage1"), str(stages / "stage2"))]), 60.0
     )
@@ -89,7 +89,7 @@ def test_a_visitor_of_the_page_sets_nothing_for_others(stages):
 
     before = live()
     values = settings.defaults(desk.shelf.config("m"))
-    values[0] = 0.0  # Nothing moves.
+    values[0] = 0.0  # There is no motion.
     assert settings.SETTINGS[0].key == "motion_scale"
     uploads = ({"path": str(stages / name)} for name in ("portrait.png", "speech.wav"))
     *_, last = desk.talk(
@@ -109,7 +109,7 @@ def _contents(folder):
 
 
 def _refused(command, *arguments):
-    """What a command says that ends with one sentence and exit code 2."""
+    """Runs a command that is refused with exit code 2; returns its one error message."""
     code, said = in_process.run(command, *arguments)
     assert code == 2, said
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
@@ -118,7 +118,7 @@ def _refused(command, *arguments):
 
 @pytest.fixture
 def inputs(stages, tmp_path, monkeypatch):
-    """A working folder with a portrait, sound and a video of the test's own."""
+    """A working folder for one test, with a portrait, sound and a video."""
     monkeypatch.chdir(tmp_path)
     write_video("clip.mp4", np.zeros((5, 32, 32, 3), np.uint8), audio=np.ones(3_200) / 9)
     shutil.copy(stages / "portrait.png", "portrait.png")
@@ -149,7 +149,7 @@ _NEW = "--out=new.mp4"
         ((*_ANIMATE, _NEW, "--save_motion=portrait.png"), "has to end in .npz"),
     ],
 )
-def test_an_output_is_no_input(inputs, stages, command, sentence):
+def test_an_output_must_not_be_an_input(inputs, stages, command, sentence):
     before = _contents(inputs)
     weights = [f"--{stage}={stages / stage}" for stage in ("stage1", "stage2")]
     if command[0] == "animate" or "--motion=motion.npz" in command:
@@ -161,30 +161,30 @@ def test_an_output_is_no_input(inputs, stages, command, sentence):
 def test_no_row_of_a_manifest_overwrites_what_another_reads_or_writes(inputs):
     rows = [
         {"out": "one.mp4"},
-        {"out": "link.mp4"},  # Its own sound.
-        {"out": "hard.mp4", "audio": "other.wav"},  # The sound of the first.
-        {"out": "here/one.mp4"},  # What the first one made.
+        {"out": "link.mp4"},  # The audio of this row.
+        {"out": "hard.mp4", "audio": "other.wav"},  # The audio of the first row.
+        {"out": "here/one.mp4"},  # The output of the first row.
         {"out": "two.mp4", "save_motion": "saved.npz"},
-        {"out": "three.mp4", "motion": "saved.npz"},  # As it is meant.
+        {"out": "three.mp4", "motion": "saved.npz"},  # Allowed.
         {"out": "four.mp4", "save_motion": "here/saved.npz"},
         {"out": "five.mp4", "sheet": "portrait.png"},
     ]
     default = {"image": "portrait.png", "audio": "clip.mp4"}
     pathlib.Path("many.jsonl").write_text("".join(json.dumps(default | r) + "\n" for r in rows))
     found = [str(request) for _, request in _read("many.jsonl") if isinstance(request, InputError)]
-    told = [
+    wanted = [
         "link.mp4: out is the same place as audio, which",
         "hard.mp4: out of many.jsonl:3 is the same place as audio of many.jsonl:1, which",
         "here/one.mp4: out of many.jsonl:4 is the same place as out of many.jsonl:1, which",
         "here/saved.npz: save_motion of many.jsonl:7 is the same place as save_motion of many.js",
         "portrait.png: sheet is the same place as image, which",
     ]
-    assert len(found) == len(told)
-    for sentence, start in zip(found, told, strict=True):
+    assert len(found) == len(wanted)
+    for sentence, start in zip(found, wanted, strict=True):
         assert sentence.startswith(start)
 
 
-def test_places_in_a_bucket_are_compared_by_their_names():
+def test_paths_in_a_bucket_are_compared_by_name():
     check = lambda out: files.check_outputs({"out": out}, {"in": "s3://bucket/a/b.mp4"})
     for out in ("s3://bucket/a/c.mp4", "gs://bucket/a/b.mp4", "bucket/a/b.mp4"):
         check(out)
@@ -220,7 +220,7 @@ def test_places_in_a_bucket_are_compared_by_their_names():
         ),
     ],
 )
-def test_a_folder_that_holds_something_else_stays(inputs, stages, data, command, sentence):
+def test_a_folder_with_other_content_stays(inputs, stages, data, command, sentence):
     shutil.copytree(stages / "stage1", "stage1")
     shutil.copytree(data, "data")
     pathlib.Path("given").mkdir()
@@ -266,12 +266,12 @@ def test_a_run_in_a_bucket_keeps_its_config_and_steps(bucket):
     assert config.read_text() == '{"stage": "stage1"}'
 
 
-def test_converted_weights_replace_others_but_no_run(tmp_path):
+def test_converted_weights_replace_converted_weights_but_no_run(tmp_path):
     config, empty = ConfigDict({"stage": "stage1", "model": {}}), tmp_path / "empty"
     empty.mkdir()
     checkpoints.check_replaceable(empty, config)
     converted = tmp_path / "converted"
-    for _ in range(2):  # The second time onto the first ones.
+    for _ in range(2):  # The second time they replace the first ones.
         checkpoints.check_replaceable(converted, config)
         checkpoints.write_config(converted, config)
         checkpoints.save_variables(converted, {"params": {"a": np.ones(3, np.float32)}})
@@ -280,7 +280,7 @@ def test_converted_weights_replace_others_but_no_run(tmp_path):
         checkpoints.check_replaceable(converted, config)
 
 
-# Flags whose text is no path.
+# Text flags that are not paths.
 _NO_PATHS = "crop", "host", "speaker", "profile_steps", "watermark"
 _SHOW_PATHS = """
 import importlib, sys

@@ -25,9 +25,9 @@ from gesture_jax.media.writer import Recording, write_video
 from gesture_jax.preparation import videos
 from tests import bad_media, tiny
 
-# Red, green, blue and yellow quarters, so that each of the eight orientations looks different.
+# Red, green, blue and yellow quarters make all eight orientations different.
 _QUARTERS = np.array([[[220, 40, 40], [40, 180, 40]], [[40, 40, 220], [220, 220, 60]]], np.uint8)
-# What the stored picture has to go through to look right: (x, y) to the sides where it is shown.
+# The display matrix (a, b, c, d), and how it changes the stored picture.
 _ORIENTATIONS = {
     "as stored": ((1, 0, 0, 1), lambda p: p),
     "mirrored left to right": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
@@ -41,12 +41,12 @@ _ORIENTATIONS = {
 
 
 def _patches(colours, *, side):
-    """[h, w, 3]: a square of each colour [r, c, 3]."""
+    """Returns a picture [h, w, 3] with a square of each colour [r, c, 3]."""
     return np.repeat(np.repeat(np.asarray(colours, np.uint8), side, axis=0), side, axis=1)
 
 
 def _middles(picture, *, rows, columns):
-    """[r, c, 3]: the colour in the middle of each patch."""
+    """Returns the colour in the middle of each patch, [r, c, 3]."""
     height, width = picture.shape[:2]
     y = (np.arange(rows) + 0.5) * height / rows
     x = (np.arange(columns) + 0.5) * width / columns
@@ -54,10 +54,10 @@ def _middles(picture, *, rows, columns):
 
 
 def _write(path, picture, *, aspect=None, tags=None):
-    """A clip of one picture, uint8 or uint16, as another program writes it: x264's own settings.
+    """Writes a clip of one picture, uint8 or uint16, with the settings of x264.
 
     Args:
-      path: of the file.
+      path: the file.
       picture: [h, w, 3].
       aspect: width of a pixel over its height.
       tags: transfer function, primaries and matrix, by their numbers in H.273.
@@ -136,13 +136,13 @@ def test_training_frames_have_square_pixels(tmp_path):
     np.testing.assert_array_equal(clip.frames[0], shown[:, 32:96])
 
 
-def test_a_shape_of_pixels_that_nobody_means(tmp_path):
+def test_an_absurd_pixel_aspect_ratio_is_refused(tmp_path):
     path = _write(tmp_path / "line.mp4", _patches(_QUARTERS, side=32), aspect="40")
     with pytest.raises(InputError, match=r"line\.mp4: .* 40 times as wide as high"):
         _first(path)
 
 
-# Skin, greys, and colours that BT.601 and BT.709 or BT.2020 show unlike each other.
+# Skin, greys, and colours that look different in BT.601, BT.709 and BT.2020.
 _COLOURS = np.array([
     [[232, 232, 232], [128, 128, 128], [32, 32, 32], [8, 8, 8]],
     [[200, 150, 120], [90, 60, 40], [180, 60, 60], [60, 120, 40]],
@@ -155,7 +155,7 @@ _BT709_TO_BT2020 = np.array([
 
 
 def _by_bt709(frame):
-    """A frame of 8-bit 4:2:0 decoded by the formulas of BT.709, whatever its tags say."""
+    """Decodes an 8-bit 4:2:0 frame by the formulas of BT.709 and ignores its tags."""
     planes = [np.frombuffer(plane, np.uint8).reshape(plane.height, -1) for plane in frame.planes]
     y, cb, cr = (p[:, : f.width] for p, f in zip(planes, frame.planes, strict=True))
     y = (y - 16.0) / 219
@@ -165,7 +165,7 @@ def _by_bt709(frame):
 
 
 @pytest.mark.parametrize("side", [16, 240])
-def test_written_videos_say_their_colours_and_have_them(tmp_path, side):
+def test_written_videos_have_the_colours_of_their_tags(tmp_path, side):
     picture = _patches(_COLOURS, side=side)
     path = tmp_path / "written.mp4"
     write_video(path, [picture] * 3, crf=1)
@@ -174,7 +174,7 @@ def test_written_videos_say_their_colours_and_have_them(tmp_path, side):
         tags = context.color_trc, context.color_primaries, context.colorspace, context.color_range
         frame = next(container.decode(video=0))
     assert tags == (1, 1, 1, 1)
-    assert b"colrnclx" in path.read_bytes()  # Which QuickTime wants beside the tags of h264.
+    assert b"colrnclx" in path.read_bytes()  # QuickTime needs it besides the tags of h264.
     assert np.abs(_middles(_by_bt709(frame), **_GRID) - _middles(picture, **_GRID)).max() < 6
     assert np.abs(_middles(_first(path), **_GRID) - _middles(picture, **_GRID)).max() < 6
 
@@ -215,7 +215,7 @@ def _encode_hlg(nits):
 
 
 def _light(picture):
-    """A picture of SDR as linear light in BT.2020, where 1 is white."""
+    """Converts an SDR picture to linear light in BT.2020, where 1 is white."""
     return (picture / 255.0) ** 2.4 @ _BT709_TO_BT2020.T
 
 
@@ -267,7 +267,7 @@ def test_heic_is_read_by_its_extra(tmp_path):
 
 
 def test_heic_without_its_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # As where it is not installed.
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # Simulates that it is not installed.
     head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
     (tmp_path / "photo.heic").write_bytes(head + bytes(100))
     with pytest.raises(InputError, match=r"photo\.heic: is a HEIC picture; save it as JPEG, or"):
@@ -275,7 +275,7 @@ def test_heic_without_its_extra_is_named(tmp_path, monkeypatch):
 
 
 def _read_alone(path):
-    """A photo read by a new process: shape, size and reduction; and by how many MB that grew."""
+    """Reads a photo in a new process: shape, size, reduction, and the growth of memory in MB."""
     program = (
         "import json, resource, sys; from PIL import Image; from gesture_jax.media import images\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -290,7 +290,7 @@ def _read_alone(path):
 
 def test_a_photo_of_50_megapixels_is_scaled_down_while_it_is_decoded(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # Stored lying, as telephones do.
+    exif[0x0112] = 6  # Stored rotated, as telephones do.
     photo = Image.fromarray(_patches(_COLOURS, side=8)).resize((8161, 6144), Image.Resampling.BOX)
     photo.save(tmp_path / "photo.jpg", quality=60, exif=exif)
     (shape, size, reduction), grown_mb = _read_alone(tmp_path / "photo.jpg")
@@ -313,7 +313,7 @@ def test_other_large_pictures_are_scaled_down_too(tmp_path, monkeypatch, mode, e
     assert (photo.picture.shape, photo.size, photo.reduction) == ((24, 32, 3), (64, 48), 2)
     wanted = _COLOURS[..., :1] if mode == "I;16" else _COLOURS
     shown = images.to_uint8(photo.picture)
-    # The palette of 216 colours is made by Pillow, with dots of others between them.
+    # Pillow reduces the picture to 216 colours with dithering.
     assert np.abs(_middles(shown, **_GRID) - wanted).max() < (60 if mode == "P" else 2)
 
 
@@ -332,7 +332,7 @@ def test_a_square_is_given_in_pixels_of_the_file(tmp_path, monkeypatch):
 
 
 def _display_p3():
-    """An ICC profile of the primaries of Display P3 and a gamma of 2.2."""
+    """Returns an ICC profile with the primaries of Display P3 and a gamma of 2.2."""
     fixed = lambda *numbers: b"".join(struct.pack(">i", round(65536 * v)) for v in numbers)
     xyz = lambda *numbers: b"XYZ " + bytes(4) + fixed(*numbers)
     gamma = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
@@ -367,13 +367,13 @@ def test_profiles_are_obeyed(tmp_path, ending):
         < 10
         < np.abs(stored - 1.0 * _COLOURS).max()
     )
-    # A damaged profile is passed over.
+    # A damaged profile is ignored.
     picture.save(path, quality=98, icc_profile=_display_p3()[:150])
     assert np.abs(_middles(images.load_image(path), **_GRID) - stored).max() < 8
 
 
 def _tones(rate_hz, hertz, *, seconds=1.0):
-    """[n, channels]: a tone of its own in each channel."""
+    """Returns sound [n, channels] with another tone in each channel."""
     times = np.arange(round(seconds * rate_hz)) / rate_hz
     return np.stack([0.3 * np.sin(2 * np.pi * hz * times) for hz in hertz], axis=-1)
 
@@ -390,7 +390,7 @@ def _save_sound(path, sound, rate_hz, layout):
 
 
 def _written_sound(path):
-    """Rate, layout and [n, channels] of a file's sound."""
+    """Returns rate, layout and samples [n, channels] of a file's sound."""
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray().T for frame in container.decode(audio=0)]
         track = container.streams.audio[0]
@@ -398,7 +398,7 @@ def _written_sound(path):
 
 
 def _pitches(sound, rate_hz):
-    """The loudest pitch in each channel, in Hz."""
+    """Returns the loudest pitch in each channel, in Hz."""
     middle = sound[rate_hz // 4 : rate_hz * 3 // 4]
     return np.abs(np.fft.rfft(middle, axis=0)).argmax(axis=0) * 2
 
@@ -457,7 +457,7 @@ def test_arrays_of_channels_are_written(tmp_path, channels):
     assert len(written) >= 44_100
 
 
-def test_results_carry_the_sound_that_was_given(tmp_path):
+def test_results_contain_the_given_sound(tmp_path):
     tiny.constant_stages(tmp_path)
     animator = Animator.load(tmp_path / "stage1")
     sound = _save_sound(tmp_path / "a.wav", _tones(44_100, [440, 660]), 44_100, "stereo")

@@ -38,8 +38,10 @@ def _rms(sound):
 
 
 def _write_tracks(path, tracks, *, rate=_RATE, starts=None, picture=None):
-    """A file with sound tracks [n] or [n, channels]; `starts` are pairs of times in seconds, of the
-    sound that comes and of when it is heard."""
+    """Writes a file with sound tracks [n] or [n, channels].
+
+    Each of `starts` is a pair of times in seconds: in the given sound, and in the file.
+    """
     starts = starts or [(0.0, 0.0)]
     with av.open(str(path), "w") as container:
         if picture is not None:
@@ -98,7 +100,7 @@ def test_no_mix_loses_the_speech(tmp_path, speech, kind):
     np.testing.assert_allclose(sound.samples, array, atol=1e-6)
 
 
-def test_two_who_speak_in_turn_on_two_channels_are_both_heard(tmp_path, speech):
+def test_both_channels_of_a_dialogue_are_used(tmp_path, speech):
     half = len(speech) // 2
     is_first = np.arange(len(speech)) < half
     heard = read_audio(_write_wav(tmp_path / "a.wav", [speech * is_first, speech * ~is_first]))
@@ -114,7 +116,7 @@ def test_loud_stereo_is_not_clipped(tmp_path):
 
 
 def test_channels_may_change_in_the_middle_of_a_file(tmp_path, speech):
-    """As broadcasts do between programmes."""
+    """Broadcasts do this between programmes."""
     path, programmes = tmp_path / "a.ts", b""
     for layout in ("mono", "stereo"):
         with av.open(str(path), "w", format="adts") as container:
@@ -245,7 +247,7 @@ def stages(tmp_path_factory):
 
 
 def _command(stages, command, **flags):
-    """A command of the tiny stages; what it says, and the sound of its video."""
+    """Runs a command with the tiny stages; returns its messages and the sound of its video."""
     flags = {"image": stages / "face.png", "out": stages / "out.mp4", **flags}
     flags["stage1"] = stages / "stage1"
     if command == "generate":
@@ -256,7 +258,7 @@ def _command(stages, command, **flags):
 
 
 @pytest.mark.usefixtures("quickly_compiled")
-def test_commands_tell_of_silence_and_of_the_track(stages, tmp_path, speech):
+def test_commands_report_silence_and_the_track(stages, tmp_path, speech):
     quiet = _write_wav(tmp_path / "quiet.wav", [0.001 * speech])
     said, _ = _command(stages, "generate", audio=quiet)
     assert f"note: {quiet}: is silent" in said
@@ -282,7 +284,7 @@ def test_the_report_of_a_data_set_names_the_track(tmp_path, speech):
     assert report["notes"] == [f"{path}: has 2 sound tracks; number 2 is heard"]
 
 
-def test_the_page_tells_of_a_mute_microphone(stream, speech):
+def test_the_page_reports_a_mute_microphone(stream, speech):
     for sound, notices in ((0 * speech, ["the recording " + SILENT]), (speech, [])):
         talk = live.Live(lambda: (stream.open(), iter), max_sec=10.0)
         talk.push(sound[: 2 * _RATE])
@@ -340,7 +342,7 @@ def test_sound_far_beyond_reason_is_refused(tmp_path, speech):
 
 
 def _with_a_still(path):
-    """As screens are recorded: no frame while nothing moves; the sound goes on."""
+    """Writes a screen recording: no frames while nothing moves, but sound."""
     times = [*np.arange(25) / 25, 1.0, *np.arange(13 * 25, 14 * 25) / 25]
     return bad_media.write(path, times=times, audio_seconds=14.0)
 
@@ -369,8 +371,8 @@ def test_a_screen_recording_becomes_a_data_set(tmp_path):
     assert report["kept"]["hours"] * 3600 == pytest.approx(14.0, abs=0.2)
 
 
-def test_time_that_starts_anew_goes_on(tmp_path):
-    """Of files joined end to end."""
+def test_time_stamps_that_restart_are_continued(tmp_path):
+    """Files joined end to end do this."""
     making = {"seconds": 4.0, "codec": "mpeg2video", "sound_codec": "mp2"}
     path = bad_media.write(tmp_path / "a.mpg", **making)
     path.write_bytes(2 * path.read_bytes())
@@ -388,7 +390,7 @@ _BITS = 9
 
 
 def _numbered(number):
-    """A picture that says its number in stripes."""
+    """Returns a picture that encodes its number in stripes."""
     bits = number >> np.arange(_BITS) & 1
     return np.broadcast_to(np.repeat(bits * 200 + 20, 8)[None, :, None], (16, 8 * _BITS, 3))
 
@@ -404,7 +406,7 @@ def _film(path: pathlib.Path, times, rate):
         video = container.add_stream("mpeg4", rate=rate)
         video.width, video.height, video.pix_fmt = 8 * _BITS, 16, "yuv420p"
         video.codec_context.time_base = fractions.Fraction(1, 12_000)
-        # Where the file begins, so that the picture's own start counts.
+        # The sound begins at the start of the file, so the start time of the picture matters.
         sound = container.add_stream("pcm_s16le", rate=_RATE, layout="mono")
         silence = np.zeros((1, _RATE // 10), np.int16)
         frame = av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
@@ -441,7 +443,7 @@ def test_the_nearest_frame_is_shown(tmp_path, fps):
     assert len(numbers) == pytest.approx(50, abs=1)
     off = np.abs(times[numbers] - np.arange(len(numbers)) / 25)
     nearest = np.abs(times[:, None] - np.arange(len(numbers)) / 25).min(axis=0)
-    # Slower films have no frame within half a step of each moment; then the last one stays.
+    # Slower films have no frame within half a step of each moment, and the last one stays.
     assert (off[:-1] <= np.maximum(nearest, 0.5 / rate)[:-1] + 0.0011).all()
     assert (np.diff(numbers) >= 0).all()
 

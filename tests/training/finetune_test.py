@@ -1,4 +1,4 @@
-"""Fine-tuning begins with the averaged weights of a trained run, and with nothing else of it."""
+"""Fine-tuning starts from the averaged weights of a trained run and takes nothing else from it."""
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ def _abstract(config):
 
 @pytest.fixture(scope="module")
 def donors(tmp_path_factory):
-    """Workdirs of random weights: of stage 1 without and with a discriminator, and of stage 2."""
+    """Workdirs with random weights: stage 1 without and with a discriminator, and stage 2."""
     root, random = tmp_path_factory.mktemp("donors"), np.random.default_rng(0)
     configs = {
         "plain": _config1(),
@@ -52,7 +52,7 @@ def _equal(one, other):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_what_is_packed_is_as_good_a_donor(donors):
+def test_packed_weights_load_like_a_workdir(donors):
     path, config = donors / "plain", _config1()
     saved, _ = checkpoints.load_variables(path, _abstract(config))
     for donor_path in (path, donors / "plain.safetensors"):
@@ -60,8 +60,8 @@ def test_what_is_packed_is_as_good_a_donor(donors):
         assert loaded.keys() == {"params"} and _equal(loaded["params"], saved["params"])
 
 
-def test_all_but_weights_is_new(donors):
-    """Both the parameters and their average are the donor's; the optimiser has seen nothing."""
+def test_everything_but_the_weights_is_new(donors):
+    """Parameters and their average are the loaded ones; the optimiser state is the initial one."""
     config = _config2()
     start, task = _load(config, donors / "stage2"), loop.OBJECTIVES["stage2"](config)
     optimizer = optim.make_optimizer(config.optim, num_steps=1)
@@ -70,7 +70,7 @@ def test_all_but_weights_is_new(donors):
     assert int(state.step) == 0
     assert _equal(state.params, start["params"]) and _equal(state.ema_params, start["params"])
     assert _equal(state.opt_state, jax.jit(optimizer.init)(start["params"]))
-    # Statistics are those of the new data.
+    # The statistics come from the new data.
     assert start.keys() == {"params"}
     assert _equal(state.model_state, jax.jit(task.init)(jax.random.key(1))[1])
 
@@ -79,7 +79,7 @@ def test_all_but_weights_is_new(donors):
     ("name", "adversarial", "taken"),
     [("playing", 1.0, True), ("playing", 0.0, False), ("plain", 1.0, False)],
 )
-def test_a_discriminator_is_taken_where_both_play(donors, name, adversarial, taken):
+def test_a_discriminator_is_loaded_if_both_runs_have_one(donors, name, adversarial, taken):
     params = _load(_config1(**{"loss.adversarial": adversarial}), donors / name)["params"]
     assert (optim.DISCRIMINATOR in params) == taken
 
@@ -104,11 +104,11 @@ def test_a_discriminator_is_taken_where_both_play(donors, name, adversarial, tak
         ("nobody", _config1(), "no stage1 checkpoint here"),
     ],
 )
-def test_other_networks_are_refused_by_what_differs(donors, name, config, sentence):
+def test_other_networks_are_refused_with_the_key_that_differs(donors, name, config, sentence):
     with pytest.raises(InputError, match=rf"{name}: .*{sentence}"):
         _load(config, donors / name)
 
 
-def test_what_changes_no_weights_may_differ(donors):
+def test_keys_that_change_no_weights_may_differ(donors):
     changes = {"model.dropout": 0.5, "loss.velocity": 3.0, "process.num_steps": 50}
     assert _load(_config2(**changes), donors / "stage2")

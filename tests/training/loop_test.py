@@ -1,4 +1,4 @@
-"""The training loop: sharded, resumable to the bit, and careful with what was saved."""
+"""The training loop: sharded, resumable to the bit, and safe for saved checkpoints."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def _config2(stage1_workdir, **changes):
 
 @pytest.fixture(scope="module")
 def run1(tmp_path_factory):
-    """Four steps of stage 1 in one go."""
+    """Four uninterrupted steps of stage 1."""
     workdir = tmp_path_factory.mktemp("run") / "stage1"
     return workdir, loop.train(_config1(), str(workdir))
 
@@ -55,7 +55,7 @@ def _equal(one, other):
     )
 
 
-def test_a_workdir_has_all_that_people_look_for(run1):
+def test_a_workdir_contains_config_samples_and_metrics(run1):
     workdir, state = run1
     assert int(state.step) == 4
     config = json.loads((workdir / "config.json").read_text())
@@ -71,8 +71,8 @@ def test_a_workdir_has_all_that_people_look_for(run1):
     assert len(tested) == 2 and tested[0]["test/psnr_copy_source"] > 10
 
 
-def test_the_game_begins_at_its_step(run1):
-    """`smoke` plays from its third step on; before, nothing of it is in the loss."""
+def test_the_discriminator_starts_at_its_step(run1):
+    """`smoke` uses it from the third step on; before, its terms are not in the loss."""
     records = [record for record in read_metrics(run1[0]) if "discriminator" in record]
     for name in ("discriminator", "adversarial", "feature_matching"):
         assert [record[name] != 0 for record in records] == [False, False, True, True]
@@ -85,8 +85,8 @@ def test_the_game_begins_at_its_step(run1):
     assert last["loss"] == pytest.approx(rest + game, rel=1e-4)
 
 
-def test_perceptual_loss_and_measure_of_pictures(run1, tmp_path):
-    """By the real VGG-16; at 32 pixels it sees one scale."""
+def test_perceptual_loss_and_st_lpips(run1, tmp_path):
+    """Both use the trained VGG-16; pictures of 32 pixels have one scale."""
     changes = {"loss.perceptual": 10.0, "st_lpips": True, "num_steps": 2}
     changes["data.path"] = str(run1[0] / "dataset")
     try:
@@ -117,8 +117,8 @@ def test_training_changes_parameters_and_average(run1):
     assert fresh[1] == {}  # The compact network keeps no statistics.
 
 
-def test_frames_in_the_memory_of_the_device_train_alike(run1, tmp_path):
-    """The same pairs, and as exact to resume; rounding alone differs."""
+def test_frames_in_device_memory_train_the_same(run1, tmp_path):
+    """The pairs of frames are the same; only rounding differs."""
     data = str(run1[0] / "dataset")
     config = _config1(**{"data.on_device": True, "data.path": data, "num_steps": 2})
     loop.train(config, str(tmp_path / "run"))
@@ -140,7 +140,9 @@ def test_frames_that_would_fill_the_device_are_refused(run1, tmp_path, monkeypat
 def test_resuming_is_exact_to_the_bit(run1, run2, tmp_path, stage):
     straight, state = {1: run1, 2: run2}[stage]
     shutil.copytree(straight, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")  # As if killed after step 2 or 3.
+    shutil.rmtree(
+        tmp_path / "run" / "checkpoints" / "4"
+    )  # As if the run was killed after step 2 or 3.
     config = checkpoints.read_config(straight, stage=f"stage{stage}")
     resumed = loop.train(config, str(tmp_path / "run"))
     assert _equal(resumed, state)
@@ -155,7 +157,7 @@ def test_finished_runs_stay_as_they_are(run1):
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_another_config_is_refused_by_its_keys(run1):
+def test_another_config_is_refused_with_the_keys_that_differ(run1):
     with pytest.raises(InputError, match=r"model\.width, optim\.learning_rate"):
         changes = {"model.width": 16, "optim.learning_rate": 1.0}
         loop.train(_config1(**changes), str(run1[0]))
@@ -175,7 +177,7 @@ def test_a_broken_state_is_not_saved(run1, tmp_path, monkeypatch):
 
 
 def test_a_gradient_that_explodes_stops_the_run(run1, tmp_path):
-    """By its step, its size and its cause; what was saved before is whole."""
+    """The error names step, size and cause; earlier checkpoints stay intact."""
     straight, _ = run1
     shutil.copytree(straight, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
@@ -191,7 +193,7 @@ def test_a_gradient_that_explodes_stops_the_run(run1, tmp_path):
     assert not (tmp_path / "run" / "checkpoints" / "4").exists()
 
 
-def test_no_step_of_which_nothing_is_logged_is_saved_unchecked(run1, tmp_path):
+def test_a_step_without_logging_is_checked_before_it_is_saved(run1, tmp_path):
     changes = {"optim.max_grad_norm": 1e-6, "log_every_steps": 1000, "eval_every_steps": 1000}
     config = _config1(**changes, **{"data.path": str(run1[0] / "dataset")})
     with pytest.raises(FloatingPointError, match=r"at step 2 is above .* nothing was saved yet"):
@@ -199,14 +201,14 @@ def test_no_step_of_which_nothing_is_logged_is_saved_unchecked(run1, tmp_path):
     assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").glob("*"))
 
 
-def test_a_gradient_within_its_limit_is_let_be(run1):
+def test_a_gradient_within_its_limit_is_accepted(run1):
     norm = max(record.get("grad_norm", 0.0) for record in read_metrics(run1[0]))
     metrics = {"loss": 1.0, "grad_norm": norm}
     for limit in (0.0, norm):
         loop._check(_config1(**{"optim.max_grad_norm": limit}), 1, metrics)
 
 
-def test_the_largest_term_is_weighed_as_in_the_loss():
+def test_the_largest_term_is_weighted_as_in_the_loss():
     config = _config1(**{"optim.max_grad_norm": 5.0, "loss.pixel": 10.0, "loss.warp": 0.1})
     metrics = {"loss": 4.3, "grad_norm": 7.0, "pixel": 0.4, "warp": 3.0, "psnr": 20.0}
     with pytest.raises(FloatingPointError, match=r"norm 7 at step 9 .*, 5; .* is pixel 4$"):
@@ -214,7 +216,7 @@ def test_the_largest_term_is_weighed_as_in_the_loss():
 
 
 class _Toy:
-    """Two batches of which the last example is padding, as a task for the evaluator."""
+    """A task for the evaluator with two batches; the last example is padding."""
 
     def test_batches(self):
         value = np.array([1.0, np.nan, 3.0, 5.0, np.nan, 7.0], np.float32)
@@ -238,7 +240,7 @@ class _Toy:
         return np.zeros((8, 8, 3), np.uint8)
 
 
-def test_examples_without_a_value_are_left_out_of_its_average(tmp_path):
+def test_examples_without_a_value_are_left_out_of_the_average(tmp_path):
     state = loop.TrainState(0, 4.0, 4.0, {}, None)
     mesh = sharding.make_mesh(batch_size=8)
     evaluator = loop._Evaluator(_Toy(), {}, jax.random.key(0), tmp_path, mesh)
@@ -251,7 +253,7 @@ def test_examples_without_a_value_are_left_out_of_its_average(tmp_path):
 
 
 def test_a_discriminators_optimiser_state_is_saved_and_restored(tmp_path):
-    """The two partitions hold places without arrays."""
+    """The two partitions of the optimiser have masked leaves without arrays."""
     config = stage1_config.get_config("smoke").optim
     config.update({"discriminator": {"learning_rate": 1e-3, "b1": 0.0, "b2": 0.9}})
     params = {"decoder": {"w": np.ones(3, np.float32)}, "discriminator": {"w": np.ones(2, "f4")}}
@@ -284,8 +286,8 @@ def test_weights_for_inference_are_the_averaged_ones(run1):
     assert _equal(animator._variables["params"], averaged)
 
 
-def test_eight_devices_learn_what_one_does(run1):
-    """One step's gradient over eight devices is that of the whole batch on one."""
+def test_eight_devices_compute_the_gradient_of_one(run1):
+    """A batch over eight devices has the same gradient as on one device."""
     config = _config1(**{"data.path": str(run1[0] / "dataset")})
     task = loop.TASKS["stage1"](config, "")
     batch = next(task.train_batches())
@@ -305,14 +307,14 @@ def test_eight_devices_learn_what_one_does(run1):
     assert float(optax.tree.norm(grads8)) == pytest.approx(float(optax.tree.norm(grads1)), rel=1e-3)
 
 
-def test_stage2_measures_itself_against_controls(run2):
+def test_stage2_reports_control_metrics(run2):
     records = [r for r in read_metrics(run2[0]) if "test/speed_error" in r]
     assert records[-1]["test/speed_error_still"] == pytest.approx(1.0)
     assert records[-1]["test/speed_error_shuffled_speech"] > 0
     assert {"test/fgd", "test/fgd_shuffled_speech", "test/fgd_still"} <= set(records[-1])
 
 
-def test_speakers_of_stage2_have_numbers_and_manners(run1, run2, tmp_path):
+def test_stage2_is_conditioned_on_speakers(run1, run2, tmp_path):
     changes = {"speaker_manners": True, "num_steps": 1, "optim.name": "adan", "fgd_steps": 0}
     config = _config2(run1[0], **changes)
     state = loop.train(config, str(tmp_path))
@@ -340,7 +342,7 @@ def test_damaged_statistics_are_refused(run1, run2, monkeypatch):
         generator.load_stage2(run2[0], animator)
 
 
-def test_the_statistics_travel_in_the_checkpoint(run2):
+def test_the_checkpoint_contains_the_statistics(run2):
     statistics = run2[1].model_state["statistics"]
     assert all(np.isfinite(value).all() for value in jax.tree.leaves(statistics))
     assert (np.asarray(statistics["motion_std"]) > 0).all()
@@ -356,7 +358,7 @@ def test_stages_are_not_mistaken_for_each_other(run1, run2, tmp_path):
 
 
 def test_motions_of_an_earlier_stage1_are_not_used(run1, run2, tmp_path):
-    """Nor is a stage 2 that was trained on them."""
+    """A stage 2 that was trained on them is refused as well."""
     from gesture_jax.inference.generator import GestureGenerator
 
     shutil.copytree(run1[0], tmp_path / "stage1")
@@ -378,7 +380,7 @@ def test_weights_that_do_not_fit_are_named(run1, tmp_path):
         Animator.load(tmp_path / "run")
 
 
-def test_paper_preset_wants_data(tmp_path):
+def test_the_paper_preset_needs_data(tmp_path):
     with pytest.raises(InputError, match=r"gesture_jax\.prepare"):
         loop.train(stage1_config.get_config("paper"), str(tmp_path))
     assert not (tmp_path / "config.json").exists()
@@ -401,7 +403,7 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
         writer.write_scalars(step, {"loss": float(step)})
     writer.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 4, "lo')  # Killed while writing.
+        file.write('{"step": 4, "lo')  # A line as a killed process leaves it.
     writer = MetricsWriter(tmp_path, step=2)
     writer.write_scalars(3, {"loss": 30.0})
     writer.close()
@@ -409,7 +411,7 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["adamw", "adan"])
-def test_optimisers_go_down(name):
+def test_optimisers_reach_the_minimum(name):
     config = stage2_config.get_config("smoke").optim
     config.update({"name": name, "learning_rate": 0.1, "weight_decay": 0.0})
     optimizer = optim.make_optimizer(config, num_steps=200)

@@ -1,4 +1,4 @@
-"""Losses of pictures: toys by hand, and who learns what from a sum of both sides' losses."""
+"""Losses of pictures: small cases by hand, and the gradients of a sum of both sides' losses."""
 
 import flax.linen as nn
 import jax
@@ -18,11 +18,11 @@ _BLANK = np.zeros((1, 16, 16, 3), np.float32)
 
 @pytest.fixture(scope="module")
 def variables():
-    """Of a VGG-19 that has learned nothing."""
+    """Random weights of a VGG-19."""
     return jax.jit(VGG(VGG19).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
 
 
-def test_pixel_loss_sees_all_scales():
+def test_pixel_loss_covers_all_scales():
     assert float(losses.pyramid_l1(_BLANK + 0.5, _BLANK, num_levels=3)) == pytest.approx(0.5)
     checks = _BLANK + (np.indices((16, 16)).sum(0) % 2)[..., None] - 0.5
     # A checkerboard is grey at half the scale.
@@ -31,7 +31,7 @@ def test_pixel_loss_sees_all_scales():
     assert [level.shape[1] for level in levels] == [16, 8, 4]
 
 
-def test_equal_weights_weigh_nothing():
+def test_equal_weights_change_nothing():
     one, other = _RANDOM.random((2, 3, 16, 8, 3), np.float32)
     plain = float(losses.pyramid_l1(one, other, num_levels=3))
     for weight in (1.0, 7.0):
@@ -40,7 +40,7 @@ def test_equal_weights_weigh_nothing():
         assert weighted == pytest.approx(plain, rel=1e-6)
 
 
-def test_weights_say_what_counts():
+def test_weights_scale_each_pixel():
     image, weights = _BLANK.copy(), np.ones((1, 16, 16, 1), np.float32)
     image[:, :8] = 0.6  # The upper half is off by 0.6, and counts thrice.
     weights[:, :8] = 3.0
@@ -66,7 +66,7 @@ def test_equal_pictures_look_equal(variables):
     assert distance(one, one) == 0.0 and distance(one, other) > 0.0
 
 
-def test_scales_that_vgg_cannot_see_are_left_out(variables):
+def test_scales_too_small_for_vgg_are_left_out(variables):
     one, other = _RANDOM.random((2, 1, 32, 32, 3), np.float32)
     seen, wanted = (
         float(losses.pyramid_perceptual(variables, one, other, num_levels=n)) for n in (2, 5)
@@ -112,14 +112,14 @@ def test_hinges_by_hand():
     assert float(losses.hinge_generator(fake)) == pytest.approx(2.0 / 3.0)
 
 
-def test_what_is_told_apart_surely_teaches_the_discriminator_no_more():
+def test_the_hinge_has_no_gradient_beyond_its_margin():
     gradients = jax.grad(losses.hinge_discriminator, argnums=(0, 1))
     real, fake = gradients(jnp.array([1.5, 0.0]), jnp.array([-1.5, 0.0]))
     np.testing.assert_allclose(real, [0.0, -0.5])
     np.testing.assert_allclose(fake, [0.0, 0.5])
 
 
-def test_layers_of_features_count_alike():
+def test_feature_layers_have_equal_weights():
     fake = [jnp.zeros((1, 8, 8, 4)), jnp.ones((1, 2, 2, 16))]
     real = [jnp.ones((1, 8, 8, 4)), jnp.full((1, 2, 2, 16), 4.0)]
     assert float(losses.feature_matching(fake, real)) == pytest.approx((1.0 + 3.0) / 2)

@@ -1,4 +1,4 @@
-"""What a run tells of itself."""
+"""Measures of a running training."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ def make_watch(tmp_path):
 
 
 def _double():
-    """A step of its own, 2 x 3 x 3 x 3 operations, not compiled yet."""
+    """Returns a new step of 2 x 3 x 3 x 3 operations that is not compiled yet."""
     return jax.jit(lambda x: 2 * x @ x.T)
 
 
@@ -39,12 +39,12 @@ def test_rates_count_steps_examples_and_operations(make_watch, tmp_path):
     assert rates["time/flops_per_sec"] == pytest.approx(54 * rates["time/steps_per_sec"])
     assert 0.02 * rates["time/steps_per_sec"] <= rates["time/input_share"] < 1
     assert 0.05 < rates["memory/host_gib"] < 100
-    assert "time/mfu" not in rates  # Nobody knows the peak of a simulated device.
+    assert "time/mfu" not in rates  # A simulated device has no known peak.
     assert "time/steps_per_sec" not in ours.read(3)
     assert json.loads((tmp_path / "heartbeat.json").read_text())["step"] == 1
 
 
-def test_only_a_second_compilation_is_told_of(make_watch, capsys):
+def test_only_a_second_compilation_is_reported(make_watch, capsys):
     ours, step_fn = make_watch(), _double()
     for step in (1, 2):
         ours.step(step, step_fn, jnp.ones((3, 3)))
@@ -55,7 +55,7 @@ def test_only_a_second_compilation_is_told_of(make_watch, capsys):
     assert capsys.readouterr().err.startswith("step 3: compiled again, as shapes")
 
 
-def test_a_stalled_input_is_named_while_it_stalls(make_watch, capsys):
+def test_a_stalled_input_is_reported_while_it_stalls(make_watch, capsys):
     ours = make_watch(patience_sec=0.05)
     with ours.waiting():
         while not (printed := capsys.readouterr().err):
@@ -68,7 +68,7 @@ def test_a_stalled_input_is_named_while_it_stalls(make_watch, capsys):
     assert not capsys.readouterr().err
 
 
-def test_slow_input_is_told_of_once(make_watch, capsys, monkeypatch):
+def test_slow_input_is_reported_once(make_watch, capsys, monkeypatch):
     monkeypatch.setattr(monitor, "_HEARTBEAT_SEC", 0.01)
     ours, step_fn = make_watch(), _double()
     for step in (1, 2, 3):
@@ -81,7 +81,7 @@ def test_slow_input_is_told_of_once(make_watch, capsys, monkeypatch):
 
 @pytest.mark.parametrize("last", [2, 9])
 def test_a_trace_of_some_steps(tmp_path, last):
-    """Also where the run ends before its last step."""
+    """A trace is also written if the run ends before the last step of the trace."""
     traces, step_fn = lambda: list((tmp_path / "profile").rglob("*.xplane.pb")), _double()
     ours = monitor.Watch(tmp_path, batch_size=4, profile_steps=(2, last))
     with contextlib.closing(ours):

@@ -1,4 +1,4 @@
-"""Nothing is lost: a run that is stopped, killed or damaged ends as one that was let be."""
+"""A run that was stopped, killed or damaged ends like a run that was not interrupted."""
 
 import errno
 import gc
@@ -25,24 +25,24 @@ from tests import tiny
 
 pytestmark = [
     pytest.mark.usefixtures("quickly_compiled"),
-    # Where a checkpoint is damaged, Orbax drops what it was about to do.
+    # Orbax leaves coroutines unfinished when it reads a damaged checkpoint.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 _ROOT = pathlib.Path(__file__).parents[2]
-# Of a run that is killed; by hand, more.
+# How often a run is killed; more can be set by hand.
 _KILLS = int(os.environ.get("GESTURE_JAX_TEST_KILLS", "3"))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _what_orbax_dropped_is_found_here():
-    """Rather than in a test of another file, whose warnings are errors."""
+def _collect_coroutines():
+    """Collects what Orbax left unfinished here: in other files its warnings are errors."""
     yield
     gc.collect()
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Made by a task that needs it."""
+    """The data set, which a task creates where it is missing."""
     workdir = tmp_path_factory.mktemp("data")
     loop.TASKS["stage1"](tiny.stage1(), str(workdir))
     return str(workdir / "dataset")
@@ -55,7 +55,7 @@ def _config(dataset, **changes):
 
 @pytest.fixture(scope="module")
 def straight(dataset, tmp_path_factory):
-    """Twelve steps in one go, saved every other step; the newest three checkpoints are kept."""
+    """Twelve uninterrupted steps, saved every other step; three checkpoints are kept."""
     workdir = tmp_path_factory.mktemp("straight")
     return workdir, loop.train(_config(dataset), str(workdir))
 
@@ -71,7 +71,7 @@ def _same_run(workdir, state, straight):
 
 
 def _signal_at(step, monkeypatch):
-    """Lets the process get SIGTERM while the metrics of `step` are written, so in mid-run."""
+    """Raises SIGTERM right after the metrics of `step` are written, so in the middle of a run."""
     write_scalars = MetricsWriter.write_scalars
 
     def write_and_signal(self, written_step, scalars):
@@ -82,7 +82,7 @@ def _signal_at(step, monkeypatch):
     monkeypatch.setattr(MetricsWriter, "write_scalars", write_and_signal)
 
 
-def test_sigterm_saves_first_and_says_so(dataset, straight, tmp_path, monkeypatch):
+def test_sigterm_saves_and_reports_the_step(dataset, straight, tmp_path, monkeypatch):
     config = _config(dataset, checkpoint_every_steps=100)
     told_to_stop = r"told to stop; step \d+ of 12 is saved, and the same"
     with monkeypatch.context() as patch, pytest.raises(Stopped, match=told_to_stop) as told:
@@ -102,7 +102,7 @@ def _train_in_child(config, workdir, num_devices):
 
 
 def _start(*arguments):
-    """A process that trains, forked from one that has imported all but has touched no device."""
+    """Starts a training in a child of a process that has imported everything but used no device."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     process = context.Process(target=_train_in_child, args=arguments)
@@ -111,13 +111,13 @@ def _start(*arguments):
 
 
 def _restored(config, workdir):
-    """The last state, by a run that has nothing left to do."""
+    """Returns the last state of a finished run."""
     return loop.train(config, str(workdir))
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on(dataset, straight, tmp_path):
-    """By SIGKILL, some steps after each start: while it computes, saves, or starts again."""
+def test_a_run_killed_at_any_moment_resumes(dataset, straight, tmp_path):
+    """SIGKILL comes some seconds after each start: during a step, a save or a restart."""
     draw, config = random.Random(0), _config(dataset, checkpoint_every_steps=1)
     kills, runs = 0, 0
     while kills < _KILLS:
@@ -134,12 +134,15 @@ def test_killed_at_any_moment_it_goes_on(dataset, straight, tmp_path):
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
         killed = process.exitcode != 0
-        kills, runs = kills + killed, runs + (not killed)  # What has ended is begun elsewhere.
+        kills, runs = (
+            kills + killed,
+            runs + (not killed),
+        )  # A finished run is followed by a new one.
     for workdir in tmp_path.iterdir():
         _same_run(workdir, loop.train(config, str(workdir)), straight)
 
 
-def test_a_fine_tuned_run_needs_its_donor_once(dataset, straight, tmp_path):
+def test_a_fine_tuned_run_needs_its_initial_weights_once(dataset, straight, tmp_path):
     shutil.copytree(straight[0], tmp_path / "donor")
     config = _config(dataset, init_from=str(tmp_path / "donor"))
     tuned = loop.train(config, str(tmp_path / "run"))
@@ -149,16 +152,16 @@ def test_a_fine_tuned_run_needs_its_donor_once(dataset, straight, tmp_path):
     assert _equal(_restored(config, tmp_path / "run"), tuned)
 
 
-def test_a_donor_that_does_not_fit_leaves_nothing(dataset, straight, tmp_path):
-    """So that the corrected command begins anew."""
+def test_initial_weights_that_do_not_fit_leave_no_files(dataset, straight, tmp_path):
+    """The corrected command can then start from scratch."""
     changes = {"init_from": str(straight[0]), "model.width": 32}
     with pytest.raises(InputError, match=r"model\.width is 64 there and 32 here"):
         loop.train(_config(dataset, **changes), str(tmp_path))
     assert not [*tmp_path.iterdir()]
 
 
-def test_another_number_of_devices_goes_on(dataset, straight, tmp_path):
-    """From eight along `data` to two along `fsdp`, and back."""
+def test_a_run_resumes_on_another_number_of_devices(dataset, straight, tmp_path):
+    """It moves from eight devices along `data` to two along `fsdp`, and back."""
     shutil.copytree(straight[0], tmp_path / "run")
     for step in ("10", "12"):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / step)
@@ -186,7 +189,7 @@ def _flip(path):
 
 @pytest.fixture(scope="module")
 def damaged_runs(straight, tmp_path_factory):
-    """Copies of the straight run: a function of what is done to the largest file of step 12."""
+    """A function that copies the straight run and applies `how` to the largest file of step 12."""
 
     def damage(how):
         workdir = tmp_path_factory.mktemp("damaged") / "run"
@@ -203,7 +206,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_newest_whole_one(
     dataset, straight, damaged_runs, how, capfd
 ):
     workdir = damaged_runs(how)
-    try:  # Inference reads some of the files only.
+    try:  # Inference reads only some of the files.
         averages = straight[1].ema_params
         loaded, _ = checkpoints.load_variables(workdir, {"params": _shapes(averages)})
         assert _equal(loaded["params"], averages)
@@ -227,12 +230,12 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_a_full_disk_is_told_of_and_loses_nothing(dataset, straight, small_disk):
+def test_a_full_disk_is_reported_and_loses_nothing(dataset, straight, small_disk):
     disk, make_room = small_disk
     config = _config(dataset, checkpoint_every_steps=1, keep_checkpoints=20)
     with pytest.raises(OSError, match="No space left") as told:
         loop.train(config, str(disk / "run"))
-    assert told.value.errno == errno.ENOSPC  # Which the command line makes a sentence of.
+    assert told.value.errno == errno.ENOSPC  # The command line turns this into a sentence.
     assert told.value.filename == str(disk / "run" / "checkpoints")
     assert checkpoints.newest_step(disk / "run") == 1
     make_room()
@@ -260,8 +263,8 @@ def _small_state(step):
     return {"a": noise, "b": {"c": jax.numpy.full(3, step), "d": jax.numpy.bool_(True)}}
 
 
-def test_whatever_file_is_damaged_no_wrong_state_is_restored(small, tmp_path):
-    """A state is that of step 2, from files whose damage does no harm, or that of step 1."""
+def test_no_damaged_file_leads_to_a_wrong_state(small, tmp_path):
+    """The restored state is that of step 2, if the damage does no harm, or that of step 1."""
     files = [path for path in (small / "checkpoints" / "2").rglob("*") if path.is_file()]
     fallen_back = 0
     for number, path in enumerate(files):
@@ -284,7 +287,7 @@ def _placed(tree):
     )
 
 
-def test_where_nothing_is_whole_nothing_is_restored_and_nothing_moved(small, tmp_path):
+def test_without_an_intact_checkpoint_nothing_is_restored_or_moved(small, tmp_path):
     shutil.copytree(small, tmp_path / "run")
     for path in list((tmp_path / "run" / "checkpoints").rglob("*")):
         if path.is_file() and path.stat().st_size:
@@ -309,8 +312,8 @@ def test_any_flipped_bit_changes_the_fingerprint(dtype):
 
 
 @pytest.mark.slow
-def test_the_command_says_so_and_its_exit_code_too(dataset, tmp_path):
-    """SIGTERM while the first steps compile."""
+def test_a_terminated_command_saves_and_reports_it(dataset, tmp_path):
+    """The message and the exit code both show that the run was stopped by SIGTERM."""
     config = "--config=configs/stage1.py:smoke"
     small = [
         f"--config.{name}={value}"

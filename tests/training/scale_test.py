@@ -1,4 +1,4 @@
-"""One program for one device and for many: the same numbers, the state in pieces."""
+"""Training on one device and on many gives the same numbers, with a sharded state."""
 
 import re
 
@@ -30,12 +30,12 @@ def tasks(tmp_path_factory):
 
 
 class _Run:
-    """Ten steps from one state on a mesh: losses, the last state, and the compiled step's text."""
+    """Ten steps from a given state on a mesh: losses, the last state, and the compiled HLO text."""
 
     def __init__(self, config, task, state, *, fsdp, num_devices, num_parts=1):
         devices = jax.devices()[:num_devices]
         mesh = sharding.make_mesh({"data": -1, "fsdp": fsdp}, batch_size=8, devices=devices)
-        # Copies, as a step eats its state.
+        # Copies, because a step donates its state.
         put = lambda tree, where: jax.tree.map(jnp.copy, jax.device_put(tree, where))
         state = put(state, sharding.state_shardings(state, mesh))
         key, frozen = put((jax.random.key(1), task.frozen), sharding.replicated(mesh))
@@ -76,19 +76,19 @@ def runs1(tasks):
 def _agree(one, other):
     assert one.losses == pytest.approx(other.losses, rel=1e-5)
     assert len(set(one.losses)) == _STEPS
-    # Adam makes much of gradients that are nothing but rounding, so not number by number.
+    # Adam amplifies gradients that are mere rounding errors, so single numbers may differ.
     averages = [jax.device_get(run.state.ema_params) for run in (one, other)]
     apart = optax.tree.norm(optax.tree.sub(*averages))
     assert apart < 1e-3 * optax.tree.norm(averages[0])
 
 
 @pytest.mark.parametrize("other", ["4 x 2 devices", "two parts"])
-def test_stage1_learns_the_same_on_one_device_and_on_many(runs1, other):
-    """Game, averages and optimiser included."""
+def test_stage1_trains_the_same_on_one_device_and_on_many(runs1, other):
+    """Discriminator, averages and optimiser are included."""
     _agree(runs1["one device"], runs1[other])
 
 
-def test_stage2_learns_the_same_on_one_device_and_in_parts_on_many(tasks):
+def test_stage2_trains_the_same_on_one_device_and_in_parts_on_many(tasks):
     config, task = tasks["stage2"]
     state = _first_state(config, task)
     one = _Run(config, task, state, fsdp=1, num_devices=1)
@@ -96,7 +96,7 @@ def test_stage2_learns_the_same_on_one_device_and_in_parts_on_many(tasks):
 
 
 def test_only_parameters_are_gathered(runs1):
-    """No pictures, and no volumes that the warp reads."""
+    """Neither pictures nor the volumes that the warp reads are gathered."""
     run = runs1["4 x 2 devices"]
     parameters = {leaf.shape for leaf in jax.tree.leaves(run.state.params)}
     gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather\(", run.text)
@@ -106,8 +106,8 @@ def test_only_parameters_are_gathered(runs1):
 
 
 @pytest.mark.parametrize("name", ["4 x 2 devices", "two parts"])
-def test_the_state_stays_in_pieces(runs1, name):
-    """Parameters, averages and both moments: of each large array a device has its half."""
+def test_the_state_stays_sharded(runs1, name):
+    """Each device holds half of each large array, of averages and moments too."""
     run = runs1[name]
     wanted = sharding.state_shardings(run.state, run.mesh)
     cut = 0
@@ -118,8 +118,8 @@ def test_the_state_stays_in_pieces(runs1, name):
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
-def test_what_is_compiled_ahead_is_what_trains(tasks, stage):
-    """Shapes that are known without data are those of the data."""
+def test_shapes_known_ahead_are_those_of_training(tasks, stage):
+    """Shapes computed without data equal those with data."""
     config, task = tasks[stage]
     batches = task.train_batches()
     batch = jax.eval_shape(lambda: next(batches))
@@ -131,7 +131,7 @@ def test_what_is_compiled_ahead_is_what_trains(tasks, stage):
     assert shapes[0] == shapes[1]
 
 
-def test_the_rule():
+def test_which_axis_of_an_array_is_sharded():
     mesh = sharding.make_mesh({"data": -1, "fsdp": 4}, batch_size=8)
     spec = lambda *shape: sharding.state_shardings(jax.ShapeDtypeStruct(shape, "f4"), mesh).spec
     assert spec(3, 3, 256, 64) == PartitionSpec(None, None, "fsdp")
@@ -140,7 +140,7 @@ def test_the_rule():
     assert spec(127, 129, 3) == spec(128, 127) == spec(64) == spec() == PartitionSpec()
 
 
-def test_a_mesh_of_what_there_is():
+def test_a_mesh_uses_all_devices():
     shape = lambda **sizes: dict(sharding.make_mesh(sizes, batch_size=8).shape)
     assert shape(data=-1, fsdp=1) == shape(data=-1) == {"data": 8, "fsdp": 1}
     assert shape(data=-1, fsdp=4) == shape(data=2, fsdp=-1) == {"data": 2, "fsdp": 4}

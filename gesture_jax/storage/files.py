@@ -375,13 +375,12 @@ def folder_beside(
     try:
         with naming_full_disk(path, instead_of=beside):
             yield beside
-            put_folder(beside, path, last=last)
+            _put_folder(beside, path, last=last)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def put_folder(folder: pathlib.Path, path: pathlib.Path, *, last: str) -> None:
-    """Makes a folder of this machine the one at `path`; see `folder_beside`."""
+def _put_folder(folder: pathlib.Path, path: pathlib.Path, *, last: str) -> None:
     if is_remote(path):
         buckets.put_folder(folder, path, last=last)
         return
@@ -396,11 +395,6 @@ def _rename_folder(folder: pathlib.Path, path: pathlib.Path) -> None:
         # Else another process was faster, with the same.
         if not path.is_dir() or not any(path.iterdir()):
             raise
-
-
-def copy_folder(path: pathlib.Path, local: pathlib.Path) -> None:
-    """Fetches a folder of a bucket."""
-    buckets.get_folder(path, local)
 
 
 def is_free(folder: pathlib.Path) -> bool:

@@ -158,6 +158,7 @@ def train(
         `config.optim.max_grad_norm` (0: any will do).
     """
     config_check.check(config)
+    checkpoints.check_writable(workdir)
     _expand_places(config)
     check_outputs({"--workdir": workdir}, {"--config.data.path": config.data.path})
     mesh = _make_mesh(config)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gesture_jax.checkpoint import checkpoints, step_folders
+from gesture_jax.checkpoint import checkpoints
 from gesture_jax.errors import InputError
 from gesture_jax.inference import manifest
 from gesture_jax.inference.manifest import Request
@@ -27,7 +27,7 @@ from gesture_jax.page.model_cache import ModelCache, NamedModel
 from gesture_jax.page.sessions import Session
 from gesture_jax.procedural import speaker
 from gesture_jax.storage import files
-from tests import bucket_servers, in_process, tiny
+from tests import in_process, tiny
 
 _FLAGS = dict(image=None, audio=None, out=None, speaker=None, sheet=None)
 # What `str.splitlines` takes for the end of a line, and a name of a file may hold.
@@ -242,28 +242,6 @@ def data(tmp_path_factory):
     arguments = ("--procedural=2", "--num_identities=1", "--clip_sec=1", "--size=16")
     assert in_process.run("prepare", *arguments, f"--out={folder}")[0] == 0
     return folder
-
-
-@pytest.fixture
-def bucket():
-    before = dict(os.environ)
-    with bucket_servers.s3() as address:
-        yield address
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def test_a_run_in_a_bucket_keeps_its_config_and_steps(bucket):
-    run = f"{bucket}/run"
-    config = files.as_path(f"{run}/config.json")
-    step = files.as_path(f"{run}/checkpoints/5/commit_success.txt")
-    config.write_text('{"stage": "stage1"}')
-    step.write_text("")
-    assert "holds something else" in _refused("convert", "--checkpoint=a.pt", f"--out={run}")
-    # Nor does what writes it remove steps that it never held.
-    checkpoints.save_variables(run, {"params": {"a": np.ones(3, np.float32)}})
-    assert step_folders.saved_steps(step.parent.parent) == {0, 5}
-    assert config.read_text() == '{"stage": "stage1"}'
 
 
 def test_converted_weights_replace_others_but_no_run(tmp_path):

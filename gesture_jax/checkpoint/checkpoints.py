@@ -236,22 +236,9 @@ def _read_any_config(workdir: str | os.PathLike, *, wanted: str) -> ConfigDict:
                 f"--workdir of `python -m gesture_jax.train --config=configs/{wanted}.py`"
             )
     try:
-        text = path.read_text() if text is None else text
-        config = ConfigDict(_lists_to_tuples(json.loads(text)))
-        if config.stage == "stage2":
-            config_check.check_complete(config)
-        config_check.check(config)  # Converted weights of stage 1 have little to tell.
-        config.model  # noqa: B018
+        return config_check.parse(path.read_text() if text is None else text)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a config of gesture_jax ({error})") from None
-    return config
-
-
-def _lists_to_tuples(value: Any) -> Any:
-    """Converts the lists of JSON: attributes of a Flax module have to be hashable."""
-    if isinstance(value, dict):
-        return {key: _lists_to_tuples(item) for key, item in value.items()}
-    return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
 
 
 def check_writable(workdir: str | os.PathLike) -> None:

@@ -29,10 +29,10 @@ from gesture_jax.parallel import processes, sharding
 from gesture_jax.storage.files import (
     alone_in,
     as_path,
-    check_outputs,
     expand_home,
     naming_full_disk,
 )
+from gesture_jax.storage.outputs import check_outputs
 from gesture_jax.training import finetune, optim, stage1, stage2
 from gesture_jax.training.metrics_writer import MetricsWriter
 from gesture_jax.training.monitor import Watch, until_told_to_stop

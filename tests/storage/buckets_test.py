@@ -342,8 +342,8 @@ def test_a_workdir_copied_to_s3_is_read_there(buckets, tmp_path):
         ("", "error: az://b: no such place; give a path, gs://BUCKET/... or s3://BUCKET/..."),
         (
             "sys.modules['gcsfs'] = None; ",
-            'error: gs://b: what reads gs:// is not installed; `pip install "gesture_jax[gcs]"`'
-            " brings it",
+            "error: gs://b: the library for gs:// is not installed; run "
+            '`pip install "gesture_jax[gcs]"`',
         ),
     ],
 )

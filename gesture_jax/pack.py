@@ -1,4 +1,4 @@
-"""A trained stage as one file, which every --stage1, --stage2 and init_from reads like its workdir.
+"""Packs a trained stage into one file, which --stage1, --stage2 and init_from accept as a workdir.
 
 python -m gesture_jax.pack --workdir=DIR --out=FILE.safetensors
 """
@@ -7,9 +7,9 @@ from absl import flags
 
 from gesture_jax import cli
 
-_WORKDIR = cli.define_path("workdir", None, "Workdir of a trained or converted stage.")
+_WORKDIR = cli.define_path("workdir", None, "The workdir of a trained or converted stage.")
 _OUT = cli.define_path("out", None, "The .safetensors file to write.")
-_HALF = flags.DEFINE_boolean("half", False, "Rounds weights to 16 bits: half the size.")
+_HALF = flags.DEFINE_boolean("half", False, "Round the weights to 16 bits, which halves the size.")
 flags.mark_flags_as_required(["workdir", "out"])
 
 

@@ -13,7 +13,8 @@ from absl import flags
 
 from gesture_jax import cli
 from gesture_jax.errors import InputError, one_line
-from gesture_jax.storage.files import check_outputs, expand_home
+from gesture_jax.storage.files import expand_home
+from gesture_jax.storage.outputs import check_outputs
 
 _VIDEOS = cli.define_path("videos", None, "Folder of videos: SPEAKER#ID.mp4 or SPEAKER/ID.mp4.")
 _PATS = cli.define_path("pats_intervals", None, "PATS's cmu_intervals_df.csv.")

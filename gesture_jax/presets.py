@@ -17,8 +17,11 @@ def find(path: str) -> str:
     Raises:
       InputError: for a file that does not exist.
     """
-    if os.path.exists(path):
-        return path
+    return path if os.path.exists(path) else find_installed(path)
+
+
+def find_installed(path: str) -> str:
+    """Finds `configs/NAME.py` of this installation; raises like `find`."""
     package = importlib.resources.files("gesture_jax")
     for folder in (str(package), os.path.dirname(str(package))):  # Of a wheel, and of a checkout.
         found = os.path.join(folder, *path.split("/"))

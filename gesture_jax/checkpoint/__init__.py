@@ -1,1 +1,1 @@
-"""What training saves, and what reads it."""
+"""Saves and reads train states, weights and configs."""

@@ -1,16 +1,15 @@
-"""Checkpoints: what is in a workdir, how it is saved, resumed, read; only this file knows Orbax.
+"""Checkpoints of a workdir: saving, resuming and reading; only this file uses Orbax.
 
 A workdir holds `config.json` and `checkpoints/STEP/{state,data}`: the train state and the position
-in the data, always of the same step. Inference reads `ema_params` and `model_state` alone, of a
-workdir or of the one file that `pack` makes of it. Orbax is imported where it is used, as packed
-weights, such as the bundled ones, do without.
+in the data, both of the same step. Inference reads `ema_params` and `model_state` alone, from a
+workdir or from the one file that `pack` writes. Orbax is imported inside functions, as packed
+weights, such as the bundled ones, do not need it.
 """
 
 import contextlib
 import json
 import os
 import pathlib
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,62 +21,47 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from gesture_jax.checkpoint import config_check, fingerprints, packed
-from gesture_jax.checkpoint.step_folders import StepFolders, readable, saved_steps
+from gesture_jax.checkpoint import config_check, damage, fingerprints, packed
 from gesture_jax.errors import InputError
 from gesture_jax.parallel import processes, sharding
 from gesture_jax.storage.files import (
     absolute,
     as_path,
     is_free,
+    is_remote,
+    local_folder,
+    move_folder,
     naming_full_disk,
     remove_folder,
     write_beside,
 )
 
-if TYPE_CHECKING:  # What reads datasets takes long to import, and generating reads none.
+if TYPE_CHECKING:  # Importing the data pipeline takes long, and generating reads no data.
     from gesture_jax.data.pipeline import BatchIterator
 
 _STATE = "state"
 _DATA = "data"
-# The paths in a config, which say nothing on another machine.
+# The paths in a config, which are useless on another machine.
 PLACES = "data.path", "stage1_workdir", "init_from", "loss.vgg19"
-# What is raised for content that is missing, cut short or changed.
-_DAMAGE = (ValueError, LookupError, TypeError, FileNotFoundError)
-# What is raised where a disk, a network, the memory or another process fails, whatever the content.
-_TROUBLE = (OSError, RuntimeError, MemoryError)
-# By these TensorStore tells of damage, by all others of a disk or a network that fails.
-_DAMAGE_CODES = {
-    "DATA_LOSS", "NOT_FOUND", "OUT_OF_RANGE", "INVALID_ARGUMENT", "FAILED_PRECONDITION",
-}  # fmt: skip
-# Stands in its errors where the system gives the reason.
-_BY_THE_SYSTEM = "os_error_code"
-
-
-class _DamagedError(Exception):
-    """What is read of a checkpoint is not what was saved."""
+# Orbax writes this file last into a folder of a bucket.
+_COMMIT_FILE = "commit_success.txt"
 
 
 class Checkpointer:
     """Saves and resumes one training run.
 
-    With each checkpoint goes a fingerprint of every array, by which a damaged one is known.
+    Each checkpoint has a fingerprint of every array, by which damage is detected.
     """
 
     def __init__(self, workdir: str | os.PathLike, *, keep: int):
-        """Keeps the newest `keep` checkpoints below `workdir`."""
+        """Keeps the newest `keep` checkpoints below `workdir`; raises like `check_writable`."""
         from orbax.checkpoint import v1 as ocp
 
+        check_writable(workdir)
         self._path = _directory(workdir)
-        self._folders = StepFolders(self._path)
-        if self._folders.is_mirrored and jax.process_count() > 1:
-            raise InputError(
-                f"{workdir}: several processes save their checkpoints to gs:// or to a disk that "
-                "all see; one process alone does so here"
-            )
         self._orbax = ocp.training.Checkpointer(
-            self._folders.local,
-            # The loop decides when to save; the newest few stay.
+            self._path,
+            # The training loop decides when to save.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
@@ -86,74 +70,76 @@ class Checkpointer:
 
     @property
     def latest_step(self) -> int | None:
-        """The newest saved step, None where nothing was saved."""
+        """The newest saved step; None where nothing was saved."""
         return None if self._orbax.latest is None else self._orbax.latest.step
 
     def save(self, step: int, state: Any, batches: "BatchIterator") -> None:
-        """Starts to save state and position in the data; waits only for the save before."""
+        """Starts to save state and position in the data; waits only for the previous save."""
         self.wait()
         saved = {_STATE: state, _DATA: _as_arrays(batches.get_state())}
-        save = self._orbax.save_checkpointables_async(
+        self._pending = self._orbax.save_checkpointables_async(
             step, saved, custom_metadata=fingerprints.describe(_named(saved))
         )
-        self._pending = self._folders.after(save)
 
     def restore(self, abstract_state: Any, batches: "BatchIterator") -> Any:
-        """The newest whole state on the shardings of `abstract_state`; `batches` at its place.
+        """Returns the newest undamaged state, and sets `batches` to its position in the data.
 
-        Newer checkpoints that are damaged are moved to `WORKDIR/damaged`, and told of on stderr.
+        Newer checkpoints that are damaged are moved to `WORKDIR/damaged`, with a line on stderr.
+
+        Args:
+          abstract_state: shapes and shardings of the state.
+          batches: the iterator over the training data.
 
         Raises:
-          InputError: where no checkpoint is whole, or the newest cannot be read for another reason,
-            such as a network that fails; then nothing is moved.
+          InputError: where all checkpoints are damaged, or the newest cannot be read for another
+            reason, such as a network that fails; then nothing is moved.
         """
         abstract = {_STATE: abstract_state, _DATA: _as_arrays(batches.get_state())}
-        damaged: dict[int, str] = {}
+        reasons: dict[int, str] = {}  # Why the checkpoint of a step is damaged.
         for step in sorted((saved.step for saved in self._orbax.checkpoints), reverse=True):
             try:
                 loaded = self._load(step, abstract)
-            except _DamagedError as error:
-                damaged[step] = str(error)
+            except damage.DamagedError as error:
+                reasons[step] = str(error)
                 continue
-            self._set_aside(damaged, instead=step)
+            self._set_aside(reasons, instead=step)
             batches.set_state(jax.tree.map(int, loaded[_DATA]))
             return loaded[_STATE]
-        reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
-        raise InputError(f"{self._path}: no checkpoint is whole, or none fits: {reasons}")
+        listed = "; ".join(f"step {step}: {reason}" for step, reason in reasons.items())
+        raise InputError(f"{self._path}: no checkpoint is whole, or none fits: {listed}")
 
     def _load(self, step: int, abstract: Any) -> Any:
-        """All processes return, or all raise, as each may read files that the others do not.
+        """Loads one checkpoint; all processes return or all raise, as each reads its own files.
 
         Raises:
-          _DamagedError: where what is read is not what was saved.
+          DamagedError: where the content is not what was saved.
           InputError: where it cannot be read for another reason.
         """
         from orbax.checkpoint import v1 as ocp
 
-        folder, error = self._folders.local / str(step), None
+        folder, error = self._path / str(step), None
         try:
             with _reading_alone():
                 loaded = ocp.load_checkpointables(folder, abstract)
             fingerprint = _read_fingerprints(folder)
-        except Exception as caught:  # Orbax has many; `_is_damage` tells which they are.
+        except Exception as caught:  # Orbax raises errors of many types.
             error = caught
-        elsewhere = "another process could not read it"
-        if processes.any_process_says(error is not None and _is_damage(error)):
-            raise _DamagedError(_first_line(error) if error else elsewhere) from error
+        reason = damage.describe(error) if error else "another process could not read it"
+        if processes.any_process_says(error is not None and damage.is_damage(error)):
+            raise damage.DamagedError(reason) from error
         if processes.any_process_says(error is not None):
             raise InputError(
-                f"{self._path / str(step)}: cannot be read now "
-                f"({_first_line(error) if error else elsewhere}); nothing is known to be damaged, "
-                "and nothing was moved; start again once the disk, network or memory allows"
+                f"{folder}: cannot be read now ({reason}); nothing is known to be damaged, and "
+                "nothing was moved; start again once the disk, network or memory allows"
             ) from error
         try:
             fingerprints.check(_named(loaded), fingerprint)
         except fingerprints.ChangedError as changed:
-            raise _DamagedError(_first_line(changed)) from changed
+            raise damage.DamagedError(damage.describe(changed)) from changed
         return loaded
 
-    def _set_aside(self, damaged: Mapping[int, str], *, instead: int) -> None:
-        for step, reason in damaged.items():
+    def _set_aside(self, reasons: Mapping[int, str], *, instead: int) -> None:
+        for step, reason in reasons.items():
             print(
                 f"{self._path / str(step)}: damaged ({reason}); moved to {self._path.parent}/"
                 f"damaged, going on from step {instead}",
@@ -161,16 +147,16 @@ class Checkpointer:
             )
             if processes.is_first_process():
                 name = f"{step}-{time.strftime('%Y%m%dT%H%M%S')}"
-                self._folders.set_aside(step, self._path.parent / "damaged" / name)
-        if damaged:
+                move_folder(self._path / str(step), self._path.parent / "damaged" / name)
+        if reasons:
             multihost_utils.sync_global_devices("damaged")
             self._orbax.reload()
 
     def wait(self) -> None:
-        """Returns once the save under way, if any, is on disk.
+        """Returns once the save in progress, if any, is complete.
 
         Raises:
-          OSError: where the disk is full; checkpoints from before are whole.
+          OSError: where the disk is full; earlier checkpoints stay intact.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -178,11 +164,10 @@ class Checkpointer:
                 pending.result()
 
     def close(self) -> None:
-        """Waits, then lets go of the directory."""
+        """Waits for the save in progress, then releases the folder."""
         self.wait()
         with naming_full_disk(self._path):
             self._orbax.close()
-            self._folders.close()
 
 
 def _read_fingerprints(path: pathlib.Path) -> Mapping[str, Any] | None:
@@ -191,10 +176,10 @@ def _read_fingerprints(path: pathlib.Path) -> Mapping[str, Any] | None:
 
 @contextlib.contextmanager
 def _reading_alone(**loading: Any) -> Iterator[None]:
-    """Each of several processes reads for itself, and waits for no other.
+    """Lets each of several processes read by itself, without waiting for the others.
 
     Args:
-      **loading: options of how PyTrees are loaded.
+      **loading: Orbax's options for loading PyTrees.
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -207,32 +192,8 @@ def _reading_alone(**loading: Any) -> Iterator[None]:
         yield
 
 
-def _is_damage(error: BaseException) -> bool:
-    """Whether an error, or what it comes from, is known to tell of missing or changed content."""
-    causes = _causes(error)
-    return not any(map(_is_trouble, causes)) and any(isinstance(e, _DAMAGE) for e in causes)
-
-
-def _is_trouble(error: BaseException) -> bool:
-    if not isinstance(error, _DAMAGE):
-        return isinstance(error, _TROUBLE)
-    code = re.match("([A-Z_]{4,}): ", str(error))
-    if code is None or code[1] == "NOT_FOUND":
-        return False
-    return code[1] not in _DAMAGE_CODES or _BY_THE_SYSTEM in str(error)
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """The error and what it comes from, without the KeyError that Orbax wraps around all."""
-    chain = []
-    while error is not None:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return [each for each in chain if type(each).__name__ != "NoEntryError"] or chain
-
-
 def _named(tree: Any) -> dict[str, Any]:
-    """Leaves by their names in a checkpoint."""
+    """Returns the leaves by their names in a checkpoint."""
     return {_name(key): leaf for key, leaf in jax.tree.leaves_with_path(tree)}
 
 
@@ -240,15 +201,8 @@ def _name(key: tuple) -> str:
     return jax.tree_util.keystr(key, simple=True, separator="/")
 
 
-def _first_line(error: BaseException) -> str:
-    """What an error says, by the cause that says most."""
-    causes = _causes(error)
-    error = next((e for e in causes[::-1] if isinstance(e, (*_DAMAGE, *_TROUBLE))), causes[0])
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
-
-
 def write_config(workdir: str | os.PathLike, config: ConfigDict) -> None:
-    """Writes `config.json`, beside first, then renamed."""
+    """Writes `config.json`, completely or not at all."""
     with write_beside(as_path(workdir) / "config.json") as beside:
         beside.write_text(_format_config(config))
 
@@ -258,10 +212,10 @@ def _format_config(config: ConfigDict) -> str:
 
 
 def read_config(workdir: str | os.PathLike, *, stage: str) -> ConfigDict:
-    """The config of a trained, converted or packed `stage` ("stage1" or "stage2").
+    """Returns the config of a trained, converted or packed `stage` ("stage1" or "stage2").
 
     Raises:
-      InputError: where the workdir has no readable config, or that of the other stage.
+      InputError: where the workdir has no readable config, or the config of the other stage.
     """
     config = _read_any_config(workdir, wanted=stage)
     if config.stage != stage:
@@ -282,41 +236,41 @@ def _read_any_config(workdir: str | os.PathLike, *, wanted: str) -> ConfigDict:
                 f"--workdir of `python -m gesture_jax.train --config=configs/{wanted}.py`"
             )
     try:
-        text = path.read_text() if text is None else text
-        config = ConfigDict(_lists_to_tuples(json.loads(text)))
-        if config.stage == "stage2":
-            config_check.check_complete(config)
-        config_check.check(config)  # Converted weights of stage 1 have little to tell.
-        config.model  # noqa: B018
+        return config_check.parse(path.read_text() if text is None else text)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a config of gesture_jax ({error})") from None
-    return config
 
 
-def _lists_to_tuples(value: Any) -> Any:
-    """JSON knows no tuples, but a Flax module's attributes have to be hashable."""
-    if isinstance(value, dict):
-        return {key: _lists_to_tuples(item) for key, item in value.items()}
-    return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
+def check_writable(workdir: str | os.PathLike) -> None:
+    """Raises InputError for a workdir in a bucket that Orbax cannot write to: any but `gs://`."""
+    if is_remote(workdir) and not _is_known_to_orbax(as_path(workdir)):
+        raise InputError(
+            f"{workdir}: checkpoints can be written to a disk or to gs:// only; give a folder of "
+            "this machine, or one where the bucket is mounted, and copy it to the bucket later"
+        )
+
+
+def _is_known_to_orbax(path: pathlib.Path) -> bool:
+    return not is_remote(path) or str(path).startswith("gs://")
 
 
 def check_replaceable(workdir: str | os.PathLike, config: ConfigDict) -> None:
     """Checks that converted weights would overwrite nothing but converted weights.
 
     Args:
-      workdir: where they are to be written: a folder that does not exist, is empty, or holds
-        weights that were converted before.
+      workdir: the output: a folder that does not exist, is empty, or holds converted weights.
       config: of the converted weights.
 
     Raises:
-      InputError: where it holds something else, such as a training run.
+      InputError: where it holds something else, such as a training run; or as `check_writable`.
     """
+    check_writable(workdir)
     path = as_path(workdir)
     if is_free(path):
         return
     file = path / "config.json"
     is_ours = file.is_file() and file.read_bytes() == _format_config(config).encode()
-    if not is_ours or saved_steps(_directory(workdir)) - {0}:
+    if not is_ours or _saved_steps(_directory(workdir)) - {0}:
         raise InputError(
             f"{workdir}: holds something else than converted weights; choose another folder"
         )
@@ -331,27 +285,26 @@ def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> 
     """
     from orbax.checkpoint import v1 as ocp
 
+    check_writable(workdir)
     collections = dict(variables)
     state = {"ema_params": collections.pop("params"), "model_state": collections}
-    folders = StepFolders(_directory(workdir), fetch=False)
+    path = _directory(workdir)
     with naming_full_disk(workdir):
         try:
-            ocp.save_checkpointables(folders.local / "0", {_STATE: state}, overwrite=True)
-            folders.replace(0)
-            folders.close()
+            ocp.save_checkpointables(path / "0", {_STATE: state}, overwrite=True)
         except BaseException:
-            for unfinished in folders.local.glob("0.orbax-checkpoint-tmp*"):
+            for unfinished in path.glob("0.orbax-checkpoint-tmp*"):
                 remove_folder(unfinished)
             raise
 
 
 def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> None:
-    """Writes the newest averaged weights of a workdir as one file, which is read in its place.
+    """Writes the newest averaged weights of a workdir as one file that can replace it.
 
     Args:
       workdir: of either stage.
       path: of the `.safetensors` file.
-      half: rounds the weights, not the statistics, to 16 bits.
+      half: whether to round the weights, but not the statistics, to 16 bits.
 
     Raises:
       InputError: where there is no checkpoint to pack, or the file cannot be written.
@@ -360,8 +313,8 @@ def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> 
     if packed.is_packed(workdir):
         raise InputError(f"{workdir}: is packed already; give the workdir of a run")
     folder = _directory(workdir) / str(newest_step(workdir))
-    with _told_of_damage(folder):
-        saved = _read_metadata(readable(folder))
+    with damage.as_input_error(folder):
+        saved = _read_metadata(_readable(folder))
         abstract = {"params": saved["ema_params"], **saved["model_state"]}
     variables, step = load_variables(workdir, abstract)
     params = jax.tree.map(np.asarray, variables.pop("params"))
@@ -377,18 +330,18 @@ def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> 
 
 def is_saved(workdir: str | os.PathLike) -> bool:
     """Whether a run has saved a checkpoint here."""
-    return bool(saved_steps(_directory(workdir)))
+    return bool(_saved_steps(_directory(workdir)))
 
 
 def newest_step(workdir: str | os.PathLike) -> int:
-    """The step of the newest checkpoint, 0 for converted weights.
+    """Returns the step of the newest checkpoint; 0 for converted weights.
 
     Raises:
       InputError: where there is no checkpoint.
     """
     if packed.is_packed(workdir):
         return packed.read_step(workdir)
-    steps = saved_steps(_directory(workdir))
+    steps = _saved_steps(_directory(workdir))
     if not steps:
         raise InputError(f"{workdir}: no checkpoint was saved here yet; train for longer first")
     return max(steps)
@@ -397,18 +350,18 @@ def newest_step(workdir: str | os.PathLike) -> int:
 def load_variables(
     workdir: str | os.PathLike, abstract_variables: Mapping[str, Any]
 ) -> tuple[dict[str, Any], int]:
-    """The newest averaged weights of a workdir, and their step.
+    """Returns the newest averaged weights of a workdir, and their step.
 
     Args:
-      workdir: of a training run, or of `gesture_jax.convert`; or a file that `pack` made.
-      abstract_variables: tree of `jax.ShapeDtypeStruct` to load into.
+      workdir: of a training run or of `gesture_jax.convert`; or a file that `pack` wrote.
+      abstract_variables: a tree of `jax.ShapeDtypeStruct`, the shapes to load.
 
     Raises:
       InputError: where there is no checkpoint or it does not fit `abstract_variables`.
     """
     collections = sharding.on_device(dict(abstract_variables))
     abstract = {"ema_params": collections.pop("params")}
-    if collections:  # An empty tree is no part of another for Orbax.
+    if collections:  # Orbax does not take an empty tree for a part of another.
         abstract["model_state"] = collections
     step = newest_step(workdir)
     if packed.is_packed(workdir):
@@ -429,8 +382,8 @@ def _load_newest(workdir: str | os.PathLike, step: int, abstract: Any) -> Any:
     from orbax.checkpoint import v1 as ocp
 
     path = _directory(workdir) / str(step)
-    with _told_of_damage(path):
-        folder = readable(path)
+    with damage.as_input_error(path):
+        folder = _readable(path)
         with _reading_alone(partial_load=True):
             _check_shapes(_named(_read_metadata(folder)), abstract, name=path)
             loaded = ocp.load_checkpointables(folder, {_STATE: abstract})
@@ -439,35 +392,17 @@ def _load_newest(workdir: str | os.PathLike, step: int, abstract: Any) -> Any:
 
 
 def _read_metadata(folder: pathlib.Path) -> Any:
-    """Shapes of a saved state."""
+    """Returns the shapes of a saved state."""
     from orbax.checkpoint import v1 as ocp
 
     if (found := ocp.metadata(folder).metadata) is None:
-        ocp.load_checkpointables(folder)  # Raises what Orbax only logs of metadata.
+        ocp.load_checkpointables(folder)  # Raises the error that Orbax only logs for metadata.
         found = ocp.metadata(folder).metadata
     return found
 
 
-@contextlib.contextmanager
-def _told_of_damage(path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except (*_DAMAGE, *_TROUBLE) as error:
-        if not _is_damage(error):
-            raise InputError(
-                f"{path}: this checkpoint cannot be read now ({_first_line(error)}); try again "
-                "once the disk, network or memory allows"
-            ) from error
-        raise InputError(
-            f"{path}: this checkpoint is damaged ({_first_line(error)}); train on for a while, "
-            "which starts from the newest whole one, or move it away"
-        ) from error
-
-
 def _check_shapes(saved: Mapping[str, Any], abstract: Any, *, name: str | os.PathLike) -> None:
-    """Names what a saved state, array by array, lacks or holds in another shape."""
+    """Raises InputError where arrays are missing in a saved state, or have another shape."""
     found = {name: tuple(leaf.shape) for name, leaf in saved.items()}
     wanted = {name: leaf.shape for name, leaf in _named(abstract).items()}
     wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
@@ -485,3 +420,16 @@ def _as_arrays(position: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 def _directory(workdir: str | os.PathLike) -> pathlib.Path:
     return absolute(workdir) / "checkpoints"
+
+
+def _saved_steps(path: pathlib.Path) -> set[int]:
+    """Returns the steps of the complete checkpoints in a folder."""
+    found = [folder for folder in path.glob("*") if folder.name.isdigit()]
+    if str(path).startswith("gs://"):
+        found = [folder for folder in found if (folder / _COMMIT_FILE).exists()]
+    return {int(folder.name) for folder in found}
+
+
+def _readable(folder: pathlib.Path) -> pathlib.Path:
+    """Returns a folder with the same content that Orbax can read."""
+    return folder if _is_known_to_orbax(folder) else local_folder(folder)

@@ -1,7 +1,7 @@
-"""A trained stage as one file, which is read wherever its workdir would be.
+"""A trained stage as one .safetensors file, which every reader accepts in place of its workdir.
 
-A `.safetensors` file of the averaged weights and of what goes with them, by their names in a
-checkpoint; its notes are the config, the step, and a digest by which damage is known.
+The file holds the averaged weights and the statistics by their names in a checkpoint. Its metadata
+are the config, the step, and a digest of the arrays by which damage is detected.
 """
 
 import concurrent.futures
@@ -16,77 +16,77 @@ from gesture_jax.errors import InputError
 from gesture_jax.storage import safetensors
 from gesture_jax.storage.files import as_path
 
-_MOST_STEPS = 10**9
+_MAX_STEP = 10**9
 
 
 def is_packed(path: str | os.PathLike) -> bool:
-    """Whether a path is that of a file, by its ending, rather than of a workdir."""
+    """Whether a path is that of a packed file, by its ending, rather than of a workdir."""
     return as_path(path).suffix.lower() == ".safetensors"
 
 
 def write(
     path: str | os.PathLike, arrays: Mapping[str, np.ndarray], *, config: str, step: int
 ) -> None:
-    """Packs a stage.
+    """Writes a packed file.
 
     Args:
       path: of the file.
       arrays: by their names in a checkpoint.
-      config: the JSON of its config.
-      step: how long it was trained.
+      config: the stage's config as JSON.
+      step: the number of steps that the stage was trained for.
 
     Raises:
-      InputError: for a path of another ending, or that cannot be written.
+      InputError: for a path of another ending, or one that cannot be written.
     """
     if not is_packed(path):
         raise InputError(f"{path}: give the file a name that ends in .safetensors")
-    notes = {"config": config, "step": str(step), "sha256": _digest(arrays)}
-    safetensors.write(path, arrays, notes=notes)
+    metadata = {"config": config, "step": str(step), "sha256": _digest(arrays)}
+    safetensors.write(path, arrays, metadata=metadata)
 
 
 def read_config(path: str | os.PathLike) -> str:
-    """The JSON of the config, not looked at; raises InputError like `reading`."""
-    return _note(path, "config")
+    """The stage's config as JSON, unchecked; raises InputError like `reading`."""
+    return _read_entry(path, "config")
 
 
 def read_step(path: str | os.PathLike) -> int:
-    """How long it was trained; raises InputError like `reading`."""
-    text = _note(path, "step")
-    if not (text.isascii() and text.isdecimal() and len(text) < 11 and int(text) <= _MOST_STEPS):
+    """The number of steps that the stage was trained for; raises InputError like `reading`."""
+    text = _read_entry(path, "step")
+    if not (text.isascii() and text.isdecimal() and len(text) < 11 and int(text) <= _MAX_STEP):
         raise InputError(f"{path}: damaged, its step is no number of steps; pack it again")
     return int(text)
 
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike) -> Iterator[dict[str, np.ndarray]]:
-    """Gives the arrays by their names in a checkpoint, to be copied while they are checked.
+    """Yields the arrays by their names in a checkpoint; a thread checks them meanwhile.
 
     Raises:
-      InputError: where the file is missing or none that was packed; at the end, where it is
-        damaged: then what was copied is worth nothing.
+      InputError: where the file is missing or was not packed; and on leaving, where it is damaged:
+        discard the arrays then.
     """
-    arrays, wanted = safetensors.read(path), _note(path, "sha256")
-    with concurrent.futures.ThreadPoolExecutor(1) as beside:
-        digest = beside.submit(_digest, arrays)
+    arrays, expected = safetensors.read(path), _read_entry(path, "sha256")
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        digest = thread.submit(_digest, arrays)
         try:
             yield arrays
-        finally:  # Damage is the reason for whatever else was wrong.
-            if digest.result() != wanted:
+        finally:  # If the file is damaged, this error replaces any that the damage caused.
+            if digest.result() != expected:
                 raise InputError(f"{path}: damaged, its arrays have changed; pack it again")
 
 
-def _note(path: str | os.PathLike, name: str) -> str:
+def _read_entry(path: str | os.PathLike, name: str) -> str:
     try:
-        return safetensors.read_notes(path)[name]
+        return safetensors.read_metadata(path)[name]
     except KeyError:
         raise InputError(
-            f"{path}: holds no stage of gesture_jax ({name} is missing in its notes); make such a "
-            "file by `python -m gesture_jax.pack`"
+            f"{path}: holds no stage of gesture_jax ({name} is missing in its metadata); make such "
+            "a file by `python -m gesture_jax.pack`"
         ) from None
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Of names, kinds and numbers, whatever their order."""
+    """The SHA-256 of names, dtypes, shapes and content, independent of the arrays' order."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]

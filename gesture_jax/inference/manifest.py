@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gesture_jax.errors import InputError
-from gesture_jax.storage.files import UsedPlaces, as_path, check_ending, check_outputs, expand_home
+from gesture_jax.storage.files import as_path, expand_home
+from gesture_jax.storage.outputs import UsedPlaces, check_ending, check_outputs
 
 # Of a request, the paths of what is read and what is written.
 READ = "image", "audio", "motion"

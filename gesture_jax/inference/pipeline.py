@@ -20,7 +20,7 @@ from gesture_jax.media.sound import has_audio, read_sound
 from gesture_jax.media.video import iterate_video
 from gesture_jax.media.writer import Recording, write_video
 from gesture_jax.speech.detection import UNLIKE_SPEECH, is_unlike_speech
-from gesture_jax.storage.files import check_ending, check_outputs
+from gesture_jax.storage.outputs import check_ending, check_outputs
 
 _SHEET_PICTURES = 16
 

@@ -8,7 +8,7 @@ from gesture_jax.models.compact import CompactModel
 from gesture_jax.models.deviation import DeviationModel
 from gesture_jax.models.layered import LayeredModel
 
-_NETWORKS = {"reference": DeviationModel, "compact": CompactModel, "layered": LayeredModel}
+NETWORKS = {"reference": DeviationModel, "compact": CompactModel, "layered": LayeredModel}
 
 
 def build_model(*, network: str = "reference", **options: Any) -> BaseModel:
@@ -21,9 +21,9 @@ def build_model(*, network: str = "reference", **options: Any) -> BaseModel:
     Raises:
       InputError: for an unknown network, an option that it has not, or sizes that do not fit.
     """
-    if network not in _NETWORKS:
-        raise InputError(f"unknown network {network!r}; choose {' or '.join(_NETWORKS)}")
-    network_class = _NETWORKS[network]
+    if network not in NETWORKS:
+        raise InputError(f"unknown network {network!r}; choose {' or '.join(NETWORKS)}")
+    network_class = NETWORKS[network]
     unknown = sorted(options.keys() - network_class.__dataclass_fields__.keys())
     if unknown:
         raise InputError(f"the {network} network has no {unknown[0]}")

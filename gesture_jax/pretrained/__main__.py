@@ -1,11 +1,11 @@
-"""Fetches the published weights ahead of use: `python -m gesture_jax.pretrained`."""
+"""Downloads the published weights in advance: `python -m gesture_jax.pretrained`."""
 
 from gesture_jax import cli
 from gesture_jax.pretrained import fetch
 
 
 def main(_) -> None:
-    """Prints where each file lies."""
+    """Prints the path of each file."""
     for name in fetch.FILES:
         print(f"{name}: {fetch.find(name)}")
 

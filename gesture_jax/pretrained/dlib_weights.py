@@ -1,8 +1,8 @@
-"""Reads the parameters of a network that dlib has written (`dlib::serialize`).
+"""Reads the parameters of a network in a file that `dlib::serialize` wrote.
 
-The file has the network's layers from its input to its output. Each layer is its name, followed by
-its numbers; a number is one byte that says how many bytes follow, and these. The parameters of a
-layer are one array: four numbers for its shape, and float32 numbers, little-endian.
+The file holds the network's layers from the input to the output. A layer is its name followed by
+its numbers. A number is one byte with the count of the bytes that follow, and these bytes. The
+parameters of a layer are one array: four numbers for its shape, then little-endian float32 values.
 """
 
 import os
@@ -18,9 +18,9 @@ from gesture_jax.errors import InputError
 from gesture_jax.models.face import BLOCKS, SIZE_PX, FaceNet
 from gesture_jax.storage.files import as_path, local_copy
 
-# The layers that have parameters, and how many numbers of theirs come before these.
+# The layers with parameters, and how many numbers precede the parameters.
 _LAYERS = {"con_4": 0, "affine_": 0, "fc_2": 2}
-# Where these parameters go, in the order in which they lie.
+# The places of these parameters in our variables, in the order of the file.
 _LEAVES = {
     "con_4": (("conv", "kernel"), ("conv", "bias")),
     "affine_": (("scale",), ("offset",)),
@@ -32,10 +32,10 @@ _MAX_BYTES = 1 << 28
 
 
 def face_variables(path: str | os.PathLike) -> dict[str, Any]:
-    """Variables of `FaceNet` from `dlib_face_recognition_resnet_model_v1.dat`.
+    """Returns the variables of `FaceNet` from `dlib_face_recognition_resnet_model_v1.dat`.
 
     Raises:
-      InputError: where the file is damaged or another network's.
+      InputError: where the file is damaged or holds another network.
     """
     image = jax.ShapeDtypeStruct((1, SIZE_PX, SIZE_PX, 3), jnp.float32)
     abstract = jax.eval_shape(FaceNet().init, jax.random.key(0), image)["params"]
@@ -45,12 +45,14 @@ def face_variables(path: str | os.PathLike) -> dict[str, Any]:
     wanted.append(("fc_2", ("embedding",)))
     layers, placed = read_layers(path), {}
     if [kind for kind, _ in layers] != [kind for kind, _ in wanted]:
-        raise InputError(f"{path}: not dlib's network of faces ({len(layers)} layers)")
+        raise InputError(f"{path}: not dlib's face recognition network ({len(layers)} layers)")
     for (kind, unit), (_, array) in zip(wanted, layers, strict=True):
         names = _LEAVES[kind]
         sizes = [int(np.prod(shapes[*unit, *name])) for name in names]
         if sum(sizes) != array.size:
-            raise InputError(f"{path}: not dlib's network of faces ({'/'.join(unit)} is misshapen)")
+            raise InputError(
+                f"{path}: not dlib's face recognition network ({'/'.join(unit)} is misshapen)"
+            )
         parts = np.split(array, np.cumsum(sizes)[:-1])
         for name, part in zip(names, parts, strict=True):
             placed[*unit, *name] = _lay_out(part, shapes[*unit, *name])
@@ -58,17 +60,17 @@ def face_variables(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _lay_out(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Kernels [h, w, in, out] lie there as [out, in, h, w]; the rest as it is here."""
+    """Reshapes parameters; a kernel [h, w, in, out] is [out, in, h, w] in the file."""
     if len(shape) < 4:
         return part.reshape(shape)
     return part.reshape(shape[::-1][:2] + shape[:2]).transpose(2, 3, 1, 0)
 
 
 def read_layers(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
-    """The layers that have parameters, from the input to the output.
+    """Reads the layers with parameters, from the input to the output.
 
     Returns:
-      For each its kind, "con_4" (convolution), "affine_" (scale and offset) or "fc_2" (fully
+      For each layer, its kind, "con_4" (convolution), "affine_" (scale and offset) or "fc_2" (fully
       connected), and its parameters [n] float32, read-only.
 
     Raises:
@@ -84,7 +86,7 @@ def read_layers(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
                 _, place = _read_number(content, place)
             array, place = _read_tensor(content, place)
         except (IndexError, ValueError) as error:
-            raise InputError(f"{path}: damaged network of dlib, layer {name} ({error})") from error
+            raise InputError(f"{path}: damaged dlib network, layer {name} ({error})") from error
         layers.append((name, array))
     return layers
 
@@ -102,7 +104,7 @@ def _read_tensor(content: bytes, place: int) -> tuple[np.ndarray, int]:
 
 
 def _read_number(content: bytes, place: int) -> tuple[int, int]:
-    """A number, and where the next one begins."""
+    """Returns a number, and the position after it."""
     head, begin = content[place], place + 1
     end = begin + (head & 0x0F)
     value = int.from_bytes(content[begin:end], "little")

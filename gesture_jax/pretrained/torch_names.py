@@ -1,4 +1,4 @@
-"""Which array of a PyTorch state dict goes where in our trees: one table a reference network."""
+"""Tables from the names of arrays in PyTorch state dicts to their places in our variables."""
 
 import functools
 import re
@@ -9,18 +9,18 @@ import numpy as np
 
 
 class Target(NamedTuple):
-    """A place in our variables, and how an array is laid out for it."""
+    """A place in our variables, and the function that changes an array's layout for it."""
 
     collection: str
     path: tuple[str, ...]
     layout: Callable[[np.ndarray], np.ndarray] = np.asarray
 
 
-# From the name of a PyTorch array to its places with us; no place where we have no use for it.
+# From the name of a PyTorch array to its places in our variables: none where we do not use it.
 Table = dict[str, tuple[Target, ...]]
 
 _NUM_WAVLM_CONVS = 7
-# From transformers' names of WavLM to fairseq's, in this order.
+# Substitutions from the names of WavLM in transformers to those in fairseq, applied in this order.
 _FAIRSEQ = (
     (r"(conv_layers\.\d+)\.conv\.", r"\1.0."),
     (r"(conv_layers\.\d+)\.layer_norm\.", r"\1.2.1."),
@@ -43,7 +43,7 @@ _WEIGHT_NORM = (
 
 
 def deviation_table() -> Table:
-    """The 651 arrays of the paper's released stage-1 network, for the default `DeviationModel`."""
+    """Maps the 651 arrays of the paper's released stage 1 to the default `DeviationModel`."""
     return {
         **_extractor_table(),
         **_source_table(),
@@ -53,7 +53,7 @@ def deviation_table() -> Table:
 
 
 def denoiser_table(num_layers: int = 8, num_speech_layers: int = 2) -> Table:
-    """The 238 arrays of S2G-MDDiffusion's denoiser, for `MotionDenoiser` with one prior frame."""
+    """Maps S2G-MDDiffusion's 238 arrays to a `MotionDenoiser` with one prior frame."""
     table = {
         "null_cond_embed": (Target("params", ("null_tokens",)),),
         "null_cond_hidden": (Target("params", ("null_hidden",)),),
@@ -84,9 +84,9 @@ def denoiser_table(num_layers: int = 8, num_speech_layers: int = 2) -> Table:
 
 
 def vgg16_table() -> Table:
-    """The 37 arrays of the shift-tolerant LPIPS on VGG-16, for `VGG` and the `heads` of ST-LPIPS.
+    """Maps the 37 arrays of shift-tolerant LPIPS on VGG-16 to `VGG` and the `heads` of ST-LPIPS.
 
-    Blur and scaling layer are constants of ours.
+    Our code has the blur and the scaling layer as constants.
     """
     table: Table = {f"scaling_layer.{name}": () for name in ("shift", "scale")}
     layer = 0
@@ -103,7 +103,7 @@ def vgg16_table() -> Table:
 
 
 def vgg19_table() -> Table:
-    """The arrays of torchvision's VGG-19 up to relu5_1, for `VGG`."""
+    """Maps the arrays of torchvision's VGG-19 up to relu5_1 to `VGG`."""
     table: Table = {}
     layer = 0
     for block, (count, used) in enumerate(((2, 2), (2, 2), (4, 4), (4, 4), (4, 1)), start=1):
@@ -114,7 +114,7 @@ def vgg19_table() -> Table:
 
 
 def lpips_table() -> Table:
-    """The arrays of torchvision's AlexNet up to relu5 and of LPIPS's `heads`, for `AlexNet`."""
+    """Maps the arrays of torchvision's AlexNet up to relu5, and LPIPS's `heads`, to `AlexNet`."""
     table: Table = {}
     for block, layer in enumerate((0, 3, 6, 8, 10), start=1):
         table |= _conv(f"features.{layer}", f"conv{block}")
@@ -124,11 +124,11 @@ def lpips_table() -> Table:
 
 
 def wavlm_table(num_layers: int = 24, *, conv_bias: bool = False) -> Table:
-    """The arrays of transformers' `WavLMModel`, Large structure, for `WavLM`; 487 of Large."""
+    """Maps the arrays of transformers' `WavLMModel` (487 in WavLM-Large) to `WavLM`."""
     table: Table = {}
     for index in range(_NUM_WAVLM_CONVS):
         theirs = f"feature_extractor.conv_layers.{index}"
-        # From (out, in, samples) to (samples, in, out), which is the axes reversed.
+        # Reversing the axes leads from (out, in, samples) to (samples, in, out).
         convolution = _linear(f"{theirs}.conv", f"conv{index}")
         if not conv_bias:
             del convolution[f"{theirs}.conv.bias"]
@@ -149,9 +149,10 @@ def wavlm_table(num_layers: int = 24, *, conv_bias: bool = False) -> Table:
 
 
 def wavlm_spelling(names: Collection[str]) -> Callable[[str], str]:
-    """How a file with these names spells the names of `wavlm_table`.
+    """Returns a function from a name in `wavlm_table` to its spelling in a file with these names.
 
-    Microsoft's release has fairseq's names; newer PyTorch has others for a normalised weight.
+    Microsoft's release uses fairseq's names; newer versions of PyTorch name a normalised weight
+    differently.
     """
     changes = _WEIGHT_NORM if any(".parametrizations." in name for name in names) else ()
     if "post_extract_proj.weight" in names:
@@ -283,7 +284,7 @@ def _feedforward(theirs: str, ours: str, *, norms: tuple[str, ...]) -> Table:
 
 
 def _attention(theirs: str, ours: str) -> Table:
-    """PyTorch keeps the projections of queries, keys and values in one array."""
+    """Maps an attention layer; PyTorch keeps its query, key and value kernels in one array."""
     places = [(index, f"{ours}/{name}") for index, name in enumerate(("query", "key", "value"))]
     return {
         **{

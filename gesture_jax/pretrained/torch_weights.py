@@ -1,4 +1,4 @@
-"""Arrays of PyTorch checkpoints to Flax variables: every one of them has to be found and to fit."""
+"""Places the arrays of PyTorch checkpoints in Flax variables; all must be there and must fit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _MAX_NAMED = 5
 
 
 def deviation_variables(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Variables of the default `DeviationModel` from the reference's 651 arrays.
+    """Returns the variables of the default `DeviationModel` from the reference's 651 arrays.
 
     Raises:
       InputError: naming the arrays that are missing, left over or misshapen.
@@ -29,7 +29,7 @@ def deviation_variables(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def denoiser_params(model: MotionDenoiser, state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Parameters of a `MotionDenoiser` from the 238 arrays of S2G-MDDiffusion's denoiser.
+    """Returns the parameters of a `MotionDenoiser` from S2G-MDDiffusion's 238 arrays.
 
     Raises:
       InputError: naming the arrays that are missing, left over or misshapen.
@@ -40,7 +40,7 @@ def denoiser_params(model: MotionDenoiser, state_dict: Mapping[str, np.ndarray])
 
 
 def place(state_dict: Mapping[str, np.ndarray], table: torch_names.Table, abstract: Any) -> Any:
-    """The tree of `abstract`, filled from the arrays; every one of them must be found and fit.
+    """Returns the tree of `abstract` filled with the arrays, all of which must be there and fit.
 
     Raises:
       InputError: naming the arrays that are missing, left over or misshapen.
@@ -54,7 +54,7 @@ def place(state_dict: Mapping[str, np.ndarray], table: torch_names.Table, abstra
             array = np.asarray(state_dict[name])
             try:
                 placed[key] = np.asarray(target.layout(array), wanted[key].dtype)
-            except ValueError:  # Not even of the right number of axes.
+            except ValueError:  # The number of axes is wrong.
                 placed[key] = array
             if placed[key].shape != wanted[key].shape:
                 misshapen.append(f"{name} {array.shape}")

@@ -1,4 +1,4 @@
-"""A user's file of WavLM-Large's weights to a network that runs, without PyTorch."""
+"""Loads WavLM-Large from a user's file of weights, without PyTorch."""
 
 import itertools
 import os
@@ -20,12 +20,12 @@ _ENDINGS = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def load(path: str | os.PathLike) -> tuple[WavLM, dict[str, Any]]:
-    """The network and its parameters.
+    """Returns the network and its parameters.
 
     Args:
       path: a `.safetensors` or PyTorch file (`.pt`, `.pth`, `.bin`) with the names of transformers
-        or of Microsoft's release; whether it is WavLM-Large or a narrower relative, its shapes
-        tell.
+        or of Microsoft's release. The sizes of the network, WavLM-Large or a smaller one of the
+        same structure, are inferred from the shapes.
 
     Raises:
       InputError: where the file is missing, damaged or not of this structure.
@@ -43,9 +43,9 @@ def load(path: str | os.PathLike) -> tuple[WavLM, dict[str, Any]]:
 
 
 def wavlm_params(state_dict: Mapping[str, np.ndarray]) -> tuple[WavLMConfig, dict[str, Any]]:
-    """Sizes and parameters from a state dict.
+    """Returns the sizes and the parameters from a state dict.
 
-    Where names begin with "wavlm.", those that do not belong to a head above it and are left out.
+    Where some names begin with "wavlm.", the others belong to a head on top and are ignored.
 
     Raises:
       InputError: naming the arrays that are missing, left over or misshapen.
@@ -59,7 +59,7 @@ def wavlm_params(state_dict: Mapping[str, np.ndarray]) -> tuple[WavLMConfig, dic
     spell = torch_names.wavlm_spelling(state_dict)
     config = _infer_config({name: array.shape for name, array in state_dict.items()}, spell)
     table = torch_names.wavlm_table(config.num_layers, conv_bias=config.conv_bias)
-    # What stands for masked frames serves training only; some files lack it.
+    # The embedding of masked frames is used in training only; some files lack it.
     state_dict.pop(spell("masked_spec_embed"), None)
     abstract = jax.eval_shape(
         WavLM(config).init,
@@ -73,7 +73,10 @@ def wavlm_params(state_dict: Mapping[str, np.ndarray]) -> tuple[WavLMConfig, dic
 def _infer_config(
     shapes: Mapping[str, tuple[int, ...]], spell: Callable[[str], str]
 ) -> WavLMConfig:
-    """Sizes as the shapes tell; where an array is missing, WavLM-Large's, so that it is named."""
+    """Infers the sizes from the shapes.
+
+    Where an array is missing, the size is WavLM-Large's; `torch_weights.place` will name the array.
+    """
     usual = WavLMConfig()
 
     def size(name: str, axis: int, default: int) -> int:

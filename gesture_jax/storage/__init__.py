@@ -1,1 +1,1 @@
-"""Files, on this machine and in buckets."""
+"""Reads and writes files on this machine and in buckets."""

@@ -1,8 +1,8 @@
-"""What lies in buckets, `gs://` and `s3://`, by fsspec: fetched, put, moved and removed as wholes.
+"""Files and folders in the buckets of `gs://` and `s3://`, by fsspec.
 
-A bucket has no folders and renames nothing, but an object is there as a whole or not at all. So
-what goes there is made on this machine's disk, and a folder is complete once the file that is put
-last is there. Other processes write too: no listing is remembered.
+A bucket has no folders and cannot rename, but an object exists completely or not at all. Outputs
+are therefore made on this machine's disk and uploaded, and a folder is complete once a certain file
+has been uploaded last. Listings are not cached, as other processes may write to the bucket.
 """
 
 import collections
@@ -17,29 +17,29 @@ from typing import TYPE_CHECKING
 
 from gesture_jax.errors import InputError
 
-if TYPE_CHECKING:  # What most have no need of takes a tenth of a second.
+if TYPE_CHECKING:  # These imports take 100 ms, and most programs use no buckets.
     import fsspec
     from etils import epath
 
-# The extra that brings the package for a scheme.
+# The extra of this package that installs the library for a scheme.
 _EXTRAS = {"gs": "gcs", "s3": "s3"}
-# Of copies of single files, which go when this process ends.
-_MOST_BYTES = 8 << 30
-# There while the files of a folder are being put.
+# The size of all copies of single files, which are removed when this process ends.
+_MAX_COPIED_BYTES = 8 << 30
+# This file exists in a folder while its other files are being uploaded.
 _INCOMPLETE = ".incomplete"
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether a path lies in a bucket."""
+    """Whether a path is in a bucket."""
     return "://" in os.fspath(path)
 
 
 def as_path(path: str | os.PathLike) -> "epath.Path":
-    """A path in a bucket, with the methods of `pathlib.Path`.
+    """Returns a path in a bucket, with the methods of `pathlib.Path`.
 
     Raises:
-      InputError: for other schemes, without the package for this one, and for a bucket that cannot
-        be reached.
+      InputError: for another scheme, a scheme without its library, or a bucket that cannot be
+        reached.
     """
     from etils import epath
 
@@ -48,7 +48,7 @@ def as_path(path: str | os.PathLike) -> "epath.Path":
 
 
 def _locate(path: str | os.PathLike) -> "tuple[fsspec.AbstractFileSystem, str]":
-    """The file system, and the name in it."""
+    """Returns the file system, and the path's name in it."""
     scheme, _, name = os.fspath(path).partition("://")
     return _connect(scheme, name.split("/")[0]), name
 
@@ -65,29 +65,32 @@ def _connect(scheme: str, bucket: str) -> "fsspec.AbstractFileSystem":
         system = fsspec.filesystem(scheme)
     except ImportError:
         raise InputError(
-            f"{where}: what reads {scheme}:// is not installed; "
-            f'`pip install "gesture_jax[{_EXTRAS[scheme]}]"` brings it'
+            f"{where}: the library for {scheme}:// is not installed; "
+            f'run `pip install "gesture_jax[{_EXTRAS[scheme]}]"`'
         ) from None
     try:
         system.exists(f"{bucket}/{_INCOMPLETE}")
-    except Exception as error:  # Each library has its own for wrong keys and a lost network.
+    except Exception as error:  # Each library has its own types for wrong keys and lost networks.
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise InputError(f"{where}: cannot be reached ({reason}); log in first") from error
     return system
 
 
 class Copies:
-    """Files on this machine's disk: the newest `_MOST_BYTES`, and always the last two."""
+    """Copies of single files on this machine's disk.
+
+    The most recently used are kept, of `_MAX_COPIED_BYTES` in all, and the last two of any size.
+    """
 
     def __init__(self, folder: pathlib.Path):
-        """Keeps them in an empty folder."""
+        """Takes an empty folder for the copies."""
         self._folder = folder
         self._kept: collections.OrderedDict[str, pathlib.Path] = collections.OrderedDict()
 
     def get(self, path: str | os.PathLike) -> pathlib.Path:
-        """The copy of a file, fetched if it is not kept or has changed."""
+        """Returns the copy of a file, downloaded if there is none or the file has changed."""
         system, name = _locate(path)
-        key = system.ukey(name)  # Another for each content.
+        key = system.ukey(name)  # The key changes with the content.
         if key not in self._kept:
             where = self._folder / key / pathlib.PurePosixPath(name).name
             where.parent.mkdir(exist_ok=True)
@@ -99,28 +102,28 @@ class Copies:
 
     def _forget(self) -> None:
         sizes = {key: path.stat().st_size for key, path in self._kept.items()}
-        while sum(sizes.values()) > _MOST_BYTES and len(self._kept) > 2:
+        while sum(sizes.values()) > _MAX_COPIED_BYTES and len(self._kept) > 2:
             key, path = self._kept.popitem(last=False)
-            shutil.rmtree(path.parent)  # Whoever has it open reads on.
+            shutil.rmtree(path.parent)  # A process that has the file open can still read it.
             del sizes[key]
 
 
 def content_key(path: str | os.PathLike) -> str:
-    """What changes with the names and contents of the files in a folder.
+    """Returns a key that changes with the names and the content of the files in a folder.
 
     Raises:
-      FileNotFoundError: where there are none.
+      FileNotFoundError: where there are no files.
     """
     system, name = _locate(path)
     found = system.find(name, detail=True)
     if not found:
         raise FileNotFoundError(f"{path}: no such folder")
-    told = str([(file, str(info)) for file, info in sorted(found.items())])
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    listing = str([(file, str(info)) for file, info in sorted(found.items())])
+    return hashlib.sha256(listing.encode()).hexdigest()[:32]
 
 
 def get_folder(path: str | os.PathLike, local: pathlib.Path) -> None:
-    """Fetches all files of a folder."""
+    """Downloads all files of a folder."""
     system, name = _locate(path)
     for file in system.find(name):
         target = local / pathlib.PurePosixPath(file).relative_to(name)
@@ -129,13 +132,13 @@ def get_folder(path: str | os.PathLike, local: pathlib.Path) -> None:
 
 
 def put_file(local: pathlib.Path, path: str | os.PathLike) -> None:
-    """Makes a file of this machine the object at `path`, at once."""
+    """Uploads a file."""
     system, name = _locate(path)
     system.put_file(str(local), name)
 
 
 def put_folder(local: pathlib.Path, path: str | os.PathLike, *, last: str) -> None:
-    """Puts all files of a folder, the one by the name of `last` after all others."""
+    """Uploads all files of a folder, the one with the name `last` after all others."""
     system, name = _locate(path)
     system.pipe_file(f"{name}/{_INCOMPLETE}", b"")
     files = [file for file in sorted(local.rglob("*")) if file.is_file()]
@@ -151,7 +154,7 @@ def is_incomplete(path: str | os.PathLike) -> bool:
 
 
 def find_files(path: str | os.PathLike) -> "Iterator[epath.Path]":
-    """All files below a folder."""
+    """Returns all files below a folder."""
     from etils import epath
 
     system, name = _locate(path)
@@ -160,7 +163,7 @@ def find_files(path: str | os.PathLike) -> "Iterator[epath.Path]":
 
 
 def remove_folder(path: str | os.PathLike) -> None:
-    """Removes a folder, if it is there."""
+    """Removes a folder, if it exists."""
     system, name = _locate(path)
     with contextlib.suppress(FileNotFoundError):
         system.rm(name, recursive=True)

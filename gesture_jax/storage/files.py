@@ -1,8 +1,8 @@
-"""Where files lie, on a disk or in a bucket; the only room that opens a path by itself.
+"""Files on a disk or in a bucket; no package but this one opens a path by itself.
 
-Paths of users are strings, and go through `as_path`: what comes of it has the methods of
-`pathlib.Path` wherever it lies. What wants a file of this machine gets `local_copy`, or
-`local_folder`. What is written is complete or not there.
+A user's path is a string. `as_path` turns it into an object with the methods of `pathlib.Path`, for
+a disk and for a bucket. Code that needs a file on this machine calls `local_copy` or
+`local_folder`. Outputs are written completely or not at all.
 """
 
 import atexit
@@ -16,7 +16,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gesture_jax.errors import InputError
@@ -24,18 +24,18 @@ from gesture_jax.storage import buckets
 from gesture_jax.storage.buckets import is_remote
 from gesture_jax.storage.cache import cache_dir
 
-# A file that was changed a moment ago may change again within one tick of its file system's clock.
-_SETTLED_NS = 2 * 10**9
 if TYPE_CHECKING:
     from filelock import FileLock
 
-# How names of lasting folders begin, and those of their locks end.
+# A file that was changed a moment ago may change again within one tick of its file system's clock.
+_SETTLED_NS = 2 * 10**9
+# The first part of the names of lasting folders, and the ending of their locks.
 _LASTING, _LOCK = "gesture_jax-", ".lock"
 FULL_DISK = errno.ENOSPC, errno.EDQUOT
 
 
 def as_path(path: str | os.PathLike) -> pathlib.Path:
-    """A path of this machine, or one in a bucket with the same methods.
+    """Returns a path on this machine, or one in a bucket with the same methods.
 
     Raises:
       InputError: for a bucket that cannot be reached.
@@ -44,119 +44,55 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
 
 
 def expand_home(path: str) -> str:
-    """A path with `~` or `~NAME` at its start replaced by that user's home folder."""
+    """Replaces `~` or `~NAME` at the start of a path by that user's home folder."""
     return os.path.expanduser(path)
 
 
 def absolute(path: str | os.PathLike) -> pathlib.Path:
-    """The same wherever it is asked for."""
+    """Returns a path that does not depend on the current folder."""
     return as_path(path) if is_remote(path) else pathlib.Path(path).absolute()
 
 
-def _identity(path: str | os.PathLike) -> object:
-    """Equal for two paths of one file or folder, through links and other spellings."""
-    if is_remote(path):
-        scheme, _, name = os.fspath(path).partition("://")
-        return scheme, pathlib.PurePosixPath(name)
-    try:
-        found = os.stat(path)
-    except OSError:
-        return os.path.realpath(path)
-    except ValueError:  # No file has such a name.
-        return path
-    return found.st_dev, found.st_ino
-
-
-class UsedPlaces:
-    """Places that no further output may have: those of inputs and of other outputs."""
-
-    def __init__(self) -> None:
-        self._names: dict[object, str] = {}
-
-    def add_input(self, name: str, path: str | os.PathLike | None) -> None:
-        """Adds the place of an input; `name` is what users call it, None is no input."""
-        if path:
-            self._names.setdefault(_identity(path), name)
-
-    def add_output(self, name: str, path: str | os.PathLike | None) -> None:
-        """Adds the place of an output.
-
-        Raises:
-          InputError: where an input or another output has it.
-        """
-        if not path:
-            return
-        other = self._names.setdefault(_identity(path), name)
-        if other != name:
-            raise InputError(
-                f"{path}: {name} is the same place as {other}, which would be overwritten; "
-                f"give another {name}"
-            )
-
-
-def check_outputs(
-    written: Mapping[str, str | os.PathLike | None], read: Mapping[str, str | os.PathLike | None]
-) -> None:
-    """Checks that no output would overwrite an input or another output.
-
-    Args:
-      written: the outputs by what users call them; None where there is none.
-      read: likewise, the inputs.
-
-    Raises:
-      InputError: where an output is an input or another output.
-    """
-    places = UsedPlaces()
-    for name, path in read.items():
-        places.add_input(name, path)
-    for name, path in written.items():
-        places.add_output(name, path)
-
-
-def check_ending(path: str | os.PathLike | None, ending: str) -> None:
-    """Raises InputError for an output of another ending, so that no slip overwrites a picture."""
-    if path is not None and not os.fspath(path).lower().endswith(ending):
-        raise InputError(f"{path}: the name of this file has to end in {ending}")
-
-
 def find_files(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """All that is below a folder, in the order of the names; in a bucket there are files only."""
+    """Returns all files and folders below a folder by name; of a bucket, the files only."""
     found = buckets.find_files(folder) if is_remote(folder) else pathlib.Path(folder).rglob("*")
     return sorted(found)
 
 
 def is_inside(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Whether a path below a folder is no link to somewhere else; a bucket has no links."""
+    """Whether a path below a folder is not a link to a place outside; a bucket has no links."""
     return is_remote(path) or path.resolve().is_relative_to(folder.resolve())
 
 
 def is_file(path: str | os.PathLike) -> bool:
-    """Whether there is such a file; none has a name that is no name, which `pathlib` raises for."""
+    """Whether there is such a file; False for impossible names, for which `pathlib` raises."""
     return as_path(path).is_file() if is_remote(path) else os.path.isfile(path)
 
 
 def is_folder(path: str | os.PathLike) -> bool:
-    """Like `is_file`, of a folder."""
+    """Whether there is such a folder; False for impossible names."""
     return as_path(path).is_dir() if is_remote(path) else os.path.isdir(path)
 
 
 def size_of(path: pathlib.Path) -> int:
-    """Length of a file in bytes."""
+    """Returns the size of a file in bytes."""
     return path.stat().length if is_remote(path) else path.stat().st_size
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """What a user's text file says: UTF-8, with or without the byte-order mark that Excel writes.
+    """Reads a user's text file: UTF-8, with or without the byte-order mark that Excel writes.
 
     Raises:
-      OSError: where it cannot be read.
-      UnicodeDecodeError: where it is something else.
+      OSError: where the file cannot be read.
+      UnicodeDecodeError: where the file is not UTF-8.
     """
     return as_path(path).read_bytes().decode("utf-8-sig")
 
 
 def local_copy(path: str | os.PathLike) -> pathlib.Path:
-    """The file, where libraries of C can open it; one of a bucket is fetched for a while.
+    """Returns the path of a file for libraries that open local files only.
+
+    A file in a bucket is downloaded; the copy may be removed after a number of further downloads.
 
     Raises:
       OSError: where a bucket has no such file.
@@ -165,7 +101,9 @@ def local_copy(path: str | os.PathLike) -> pathlib.Path:
 
 
 def local_folder(path: str | os.PathLike) -> pathlib.Path:
-    """The folder, where libraries of C can open its files; one of a bucket is fetched to the cache.
+    """Returns the path of a folder for libraries that open local files only.
+
+    A folder in a bucket is downloaded to the user's cache.
 
     Raises:
       OSError: where a bucket has no such folder.
@@ -187,15 +125,15 @@ def _copies() -> buckets.Copies:
 
 
 def lasting_folder() -> pathlib.Path:
-    """An empty folder of this machine, gone when the process ends.
+    """Makes an empty folder on this machine, which is removed when the process ends.
 
-    A process that is killed leaves its folder behind. The next call on this machine removes it.
+    A killed process leaves its folder behind; the next call on this machine removes it.
     """
     place = pathlib.Path(tempfile.gettempdir())
     _remove_abandoned(place)
     folder = place / f"{_LASTING}{secrets.token_hex(8)}"
     held = contextlib.ExitStack()
-    # Locked before it is there, so that nobody takes it for abandoned.
+    # The lock comes first; otherwise another process could take the folder for abandoned.
     held.enter_context(locked(folder.with_name(folder.name + _LOCK)))
     folder.mkdir(mode=0o700)
     held.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -204,9 +142,9 @@ def lasting_folder() -> pathlib.Path:
 
 
 def _remove_abandoned(place: pathlib.Path) -> None:
-    """Removes this user's lasting folders whose locks nobody holds."""
+    """Removes this user's lasting folders whose processes have ended."""
     for path in place.glob(f"{_LASTING}*{_LOCK}"):
-        with contextlib.suppress(OSError):  # Gone by now, or its process lives.
+        with contextlib.suppress(OSError):  # It is gone by now, or its process is running.
             if path.lstat().st_uid == os.getuid():
                 with _lock(path, timeout=0):
                     shutil.rmtree(path.with_name(path.name.removesuffix(_LOCK)), ignore_errors=True)
@@ -214,33 +152,33 @@ def _remove_abandoned(place: pathlib.Path) -> None:
 
 
 def unguessable_folder(parent: pathlib.Path) -> pathlib.Path:
-    """A new, empty folder below one of this machine, which whoever does not know it cannot name."""
+    """Makes an empty folder, below one on this machine, with a name that cannot be guessed."""
     folder = parent / secrets.token_hex(16)
     folder.mkdir(parents=True, mode=0o700)
     return folder
 
 
 def remove_file(path: str | os.PathLike) -> None:
-    """Removes a file of this machine, if it is there."""
+    """Removes a file on this machine, if it exists."""
     pathlib.Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def temporary_folder(**options) -> Iterator[pathlib.Path]:
-    """An empty folder of this machine, gone after the block."""
+    """Makes an empty folder on this machine, which is removed after the block."""
     with tempfile.TemporaryDirectory(**options) as folder:
         yield pathlib.Path(folder)
 
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path, *, busy: str | None = None) -> Iterator[None]:
-    """Lets one process at a time through; others wait, or are refused.
+    """Lets one process at a time enter; others wait or get an error.
 
-    Nothing is locked where `path` cannot be written, or on a disk that knows no locks.
+    Nothing is locked where `path` cannot be written, or on a disk without locks.
 
     Args:
-      path: of the lock's file, made here with its folder, and removed afterwards.
-      busy: what processes are told that are refused; None lets them wait.
+      path: of the lock's file, which is made together with its folder and removed afterwards.
+      busy: the message of the error; None lets other processes wait.
 
     Raises:
       InputError: where another process holds the lock and `busy` is given.
@@ -258,35 +196,35 @@ def locked(path: pathlib.Path, *, busy: str | None = None) -> Iterator[None]:
         yield
     finally:
         if lock.is_locked:
-            path.unlink(missing_ok=True)  # Before others may lock it.
+            path.unlink(missing_ok=True)  # This comes before another process can lock it.
             lock.release()
-        with contextlib.suppress(OSError):  # Unless something else is in them by now.
+        with contextlib.suppress(OSError):  # Another file may be in them by now.
             for folder in missing:
                 folder.rmdir()
 
 
 @contextlib.contextmanager
 def alone_in(folder: pathlib.Path, *, busy: str) -> Iterator[None]:
-    """Lets one process of this machine, or of a shared disk, work in a folder; see `locked`.
+    """Lets one process on this machine, or on a shared disk, work in a folder; see `locked`.
 
-    What lies in a bucket is locked for this machine alone.
+    A folder in a bucket is locked for this machine only.
     """
     with locked(scratch_for(folder) / _LOCK, busy=busy):
         yield
 
 
 def _lock(path: pathlib.Path, *, timeout: float) -> "FileLock":
-    from filelock import FileLock  # Takes a twentieth of a second.
+    from filelock import FileLock  # This import takes 50 ms.
 
-    # Without its substitute for disks that know no locks, which would outlive a killed process.
+    # The package's substitute for disks without locks would outlive a killed process.
     return FileLock(path, timeout=timeout, thread_local=False, fallback_to_soft=False)
 
 
 @contextlib.contextmanager
 def write_beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a name beside `path` to write to, and renames it to `path` if all went well.
+    """Yields a path to write to, and renames it to `path` unless the block raises an error.
 
-    What goes to a bucket is written on this machine, and put there as a whole.
+    A file for a bucket is written on this machine, and uploaded as a whole.
 
     Raises:
       InputError: where the folder cannot be made or written.
@@ -302,24 +240,25 @@ def write_beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     with folder as name, naming_full_disk(path, instead_of=name):
-        # The same ending, which tells writers the format.
+        # The name has the same ending, as writers choose the format by it.
         beside = pathlib.Path(name) / path.name
         yield beside
-        _put_file(beside, path)
+        put_file(beside, path)
 
 
 @contextlib.contextmanager
 def naming_full_disk(
     path: str | os.PathLike, *, instead_of: str | os.PathLike | None = None
 ) -> Iterator[None]:
-    """Makes what libraries raise on a full disk an OSError of that kind, which names `path`.
+    """Turns a library's error about a full disk into an OSError that names `path`.
 
     Args:
-      path: what is being written, as the user calls it.
-      instead_of: a folder that the user does not know. Errors that name another place stay.
+      path: the output, as the user calls it.
+      instead_of: the folder of the unfinished output. Errors that name another path are not
+        changed.
 
     Raises:
-      OSError: where the disk is full, or the user's share of it.
+      OSError: where the disk is full or the user's quota is exceeded.
     """
     try:
         yield
@@ -334,7 +273,12 @@ def naming_full_disk(
         raise OSError(full[0], os.strerror(full[0]), str(path)) from error
 
 
-def _put_file(beside: pathlib.Path, path: pathlib.Path) -> None:
+def put_file(beside: pathlib.Path, path: pathlib.Path) -> None:
+    """Moves a file to `path` on the same disk, or uploads it to a bucket.
+
+    Raises:
+      InputError: where it cannot be uploaded.
+    """
     if not is_remote(path):
         os.replace(beside, path)
         return
@@ -345,7 +289,7 @@ def _put_file(beside: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def scratch_for(folder: pathlib.Path) -> pathlib.Path:
-    """Where on this machine is made what goes into a folder: there, or in the cache."""
+    """Returns the local folder for unfinished outputs of a folder: itself, or one in the cache."""
     if not is_remote(folder):
         return folder
     return cache_dir() / "scratch" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
@@ -355,16 +299,18 @@ def scratch_for(folder: pathlib.Path) -> pathlib.Path:
 def folder_beside(
     path: pathlib.Path, *, prefix: str, last: str, scratch: pathlib.Path | None = None
 ) -> Iterator[pathlib.Path]:
-    """Gives a folder to fill, that becomes `path` if all went well; what is there already stays.
+    """Yields an empty folder, and renames it to `path` unless the block raises an error.
 
     Args:
-      path: of the folder; must not exist but as an empty one.
-      prefix: how the name of the unfinished one begins.
-      last: name of the file in it that is put last, by which a bucket's folder is known as whole.
-      scratch: folder in which it is made, on the disk of `path`; by default `scratch_for` it.
+      path: of the folder; it must not exist, or be empty.
+      prefix: the first part of the unfinished folder's name.
+      last: the name of the file that is uploaded last, which marks a folder in a bucket as
+        complete.
+      scratch: the parent of the unfinished folder, on the disk of `path`; by default
+        `scratch_for(path.parent)`.
 
     Raises:
-      InputError: where it cannot be made.
+      InputError: where the folder cannot be made.
     """
     try:
         scratch = scratch or scratch_for(path.parent)
@@ -375,17 +321,16 @@ def folder_beside(
     try:
         with naming_full_disk(path, instead_of=beside):
             yield beside
-            put_folder(beside, path, last=last)
+            _put_folder(beside, path, last=last)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def put_folder(folder: pathlib.Path, path: pathlib.Path, *, last: str) -> None:
-    """Makes a folder of this machine the one at `path`; see `folder_beside`."""
+def _put_folder(folder: pathlib.Path, path: pathlib.Path, *, last: str) -> None:
     if is_remote(path):
         buckets.put_folder(folder, path, last=last)
         return
-    os.chmod(folder, 0o755)  # mkdtemp's are private.
+    os.chmod(folder, 0o755)  # `mkdtemp` makes private folders.
     _rename_folder(folder, path)
 
 
@@ -393,32 +338,27 @@ def _rename_folder(folder: pathlib.Path, path: pathlib.Path) -> None:
     try:
         os.replace(folder, path)
     except OSError:
-        # Else another process was faster, with the same.
+        # Otherwise another process has made the same folder meanwhile.
         if not path.is_dir() or not any(path.iterdir()):
             raise
 
 
-def copy_folder(path: pathlib.Path, local: pathlib.Path) -> None:
-    """Fetches a folder of a bucket."""
-    buckets.get_folder(path, local)
-
-
 def is_free(folder: pathlib.Path) -> bool:
-    """Whether `folder_beside` may make this folder: it is not there, empty or half put."""
+    """Whether `folder_beside` may make a folder: it is missing, empty or partly uploaded."""
     if not folder.exists() or (is_remote(folder) and buckets.is_incomplete(folder)):
         return True
     return folder.is_dir() and not any(folder.iterdir())
 
 
 def remove_folder(folder: pathlib.Path) -> None:
-    """Removes a folder and what `scratch_for` gave for it, if they are there."""
+    """Removes a folder and its `scratch_for`, if they exist."""
     if is_remote(folder):
         buckets.remove_folder(folder)
     shutil.rmtree(scratch_for(folder), ignore_errors=True)
 
 
 def move_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves a folder on its disk or in its bucket."""
+    """Moves a folder within its disk or its bucket."""
     if is_remote(folder):
         buckets.move_folder(folder, target)
         return
@@ -426,38 +366,11 @@ def move_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
     folder.rename(target)
 
 
-class GrowingFiles:
-    """A folder in which files grow; in a bucket they are put again, whole, now and then.
-
-    Attributes:
-      local: where they are written.
-    """
-
-    def __init__(self, path: pathlib.Path):
-        """The folder; where it is in a bucket, `local` is empty at first."""
-        self._path = path
-        self.local = lasting_folder() if is_remote(path) else path
-        self._put: dict[pathlib.Path, int] = {}
-        self._last_put = time.monotonic()
-
-    def put(self, *, every_sec: float = 0.0) -> None:
-        """Puts what has grown, unless that was done a moment ago."""
-        now = time.monotonic()
-        if not is_remote(self._path) or now - self._last_put < every_sec:
-            return
-        self._last_put = now
-        for file in find_files(self.local):
-            size = size_of(file)
-            if file.is_file() and self._put.get(file) != size:
-                _put_file(file, self._path / file.relative_to(self.local).as_posix())
-                self._put[file] = size
-
-
 def hash_file(path: str | os.PathLike) -> str:
-    """The SHA-256 of a file's content, in hexadecimal; computed once for each version of a file.
+    """Returns the SHA-256 of a file in hexadecimal, computed once for each version of the file.
 
     Raises:
-      InputError: where it cannot be read.
+      InputError: where the file cannot be read.
     """
     try:
         local = local_copy(path)

@@ -1,7 +1,7 @@
-"""Reads arrays of .npz files, which are untrusted: nothing is unpickled, nor more than there is.
+"""Reads arrays of untrusted .npz files: unpickles nothing and limits the memory.
 
-NumPy's own reader makes room for what a header claims before it looks whether the file has it, and
-inflates whatever was deflated.
+NumPy's own reader allocates the size that a header claims before it checks the size of the file,
+and decompresses without a limit.
 """
 
 import ast
@@ -17,9 +17,9 @@ import numpy as np
 from gesture_jax.errors import InputError
 from gesture_jax.storage.files import local_copy
 
-# Bytes that any small file may inflate to; beyond, it holds at least a share of what comes of it.
+# A member may always decompress to this size, and to a larger one by at most this factor.
 _FREE_BYTES = 128 << 20
-_MOST_INFLATION = 20
+_MAX_INFLATION = 20
 _MAX_AXES = 8
 
 
@@ -30,16 +30,17 @@ def iterate(
     max_bytes: int = 5 << 30,
     wanted: str = "an .npz",
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and arrays (read-only), one after the other.
+    """Yields the names and the arrays (read-only) one by one.
 
     Args:
-      path: an .npz.
-      names: of the arrays that are wanted, if not all; what is not there is not given.
-      max_bytes: that an array may take.
-      wanted: for the error message: what would be right.
+      path: of the .npz file.
+      names: of the arrays to read, by default all; missing ones are skipped.
+      max_bytes: the largest size of an array.
+      wanted: the kind of file that would be right, for the error message.
 
     Raises:
-      InputError: where it cannot be read, or an array is too large or not of numbers or strings.
+      InputError: where the file cannot be read, or an array is too large or holds other values than
+        numbers and strings.
     """
     try:
         with zipfile.ZipFile(local_copy(path)) as archive:
@@ -49,18 +50,18 @@ def iterate(
                     yield name, _read(path, archive, info, max_bytes)
     except InputError:
         raise
-    except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
+    except Exception as error:  # Damaged and hostile files raise errors of many types.
         raise InputError(f"{path}: cannot be read; {wanted} is wanted") from error
 
 
 def _read(
     path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int
 ) -> np.ndarray:
-    inflated = max(_FREE_BYTES, _MOST_INFLATION * info.compress_size)
+    inflated = max(_FREE_BYTES, _MAX_INFLATION * info.compress_size)
     if info.file_size > min(max_bytes, inflated):
         raise InputError(f"{path}: {info.filename} has {info.file_size} bytes, too many to be read")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError("others may make room without end")
+        raise ValueError("other compression methods may decompress without a limit")
     with archive.open(info) as file:
         shape, is_fortran, dtype = _read_header(file)
         if dtype.kind not in "biufU" or len(shape) > _MAX_AXES or min(shape, default=0) < 0:

@@ -29,10 +29,10 @@ from gesture_jax.parallel import processes, sharding
 from gesture_jax.storage.files import (
     alone_in,
     as_path,
-    check_outputs,
     expand_home,
     naming_full_disk,
 )
+from gesture_jax.storage.outputs import check_outputs
 from gesture_jax.training import finetune, optim, stage1, stage2
 from gesture_jax.training.metrics_writer import MetricsWriter
 from gesture_jax.training.monitor import Watch, until_told_to_stop
@@ -158,6 +158,7 @@ def train(
         `config.optim.max_grad_norm` (0: any will do).
     """
     config_check.check(config)
+    checkpoints.check_writable(workdir)
     _expand_places(config)
     check_outputs({"--workdir": workdir}, {"--config.data.path": config.data.path})
     mesh = _make_mesh(config)

@@ -6,7 +6,8 @@ import os
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from gesture_jax.storage.files import GrowingFiles, as_path, write_beside
+from gesture_jax.storage.files import as_path, write_beside
+from gesture_jax.storage.growing import GrowingFiles
 
 _METRICS_FILE = "metrics.jsonl"
 # A bucket takes a file as a whole, whatever was added to it.

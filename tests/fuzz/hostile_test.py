@@ -18,7 +18,7 @@ from gesture_jax.media import images, motion_files
 from gesture_jax.media.sound import read_audio
 from gesture_jax.media.video import read_video
 from gesture_jax.metrics import fgd
-from gesture_jax.pretrained import array_pickle, torch_checkpoint
+from gesture_jax.pretrained import torch_checkpoint
 from gesture_jax.storage import safetensors
 from tests import bad_media, safetensors_file, torch_file
 from tests.fuzz import damage
@@ -68,8 +68,6 @@ def _programs(command: str) -> dict[str, bytes]:
 def test_no_program_in_a_file_runs(kind, tmp_path):
     mark = tmp_path / "mark"
     program = _programs(f"touch {mark}")[kind]
-    (tmp_path / "a.ckpt").write_bytes(program)
-    _refused(array_pickle.read, tmp_path / "a.ckpt", "nothing of it was run")
     _archive(tmp_path / "a.pt", {"model/data.pkl": program})
     _refused(torch_checkpoint.read_checkpoint, tmp_path / "a.pt", "nothing of it was run")
     older = torch_file.save_older(
@@ -121,10 +119,7 @@ _LAVISH_PICKLES = {
 
 @pytest.mark.parametrize("kind", _LAVISH_PICKLES)
 def test_no_pickle_fills_the_memory(kind, tmp_path):
-    content = _LAVISH_PICKLES[kind]
-    (tmp_path / "a.ckpt").write_bytes(content)
-    _refused(array_pickle.read, tmp_path / "a.ckpt")
-    _archive(tmp_path / "a.pt", {"model/data.pkl": content})
+    _archive(tmp_path / "a.pt", {"model/data.pkl": _LAVISH_PICKLES[kind]})
     _refused(torch_checkpoint.read_checkpoint, tmp_path / "a.pt")
 
 
@@ -273,8 +268,8 @@ def test_numbers_of_many_digits_in_a_table_are_no_seeds(tmp_path):
 @pytest.mark.parametrize("name", ["a" * 300, "a\0b", "b/" * 3_000, "\udc80"])
 @pytest.mark.parametrize(
     "read",
-    [torch_checkpoint.read_checkpoint, safetensors.read, array_pickle.read, images.load_image,
-     read_audio, motion_files.read_motion, fgd.read_autoencoder],
+    [torch_checkpoint.read_checkpoint, safetensors.read, images.load_image, read_audio,
+     motion_files.read_motion, fgd.read_autoencoder],
 )  # fmt: skip
 def test_names_that_no_file_has_are_refused(name, read):
     with pytest.raises(InputError):
@@ -291,7 +286,8 @@ def test_a_large_array_is_read_whole(tmp_path):
 
 
 def test_names_in_files_do_not_steer_the_terminal(tmp_path):
-    (tmp_path / "a.ckpt").write_bytes(b"cos\n\x1b[2Jsys\ttem" + b"a" * 9_999 + b"\n.")
+    program = b"cos\n\x1b[2Jsys\ttem" + b"a" * 9_999 + b"\n."
+    path = _archive(tmp_path / "a.pt", {"model/data.pkl": program})
     with pytest.raises(InputError) as caught:
-        array_pickle.read(tmp_path / "a.ckpt")
+        torch_checkpoint.read_checkpoint(path)
     assert str(caught.value).isprintable() and len(str(caught.value)) <= 1000

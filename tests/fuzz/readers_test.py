@@ -5,7 +5,6 @@ and runs nothing of them.
 import collections
 import io
 import json
-import pickle
 import struct
 import zipfile
 import zlib
@@ -26,7 +25,7 @@ from gesture_jax.media.sound import has_audio, read_audio
 from gesture_jax.media.video import read_video
 from gesture_jax.media.writer import write_audio
 from gesture_jax.metrics import fgd
-from gesture_jax.pretrained import array_pickle, torch_checkpoint
+from gesture_jax.pretrained import torch_checkpoint
 from gesture_jax.storage import safetensors
 from tests import bad_media, safetensors_file, tiny, torch_file
 from tests.fuzz import damage
@@ -91,8 +90,6 @@ _FORMATS = {
     "a.pt": (lambda p: torch_file.save(_TENSORS, p), torch_checkpoint.read_checkpoint),
     "older.pt": (lambda p: torch_file.save_older(_TENSORS, p), torch_checkpoint.read_checkpoint),
     "a.safetensors": (lambda p: safetensors_file.save(_ARRAYS, p), safetensors.read),
-    "a.ckpt": (lambda p: p.write_bytes(pickle.dumps({"a": _ARRAYS}, 4)), array_pickle.read),
-    "older.ckpt": (lambda p: p.write_bytes(pickle.dumps({"a": _ARRAYS}, 3)), array_pickle.read),
     "motion.npz": (
         lambda p: motion_files.write_motion(p, np.ones((9, 12)), np.zeros((8, 8, 3), np.uint8)),
         motion_files.read_motion,

@@ -143,9 +143,9 @@ def test_damaged_files_are_told(weights_file, tmp_path):
     content, damaged = weights_file.read_bytes(), tmp_path / "face.dat"
     start = content.index(b"con_4") + 5
     broken = {
-        "of nothing": (b"", "not dlib's network of faces"),
-        "cut short": (content[: len(content) // 2], "damaged network of dlib"),
-        "without its end": (content[:22_300_000], "damaged network of dlib"),
+        "of nothing": (b"", "not dlib's face recognition network"),
+        "cut short": (content[: len(content) // 2], "damaged dlib network"),
+        "without its end": (content[:22_300_000], "damaged dlib network"),
         "of another version": (
             content[:start] + b"\x01\x07" + content[start + 2 :], "version 7",
         ),

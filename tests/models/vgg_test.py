@@ -136,7 +136,7 @@ def test_damaged_caches_and_offline_machines_are_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "file:///nowhere")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(InputError, match=r"could not be fetched with pip \(offline\?\)"):
+    with pytest.raises(InputError, match=r"could not be downloaded with pip \(offline\?\)"):
         fetch.find("vgg16")
     assert not list(tmp_path.rglob("*.pth"))
     folder = tmp_path / "gesture_jax" / "pretrained"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint.experimental.v1._src.handlers.registration import NoEntryError
 
-from gesture_jax.checkpoint import checkpoints
+from gesture_jax.checkpoint import checkpoints, damage
 from gesture_jax.data import clips, motions, pipeline
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import beats, fgd, scores
@@ -317,8 +317,8 @@ def test_errors_of_the_system_are_no_damage_though_orbax_wraps_them(error):
         except Exception as cause:
             raise NoEntryError("incompatible handler") from cause
     except NoEntryError as wrapped:
-        assert not checkpoints._is_damage(wrapped)
-        assert checkpoints._first_line(wrapped).startswith(type(error).__name__)
+        assert not damage.is_damage(wrapped)
+        assert damage.describe(wrapped).startswith(type(error).__name__)
 
 
 def _latents(count, seed):

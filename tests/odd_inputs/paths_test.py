@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gesture_jax.checkpoint import checkpoints, step_folders
+from gesture_jax.checkpoint import checkpoints
 from gesture_jax.errors import InputError
 from gesture_jax.inference import manifest
 from gesture_jax.inference.manifest import Request
@@ -26,8 +26,8 @@ from gesture_jax.page.handlers import Handlers
 from gesture_jax.page.model_cache import ModelCache, NamedModel
 from gesture_jax.page.sessions import Session
 from gesture_jax.procedural import speaker
-from gesture_jax.storage import files
-from tests import bucket_servers, in_process, tiny
+from gesture_jax.storage import outputs
+from tests import in_process, tiny
 
 _FLAGS = dict(image=None, audio=None, out=None, speaker=None, sheet=None)
 # `str.splitlines` splits at these characters, which file names may contain.
@@ -185,7 +185,7 @@ def test_no_row_of_a_manifest_overwrites_what_another_reads_or_writes(inputs):
 
 
 def test_paths_in_a_bucket_are_compared_by_name():
-    check = lambda out: files.check_outputs({"out": out}, {"in": "s3://bucket/a/b.mp4"})
+    check = lambda out: outputs.check_outputs({"out": out}, {"in": "s3://bucket/a/b.mp4"})
     for out in ("s3://bucket/a/c.mp4", "gs://bucket/a/b.mp4", "bucket/a/b.mp4"):
         check(out)
     for out in ("s3://bucket/a/b.mp4", "s3://bucket//a/./b.mp4"):
@@ -244,29 +244,7 @@ def data(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def bucket():
-    before = dict(os.environ)
-    with bucket_servers.s3() as address:
-        yield address
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def test_a_run_in_a_bucket_keeps_its_config_and_steps(bucket):
-    run = f"{bucket}/run"
-    config = files.as_path(f"{run}/config.json")
-    step = files.as_path(f"{run}/checkpoints/5/commit_success.txt")
-    config.write_text('{"stage": "stage1"}')
-    step.write_text("")
-    assert "holds something else" in _refused("convert", "--checkpoint=a.pt", f"--out={run}")
-    # Nor does what writes it remove steps that it never held.
-    checkpoints.save_variables(run, {"params": {"a": np.ones(3, np.float32)}})
-    assert step_folders.saved_steps(step.parent.parent) == {0, 5}
-    assert config.read_text() == '{"stage": "stage1"}'
-
-
-def test_converted_weights_replace_converted_weights_but_no_run(tmp_path):
+def test_converted_weights_replace_others_but_no_run(tmp_path):
     config, empty = ConfigDict({"stage": "stage1", "model": {}}), tmp_path / "empty"
     empty.mkdir()
     checkpoints.check_replaceable(empty, config)

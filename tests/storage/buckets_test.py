@@ -1,4 +1,4 @@
-"""Workdirs, data sets and media in buckets: all is as on a disk, to the bit."""
+"""Data sets and media in buckets, and workdirs in gs://, equal those on a disk bit for bit."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from gesture_jax.checkpoint import checkpoints
 from gesture_jax.data import clips
@@ -23,7 +24,7 @@ from gesture_jax.storage import files
 from gesture_jax.storage.files import as_path
 from gesture_jax.training import extraction, loop
 from gesture_jax.training.metrics_writer import MetricsWriter, read_metrics
-from tests import bad_media, bucket_servers, tiny
+from tests import bad_media, bucket_servers, in_process, tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled", "own_cache")
 
@@ -46,8 +47,14 @@ def buckets(own_cache):
 
 @pytest.fixture(params=["gs", "s3"])
 def place(buckets, request):
-    """A folder of a bucket, the test's own."""
+    """A folder in a bucket for one test."""
     return f"{buckets[request.param]}/{request.node.originalname}"
+
+
+@pytest.fixture
+def gs_place(buckets, request):
+    """A folder in a bucket of gs:// for one test."""
+    return f"{buckets['gs']}/{request.node.originalname}"
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +143,7 @@ def test_all_that_people_look_for_lies_in_the_bucket(in_bucket):
 def test_its_checkpoints_data_and_media_are_those_of_a_disk(in_bucket, tmp_path):
     """What is generated from a copy of all folders on a disk is the same."""
     for name in ("data", "stage1", "stage2"):
-        files.copy_folder(as_path(in_bucket[0]) / name, tmp_path / name)
+        shutil.copytree(files.local_folder(f"{in_bucket[0]}/{name}"), tmp_path / name)
     _generate(tmp_path)
     for name in ("talk.mp4", "talk.png"):
         assert (as_path(in_bucket[0]) / name).read_bytes() == (tmp_path / name).read_bytes()
@@ -251,13 +258,13 @@ def _resume(workdir):
 
 
 @pytest.fixture
-def saved(place):
-    """Checkpoints of three steps, of which two are kept."""
-    saver = checkpoints.Checkpointer(place, keep=2)
+def saved(gs_place):
+    """A workdir with the last two of three checkpoints."""
+    saver = checkpoints.Checkpointer(gs_place, keep=2)
     for step in (1, 2, 3):
         saver.save(step, _state(step), _Position(step))
     saver.close()
-    return as_path(place)
+    return as_path(gs_place)
 
 
 def test_checkpoints_come_back_and_old_ones_go(saved):
@@ -285,12 +292,48 @@ def test_a_damaged_checkpoint_is_set_aside(saved, capfd):
     assert [path.name[:2] for path in (saved / "damaged").iterdir()] == ["3-"]
 
 
-def test_converted_weights_replace_others(place):
+_VECTOR = {"params": {"a": jax.ShapeDtypeStruct((3,), np.float32)}}
+
+
+def _save_vector(workdir, value):
+    checkpoints.save_variables(workdir, {"params": {"a": jax.numpy.full(3, value)}})
+
+
+def test_converted_weights_replace_others(gs_place):
     for value in (1.0, 2.0):
-        checkpoints.save_variables(place, {"params": {"a": jax.numpy.full(3, value)}})
-    abstract = {"params": {"a": jax.ShapeDtypeStruct((3,), np.float32)}}
-    variables, step = checkpoints.load_variables(place, abstract)
+        _save_vector(gs_place, value)
+    variables, step = checkpoints.load_variables(gs_place, _VECTOR)
     assert step == 0 and variables["params"]["a"].tolist() == [2.0] * 3
+
+
+def test_converted_weights_replace_no_run(saved):
+    before = sorted(files.find_files(saved))
+    config = ConfigDict({"stage": "stage1", "model": {}})
+    with pytest.raises(InputError, match="holds something else than converted weights"):
+        checkpoints.check_replaceable(saved, config)
+    assert sorted(files.find_files(saved)) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train --config=configs/stage1.py:smoke --workdir={}", "convert --checkpoint=a.pt --out={}"],
+)
+def test_workdirs_are_not_written_to_s3(buckets, command):
+    run = f"{buckets['s3']}/run"
+    name, *arguments = command.format(run).split()
+    code, stderr = in_process.run(name, *arguments)
+    assert code == 2 and f"error: {run}: checkpoints can be written to a disk or to gs://" in stderr
+    assert not list(files.find_files(run))
+
+
+def test_a_workdir_copied_to_s3_is_read_there(buckets, tmp_path):
+    _save_vector(tmp_path, 3.0)
+    place = as_path(f"{buckets['s3']}/copied")
+    for path in files.find_files(tmp_path):
+        if path.is_file():
+            (place / path.relative_to(tmp_path).as_posix()).write_bytes(path.read_bytes())
+    variables, step = checkpoints.load_variables(place, _VECTOR)
+    assert step == 0 and variables["params"]["a"].tolist() == [3.0] * 3
 
 
 @pytest.mark.parametrize(
@@ -299,15 +342,15 @@ def test_converted_weights_replace_others(place):
         ("", "error: az://b: no such place; give a path, gs://BUCKET/... or s3://BUCKET/..."),
         (
             "sys.modules['gcsfs'] = None; ",
-            'error: gs://b: what reads gs:// is not installed; `pip install "gesture_jax[gcs]"`'
-            " brings it",
+            "error: gs://b: the library for gs:// is not installed; run "
+            '`pip install "gesture_jax[gcs]"`',
         ),
     ],
 )
 def test_what_is_missing_is_said(program, sentence):
     place = sentence.split()[1].removesuffix(":")
     program = (
-        f"import sys; {program}from gesture_jax import cli, files; "
+        f"import sys; {program}from gesture_jax import cli; from gesture_jax.storage import files; "
         f"cli.run(lambda _: files.as_path('{place}/run'))"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Files of .safetensors, written here by hand, honest and lying."""
+"""Reading and writing .safetensors files; hand-written damaged ones are refused."""
 
 import struct
 
@@ -12,18 +12,17 @@ from tests import safetensors_file
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, jnp.bfloat16, np.int64])
-def test_arrays_come_back(tmp_path, dtype):
+def test_arrays_are_read_as_others_wrote_them(tmp_path, dtype):
     arrays = {
         "matrix": np.arange(6).reshape(2, 3).astype(dtype),
         "number": np.array(7).astype(dtype),
         "nothing": np.zeros((0, 4), dtype),
     }
     read = safetensors.read(safetensors_file.save(arrays, tmp_path / "a.safetensors"))
-    assert list(read) == list(arrays)
+    assert read.keys() == arrays.keys()
     for name, array in arrays.items():
         assert read[name].dtype == array.dtype
         np.testing.assert_array_equal(read[name], array)
-        assert not read[name].flags.writeable
 
 
 def _entry(**changes):
@@ -31,30 +30,34 @@ def _entry(**changes):
 
 
 @pytest.mark.parametrize(
-    ("header", "sentence"),
+    "header",
     [
-        (_entry(data_offsets=[4, 12]), "cut short, a ends at byte 12 of 8"),
-        (_entry(data_offsets=[0, 4]), "a has 4 bytes"),
-        (_entry(data_offsets=[8, 0]), "a has -8 bytes"),
-        (_entry(data_offsets=[-8, 0]), "impossible shape or place of a"),
-        (_entry(data_offsets=[0]), "does not tell"),
-        (_entry(data_offsets=[0.0, 8.0]), "impossible"),
-        (_entry(shape=[3]), "a has 8 bytes"),
-        (_entry(shape=[-1, -2]), "impossible"),
-        (_entry(shape=[True, 2]), "impossible"),
-        (_entry(shape=2), "does not tell"),
-        (_entry(shape=[1 << 62, 1 << 62]), "a has 8 bytes"),
-        (_entry(dtype="F8_E5M2"), "a is F8_E5M2; save it as one of F32"),
-        ({"a": None}, "does not tell"),
-        ([], "not the JSON"),
-        (b"{", "not the JSON"),
-        (b"\xff\xff", "not the JSON"),
-        (b"[" * 100_000, "not the JSON"),
+        _entry(data_offsets=[4, 12]),
+        _entry(data_offsets=[0, 4]),
+        _entry(data_offsets=[8, 0]),
+        _entry(data_offsets=[-8, 0]),
+        _entry(data_offsets=[0]),
+        _entry(data_offsets=[0.0, 8.0]),
+        _entry(shape=[3]),
+        _entry(shape=[-1, -2]),
+        _entry(shape=[True, 2]),
+        _entry(shape=2),
+        _entry(shape=[1 << 62, 1 << 62]),
+        _entry(shape=[1] * 80 + [2]),  # More axes than NumPy has.
+        _entry(dtype="F4", shape=[16]),  # Nor has NumPy this type.
+        _entry() | {"b": _entry()["a"]},  # The same bytes twice.
+        {"__metadata__": [], **_entry()},
+        {"__metadata__": {"a": 1}, **_entry()},
+        {"a": None},
+        [],
+        b"{",
+        b"\xff\xff",
+        b"[" * 100_000,
     ],
 )
-def test_headers_that_lie_are_refused(tmp_path, header, sentence):
+def test_wrong_headers_are_refused(tmp_path, header):
     path = safetensors_file.write(header, bytes(8), tmp_path / "a.safetensors")
-    with pytest.raises(InputError, match=rf"a\.safetensors: .*{sentence}"):
+    with pytest.raises(InputError, match=r"a\.safetensors: not a \.safetensors file, or damaged"):
         safetensors.read(path)
 
 
@@ -65,39 +68,30 @@ def test_headers_that_lie_are_refused(tmp_path, header, sentence):
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.safetensors: not a \.safetensors file"):
-        safetensors.read(path)
+    for read in (safetensors.read, safetensors.read_metadata):
+        with pytest.raises(InputError, match=r"a\.safetensors: not a \.safetensors file"):
+            read(path)
 
 
-def test_arrays_that_share_bytes_do_not_add_up(tmp_path):
-    header = _entry() | {"b": _entry()["a"]}
-    path = safetensors_file.write(header, bytes(8), tmp_path / "a.safetensors")
-    with pytest.raises(InputError, match="larger than the file can hold"):
-        safetensors.read(path)
-
-
-def test_what_is_written_comes_back(tmp_path):
-    """Numbers at places of eight bytes, as a library of C may want them."""
-    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(3, jnp.bfloat16)}
+def test_written_arrays_and_texts_are_read_again(tmp_path):
+    columns = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    arrays = {"b": columns, "a": np.ones(3, jnp.bfloat16), "c": np.array(7)}
     path = tmp_path / "folder" / "a.safetensors"
-    safetensors.write(path, arrays, notes={"says": "ü"})
-    assert safetensors.read_notes(path) == {"says": "ü"}
-    by_hand = safetensors.read(safetensors_file.save(arrays, tmp_path / "a.safetensors"))
-    for name, array in safetensors.read(path).items():
-        assert array.dtype == by_hand[name].dtype
-        np.testing.assert_array_equal(array, by_hand[name])
-    assert struct.unpack("<Q", path.read_bytes()[:8])[0] % 8 == 0
+    safetensors.write(path, arrays, metadata={"text": "ü"})
+    assert safetensors.read_metadata(path) == {"text": "ü"}
+    read = safetensors.read(path)
+    assert read.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype and read[name].shape == array.shape
+        np.testing.assert_array_equal(read[name], array)
 
 
-def test_notes_that_are_no_texts_are_refused(tmp_path):
-    for notes in ([], {"a": 1}):
-        header = {"__metadata__": notes, **_entry()}
-        path = safetensors_file.write(header, bytes(8), tmp_path / "a.safetensors")
-        with pytest.raises(InputError, match=r"a\.safetensors: the notes"):
-            safetensors.read_notes(path)
+def test_a_file_without_metadata_has_no_texts(tmp_path):
+    path = safetensors_file.write(_entry(), bytes(8), tmp_path / "a.safetensors")
+    assert safetensors.read_metadata(path) == {}
 
 
-def test_a_file_cut_anywhere_is_refused(tmp_path):
+def test_truncated_files_are_refused(tmp_path):
     arrays = {"a": np.ones(3, np.float32), "b": np.ones((2, 2), np.float32)}
     path = safetensors_file.save(arrays, tmp_path / "a.safetensors")
     content = path.read_bytes()
@@ -107,6 +101,6 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
             safetensors.read(path)
 
 
-def test_no_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"a\.safetensors: no such file"):
         safetensors.read(tmp_path / "a.safetensors")

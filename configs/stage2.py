@@ -81,7 +81,7 @@ def _paper() -> dict:
         # checkpoint; else within four standard deviations.
         "training_bounds": True,
         # Whether each speaker has a manner of moving of its own.
-        "speaker_manners": False,
+        "speaker_conditioning": False,
         # Read off the data: steps that stage 1 had been trained for, lengths of its motion feature
         # and of a frame's speech features.
         "stage1_step": 0,
@@ -116,7 +116,7 @@ def _paper() -> dict:
             # How often the portrait's own pose is not told.
             "portrait_dropout": 0.5,
             # 1: all diffusion times alike; more: rather late ones, which teach to listen.
-            "time_power": 1.0,
+            "timestep_power": 1.0,
         },
         # Defaults of generation. "ddpm", "ddim" or "dpm"; `clip` bounds what is denoised, in
         # standard deviations, 0 does not; guidance acts between two shares of the diffusion time.
@@ -131,8 +131,8 @@ def _paper() -> dict:
         },
         # Frames kept of a window, frames of speech heard beyond them, frames over which one window
         # fades into the next, and windows drawn to choose from: of whole speech, and of a stream.
-        "pace": {"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4},
-        "stream_pace": {"hop": 10, "look_ahead": 10, "blend": 5, "candidates": 4},
+        "schedule": {"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4},
+        "stream_schedule": {"hop": 10, "look_ahead": 10, "blend": 5, "candidates": 4},
         # How far the portrait moves away from its own pose, see `gesture_jax/inference/control.py`.
         "control": {
             "motion_scale": 1.0,
@@ -162,7 +162,7 @@ def _photo() -> dict:
         **_demo(),
         "num_steps": 2000,
         # A stream that is drawn four times would not keep up with the speech on two CPU cores.
-        "stream_pace": {"candidates": 1},
+        "stream_schedule": {"candidates": 1},
     }
 
 
@@ -183,7 +183,7 @@ def _demo() -> dict:
             "dropout": 0.0,
         },
         # Uniform times did not learn to follow speech in these few steps; these did.
-        "loss": {"velocity": 16.0, "speech_dropout": 0.1, "time_power": 8.0},
+        "loss": {"velocity": 16.0, "speech_dropout": 0.1, "timestep_power": 8.0},
         "sampler": {"guidance": 1.5},
         "fgd_steps": 300,
         "optim": {"learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.995},

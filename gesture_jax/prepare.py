@@ -3,7 +3,7 @@
 python -m gesture_jax.prepare --videos=DIR --out=DATASET
 python -m gesture_jax.prepare --pats_intervals=CSV --raw_videos=DIR --out=DATASET
 python -m gesture_jax.prepare --procedural=100 --out=DATASET
-python -m gesture_jax.prepare --portraits=DIR --clips=4 --out=DATASET
+python -m gesture_jax.prepare --portraits=DIR --clips_per_portrait=4 --out=DATASET
 """
 
 import functools
@@ -24,7 +24,9 @@ _PROCEDURAL = flags.DEFINE_integer("procedural", None, "Makes that many drawn cl
 _PORTRAITS = cli.define_path(
     "portraits", None, "Folder of half-body photographs, or of rigs: their people gesture."
 )
-_CLIPS = flags.DEFINE_integer("clips", 4, "How many clips are made of each portrait.", 1, 10_000)
+_CLIPS = flags.DEFINE_integer(
+    "clips_per_portrait", 4, "How many clips are made of each portrait.", 1, 10_000
+)
 _RIGS = cli.define_path("rigs", None, "Where portraits' rigs are kept; default: OUT.rigs.")
 _TEST_PORTRAITS = flags.DEFINE_list(
     "test_portraits", [], "Names of portraits, or a file of them, that are the whole test split."
@@ -32,7 +34,7 @@ _TEST_PORTRAITS = flags.DEFINE_list(
 _OUT = cli.define_path("out", None, "Folder of the data set to write.")
 _SIZE = flags.DEFINE_integer("size", 256, "Side of the square frames in pixels.", 16, 1024)
 _CROP = flags.DEFINE_string("crop", "center", "center; LEFT,TOP,SIZE in pixels; or auto: [pose].")
-_CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the videos.", lower_bound=0)
+_BORDER_PX = flags.DEFINE_integer("border_px", 0, "Border shaved off the videos.", lower_bound=0)
 _PERSON = flags.DEFINE_boolean("require_person", None, "Leaves out who is not seen; as [pose] is.")
 _JOINTS = flags.DEFINE_boolean("joints", None, "Finds the joints in each frame; as [pose] is.")
 _MIN_SEC = flags.DEFINE_float("min_sec", 3.2, "Shorter clips are left out: a window is 3.2 s.", 0.2)
@@ -40,7 +42,9 @@ _MAX_SEC = flags.DEFINE_float("max_sec", 15.0, "Longer videos are cut into clips
 _TEST_FRACTION = flags.DEFINE_float(
     "test_fraction", 0.1, "Of each speaker's clips; with few clips, of each one's end.", 0.01, 0.5
 )
-_SPLIT_ENDS = flags.DEFINE_boolean("split_ends", False, "Of each clip's end in any case.")
+_SPLIT_WITHIN_CLIPS = flags.DEFINE_boolean(
+    "split_within_clips", False, "Of each clip's end in any case."
+)
 _FEATURES = flags.DEFINE_enum("features", "baseline", ["baseline", "wavlm", "both"], "Of speech.")
 _WAVLM = cli.define_path("wavlm", None, "WavLM-Large's weights: .safetensors or .pt.")
 _NUM_WORKERS = flags.DEFINE_integer("num_workers", None, "Processes; 0 is this one.", 0, 1024)
@@ -74,19 +78,21 @@ def main(_) -> None:
     hearing = extractor.SpeechFeatureExtractor(_FEATURES.value, _WAVLM.value)
     common = {"test_fraction": _TEST_FRACTION.value, "run": _runner()}
     if _PROCEDURAL.value is not None or _PORTRAITS.value is not None:
-        if _SPLIT_ENDS.value:
-            raise InputError("--split_ends is for recordings; drawn clips are not cut")
+        if _SPLIT_WITHIN_CLIPS.value:
+            raise InputError("--split_within_clips is for recordings; drawn clips are not cut")
         report = _write_made_up(hearing, common)
     else:
         person, joints = (
             pose.is_installed() if flag.value is None else flag.value for flag in (_PERSON, _JOINTS)
         )
-        common["split_ends"] = _SPLIT_ENDS.value
+        common["split_ends"] = _SPLIT_WITHIN_CLIPS.value
         common["settings"] = videos.Settings(
             _SIZE.value, _MIN_SEC.value, _MAX_SEC.value, person, joints, hearing
         )
         auto = _CROP.value == "auto"
-        common["crop"] = None if auto else framing.parse_crop(_CROP.value, border_px=_CROP_PX.value)
+        common["crop"] = (
+            None if auto else framing.parse_crop(_CROP.value, border_px=_BORDER_PX.value)
+        )
         if auto or person or joints:
             pose.check_installed()
         if _VIDEOS.value is not None:

@@ -312,7 +312,14 @@ def _free_port():
 
 def _train_locally(workdir, data, *flags, **options):
     """Three steps of a small stage 1, the last of them after a save; gives the metrics."""
-    small = ("width", "fine_width", "extractor_width", "field_width", "seen_width", "num_bins")
+    small = (
+        "width",
+        "fine_width",
+        "extractor_width",
+        "field_width",
+        "warp_feature_width",
+        "num_bins",
+    )
     options["port"] = _free_port()
     done = _launch(
         "local.sh",

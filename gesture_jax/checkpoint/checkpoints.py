@@ -22,6 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from gesture_jax import renamed_keys
 from gesture_jax.checkpoint import config_check, fingerprints, packed
 from gesture_jax.checkpoint.step_folders import StepFolders, readable, saved_steps
 from gesture_jax.errors import InputError
@@ -283,7 +284,7 @@ def _read_any_config(workdir: str | os.PathLike, *, wanted: str) -> ConfigDict:
             )
     try:
         text = path.read_text() if text is None else text
-        config = ConfigDict(_lists_to_tuples(json.loads(text)))
+        config = ConfigDict(_lists_to_tuples(renamed_keys.upgrade(json.loads(text))))
         if config.stage == "stage2":
             config_check.check_complete(config)
         config_check.check(config)  # Converted weights of stage 1 have little to tell.

@@ -65,7 +65,7 @@ _ADDED = {
     **{
         f"loss.{term}": 0.0
         for term in (
-            "perceptual_regions", "warped_regions", "mouth", "warped", "drawn", "joints", "masks",
+            "perceptual_regions", "warped_regions", "mouth", "warped", "drawn", "joints", "mask_smoothness",
             "prior_drift", "portrait_dropout",
         )
     },

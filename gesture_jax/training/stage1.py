@@ -119,7 +119,9 @@ class Objective:
                 + _SQUARES_OF_DRAWN * losses.weighted_squares(layers.drawn, driving, **weights)
             ),
             "joints": lambda: self._joints(layers.flows, batch["points"]),
-            "masks": lambda: sum(map(losses.total_variation, (layers.kept, layers.front))),
+            "mask_smoothness": lambda: sum(
+                map(losses.total_variation, (layers.kept, layers.front))
+            ),
         }
         terms = {name: term() for name, term in terms.items() if config[name]}
         look_at = lambda ours, theirs, **levels: losses.pyramid_perceptual(

@@ -50,8 +50,8 @@ class Objective:
         self.process = make_process(config)
         self.sampling = make_sampling(config)
         self.sampling.sampler.times(self.process)  # Which refuses what does not fit.
-        for pace in (config.pace, config.stream_pace):
-            WindowSchedule(**pace).check(self.model)
+        for schedule in (config.schedule, config.stream_schedule):
+            WindowSchedule(**schedule).check(self.model)
         self._statistics = unit_statistics(abstract_variables(config)["statistics"])
 
     def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -92,7 +92,7 @@ class Objective:
         key_known, key_drift = jax.random.split(jax.random.fold_in(key_past, 1))
         count, length, _ = batch["motion"].shape
         return {
-            "time": self.process.draw_times(key_time, count, power=weights.time_power),
+            "time": self.process.draw_times(key_time, count, power=weights.timestep_power),
             "noise": jax.random.normal(key_noise, (count, length, self.space.dim)),
             "drop": jax.random.bernoulli(key_drop, weights.speech_dropout, (count,)),
             "heard": self._draw_heard(key_future, count),
@@ -154,7 +154,7 @@ class Objective:
     def _draw_heard(self, key: jax.Array, count: int) -> jax.Array:
         """How many frames of speech are heard: mostly all, else as in a stream; [count]."""
         key_which, key_where = jax.random.split(key)
-        window, hop = self._config.model.window, self._config.stream_pace.hop
+        window, hop = self._config.model.window, self._config.stream_schedule.hop
         cut = jax.random.bernoulli(key_which, self._config.loss.future_dropout, (count,))
         return jnp.where(cut, jax.random.randint(key_where, (count,), hop, window), window)
 
@@ -237,7 +237,7 @@ class Stage2(Objective):
         config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
         config.stage1_step = self._train.metadata["stage1_step"]
         config.data.sha256 = self._train.sha256
-        if config.speaker_manners:
+        if config.speaker_conditioning:
             config.speakers = tuple(sorted(self._train.metadata["speakers"]))
         super().__init__(config)
         # Here, so that too short clips are told of before training, not after hours of it.

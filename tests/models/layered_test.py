@@ -21,7 +21,7 @@ from gesture_jax.training import losses
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 _NARROW = {
-    "width": 16, "fine_width": 8, "extractor_width": 8, "field_width": 8, "seen_width": 8,
+    "width": 16, "fine_width": 8, "extractor_width": 8, "field_width": 8, "warp_feature_width": 8,
     "refine_width": 8, "num_bins": 8, "num_source_blocks": 1, "num_extractor_blocks": 1,
     "num_field_blocks": 1, "num_decoder_blocks": 1, "num_fine_blocks": 1,
 }  # fmt: skip

@@ -67,8 +67,8 @@ def stages(tmp_path_factory):
 
 def _stage2_config(stages, data, **changes):
     sizes = {"model.window": _WINDOW, "model.latent": 16, "model.feedforward": 16}
-    paces = {"pace.hop": 8, "pace.look_ahead": 2, "pace.blend": 2}
-    paces |= {"stream_pace.hop": 6, "stream_pace.look_ahead": 4, "stream_pace.blend": 2}
+    paces = {"schedule.hop": 8, "schedule.look_ahead": 2, "schedule.blend": 2}
+    paces |= {"stream_schedule.hop": 6, "stream_schedule.look_ahead": 4, "stream_schedule.blend": 2}
     return tiny.stage2(stages / "stage1", **{"data.path": str(data)}, **sizes, **paces, **changes)
 
 

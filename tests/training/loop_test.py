@@ -313,7 +313,7 @@ def test_stage2_measures_itself_against_controls(run2):
 
 
 def test_speakers_of_stage2_have_numbers_and_manners(run1, run2, tmp_path):
-    changes = {"speaker_manners": True, "num_steps": 1, "optim.name": "adan", "fgd_steps": 0}
+    changes = {"speaker_conditioning": True, "num_steps": 1, "optim.name": "adan", "fgd_steps": 0}
     config = _config2(run1[0], **changes)
     state = loop.train(config, str(tmp_path))
     assert tuple(config.speakers) == ("procedural0", "procedural1")

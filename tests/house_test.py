@@ -12,7 +12,8 @@ _PACKAGE = _ROOT / "gesture_jax"
 
 # From the ground up: a room imports those above it in this list, never those below it.
 ROOMS = [
-    "errors", "array_types", "renamed_keys", "presets", "storage", "ops", "diffusion", "parallel", "cli", "models",
+    "errors", "array_types", "renamed_keys",
+    "presets", "storage", "ops", "diffusion", "parallel", "cli", "models",
     "pretrained", "media", "people", "data", "checkpoint", "speech", "procedural", "preparation",
     "metrics", "inference", "training", "evaluation", "page",
 ]  # fmt: skip

@@ -151,7 +151,8 @@ class GestureGenerator:
         """
         config = self._config.copy_and_resolve_references()
         given = {
-            "sampler": sampler, "schedule": schedule, "stream_schedule": stream_schedule, "control": control
+            "sampler": sampler, "schedule": schedule, "stream_schedule": stream_schedule,
+            "control": control,
         }  # fmt: skip
         for name, values in given.items():
             config[name].update({k: v for k, v in (values or {}).items() if v is not None})

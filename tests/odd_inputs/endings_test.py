@@ -243,9 +243,9 @@ def test_a_training_that_is_told_to_stop_saves(dataset, tmp_path, number):
 
 _LONG_STEP = """
 import time
-from gesture_jax import watch
+from gesture_jax.training import stopping
 
-with watch.until_told_to_stop() as stop:
+with stopping.stop_on_signal() as stop:
     print("ready", flush=True)
     time.sleep(600)
 print("goes on")

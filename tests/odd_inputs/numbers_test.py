@@ -26,7 +26,7 @@ from gesture_jax.parallel import sharding
 from gesture_jax.preparation import procedural
 from gesture_jax.speech import extractor
 from gesture_jax.storage import files
-from gesture_jax.training import loop, monitor, stage1, stage2
+from gesture_jax.training import monitor, resumption, stage1, stage2
 from tests import safetensors_file, tiny, wavlm_file
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -367,7 +367,7 @@ def _run_steps(ours, steps, compiled, *, before=lambda step: None):
 
 @pytest.fixture
 def ours(tmp_path):
-    with contextlib.closing(monitor.Watch(tmp_path, batch_size=4)) as made:
+    with contextlib.closing(monitor.TrainingMonitor(tmp_path, batch_size=4)) as made:
         yield made
 
 
@@ -415,7 +415,7 @@ def _resume(stages, workdir, **changes):
     """What a run of stage 2 looks at before it goes on."""
     config = _stage2_config(stages, **changes)
     task = stage2.Stage2(config, str(workdir))
-    loop._check_resumable(config, str(workdir))
+    resumption.check_resumable(config, str(workdir))
     return config, task
 
 

@@ -365,8 +365,9 @@ def test_held_out_portraits_are_the_test(rigs, tmp_path):
 
 def test_drawn_people_may_join_them(rigs, tmp_path):
     code, said = in_process.run(
-        "prepare", f"--portraits={rigs}", "--clips_per_portrait=2", "--procedural=2", "--num_identities=1",
-        "--clip_sec=0.4", "--size=32", "--num_workers=0", f"--out={tmp_path / 'data'}",
+        "prepare", f"--portraits={rigs}", "--clips_per_portrait=2", "--procedural=2",
+        "--num_identities=1", "--clip_sec=0.4", "--size=32", "--num_workers=0",
+        f"--out={tmp_path / 'data'}",
     )  # fmt: skip
     assert code == 0, said
     assert _names(tmp_path / "data", "train") == ["ann#0", "ben#2", "cy#4", "procedural0#0"]

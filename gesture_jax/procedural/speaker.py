@@ -38,24 +38,24 @@ def perform(*, identity: int, seed: int, duration_sec: float, size: int = 256) -
     """A person speaks and gestures.
 
     Args:
-      identity: who: looks, voice and style of gesture follow from it.
+      identity: person: looks, voice and style of gesture follow from it.
       seed: what is said and done.
       duration_sec: rounded to whole frames, at least one.
       size: side of the frames in pixels.
     """
-    who = make_identity(identity)
+    person = make_identity(identity)
     num_frames = max(1, round(duration_sec * FPS))
-    speech = speak(who.voice, seed=seed, num_frames=num_frames)
-    poses = gesture(who, speech, seed=seed)
+    speech = speak(person.voice, seed=seed, num_frames=num_frames)
+    poses = gesture(person, speech, seed=seed)
     return Performance(
-        frames=np.stack([draw(who, pose, size=size) for pose in poses]),
+        frames=np.stack([draw(person, pose, size=size) for pose in poses]),
         audio=speech.audio,
-        joints=np.stack([joint_positions(who, pose) for pose in poses]) * np.float32(size),
+        joints=np.stack([joint_positions(person, pose) for pose in poses]) * np.float32(size),
         stress_times_sec=speech.stress_times_sec,
     )
 
 
 def portrait(*, identity: int, size: int = 256) -> np.ndarray:
     """The person at rest, silent: [size, size, 3] uint8."""
-    who = make_identity(identity)
-    return draw(who, rest_pose(who), size=size)
+    person = make_identity(identity)
+    return draw(person, rest_pose(person), size=size)

@@ -164,7 +164,7 @@ class Objective:
 
     def _joints(self, flows: jax.Array, points: jax.Array) -> jax.Array:
         """Returns how far the flows miss the joints of the source; see `losses.missed_points`."""
-        skeleton = Skeleton.of(self._config.data.joint_names)
+        skeleton = Skeleton.from_joint_names(self._config.data.joint_names)
         on_bones = skeleton.place(2.0 * points / self._config.model.resolution - 1.0)
         source, driving = on_bones[:, 0], on_bones[:, 1]
         return losses.missed_points(flows, source, driving, layer=skeleton.is_arm.astype(int))

@@ -137,14 +137,14 @@ def test_joints_are_missed_by_as_much_as_flows_are_off():
 
 
 def test_bones_know_arms_from_the_body():
-    skeleton = Skeleton.of(("left_elbow", "left_wrist", "left_index", "head", "neck"))
+    skeleton = Skeleton.from_joint_names(("left_elbow", "left_wrist", "left_index", "head", "neck"))
     joints = jnp.array([[0.0, 0.0], [4.0, 0.0], [4.0, 8.0], [1.0, 1.0], [jnp.nan, 3.0]])
     points = np.asarray(skeleton.place(joints))
     body, arms = points[~skeleton.is_arm], points[skeleton.is_arm]
     assert len(body) == 5 and np.isnan(body).any(axis=1).all()  # The neck is not known.
     np.testing.assert_allclose(arms[:5], [[0, 0], [1, 0], [2, 0], [3, 0], [4, 0]])
     np.testing.assert_allclose(arms[5:, 1], [0, 2, 4, 6, 8])
-    assert len(Skeleton.of(()).starts) == 0
+    assert len(Skeleton.from_joint_names(()).starts) == 0
 
 
 def test_squares_stay_inside_the_picture():

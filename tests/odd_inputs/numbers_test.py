@@ -221,7 +221,7 @@ def test_a_portrait_that_is_built_again_is_drawn_anew(tmp_path):
     colours = []
     for background in (0, 60):
         landmarks = photo_person.draw_landmarks(background=background)
-        rig.save_rig(path, rig_builder.assemble(landmarks.picture, landmarks)[0])
+        rig.save_rig(path, rig_builder.build_rig_from_landmarks(landmarks.picture, landmarks)[0])
         colours.append(takes._load_background(path).mean())
     assert colours[0] > colours[1] + 20
 

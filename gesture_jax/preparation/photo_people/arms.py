@@ -126,7 +126,7 @@ def _place_elbow(elbow: np.ndarray, wrist: np.ndarray, size: float, outwards: in
     return wrist + np.array([-outwards * 0.5, 0.5]) * size
 
 
-def tell_sleeve(arm: Arm, colours: np.ndarray, person: np.ndarray, hands: np.ndarray) -> None:
+def segment_sleeve(arm: Arm, colours: np.ndarray, person: np.ndarray, hands: np.ndarray) -> None:
     """Tells forearm and shirt apart by colour, and moves the elbow of an outward arm out of it.
 
     Args:

@@ -51,7 +51,7 @@ class Layers:
     hands: Sequence[Sheet]
 
 
-def take_apart(landmarks: Landmarks, traced: Sequence[Arm]) -> Layers:
+def split_into_layers(landmarks: Landmarks, traced: Sequence[Arm]) -> Layers:
     """Makes the layers of a portrait.
 
     Args:
@@ -82,7 +82,7 @@ def _cut_arms(traced: Sequence[Arm], picture: np.ndarray, person: np.ndarray) ->
     colours = cv2.cvtColor(smooth, cv2.COLOR_RGB2Lab).astype(np.float32)
     hands = np.logical_or.reduce([arm.mask for arm in traced]) if traced else None
     for arm in traced:
-        arms.tell_sleeve(arm, colours, person, hands)
+        arms.segment_sleeve(arm, colours, person, hands)
     return [arms.cut_forearm(arm, picture, person) for arm in traced]
 
 

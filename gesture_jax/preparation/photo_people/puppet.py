@@ -45,7 +45,7 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class Appearance:
     """How a person looks in one clip.
 
     Attributes:
@@ -65,9 +65,9 @@ class Look:
     shadow: float = 0.2
 
 
-def plain_look(rig: Rig) -> Look:
+def original_appearance(rig: Rig) -> Appearance:
     """As the portrait shows it."""
-    return Look(
+    return Appearance(
         view=View(),
         body=stack(rig.body),
         forearms=tuple(stack(arm.forearm) for arm in rig.arms),
@@ -101,12 +101,18 @@ class Puppet:
         return self._body.head
 
     def draw(
-        self, look: Look, pose: Pose, rows: np.ndarray, *, size: int, backdrop: np.ndarray
+        self,
+        appearance: Appearance,
+        pose: Pose,
+        rows: np.ndarray,
+        *,
+        size: int,
+        backdrop: np.ndarray,
     ) -> np.ndarray:
         """One frame.
 
         Args:
-          look: of the clip.
+          appearance: of the clip.
           pose: of head, face and body.
           rows: [arms, 6], a row of `retarget.plan_arm` for each arm.
           size: side of the frame in pixels.
@@ -117,12 +123,12 @@ class Puppet:
         """
         side = drawing_side(size)
         posed = self._pose_arms(rows)
-        place = lambda points: look.view.to_frame(skinning.sway(points, pose), side)
+        place = lambda points: appearance.view.to_frame(skinning.sway(points, pose), side)
         picture = backdrop.copy()
-        ground = self._draw_body(picture, look, pose, place(self._body.pose(pose, posed)))
+        ground = self._draw_body(picture, appearance, pose, place(self._body.pose(pose, posed)))
         pieces = []
         for arm, skin, arm_pose, forearm, hand in zip(
-            self.rig.arms, self._arms, posed, look.forearms, look.hands, strict=True
+            self.rig.arms, self._arms, posed, appearance.forearms, appearance.hands, strict=True
         ):
             for layer, pixels, vertices, triangles, now in (
                 (arm.forearm, forearm, skin.forearm, skin.forearm_triangles,
@@ -131,11 +137,11 @@ class Puppet:
             ):  # fmt: skip
                 sources = self._to_layer(vertices) - layer.corner
                 pieces.append(_draw_piece(place(now), sources, triangles, pixels, side))
-        if pieces and look.shadow:
-            scale = side / (SIDE * look.view.side)
-            rendering.cast_shadow(picture, ground, pieces, look.shadow, scale)
+        if pieces and appearance.shadow:
+            scale = side / (SIDE * appearance.view.side)
+            rendering.cast_shadow(picture, ground, pieces, appearance.shadow, scale)
         for corner, pixels in filter(None, pieces):
-            rendering.lay_over(_part(picture, corner, pixels), pixels)
+            rendering.composite(_part(picture, corner, pixels), pixels)
         if side != size:
             picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
         return np.clip(picture, 0, 255).round().astype(np.uint8)
@@ -169,7 +175,9 @@ class Puppet:
             for side, (arm, row) in enumerate(zip(self.rig.arms, rows, strict=True))
         ]
 
-    def _draw_body(self, picture: np.ndarray, look: Look, pose: Pose, corners: np.ndarray):
+    def _draw_body(
+        self, picture: np.ndarray, appearance: Appearance, pose: Pose, corners: np.ndarray
+    ):
         """Draws the body into the picture, and gives its alpha, [s, s] uint8."""
         side = len(picture)
         ground = np.zeros((side, side), np.uint8)
@@ -184,12 +192,12 @@ class Puppet:
             mouth = cv2.remap(
                 expression.mouth, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
             )
-        rendering.bend_map(where, expression.shift, self._face_corner)
-        pixels = rendering.sample(look.body, where, repeat_edge=True)
+        rendering.displace_map(where, expression.shift, self._face_corner)
+        pixels = rendering.sample(appearance.body, where, repeat_edge=True)
         part = _part(picture, corner, pixels)
-        rendering.lay_over(part, pixels)
+        rendering.composite(part, pixels)
         if mouth is not None:
-            rendering.lay_over(part, mouth)
+            rendering.composite(part, mouth)
         _part(ground, corner, pixels)[:] = pixels[..., 3]
         return ground
 
@@ -203,11 +211,11 @@ def drawing_side(size: int) -> int:
     return 2 * size if size <= _LARGEST_DOUBLED else size
 
 
-def draw_backdrop(look: Look, size: int) -> np.ndarray:
+def draw_backdrop(appearance: Appearance, size: int) -> np.ndarray:
     """The background as it is behind the person in all frames of a clip, [s, s, 3] float32."""
-    side, view = drawing_side(size), look.view
-    scale = side / (view.side * len(look.background))
-    offset = np.array([view.left, view.top]) * len(look.background)
+    side, view = drawing_side(size), appearance.view
+    scale = side / (view.side * len(appearance.background))
+    offset = np.array([view.left, view.top]) * len(appearance.background)
     matrix = np.array([
         [scale, 0, (0.5 - offset[0]) * scale - 0.5],
         [0, scale, (0.5 - offset[1]) * scale - 0.5],
@@ -215,7 +223,11 @@ def draw_backdrop(look: Look, size: int) -> np.ndarray:
     if view.mirrored:
         matrix[0] = -matrix[0] + (0, 0, side - 1)
     picture = cv2.warpAffine(
-        look.background, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        appearance.background,
+        matrix,
+        (side, side),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
     )
     return picture.astype(np.float32)
 

@@ -44,7 +44,7 @@ def rasterise(
 
 
 @numba.njit(cache=True)
-def lay_over(picture: np.ndarray, layer: np.ndarray) -> None:
+def composite(picture: np.ndarray, layer: np.ndarray) -> None:
     """Puts a layer [h, w, 4] uint8 (RGB and alpha) over a picture [h, w, 3] float32, in place."""
     for y in range(picture.shape[0]):
         for x in range(picture.shape[1]):
@@ -97,7 +97,7 @@ def sample(layer: np.ndarray, where: np.ndarray, *, repeat_edge: bool = False) -
     return pixels
 
 
-def bend_map(where: np.ndarray, shift: np.ndarray, corner: tuple[int, int]) -> None:
+def displace_map(where: np.ndarray, shift: np.ndarray, corner: tuple[int, int]) -> None:
     """Adds a displacement of the layer's pixels to a map, in place.
 
     Args:

@@ -56,14 +56,14 @@ class ArmPose:
 
 
 def plan_arm(
-    arm: ArmRig, side: int, who: Identity, poses: Sequence[Pose], amplitude: float
+    arm: ArmRig, side: int, person: Identity, poses: Sequence[Pose], amplitude: float
 ) -> np.ndarray:
     """Where the wrist goes, frame by frame.
 
     Args:
       arm: of a portrait.
       side: 0 on the viewer's left, 1 on the right.
-      who: the speaker whose motion it is.
+      person: the speaker whose motion it is.
       poses: of the speaker.
       amplitude: 1 is what suits the portrait.
 
@@ -72,7 +72,7 @@ def plan_arm(
     """
     outwards = 2 * side - 1
     wrists = np.array([pose.wrists[side] - pose.body for pose in poses])
-    middle = 0.5 + outwards * (0.45 * who.shoulder + 0.165 * who.style.reach)
+    middle = 0.5 + outwards * (0.45 * person.shoulder + 0.165 * person.style.reach)
     out, low = (wrists[:, 0] - middle) * outwards, wrists[:, 1] - _SPEAKER_HEIGHT
     length = _FOREARM_SHARE * _upper_length(arm) * amplitude
     up, down, inwards, outside = (share * length for share in _REACH[arm.outward])

@@ -26,7 +26,7 @@ _HAND_MARGIN_PX = 4
 _MARGIN_PX = 2
 
 
-class Declined(Exception):
+class UnsuitablePortraitError(Exception):
     """A portrait does not serve.
 
     Attributes:
@@ -49,20 +49,20 @@ def build_rig(picture: np.ndarray) -> tuple[Rig, str]:
       The rig; and why its arms do not move, "" where they do.
 
     Raises:
-      Declined: where the person cannot be moved at all.
+      UnsuitablePortraitError: where the person cannot be moved at all.
       InputError: where MediaPipe is not installed.
     """
     picture = _upper_square(picture)
-    return assemble(picture, find_landmarks(picture))
+    return build_rig_from_landmarks(picture, find_landmarks(picture))
 
 
-def assemble(picture: np.ndarray, landmarks: Landmarks) -> tuple[Rig, str]:
+def build_rig_from_landmarks(picture: np.ndarray, landmarks: Landmarks) -> tuple[Rig, str]:
     """As `build_rig`, of a square picture whose landmarks are known."""
     _check(landmarks)
-    still = why_arms_rest(landmarks)
+    still = describe_arm_obstacle(landmarks)
     width = _shoulder_width(landmarks)
     traced = [] if still else [arms.trace_arm(landmarks, side, width) for side in (0, 1)]
-    made = layers.take_apart(landmarks, traced)
+    made = layers.split_into_layers(landmarks, traced)
     side = min(LARGEST_SIDE, max(len(picture), SIDE))
     mode = cv2.INTER_AREA if len(picture) >= side else cv2.INTER_CUBIC
     sharp = cv2.resize(picture, (side, side), interpolation=mode)
@@ -91,23 +91,27 @@ def assemble(picture: np.ndarray, landmarks: Landmarks) -> tuple[Rig, str]:
 
 
 def _check(landmarks: Landmarks) -> None:
-    """Raises Declined where not even the head can be moved."""
+    """Raises UnsuitablePortraitError where not even the head can be moved."""
     if landmarks.face is None or landmarks.num_faces == 0:
-        raise Declined("no face", "none is found")
+        raise UnsuitablePortraitError("no face", "none is found")
     if landmarks.num_faces > 1:
-        raise Declined("several people", f"{landmarks.num_faces} faces")
+        raise UnsuitablePortraitError("several people", f"{landmarks.num_faces} faces")
     if landmarks.pose is None or landmarks.pose_matte is None:
-        raise Declined("no body", "none is found")
+        raise UnsuitablePortraitError("no body", "none is found")
     face = landmarks.face
     height = (face[152, 1] - face[10, 1]) / SIDE
     if height < _LEAST_FACE:
-        raise Declined("too small", f"the face takes {height:.0%} of the picture's height")
+        raise UnsuitablePortraitError(
+            "too small", f"the face takes {height:.0%} of the picture's height"
+        )
     left, right = face[1, 0] - face[234, 0], face[454, 0] - face[1, 0]
     if min(left, right) < 0.22 * max(left, right):
-        raise Declined("face turned away", f"cheeks of {left:.0f} and {right:.0f} pixels")
+        raise UnsuitablePortraitError(
+            "face turned away", f"cheeks of {left:.0f} and {right:.0f} pixels"
+        )
 
 
-def why_arms_rest(landmarks: Landmarks) -> str:
+def describe_arm_obstacle(landmarks: Landmarks) -> str:
     """Why the arms cannot be cut out, "" where they can."""
     body, hands = landmarks.pose, landmarks.hands
     if hands[0] is None or hands[1] is None:

@@ -14,7 +14,7 @@ from gesture_jax.preparation.parts import LeftOut
 from gesture_jax.preparation.photo_people import rig
 from gesture_jax.storage import files
 
-_DECLINED_ENDING = ".declined.json"
+_UNSUITABLE_ENDING = ".declined.json"
 # A worker takes seconds to start.
 _MANY_PORTRAITS = 4
 
@@ -55,7 +55,7 @@ def find_rigs(
         name: path
         for name, path in sources.items()
         if not any(
-            files.is_file(rigs_dir / f"{name}{end}") for end in (rig.ENDING, _DECLINED_ENDING)
+            files.is_file(rigs_dir / f"{name}{end}") for end in (rig.ENDING, _UNSUITABLE_ENDING)
         )
     }
     left_out = _build_all(missing, rigs_dir, num_workers)
@@ -63,7 +63,7 @@ def find_rigs(
     usable = {name: path for name, path in rigs.items() if files.is_file(path)}
     known = {entry.name for entry in left_out}
     left_out += [
-        _read_declined(rigs_dir, name)
+        _read_unsuitable(rigs_dir, name)
         for name in sources
         if name not in usable and name not in known
     ]
@@ -127,17 +127,17 @@ def _build(name: str, path: pathlib.Path, rigs_dir: pathlib.Path) -> LeftOut | N
         return LeftOut(name, "cannot be read", str(error))
     try:
         built, _ = rig_builder.build_rig(picture)
-    except rig_builder.Declined as declined:
+    except rig_builder.UnsuitablePortraitError as declined:
         note = {"reason": declined.reason, "detail": declined.detail}
-        with files.write_beside(rigs_dir / f"{name}{_DECLINED_ENDING}") as beside:
+        with files.write_beside(rigs_dir / f"{name}{_UNSUITABLE_ENDING}") as beside:
             beside.write_text(json.dumps(note))
         return None
     rig.save_rig(rigs_dir / f"{name}{rig.ENDING}", built)
     return None
 
 
-def _read_declined(rigs_dir: pathlib.Path, name: str) -> LeftOut:
-    path = rigs_dir / f"{name}{_DECLINED_ENDING}"
+def _read_unsuitable(rigs_dir: pathlib.Path, name: str) -> LeftOut:
+    path = rigs_dir / f"{name}{_UNSUITABLE_ENDING}"
     try:
         note = json.loads(path.read_text())
         return LeftOut(name, str(note["reason"]), str(note["detail"]))

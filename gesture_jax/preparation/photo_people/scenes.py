@@ -7,7 +7,12 @@ import cv2
 import numpy as np
 
 from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
-from gesture_jax.preparation.photo_people.puppet import Look, Puppet, View, plain_look
+from gesture_jax.preparation.photo_people.puppet import (
+    Appearance,
+    Puppet,
+    View,
+    original_appearance,
+)
 
 # How often the background is the portrait's own, or that of another; else it is a gradient.
 _OWN, _OTHER = 0.45, 0.40
@@ -25,15 +30,15 @@ class Scene:
     """One clip's looks.
 
     Attributes:
-      look: of person and background.
+      appearance: of person and background.
       amplitude: of the gestures, 1 is what suits the portrait.
     """
 
-    look: Look
+    appearance: Appearance
     amplitude: float
 
 
-def set_scene(
+def draw_scene(
     rng: np.random.Generator, puppet: Puppet, backgrounds: Sequence[Callable[[], np.ndarray]]
 ) -> Scene:
     """Draws a scene.
@@ -43,10 +48,10 @@ def set_scene(
       puppet: who is shown.
       backgrounds: of other portraits; each gives [s, s, 3] uint8 when called.
     """
-    plain = plain_look(puppet.rig)
+    plain = original_appearance(puppet.rig)
     recolour, recolour_background = _draw_recolour(rng), _draw_recolour(rng)
     background, own = _choose_background(rng, puppet.rig.background, backgrounds)
-    look = Look(
+    appearance = Appearance(
         view=_choose_view(rng, puppet),
         body=recolour(plain.body),
         forearms=tuple(map(recolour, plain.forearms)),
@@ -54,7 +59,7 @@ def set_scene(
         background=(recolour if own else recolour_background)(background),
         shadow=float(rng.uniform(*_SHADOW)),
     )
-    return Scene(look, float(rng.uniform(*_AMPLITUDE)))
+    return Scene(appearance, float(rng.uniform(*_AMPLITUDE)))
 
 
 def _draw_recolour(rng: np.random.Generator) -> Recolour:

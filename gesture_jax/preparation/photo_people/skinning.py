@@ -27,7 +27,7 @@ CHIN, FOREHEAD, NOSE_TIP = 152, 10, 4
 CHEEKS = 234, 454
 
 
-def spread_layer(layer: Layer, side: int) -> np.ndarray:
+def layer_alpha(layer: Layer, side: int) -> np.ndarray:
     """A layer's alpha in the working picture, [s, s] float32, 0 to 1."""
     whole = np.zeros((side, side), np.uint8)
     left, top = layer.corner
@@ -41,9 +41,9 @@ class ArmSkin:
     def __init__(self, arm: ArmRig, side: int):
         self._arm = arm
         self.forearm, self.forearm_triangles = geometry.mesh_over(
-            spread_layer(arm.forearm, side), _ARM_STEP
+            layer_alpha(arm.forearm, side), _ARM_STEP
         )
-        self.hand, self.hand_triangles = geometry.mesh_over(spread_layer(arm.hand, side), _ARM_STEP)
+        self.hand, self.hand_triangles = geometry.mesh_over(layer_alpha(arm.hand, side), _ARM_STEP)
         self._finger_weights = self._weigh_fingers()
 
     def pose_forearm(self, posed: ArmPose) -> np.ndarray:
@@ -134,7 +134,7 @@ class Head:
     face_height: float
 
     @staticmethod
-    def of(rig: Rig) -> "Head":
+    def from_rig(rig: Rig) -> "Head":
         """Measures a portrait."""
         face = rig.face[:, :2]
         height = float(face[CHIN, 1] - face[FOREHEAD, 1])
@@ -169,10 +169,10 @@ class BodySkin:
     """The mesh of the body, which follows head, upper arms, sway and breath."""
 
     def __init__(self, rig: Rig):
-        self.head = Head.of(rig)
+        self.head = Head.from_rig(rig)
         box = -_BODY_MARGIN, -_BODY_MARGIN, SIDE + _BODY_MARGIN, SIDE + 2 * _BODY_MARGIN
         self.vertices, triangles = geometry.grid_mesh(box, _BODY_STEP)
-        used = cv2.dilate(spread_layer(rig.body, rig.side), np.ones((2 * _BODY_STEP + 1,) * 2)) > 0
+        used = cv2.dilate(layer_alpha(rig.body, rig.side), np.ones((2 * _BODY_STEP + 1,) * 2)) > 0
         middles = np.clip(self.vertices[triangles].mean(axis=1).astype(int), 0, SIDE - 1)
         self.triangles = triangles[used[middles[:, 1], middles[:, 0]]]
         self._nose = rig.face[NOSE_TIP, :2]

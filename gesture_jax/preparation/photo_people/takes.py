@@ -43,7 +43,7 @@ class PhotoTake:
       duration_sec: how long.
       size: side of the frames in pixels.
       split: "train" or "test".
-      hearing: what is computed of the sound.
+      feature_extractor: what is computed of the sound.
     """
 
     portrait: str
@@ -53,13 +53,13 @@ class PhotoTake:
     duration_sec: float
     size: int
     split: str
-    hearing: extractor.SpeechFeatureExtractor
+    feature_extractor: extractor.SpeechFeatureExtractor
 
     @property
     def name(self) -> str:
         return f"{self.portrait}#{self.seed}"
 
-    def follows_from(self) -> Mapping[str, Any]:
+    def cache_key(self) -> Mapping[str, Any]:
         """See `parts.Take`; rigs count by their content."""
         return {
             "portrait": self.portrait,
@@ -69,7 +69,7 @@ class PhotoTake:
             "duration_sec": self.duration_sec,
             "size": self.size,
             "split": self.split,
-            "hearing": self.hearing.describe(),
+            "hearing": self.feature_extractor.describe(),
         }
 
     def perform(self) -> Iterator[Clip]:
@@ -77,27 +77,29 @@ class PhotoTake:
         cv2.setNumThreads(1)  # Takes are what is done in parallel.
         puppet = _load_puppet(self.rig, files.hash_file(self.rig))
         others = [functools.partial(_load_background, path) for path in self.backgrounds]
-        scene = scenes.set_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
-        who = make_identity(zlib.crc32(self.portrait.encode()))
+        scene = scenes.draw_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
+        person = make_identity(zlib.crc32(self.portrait.encode()))
         num_frames = max(1, round(self.duration_sec * FPS))
-        spoken = speak(who.voice, seed=self.seed, num_frames=num_frames)
-        poses = gesture(who, spoken, seed=self.seed)
+        spoken = speak(person.voice, seed=self.seed, num_frames=num_frames)
+        poses = gesture(person, spoken, seed=self.seed)
         tracks = [
-            retarget.plan_arm(arm, side, who, poses, scene.amplitude)
+            retarget.plan_arm(arm, side, person, poses, scene.amplitude)
             for side, arm in enumerate(puppet.rig.arms)
         ]
-        backdrop = draw_backdrop(scene.look, self.size)
+        backdrop = draw_backdrop(scene.appearance, self.size)
         frames, joints = [], []
         for number, pose in enumerate(poses):
             rows = np.array([track[number] for track in tracks])
-            frames.append(puppet.draw(scene.look, pose, rows, size=self.size, backdrop=backdrop))
-            joints.append(puppet.joints(scene.look.view, pose, rows, size=self.size))
+            frames.append(
+                puppet.draw(scene.appearance, pose, rows, size=self.size, backdrop=backdrop)
+            )
+            joints.append(puppet.joints(scene.appearance.view, pose, rows, size=self.size))
         yield Clip(
             clip_id=self.name,
             speaker=self.portrait,
             frames=np.stack(frames),
             audio=spoken.audio,
-            speech=self.hearing.listen(spoken.audio, num_frames=num_frames),
+            speech=self.feature_extractor.listen(spoken.audio, num_frames=num_frames),
             joints=np.stack(joints),
             stress_times_sec=spoken.stress_times_sec,
         )
@@ -114,7 +116,7 @@ def write_photo_people(
     size: int,
     seed: int,
     test_fraction: float = 0.1,
-    hearing: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
+    feature_extractor: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
     more_takes: Sequence[parts.Take] = (),
     more_arguments: Mapping[str, Any] | None = None,
     num_workers: int | None = None,
@@ -133,7 +135,7 @@ def write_photo_people(
       size: side of the frames in pixels.
       seed: of what is said, done and shown.
       test_fraction: of each portrait's clips; at least one, at most all but one.
-      hearing: what is computed of the sound.
+      feature_extractor: what is computed of the sound.
       more_takes: that go into the same data set; of the procedural speaker.
       more_arguments: what these follow from.
       num_workers: processes that build rigs; None is as many as there are cores.
@@ -163,7 +165,7 @@ def write_photo_people(
             duration_sec=clip_sec,
             size=size,
             split=split,
-            hearing=hearing,
+            feature_extractor=feature_extractor,
         )
         for person, (name, path) in enumerate(rigs.items())
         for number, split in enumerate(clips_of[name])
@@ -172,7 +174,7 @@ def write_photo_people(
         [*takes, *more_takes],
         out_dir,
         size=size,
-        hearing=hearing,
+        feature_extractor=feature_extractor,
         joint_names=speaker.JOINT_NAMES,
         arguments={
             "portraits": {name: files.hash_file(path) for name, path in rigs.items()},
@@ -182,7 +184,7 @@ def write_photo_people(
             "size": size,
             "seed": seed,
             "test_fraction": test_fraction,
-            **hearing.describe(),
+            **feature_extractor.describe(),
             **({"also": dict(more_arguments)} if more_arguments else {}),
         },
         left_out=left_out,

@@ -17,8 +17,8 @@ _FINGERTIPS = ("thumb", "index", "middle", "ring", "little")
 # The joints of a hand that a pose model finds. Fingertips are about twice as far from the wrist.
 _KNUCKLES = ("thumb_knuckle", "index_knuckle", "little_knuckle")
 _TIPS_PER_KNUCKLES = 1.9
-# Margin around the points of a hand, and smallest side of its box, as fractions of the frame's side.
-# Both are larger where fingertips are guessed from knuckles; measured on real speakers.
+# Margin around the points of a hand and smallest side of its box, as fractions of the frame's
+# side. Both are larger where fingertips are guessed from knuckles; measured on real speakers.
 _TIPS_MARGINS, _KNUCKLES_MARGINS = (0.02, 0.08), (0.04, 0.18)
 _MIN_MOUTH = 0.06
 

@@ -1,4 +1,4 @@
-"""How the procedural speaker looks: a flat illustration, drawn large and scaled down smoothly."""
+"""Draws the procedural speaker as a flat illustration, large first, then scaled down smoothly."""
 
 import functools
 
@@ -8,10 +8,11 @@ from PIL import Image, ImageDraw, ImageFilter
 from gesture_jax.procedural.identity import Colour, Identity
 from gesture_jax.procedural.motion import Pose, arm, fingers, head_centre, neck
 
-_SMALLEST_CANVAS_PX = 256
-_FEWEST_SAMPLES = 3
+_MIN_CANVAS_PX = 256
+_MIN_SAMPLES = 3
 _OUTLINE = 0.0035
-_SLEEVE = 0.046, 0.040, 0.029  # Half widths at shoulder, elbow, wrist.
+# Half widths at shoulder, elbow and wrist.
+_SLEEVE = 0.046, 0.040, 0.029
 _FINGER = 0.0088, 0.0080, 0.0066
 _WHITE = (250, 248, 244)
 _LIP = (176, 78, 78)
@@ -19,8 +20,8 @@ _DARK = (44, 30, 34)
 
 
 def draw(person: Identity, pose: Pose, *, size: int) -> np.ndarray:
-    """One frame: [size, size, 3] uint8."""
-    factor = max(_FEWEST_SAMPLES, -(-_SMALLEST_CANVAS_PX // size))
+    """Draws one frame, [size, size, 3] uint8."""
+    factor = max(_MIN_SAMPLES, -(-_MIN_CANVAS_PX // size))
     canvas = _Canvas(_background(person, size * factor).copy())
     _draw_hair_behind(canvas, person, pose)
     _draw_torso(canvas, person, pose)
@@ -31,7 +32,7 @@ def draw(person: Identity, pose: Pose, *, size: int) -> np.ndarray:
 
 
 class _Canvas:
-    """Pillow's pencil in units of the frame's side, with round and smooth shapes."""
+    """Draws smooth shapes with Pillow, in units of the frame's side."""
 
     def __init__(self, image: Image.Image):
         self.image = image
@@ -43,7 +44,7 @@ class _Canvas:
         self._pencil.polygon(flat, fill=colour)
 
     def blob(self, points, colour: Colour) -> None:
-        """A smooth closed outline through the points (Catmull-Rom)."""
+        """Fills a smooth closed outline through the points (Catmull-Rom)."""
         p = np.asarray(points, float)
         u = np.linspace(0, 1, 8, endpoint=False)[:, None, None]
         a, b, c, d = (np.roll(p, shift, axis=0) for shift in (1, 0, -1, -2))
@@ -61,7 +62,7 @@ class _Canvas:
         self.polygon(np.asarray(centre) + points @ _turn(tilt).T, colour)
 
     def chain(self, points, radii, colour: Colour, *, grow: float = 0.0) -> None:
-        """Discs joined by tapering bars: a limb."""
+        """Draws a limb: discs joined by tapering bars."""
         radii = np.asarray(radii) + grow
         for point, radius in zip(points, radii, strict=True):
             x, y, r = point[0] * self._side, point[1] * self._side, radius * self._side
@@ -84,7 +85,7 @@ def _turn(angle: float) -> np.ndarray:
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1, towards white above."""
+    """Darkens a colour by a factor below 1, and lightens it by one above."""
     value = np.asarray(colour, float)
     value = value * factor if factor <= 1 else 255 - (255 - value) * (2 - factor)
     return tuple(int(c) for c in np.clip(np.rint(value), 0, 255))
@@ -92,7 +93,7 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 @functools.lru_cache(maxsize=16)
 def _background(person: Identity, side: int) -> Image.Image:
-    """A wall in soft light, with something on it, out of focus."""
+    """Draws a wall in soft light, with a window, shelf, picture or plant, out of focus."""
     y, x = np.mgrid[0:side, 0:side] / side
     light = 1.06 - 0.22 * np.hypot(x - 0.36, y - 0.2)
     wall = np.clip(np.asarray(person.wall) * light[..., None], 0, 255).astype(np.uint8)
@@ -216,9 +217,9 @@ def _draw_hair_behind(canvas: _Canvas, person: Identity, pose: Pose) -> None:
 def _draw_head(canvas: _Canvas, person: Identity, pose: Pose) -> None:
     head, h = head_centre(person, pose), person.head
     rotation = _turn(pose.tilt)
-    # Turning the head moves its features: near ones, like the nose, more than far ones.
-    look = np.array([pose.turn, pose.nod])
-    place = lambda x, y, depth=1.0: head + rotation @ (np.array([x, y]) * h) + depth * look
+    # Turning the head moves its features, near ones, such as the nose, more than far ones.
+    shift = np.array([pose.turn, pose.nod])
+    place = lambda x, y, depth=1.0: head + rotation @ (np.array([x, y]) * h) + depth * shift
     shadow = _shade(person.skin, 0.85)
     for s in (-1, 1):
         canvas.ellipse(place(0.93 * s, 0.08, -0.3), (0.16 * h, 0.24 * h), shadow, tilt=pose.tilt)
@@ -357,7 +358,7 @@ def _draw_hand(canvas: _Canvas, person: Identity, pose: Pose, side: int) -> None
         canvas.chain(points, widths, dark, grow=_OUTLINE)
     for points, widths in parts[:-1]:
         canvas.chain(points, widths, person.skin)
-    # Lines between the fingers, which else would run into one.
+    # Draws lines between the fingers, which would merge otherwise.
     for first, second in _pairs(others):
         middle = 0.5 * (first[:2] + second[:2])
         canvas.curve(middle, 0.003, _shade(person.skin, 0.78))

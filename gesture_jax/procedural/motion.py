@@ -1,7 +1,7 @@
-"""How the procedural speaker moves: strokes on stresses, rest in pauses, nods, mouth, breath.
+"""Animates the procedural speaker: strokes on stresses, rest in pauses, nods, mouth, breath.
 
-Each stroke has the phases of the field (Kendon 2004): preparation, stroke, hold, retraction. The
-hand arrives where it goes at the peak of the stressed syllable.
+Each gesture has the usual phases (Kendon 2004): preparation, stroke, hold, retraction. The stroke
+ends at the peak of the stressed syllable.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from gesture_jax.procedural.identity import Identity
 from gesture_jax.procedural.voice import Speech
 
 _FINGERS = ("thumb", "index", "middle", "ring", "little")
-# The viewer's left and right; a speaker's own are the other way round.
+# Left and right are the viewer's, not the speaker's.
 _SIDES = ("left", "right")
 JOINT_NAMES = (
     "head",
@@ -25,7 +25,7 @@ JOINT_NAMES = (
 _MIDDLE = 0.5
 _NECK_Y = 0.415
 _SHOULDER_Y = 0.462
-_SHORTEST_GAP_SEC = 0.45
+_MIN_GAP_SEC = 0.45
 _RETRACT_AFTER_SEC = 1.0
 # Spread of the fingers, curl of the index finger, curl of the others: 0 to 1.
 _HAND_SHAPES = {
@@ -39,16 +39,16 @@ _HAND_SHAPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """One frame, in units of the frame's side; arrays of the left hand, then the right.
+    """The pose in one frame, in units of the frame's side; left hand first, then the right.
 
     Attributes:
       wrists: [2, 2], (x, y).
-      bend: [2] radians by which the hands turn from the line of the forearm, inwards.
-      hands: [2, 3], shape as in `_HAND_SHAPES`.
+      bend: [2], inward angle between hand and forearm, in radians.
+      hands: [2, 3], shapes of the hands, as in `_HAND_SHAPES`.
       body: [2], shift of the torso.
-      nod: how far the face looks down.
-      turn: how far it looks to the right.
-      tilt: radians of the head.
+      nod: downward shift of the face.
+      turn: shift of the face to the right.
+      tilt: tilt of the head, in radians.
       mouth_open: 0 to 1.
       mouth_wide: 0 to 1.
       brows: 0 to 1, raised.
@@ -69,13 +69,13 @@ class Pose:
 
 
 def rest_pose(person: Identity) -> Pose:
-    """Silent, hands down."""
+    """Returns the pose of a silent person with the hands down."""
     rest = np.stack([_rest(person, side) for side in (0, 1)])
     return Pose(rest[:, :2], rest[:, 2], rest[:, 3:], np.zeros(2))
 
 
 def gesture(person: Identity, speech: Speech, *, seed: int) -> list[Pose]:
-    """A pose a frame for what is said."""
+    """Returns one pose per frame that fits the speech."""
     rng = np.random.default_rng([4711, seed])
     num_frames = len(speech.mouth_open)
     time = np.arange(num_frames) / FPS
@@ -110,7 +110,7 @@ def gesture(person: Identity, speech: Speech, *, seed: int) -> list[Pose]:
 
 
 def joint_positions(person: Identity, pose: Pose) -> np.ndarray:
-    """[j, 2] float32, (x, y) in units of the frame's side, in the order of `JOINT_NAMES`."""
+    """Returns the positions of `JOINT_NAMES`, [j, 2] float32, (x, y) in units of the side."""
     head = head_centre(person, pose)
     points = [head, neck(pose), head + (pose.turn, 0.5 * person.head + pose.nod)]
     for side in (0, 1):
@@ -120,22 +120,22 @@ def joint_positions(person: Identity, pose: Pose) -> np.ndarray:
 
 
 def neck(pose: Pose) -> np.ndarray:
-    """Where head and torso meet."""
+    """Returns the point where head and torso meet."""
     return np.array([_MIDDLE, _NECK_Y]) + pose.body
 
 
 def head_centre(person: Identity, pose: Pose) -> np.ndarray:
-    """The middle of the head, which turns about the neck."""
+    """Returns the middle of the head, which tilts about the neck."""
     up = 1.55 * person.head
     offset = (0.5 * pose.turn + up * np.sin(pose.tilt), -up * np.cos(pose.tilt) + 0.6 * pose.nod)
     return neck(pose) + offset
 
 
 def arm(person: Identity, pose: Pose, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shoulder, elbow and wrist, [2] each: two-bone inverse kinematics in space, from the front.
+    """Returns shoulder, elbow and wrist, [2] each, by two-bone inverse kinematics in space.
 
-    A raised hand comes forward, towards the viewer, which shortens the forearm that is seen; the
-    elbow hangs down and a little outwards.
+    A raised hand comes towards the viewer, so that its forearm appears shorter. The elbow hangs
+    down and a little outwards.
     """
     outwards = 2 * side - 1
     raised = max(0.0, 0.86 - pose.wrists[side, 1])
@@ -209,10 +209,10 @@ def _hands(
 def _choose_strokes(
     person: Identity, speech: Speech, rng: np.random.Generator
 ) -> list[tuple[float, float]]:
-    """Which stresses get a stroke: (time, strength), not faster than arms can."""
+    """Chooses the stresses that get a stroke, (time, strength), no faster than arms can move."""
     strokes: list[tuple[float, float]] = []
     for moment, gain in zip(speech.stress_times_sec, speech.stress_gains, strict=True):
-        free = not strokes or moment - strokes[-1][0] >= _SHORTEST_GAP_SEC
+        free = not strokes or moment - strokes[-1][0] >= _MIN_GAP_SEC
         if free and moment > 0.3 and rng.random() < person.style.eagerness:
             strokes.append((float(moment), float(gain)))
     return strokes
@@ -251,7 +251,7 @@ def _add_stroke(keys, person, side, moment, following, aim, shape, strength, rng
 
 
 def _interpolate(keys: list[tuple[float, np.ndarray]], time: np.ndarray) -> np.ndarray:
-    """Minimum-jerk movement from key to key (Flash & Hogan 1985)."""
+    """Interpolates keys by minimum-jerk movements (Flash & Hogan 1985)."""
     moments = np.array([moment for moment, _ in keys])
     poses = np.stack([pose for _, pose in keys])
     after = np.clip(np.searchsorted(moments, time, side="right"), 1, max(len(keys) - 1, 1))
@@ -264,7 +264,7 @@ def _interpolate(keys: list[tuple[float, np.ndarray]], time: np.ndarray) -> np.n
 
 
 def _pulses(speech: Speech, time: np.ndarray, *, rise_sec: float, fall_sec: float) -> np.ndarray:
-    """A bump at every stress, as high as it is strong."""
+    """Returns a track with a bump at every stress, with its strength as height."""
     track = np.zeros(len(time))
     for moment, gain in zip(speech.stress_times_sec, speech.stress_gains, strict=True):
         offset = time - moment
@@ -274,7 +274,7 @@ def _pulses(speech: Speech, time: np.ndarray, *, rise_sec: float, fall_sec: floa
 
 
 def _wander(rng: np.random.Generator, length: int, sd_sec: float, count: int) -> np.ndarray:
-    """[count, length] smooth noise of unit variance."""
+    """Returns smooth noise of unit variance, [count, length]."""
     sd = sd_sec * FPS
     margin = int(4 * sd)
     noise = gaussian_filter1d(rng.standard_normal((count, length + 2 * margin)), sd, axis=1)

@@ -1,7 +1,7 @@
-"""The procedural speaker: an endless, seeded source of people who talk with their hands.
+"""The procedural speaker: clips of drawn people who speak and gesture, with known joints.
 
-For demos, tests and honest measurement: nobody's likeness, any amount, any resolution, and the
-truth about joints and stresses comes with it. Everything is a function of (identity, seed).
+They are for demos, tests and benchmarks: they show no real person, and there is any number of them
+at any resolution, with exact joints and stresses. Everything is a function of (identity, seed).
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class Performance:
       frames: [t, size, size, 3] uint8, 25 a second.
       audio: [640 t] float32 in [-1, 1], 16 kHz.
       joints: [t, j, 2] float32, (x, y) in pixels; `JOINT_NAMES` names them.
-      stress_times_sec: [s] float32, the peaks of the stressed syllables.
+      stress_times_sec: [s] float32, times of the peaks of stressed syllables.
     """
 
     frames: np.ndarray
@@ -35,12 +35,12 @@ class Performance:
 
 
 def perform(*, identity: int, seed: int, duration_sec: float, size: int = 256) -> Performance:
-    """A person speaks and gestures.
+    """Makes a clip of a person who speaks and gestures.
 
     Args:
-      identity: person: looks, voice and style of gesture follow from it.
-      seed: what is said and done.
-      duration_sec: rounded to whole frames, at least one.
+      identity: number of the person, which determines appearance, voice and style.
+      seed: seed of the speech and the gestures.
+      duration_sec: length, rounded to whole frames, at least one.
       size: side of the frames in pixels.
     """
     person = make_identity(identity)
@@ -56,6 +56,6 @@ def perform(*, identity: int, seed: int, duration_sec: float, size: int = 256) -
 
 
 def portrait(*, identity: int, size: int = 256) -> np.ndarray:
-    """The person at rest, silent: [size, size, 3] uint8."""
+    """Draws the silent person at rest, [size, size, 3] uint8."""
     person = make_identity(identity)
     return draw(person, rest_pose(person), size=size)

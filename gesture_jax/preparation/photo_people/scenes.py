@@ -1,4 +1,4 @@
-"""What a clip of a photo person looks like, drawn from a seed: framing, colours, background."""
+"""Draws the appearance of a photo person in a clip at random: framing, colours, background."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from gesture_jax.preparation.photo_people.puppet import (
     original_appearance,
 )
 
-# How often the background is the portrait's own, or that of another; else it is a gradient.
+# Probabilities that the background is the portrait's own, or another's; otherwise it is a gradient.
 _OWN, _OTHER = 0.45, 0.40
-_LEAST_VIEW, _MOST_VIEW = 0.66, 0.985
-# How far the view may leave the portrait on its left and right; bodies are repeated there.
+_MIN_VIEW, _MAX_VIEW = 0.66, 0.985
+# How far the view may extend beyond the portrait's left and right, where edges are repeated.
 _BEYOND = 0.06
 _SHADOW = 0.1, 0.3
 _AMPLITUDE = 0.85, 1.25
@@ -27,11 +27,11 @@ Recolour = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One clip's looks.
+    """The appearance of a clip.
 
     Attributes:
-      appearance: of person and background.
-      amplitude: of the gestures, 1 is what suits the portrait.
+      appearance: appearance of person and background.
+      amplitude: size of the gestures, 1 for what suits the portrait.
     """
 
     appearance: Appearance
@@ -41,12 +41,12 @@ class Scene:
 def draw_scene(
     rng: np.random.Generator, puppet: Puppet, backgrounds: Sequence[Callable[[], np.ndarray]]
 ) -> Scene:
-    """Draws a scene.
+    """Draws a scene at random.
 
     Args:
-      rng: all follows from it.
-      puppet: who is shown.
-      backgrounds: of other portraits; each gives [s, s, 3] uint8 when called.
+      rng: source of all random choices.
+      puppet: the person.
+      backgrounds: functions that return the backgrounds of other portraits, [s, s, 3] uint8.
     """
     plain = original_appearance(puppet.rig)
     recolour, recolour_background = _draw_recolour(rng), _draw_recolour(rng)
@@ -63,7 +63,7 @@ def draw_scene(
 
 
 def _draw_recolour(rng: np.random.Generator) -> Recolour:
-    """A change of gain, gamma and saturation; alpha stays."""
+    """Draws a change of gain, gamma and saturation, which leaves alpha as it is."""
     gains = 1 + rng.uniform(-0.04, 0.04, 3) + rng.uniform(-0.10, 0.10)
     gamma = np.exp(rng.uniform(-0.18, 0.18))
     saturation = np.float32(1 + rng.uniform(-0.25, 0.2))
@@ -82,7 +82,7 @@ def _draw_recolour(rng: np.random.Generator) -> Recolour:
 def _choose_background(
     rng: np.random.Generator, own: np.ndarray, others: Sequence[Callable[[], np.ndarray]]
 ) -> tuple[np.ndarray, bool]:
-    """A background [s, s, 3] uint8, and whether it is the portrait's own."""
+    """Returns a background [s, s, 3] uint8, and whether it is the portrait's own."""
     kind, number = rng.random(), int(rng.integers(max(len(others), 1)))
     flipped, softness = rng.random() < 0.5, rng.uniform(0.5, 5)
     if kind < _OWN:
@@ -95,7 +95,7 @@ def _choose_background(
 
 
 def _draw_gradient(rng: np.random.Generator, side: int) -> np.ndarray:
-    """A plain wall, lit from one side, darker in its corners."""
+    """Draws a plain wall that is lit from one side and darker in its corners."""
     first, second = rng.uniform(20, 235, (2, 3))
     first = 0.6 * first + 0.4 * first.mean()
     second = first + 0.35 * (second - first)
@@ -109,7 +109,7 @@ def _draw_gradient(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _choose_view(rng: np.random.Generator, puppet: Puppet) -> View:
-    """A square that keeps the head, and the hands wherever they go."""
+    """Chooses a square that contains the head, and the hands in all their positions."""
     rig, face_height = puppet.rig, puppet.head.face_height
     shoulders = rig.pose[list(SHOULDERS)]
     reach = 0.3 * float(np.linalg.norm(shoulders[0] - shoulders[1]))
@@ -119,8 +119,8 @@ def _choose_view(rng: np.random.Generator, puppet: Puppet) -> View:
     left, right = left - sides, right + sides
     bottom = min(bottom + (0.8 * reach if rig.arms else 0.3 * reach), SIDE)
     top = max(top - 0.35 * face_height, 0.0)
-    most = _MOST_VIEW * SIDE
-    needed = min(max(right - left, bottom - top, _LEAST_VIEW * SIDE), most)
+    most = _MAX_VIEW * SIDE
+    needed = min(max(right - left, bottom - top, _MIN_VIEW * SIDE), most)
     side = rng.uniform(needed, most)
     room = max(0.5 * (side - (right - left)), 0.0)
     middle = 0.5 * (left + right) + rng.uniform(-1, 1) * room

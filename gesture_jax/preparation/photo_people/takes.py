@@ -1,4 +1,4 @@
-"""Photo people as takes: what `prepare --portraits=DIR` makes."""
+"""Photo people as takes, for `prepare --portraits=DIR`."""
 
 import dataclasses
 import functools
@@ -26,8 +26,8 @@ from gesture_jax.procedural.voice import speak
 from gesture_jax.speech import extractor
 from gesture_jax.storage import files
 
-# Seeds of one data set never meet those of the next.
-_MOST_CLIPS = 100_000
+# Two seeds of data sets differ by this many seeds of clips, so that they share none.
+_MAX_CLIPS = 100_000
 _SCENE_SEED = 2713
 
 
@@ -36,14 +36,14 @@ class PhotoTake:
     """One clip of a photo person; see `parts.Take`.
 
     Attributes:
-      portrait: the person's name.
-      rig: their rig's file.
-      backgrounds: rigs whose backgrounds may be borrowed.
-      seed: of what is said, done and shown.
-      duration_sec: how long.
+      portrait: name of the portrait.
+      rig: file of its rig.
+      backgrounds: files of other rigs, whose backgrounds may be used.
+      seed: seed of the speech, the gestures and the appearance.
+      duration_sec: length.
       size: side of the frames in pixels.
       split: "train" or "test".
-      feature_extractor: what is computed of the sound.
+      feature_extractor: computes the speech features.
     """
 
     portrait: str
@@ -60,7 +60,7 @@ class PhotoTake:
         return f"{self.portrait}#{self.seed}"
 
     def cache_key(self) -> Mapping[str, Any]:
-        """See `parts.Take`; rigs count by their content."""
+        """See `parts.Take`; rigs are identified by their content."""
         return {
             "portrait": self.portrait,
             "rig": files.hash_file(self.rig),
@@ -74,7 +74,7 @@ class PhotoTake:
 
     def perform(self) -> Iterator[Clip]:
         """See `parts.Take`."""
-        cv2.setNumThreads(1)  # Takes are what is done in parallel.
+        cv2.setNumThreads(1)  # Takes are processed in parallel already.
         puppet = _load_puppet(self.rig, files.hash_file(self.rig))
         others = [functools.partial(_load_background, path) for path in self.backgrounds]
         scene = scenes.draw_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
@@ -126,26 +126,26 @@ def write_photo_people(
 
     Args:
       portraits: a folder of pictures, or of rigs.
-      out_dir: the data set's folder.
-      rigs_dir: where rigs are kept, and found again; by default beside the data set.
-      clips_each: how many clips are made of each portrait.
-      test_portraits: names of those that are the test split, entirely; without any, the last
-        clips of each portrait are.
+      out_dir: folder of the data set.
+      rigs_dir: folder that keeps the rigs; by default beside the data set.
+      clips_each: number of clips of each portrait.
+      test_portraits: names of the portraits that form the test split; if there are none, the last
+        clips of each portrait do.
       clip_sec: length of a clip.
       size: side of the frames in pixels.
-      seed: of what is said, done and shown.
-      test_fraction: of each portrait's clips; at least one, at most all but one.
-      feature_extractor: what is computed of the sound.
-      more_takes: that go into the same data set; of the procedural speaker.
-      more_arguments: what these follow from.
-      num_workers: processes that build rigs; None is as many as there are cores.
-      run: does the takes; by default `parts.make_parts`.
+      seed: seed of the speech, the gestures and the appearance.
+      test_fraction: fraction of each portrait's clips; at least one clip, at most all but one.
+      feature_extractor: computes the speech features.
+      more_takes: takes of the procedural speaker for the same data set.
+      more_arguments: everything that determines `more_takes`.
+      num_workers: worker processes that build rigs; see `rig_library.find_rigs`.
+      run: makes the missing parts; by default `parts.make_parts`.
 
     Returns:
-      What was made; None where the same data set is there already.
+      The report; None where the same data set exists already.
 
     Raises:
-      InputError: where there are no portraits or too few clips, a test portrait is not there, or
+      InputError: where there are no portraits or too few clips, a test portrait is missing, or
         `out_dir` holds something else.
     """
     out_dir = files.absolute(out_dir)
@@ -161,7 +161,7 @@ def write_photo_people(
             portrait=name,
             rig=path,
             backgrounds=tuple(other for other in pools[split] if other != path),
-            seed=seed * _MOST_CLIPS + person * clips_each + number,
+            seed=seed * _MAX_CLIPS + person * clips_each + number,
             duration_sec=clip_sec,
             size=size,
             split=split,
@@ -193,7 +193,7 @@ def write_photo_people(
 
 
 def read_names(given: Sequence[str]) -> list[str]:
-    """Names of portraits as a flag gives them: themselves, or one file with a name a line.
+    """Returns the names of portraits in a flag: a list of names, or a file with a name per line.
 
     Raises:
       InputError: where the file is not text.
@@ -213,10 +213,10 @@ def _split_clips(
     test_portraits: Sequence[str],
     test_fraction: float,
 ) -> dict[str, list[str]]:
-    """The split of each clip of each portrait."""
-    if not 1 <= clips_each * len(rigs) <= _MOST_CLIPS:
+    """Returns the split of each clip of each portrait."""
+    if not 1 <= clips_each * len(rigs) <= _MAX_CLIPS:
         raise InputError(
-            f"{clips_each} clips of {len(rigs)} portraits; wanted are 1 to {_MOST_CLIPS}"
+            f"{clips_each} clips of {len(rigs)} portraits; wanted are 1 to {_MAX_CLIPS}"
         )
     missing = sorted(set(test_portraits) - set(rigs))
     if missing:
@@ -238,7 +238,7 @@ def _split_clips(
 
 @functools.lru_cache(maxsize=4)
 def _load_puppet(path: pathlib.Path, sha256: str) -> Puppet:
-    """`sha256` is that of the file: a rig that was built again is loaded again."""
+    """Loads a rig; `sha256` of the file makes the cache load a rig again that was built again."""
     del sha256
     return Puppet(load_rig(path))
 

@@ -92,7 +92,7 @@ _RUNNER = flags.DEFINE_enum(
     "runner", "local", ["local", "beam"], "Run on this machine, or with Apache Beam."
 )
 _BEAM_ARGS = flags.DEFINE_multi_string(
-    "beam_arg", [], "A flag for Beam, such as --beam_arg=--runner=DataflowRunner; repeatable."
+    "beam_arg", [], "A flag for Beam, such as --beam_arg=--runner=DataflowRunner."
 )
 _NUM_IDENTITIES = flags.DEFINE_integer("num_identities", 4, "Number of drawn people.", 1)
 _FIRST_IDENTITY = flags.DEFINE_integer(
@@ -113,9 +113,6 @@ flags.mark_flag_as_required("out")
 
 def main(_) -> None:
     from gesture_jax.data import records
-    from gesture_jax.media import framing
-    from gesture_jax.people import pose
-    from gesture_jax.preparation import dataset, pats, videos
     from gesture_jax.speech import extractor
 
     flags_given = [
@@ -136,28 +133,36 @@ def main(_) -> None:
             raise InputError("--split_within_clips is for recordings; drawn clips are not cut")
         report = _write_synthetic(feature_extractor, common)
     else:
-        person, joints = (
-            pose.is_installed() if flag.value is None else flag.value for flag in (_PERSON, _JOINTS)
-        )
-        common["split_within_clips"] = _SPLIT_WITHIN_CLIPS.value
-        common["settings"] = videos.Settings(
+        report = _write_recordings(feature_extractor, common)
+    _print(report)
+
+
+def _write_recordings(feature_extractor, common):
+    """Writes clips of videos, or of PATS's intervals."""
+    from gesture_jax.media import framing
+    from gesture_jax.people import pose
+    from gesture_jax.preparation import pats, videos
+
+    person, joints = (
+        pose.is_installed() if flag.value is None else flag.value for flag in (_PERSON, _JOINTS)
+    )
+    auto = _CROP.value == "auto"
+    if auto or person or joints:
+        pose.check_installed()
+    common |= {
+        "split_within_clips": _SPLIT_WITHIN_CLIPS.value,
+        "settings": videos.Settings(
             _SIZE.value, _MIN_SEC.value, _MAX_SEC.value, person, joints, feature_extractor
-        )
-        auto = _CROP.value == "auto"
-        common["crop"] = (
-            None if auto else framing.parse_crop(_CROP.value, border_px=_BORDER_PX.value)
-        )
-        if auto or person or joints:
-            pose.check_installed()
-        if _VIDEOS.value is not None:
-            report = videos.write_videos(_VIDEOS.value, _OUT.value, **common)
-        else:
-            if _RAW_VIDEOS.value is None:
-                raise InputError("--raw_videos is missing; give the folder of PATS's raw videos")
-            edges = pats.read_left_edges(_LEFT_EDGES.value) if _LEFT_EDGES.value else {}
-            common |= {"left_edges": edges, "split_file": _SPLIT.value}
-            report = pats.write_pats(_PATS.value, _RAW_VIDEOS.value, _OUT.value, **common)
-    _print(report, dataset)
+        ),
+        "crop": None if auto else framing.parse_crop(_CROP.value, border_px=_BORDER_PX.value),
+    }
+    if _VIDEOS.value is not None:
+        return videos.write_videos(_VIDEOS.value, _OUT.value, **common)
+    if _RAW_VIDEOS.value is None:
+        raise InputError("--raw_videos is missing; give the folder of PATS's raw videos")
+    edges = pats.read_left_edges(_LEFT_EDGES.value) if _LEFT_EDGES.value else {}
+    common |= {"left_edges": edges, "split_file": _SPLIT.value}
+    return pats.write_pats(_PATS.value, _RAW_VIDEOS.value, _OUT.value, **common)
 
 
 def _write_synthetic(feature_extractor, common):
@@ -206,7 +211,9 @@ def _runner():
     return functools.partial(parts.make_parts, num_workers=_NUM_WORKERS.value)
 
 
-def _print(report, dataset) -> None:
+def _print(report) -> None:
+    from gesture_jax.preparation import dataset
+
     if report is None:
         print(f"{_OUT.value}: is there already, made from the same; nothing to do")
         report = dataset.read_report(_OUT.value)

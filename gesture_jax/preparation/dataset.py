@@ -90,13 +90,7 @@ def prepare(
         left_out = [*left_out, *(entry for part in done for entry in part.left_out)]
         if not any(by_split.values()):
             files.remove_folder(parts_dir)
-            raise InputError(f"{out_dir}: nothing could be used; {_name_some(left_out)}")
-        for split, stretches in by_split.items():
-            if not stretches:
-                raise InputError(
-                    f"{out_dir}: the split {split!r} would be empty, as nothing that was meant for "
-                    f"it could be used; choose another split; {_name_some(left_out)}"
-                )
+        _check_splits(out_dir, by_split, left_out)
         notes = [note for part in done for note in part.notes]
         report = _report(len(takes), by_split, left_out, notes)
         header = {"size": size, "fps": FPS, "sample_rate_hz": SAMPLE_RATE_HZ}
@@ -105,6 +99,22 @@ def prepare(
         _write(out_dir, by_split, report, facts, arguments, scratch_dir=scratch_dir)
         files.remove_folder(parts_dir)
     return report
+
+
+def _check_splits(
+    out_dir: pathlib.Path,
+    by_split: Mapping[str, Sequence[Stretch]],
+    left_out: Sequence[LeftOut],
+) -> None:
+    """Raises InputError where a split, or the whole data set, would be empty."""
+    if not any(by_split.values()):
+        raise InputError(f"{out_dir}: nothing could be used; {_name_some(left_out)}")
+    for split, stretches in by_split.items():
+        if not stretches:
+            raise InputError(
+                f"{out_dir}: the split {split!r} would be empty, as nothing that was meant for it "
+                f"could be used; choose another split; {_name_some(left_out)}"
+            )
 
 
 def _write(

@@ -137,7 +137,7 @@ def find_takes(
     if not found:
         raise InputError(
             f"{raw_dir}: none of the {len(rows)} intervals of {table} has its raw video here; "
-            "wanted are SPEAKER/VIDEO_ID.mp4"
+            "name the videos SPEAKER/VIDEO_ID.mp4"
         )
     if split_file is None:  # A split names only some of the videos.
         left_out += leave_out_unused(raw, [path for _, path in found], raw_dir)
@@ -161,7 +161,9 @@ def read_left_edges(path: str | os.PathLike) -> dict[str, float]:
     edges = _read_json(path)
     numbers = isinstance(edges, dict) and all(isinstance(e, int | float) for e in edges.values())
     if not numbers or not all(0 <= edge <= 1 for edge in edges.values()):
-        raise InputError(f'{path}: wanted is {{"SPEAKER": left edge in [0, 1] of the width, ...}}')
+        raise InputError(
+            f'{path}: give JSON as {{"SPEAKER": left edge in [0, 1] of the width, ...}}'
+        )
     return {_SPEAKER_NAMES.get(name, name): float(edge) for name, edge in edges.items()}
 
 
@@ -189,7 +191,7 @@ def _read_table(path: str | os.PathLike) -> tuple[list[Interval], list[LeftOut]]
             lacking = [name for name in _COLUMNS if name not in columns]
             if lacking or not {"video_fn", "video_link"} & set(columns):
                 raise InputError(
-                    f"{path}: lacks the column {(lacking or ['video_link'])[0]}; wanted is "
+                    f"{path}: lacks the column {(lacking or ['video_link'])[0]}; give "
                     "PATS's cmu_intervals_df.csv"
                 )
             for row in reader:
@@ -240,7 +242,7 @@ def _read_time(clip_id: str, name: str, text: str) -> float:
     try:
         return parse_time(text)
     except ValueError:
-        raise ValueError(f"{name} of {clip_id} is {text[:40]!r}, wanted is H:MM:SS.S") from None
+        raise ValueError(f"{name} of {clip_id} is {text[:40]!r}, but should be H:MM:SS.S") from None
 
 
 def _order(row: Interval) -> tuple:
@@ -290,7 +292,9 @@ def _read_split(path: str | os.PathLike) -> dict[str, str]:
     content = _read_json(path)
     lists = content.values() if isinstance(content, dict) else [None]
     if not all(isinstance(ids, list) for ids in lists) or content.keys() != {"train", "test"}:
-        raise InputError(f'{path}: wanted is {{"train": [interval ids], "test": [interval ids]}}')
+        raise InputError(
+            f'{path}: give JSON as {{"train": [interval ids], "test": [interval ids]}}'
+        )
     split_of: dict[str, str] = {}
     for split, ids in content.items():
         for interval_id in map(str, ids):

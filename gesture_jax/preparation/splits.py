@@ -100,8 +100,8 @@ def _count_last_takes(own: Sequence[Stretch], test_fraction: float) -> int:
 def _end_length(whole: Stretch, test_fraction: float, exact: bool) -> int:
     """Returns how many of a clip's last frames are for testing."""
     wanted = round(whole.stop * test_fraction)
-    least = 1 if exact else _TEST_END_FRAMES
-    return min(max(wanted, least), whole.stop // 2)
+    shortest = 1 if exact else _TEST_END_FRAMES
+    return min(max(wanted, shortest), whole.stop // 2)
 
 
 def _split_in_time(whole: Stretch, end_length: int) -> tuple[Stretch, Stretch]:

@@ -33,9 +33,9 @@ from gesture_jax.storage import files
 from gesture_jax.storage.files import as_path, size_of
 
 # A person must be found in at least this fraction of the pictures that are searched.
-_MIN_SEEN = 0.5
+_MIN_FOUND = 0.5
 # A clip is silent if a smaller fraction of its frames is louder than -50 dB.
-_MIN_HEARD = 0.1
+_MIN_AUDIBLE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +109,9 @@ class VideoTake:
     def perform(self) -> Iterator[Clip | LeftOut | Note]:
         """See `parts.Take`: scans the video, then decodes it again, one clip at a time."""
         span = {"start_sec": self.start_sec, "stop_sec": self.stop_sec}
-        heard = read_sound(self.audio_path, **span)
-        audio = heard.samples
-        yield from map(Note, heard.notices)
+        recording = read_sound(self.audio_path, **span)
+        audio = recording.samples
+        yield from map(Note, recording.notices)
         searched = self.crop is None or self.settings.require_person
         find_person = pose.find_person if searched else None
         scan = scenes.scan_video(self.path, **span, find_person=find_person)
@@ -139,10 +139,10 @@ class VideoTake:
 
     def _cut(self, scan: scenes.VideoScan) -> list["_Piece"]:
         """Cuts each scene into pieces of equal length, at most `max_sec`."""
-        most = round(self.settings.max_sec * FPS)
+        max_frames = round(self.settings.max_sec * FPS)
         spans = []
         for start, stop in scan.scenes():
-            count = -(-(stop - start) // most)
+            count = -(-(stop - start) // max_frames)
             ends = [start + round((stop - start) * k / count) for k in range(count + 1)]
             spans += [(span, (start, stop)) for span in itertools.pairwise(ends)]
         numbered = len(spans) > 1
@@ -161,17 +161,17 @@ class VideoTake:
         seconds = len(piece) / FPS
         refuse = lambda reason, detail: LeftOut(piece.clip_id, reason, detail, seconds)
         if seconds < self.settings.min_sec:
-            least = self.settings.min_sec
-            return refuse("too short", f"lasts {seconds:.2f} s, wanted are {least:g} s")
-        heard = share_heard(sound)
-        if heard < _MIN_HEARD:
-            return refuse("silent", f"{heard:.0%} of it is louder than -50 dB")
+            needed = f"at least {self.settings.min_sec:g} s are needed"
+            return refuse("too short", f"lasts {seconds:.2f} s, {needed}")
+        audible = share_heard(sound)
+        if audible < _MIN_AUDIBLE:
+            return refuse("silent", f"{audible:.0%} of its frames are louder than -50 dB")
         if piece.people and self.settings.require_person:
-            seen = np.mean([box is not None for box in piece.people])
-            if seen < _MIN_SEEN:
-                return refuse("no person", f"somebody is seen in {seen:.0%} of its pictures")
+            found = np.mean([box is not None for box in piece.people])
+            if found < _MIN_FOUND:
+                return refuse("no person", f"a person is found in {found:.0%} of its pictures")
         if self.crop is None and not piece.scene:
-            return refuse("no person", "nobody to frame")
+            return refuse("no person", "nobody is found to crop to")
         return None
 
     def _read_frames(
@@ -247,7 +247,9 @@ def find_takes(
     left_out += leave_out_unused(others, used, folder)
     if not takes:
         endings = " ".join(VIDEO_ENDINGS)
-        raise InputError(f"{folder}: no videos here; files wanted that end in one of {endings}")
+        raise InputError(
+            f"{folder}: no videos here; give a folder with files that end in one of {endings}"
+        )
     return takes, left_out
 
 

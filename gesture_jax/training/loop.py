@@ -199,8 +199,8 @@ def _run(
             if stopped:
                 checkpointer.wait()
                 raise Stopped(
-                    f"{workdir}: told to stop; step {step} of {config.num_steps} is saved, and the "
-                    "same command goes on from it",
+                    f"{workdir}: stopped at step {step} of {config.num_steps}, which is saved; the "
+                    "same command resumes from it",
                     stopped,
                 )
     return state

@@ -119,8 +119,8 @@ class Objective:
                 + _DRAWN_SQUARED_WEIGHT * losses.weighted_squares(layers.drawn, driving, **weights)
             ),
             "joints": lambda: self._joints(layers.flows, batch["points"]),
-            "mask_smoothness": lambda: sum(
-                map(losses.total_variation, (layers.kept, layers.front))
+            "mask_smoothness": lambda: (
+                losses.total_variation(layers.kept) + losses.total_variation(layers.front)
             ),
         }
         terms = {name: term() for name, term in terms.items() if config[name]}

@@ -92,7 +92,7 @@ class Objective:
             "time": self.process.draw_times(key_time, count, power=weights.timestep_power),
             "noise": jax.random.normal(key_noise, (count, length, self.space.dim)),
             "drop": jax.random.bernoulli(key_drop, weights.speech_dropout, (count,)),
-            "heard": self._draw_num_heard(key_future, count),
+            "num_speech": self._draw_num_speech(key_future, count),
             "past_offset": self._draw_past_offset(key_past, count),
             "known": ~jax.random.bernoulli(key_known, weights.portrait_dropout, (count,)),
             "drift": weights.prior_drift * jax.random.uniform(key_drift, (count, 1, 1)),
@@ -112,7 +112,7 @@ class Objective:
             self.process.add_noise(motion, batch["noise"], batch["time"]),
             batch["time"],
             prior,
-            hide_future(speech, batch["heard"]),
+            hide_future(speech, batch["num_speech"]),
             speaker=batch["speaker"],
             drop=batch["drop"],
             train=True,
@@ -148,7 +148,7 @@ class Objective:
         size = jax.random.uniform(key_size, (count, 1, 1), maxval=self._config.loss.prior_noise)
         return size * jax.random.normal(key_noise, (count, 1, self.space.dim))
 
-    def _draw_num_heard(self, key: jax.Array, count: int) -> jax.Array:
+    def _draw_num_speech(self, key: jax.Array, count: int) -> jax.Array:
         """Draws how many frames of speech are known, [count]: mostly all, or as in a stream."""
         key_which, key_where = jax.random.split(key)
         window, hop = self._config.model.window, self._config.stream_schedule.hop

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 from gesture_jax.parallel import signals
 
-_NOTICE = "told to stop: saves after this step; Ctrl-C from now on ends at once, unsaved"
+_NOTICE = "stopping: the state is saved after this step; Ctrl-C again ends at once, unsaved"
 
 
 @contextlib.contextmanager

@@ -236,8 +236,8 @@ def test_a_training_that_is_told_to_stop_saves(dataset, tmp_path, number):
     assert code == 128 + number, said
     assert step >= 3 and "Traceback" not in said
     if is_heard:
-        assert "told to stop: saves after this step; Ctrl-C from now on ends at once" in said
-        assert f"step {step} of 10000 is saved, and the same command goes on" in said
+        assert "stopping: the state is saved after this step; Ctrl-C again ends at once" in said
+        assert f"stopped at step {step} of 10000, which is saved; the same command" in said
     assert _names(tmp_path) == ["run"]
 
 
@@ -258,7 +258,7 @@ def test_a_second_ctrl_c_ends_a_training_at_once(tmp_path):
     try:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        while "told to stop" not in (line := process.stdout.readline()):
+        while "stopping" not in (line := process.stdout.readline()):
             assert line == "\n", line
         process.send_signal(signal.SIGINT)
     finally:

@@ -127,7 +127,7 @@ def test_ends_of_intervals_are_for_testing(raw, table, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"train": [1], "dev": [2]}', "wanted is"),
+        ('{"train": [1], "dev": [2]}', "give JSON as"),
         ('{"train": [1], "test": [1]}', "1 is in both splits"),
         ("train", "cannot be read as JSON"),
     ],

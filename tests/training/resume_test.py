@@ -88,7 +88,7 @@ def test_sigterm_saves_first_and_says_so(dataset, straight, tmp_path):
     config = _config(dataset, checkpoint_every_steps=100)
     waiting = _terminate_at(tmp_path, 3)
     with pytest.raises(
-        Stopped, match=r"told to stop; step \d+ of 12 is saved, and the same"
+        Stopped, match=r"stopped at step \d+ of 12, which is saved; the same"
     ) as told:
         loop.train(config, str(tmp_path))
     waiting.join()
@@ -325,7 +325,7 @@ def test_the_command_says_so_and_its_exit_code_too(dataset, tmp_path):
     running.terminate()
     _, told = running.communicate(timeout=100)
     assert running.returncode == 128 + signal.SIGTERM, told
-    assert "is saved, and the same command goes on from it" in told.splitlines()[-1]
+    assert "which is saved; the same command resumes from it" in told.splitlines()[-1]
     assert "Traceback" not in told
     beat = json.loads((tmp_path / "heartbeat.json").read_text())
     assert beat["step"] >= 1 and beat["pid"] == running.pid

@@ -46,7 +46,7 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Appearance:
-    """How a person looks in one clip.
+    """The appearance of a person in one clip.
 
     Attributes:
       view: the square that is shown.

@@ -140,7 +140,7 @@ def load_rig(path: str | os.PathLike) -> Rig:
 
 def _unpack(arrays: dict[str, np.ndarray]) -> Rig:
     if int(arrays["version"]) != _VERSION:
-        raise InputError(f"a rig of version {int(arrays['version'])}, where {_VERSION} is wanted")
+        raise InputError(f"a rig of version {int(arrays['version'])} instead of {_VERSION}")
     side = int(arrays["side"])
     if not 64 <= side <= _MAX_SIDE:
         raise InputError(f"a rig with a side of {side} pixels")
@@ -167,7 +167,7 @@ def _check_body(rig: Rig) -> None:
     middle = face.mean(axis=0)
     inside = middle.min() >= 0 and middle.max() < SIDE
     if min(height, width) < _MIN_FACE_PX or not inside or np.ptp(face, axis=0).max() > SIDE:
-        raise InputError("a face that is none")
+        raise InputError("a face of impossible size or position")
     bones = [(rig.pose[_SHOULDERS[0]], rig.pose[_SHOULDERS[1]])]
     for arm in rig.arms:
         bones += [(arm.shoulder, arm.elbow), (arm.elbow, arm.wrist)]
@@ -193,7 +193,7 @@ def _unpack_arm(arrays: dict[str, np.ndarray], number: int, side: int) -> ArmRig
 
 def _positions(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape != shape or array.dtype.kind != "f":
-        raise InputError(f"positions of shape {array.shape}, where {shape} is wanted")
+        raise InputError(f"positions of shape {array.shape}, instead of {shape}")
     if not (np.abs(array) < _MAX_POSITION_PX).all():
         raise InputError("positions that are far outside of the picture")
     return array.astype(np.float64)

@@ -70,7 +70,7 @@ def find_rigs(
     ]
     if not usable:
         raise InputError(
-            f"{portraits}: no portrait serves; {left_out[0].name}: {left_out[0].reason}"
+            f"{portraits}: no portrait can be used; {left_out[0].name}: {left_out[0].reason}"
         )
     return usable, [*left_out, *unused]
 

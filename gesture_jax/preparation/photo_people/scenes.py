@@ -119,9 +119,9 @@ def _choose_view(rng: np.random.Generator, puppet: Puppet) -> View:
     left, right = left - sides, right + sides
     bottom = min(bottom + (0.8 * reach if rig.arms else 0.3 * reach), SIDE)
     top = max(top - 0.35 * face_height, 0.0)
-    most = _MAX_VIEW * SIDE
-    needed = min(max(right - left, bottom - top, _MIN_VIEW * SIDE), most)
-    side = rng.uniform(needed, most)
+    largest = _MAX_VIEW * SIDE
+    needed = min(max(right - left, bottom - top, _MIN_VIEW * SIDE), largest)
+    side = rng.uniform(needed, largest)
     room = max(0.5 * (side - (right - left)), 0.0)
     middle = 0.5 * (left + right) + rng.uniform(-1, 1) * room
     x = np.clip(middle - 0.5 * side, -_BEYOND * SIDE, SIDE - side + _BEYOND * SIDE)

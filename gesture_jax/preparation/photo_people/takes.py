@@ -152,24 +152,14 @@ def write_photo_people(
     rigs_dir = rigs_dir or out_dir.with_name(out_dir.name + ".rigs")
     rigs, left_out = rig_library.find_rigs(portraits, rigs_dir, num_workers=num_workers)
     clips_of = _split_clips(rigs, clips_each, test_portraits, test_fraction)
-    pools = {
-        split: tuple(path for name, path in rigs.items() if split in clips_of[name])
-        for split in ("train", "test")
-    }
-    takes: list[parts.Take] = [
-        PhotoTake(
-            portrait=name,
-            rig=path,
-            backgrounds=tuple(other for other in pools[split] if other != path),
-            seed=seed * _MAX_CLIPS + person * clips_each + number,
-            duration_sec=clip_sec,
-            size=size,
-            split=split,
-            feature_extractor=feature_extractor,
-        )
-        for person, (name, path) in enumerate(rigs.items())
-        for number, split in enumerate(clips_of[name])
-    ]
+    takes = _make_takes(
+        rigs,
+        clips_of,
+        first_seed=seed * _MAX_CLIPS,
+        duration_sec=clip_sec,
+        size=size,
+        feature_extractor=feature_extractor,
+    )
     return dataset.prepare(
         [*takes, *more_takes],
         out_dir,
@@ -190,6 +180,32 @@ def write_photo_people(
         left_out=left_out,
         run=run,
     )
+
+
+def _make_takes(
+    rigs: Mapping[str, pathlib.Path],
+    clips_of: Mapping[str, Sequence[str]],
+    *,
+    first_seed: int,
+    **options: Any,
+) -> list[PhotoTake]:
+    """Returns a take for each clip; backgrounds are those of portraits in the same split."""
+    pools = {
+        split: tuple(path for name, path in rigs.items() if split in clips_of[name])
+        for split in ("train", "test")
+    }
+    clips = [(name, split) for name in rigs for split in clips_of[name]]
+    return [
+        PhotoTake(
+            portrait=name,
+            rig=rigs[name],
+            backgrounds=tuple(other for other in pools[split] if other != rigs[name]),
+            seed=first_seed + number,
+            split=split,
+            **options,
+        )
+        for number, (name, split) in enumerate(clips)
+    ]
 
 
 def read_names(given: Sequence[str]) -> list[str]:
@@ -216,7 +232,7 @@ def _split_clips(
     """Returns the split of each clip of each portrait."""
     if not 1 <= clips_each * len(rigs) <= _MAX_CLIPS:
         raise InputError(
-            f"{clips_each} clips of {len(rigs)} portraits; wanted are 1 to {_MAX_CLIPS}"
+            f"{clips_each} clips of each of {len(rigs)} portraits; choose 1 to {_MAX_CLIPS} in all"
         )
     missing = sorted(set(test_portraits) - set(rigs))
     if missing:

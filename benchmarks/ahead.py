@@ -136,7 +136,7 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
     _check_stage(config, "stage2", "sample")
     objective = make_objective(config)
     model, space = objective.model, objective.space
-    pace = windows.WindowSchedule(**{**config.pace, "candidates": candidates})
+    pace = windows.WindowSchedule(**{**config.schedule, "candidates": candidates})
     variables = motion_model.abstract_variables(config)
     vectors = lambda *shape: jax.ShapeDtypeStruct((*shape, space.dim), "f4")
     heading = windows.WindowState(

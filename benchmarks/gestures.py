@@ -133,7 +133,7 @@ class Bench:
         latents = self._latents(motions)
         own, other = self._alignment(encoded)
         gap = own - other
-        hop = self.generator.defaults.pace.hop
+        hop = self.generator.defaults.schedule.hop
         seams = [
             motion_metrics.seam_jerk_ratio(motion, range(hop, len(motion), hop))
             for motion in encoded

@@ -3,9 +3,9 @@
 python -m benchmarks.pictures STAGE1 DATASET [SHEET.png]
 
 Every frame of every test clip is redrawn from one source frame: the first of the clip, or, where
-the test clip is the end of a recording (`prepare --split_ends`), the first of the recording, which
-was trained on. Beside it stand what needs no model: the source copied, and the recording's mean
-frame, test part included, which no model may see. Prints a Markdown table.
+the test clip is the end of a recording (`prepare --split_within_clips`), the first of the
+recording, which was trained on. Beside it stand what needs no model: the source copied, and the
+recording's mean frame, test part included, which no model may see. Prints a Markdown table.
 
 | column | what |
 |---|---|

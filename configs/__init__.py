@@ -1,1 +1,1 @@
-"""The config of each stage, and its presets; `train --config=configs/stage1.py:demo` names them."""
+"""The config of each stage, with its presets: `train --config=configs/stage1.py:demo`."""

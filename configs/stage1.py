@@ -1,27 +1,31 @@
 """Stage 1: the deviation model, trained to redraw a driving frame from a source frame.
 
-    python -m gesture_jax.train --config=configs/stage1.py:PRESET --workdir=DIR
+    python -m gesture_jax.train --config=configs/stage1.py:PRESET --workdir=WORKDIR \
+        --config.data.path=DATASET
 
-| preset | what | hardware | duration |
-|---|---|---|---|
-| paper (default) | 256x256, 210.6 M parameters, the reference | GPU or TPU | days; not yet run |
-| photo | 256x256 on photo people, carries pixels to any size | one GPU | 10 minutes, H100 |
-| demo | 64x64 on the procedural speaker, compact | one CPU core | 15 minutes |
-| smoke | 32x32, a few steps; what tests use | one CPU core | seconds |
+`demo` and `smoke` make a dataset of the procedural speaker if no DATASET is given.
 
-What to expect of each, step by step, stands in docs/stage1.md.
+| preset | model and data | hardware | duration | expected on the test split |
+|---|---|---|---|---|
+| paper (default) | 256x256, reference network, 210.6 M parameters | GPU or TPU | days | not run |
+| photo | 256x256, photo people, 4.98 M parameters | one H100 | 10 minutes | PSNR 31.5 dB |
+| demo | 64x64, the procedural speaker, compact network | one CPU core | 15 minutes | PSNR 29.6 dB |
+| smoke | 32x32, 4 steps, for tests | one CPU core | seconds | nothing useful |
+
+`photo` warps the portrait's own pixels, so it renders at any size; docs/photo_people.md shows how
+to make its dataset. docs/stage1.md has the losses and measures to expect at each step.
 """
 
 from ml_collections import ConfigDict
 
 from gesture_jax import presets
 
-# Drawn people are endless; nothing needs to be made of few.
+# The procedural speaker makes as many examples as needed.
 _NO_AUGMENTATION = {"swap": 0.0, "mirror": 0.0, "jitter": 0.0}
 
 
 def get_config(preset: str = "paper") -> ConfigDict:
-    """The config of a preset: "paper", "photo", "demo" or "smoke"."""
+    """Returns the config of a preset: "paper", "photo", "demo" or "smoke"."""
     return presets.choose(preset, paper=_paper(), photo=_photo(), demo=_demo(), smoke=_smoke())
 
 
@@ -29,138 +33,179 @@ def _paper() -> dict:
     return {
         "stage": "stage1",
         "preset": "paper",
+        # Seed of the random weights, the order of the data, and all random numbers of the steps.
         "seed": 0,
-        # Fine-tuning: the workdir, or a file packed of it, whose averaged weights the run begins
-        # with; see docs/finetune.md.
+        # Fine-tuning: start from the averaged weights of this workdir or packed file instead of
+        # random weights (docs/finetune.md). Empty: random weights.
         "init_from": "",
+        # Training steps; the learning rate reaches its final value at the last one.
         "num_steps": 300_000,
+        # Examples per step, over all devices and processes.
         "batch_size": 16,
-        # Parts of a batch that are computed one after another, for batches larger than the memory.
-        # What a loss or a norm takes over a batch is taken over a part.
+        # Split each batch into this many parts, computed one after another; raise it if a batch
+        # does not fit into memory. Batch statistics are then those of a part.
         "accumulate_steps": 1,
-        # What is computed again for the gradient rather than kept, see `gesture_jax/ops/remat.py`:
-        # "none", "cheap" (norms, activations) or "blocks" (all but the blocks' results).
+        # Activations that are recomputed for the gradient instead of stored: "none", "cheap"
+        # (norms and activation functions) or "blocks" (everything but the blocks' outputs). Saves
+        # memory, costs time.
         "remat": "none",
-        # What the networks compute in while they train; "bfloat16" halves what is kept for the
-        # gradient. Parameters, statistics and losses are float32 either way.
+        # Type of the networks' computation: "float32" or "bfloat16", which halves the stored
+        # activations. Parameters, statistics and losses are float32 either way.
         "dtype": "float32",
-        # Devices along the axes of the mesh; -1 is as many as there are. Each group of `fsdp` holds
-        # the state once.
+        # Number of devices along each axis of the mesh; -1 uses all that are left. `data` splits
+        # the batch. `fsdp` splits parameters and optimiser state; raise it if they do not fit into
+        # the memory of one device.
         "mesh": {"data": -1, "fsdp": 1},
+        # Write the losses every this many steps.
         "log_every_steps": 100,
+        # Measure on the test split, and draw samples, every this many steps.
         "eval_every_steps": 5_000,
+        # Save a checkpoint every this many steps.
         "checkpoint_every_steps": 5_000,
+        # Keep this many of the newest checkpoints.
         "keep_checkpoints": 3,
-        # Where shoulders are in the frames of the data, which training measures; see
+        # Set from the data: where shoulders are in the frames; see
         # `gesture_jax/data/portrait_framing.py`.
         "shoulders": (),
-        # Whether ST-LPIPS, by VGG-16, is measured on the test split.
+        # Measure ST-LPIPS on the test split, by VGG-16; off makes evaluation faster.
         "st_lpips": True,
         "data": {
-            # A dataset of `gesture_jax.prepare`; with demo and smoke an empty path means
-            # WORKDIR/dataset.
+            # Folder of a dataset made by `gesture_jax.prepare`. Empty: WORKDIR/dataset.
             "path": "",
-            # Read off the data: what tells them from others, wherever they lie.
+            # Set from the data: hash of their content, which a resumed run compares.
             "sha256": "",
-            # Clips of the procedural speaker to make where the dataset is missing (0: none).
+            # Make this many clips of the procedural speaker if the dataset is missing; 0: none.
             "procedural_clips": 0,
+            # Number of different people in them.
             "procedural_identities": 4,
+            # Length of each clip in seconds.
             "procedural_clip_sec": 5.0,
-            # Keeps decoded frames in memory: for data sets of minutes, not hours.
+            # Keep decoded frames in the memory of the host; for datasets of minutes, not hours.
             "cache": False,
-            # Keeps all frames decoded in the memory of the device, where each step reads its pairs:
-            # for data sets that fit there, as no CPU decodes as fast as a GPU trains `photo`.
+            # Keep all decoded frames in the memory of the device. Use it with fast GPUs, which
+            # train `photo` faster than CPUs decode, for datasets that fit.
             "on_device": False,
-            # Processes that decode; 0 is a thread of this one.
+            # Processes that decode; 0 decodes in a thread of this process. Raise it if the run
+            # warns that it waits for data.
             "num_workers": 2,
-            # TPSMM's: half of the pairs swapped in time, of the others half mirrored, colours by a
-            # tenth.
+            # Augmentation of pairs, as in TPSMM. `swap`: probability that source and driving change
+            # places; `mirror`: probability that other pairs are mirrored; `jitter`: largest
+            # relative change of brightness, contrast, saturation and hue.
             "augment": {"swap": 0.5, "mirror": 0.5, "jitter": 0.1},
-            # How much brighter or darker each colour may be in what the extractor sees, apart from
-            # the frame that is to be redrawn: motion features then cannot carry colours.
+            # Largest relative change of each colour in the frames that the motion extractor gets,
+            # but not in the frame to redraw. Keeps colours out of the motion features.
             "augment_views": 0.0,
-            # Read off the data.
+            # Set from the data: names of the joints that are known in each frame.
             "joint_names": (),
+            # Frames of each test clip that evaluation redraws.
             "eval_frames_per_clip": 8,
         },
-        # Attributes of `models.deviation.DeviationModel`, or of another network of `models.build`.
+        # Attributes of `models.deviation.DeviationModel`; the other networks have some of their own
+        # (`models.compact.CompactModel`, `models.layered.LayeredModel`).
         "model": {
+            # Which network: "reference", "compact" or "layered".
             "network": "reference",
+            # Height and width of the frames in pixels.
             "resolution": 256,
+            # Channels after the first layer of the source encoder, doubled per level.
             "width": 64,
+            # Largest number of channels, which is the depth of the volume.
             "max_width": 512,
+            # Levels from the frame to the volume, each halving its height and width.
             "num_downs": 3,
+            # Bins of each predicted angle, 3 degrees wide.
             "num_bins": 66,
+            # Channels of the first layer of the motion extractor.
             "extractor_width": 64,
+            # Bottleneck blocks in each stage of the extractor.
             "extractor_blocks": (3, 4, 6),
+            # Channels of the network that computes the warp from the motion feature.
             "field_width": 64,
-            # "volume": the reference's warp; "exact": without its misfit; "flow": one displacement
-            # a cell.
+            # How the source is warped: "volume" (the reference's three-dimensional warp), "exact"
+            # (the same without its error at rest) or "flow" (one displacement per cell).
             "warp_kind": "volume",
-            # Whether the field is made of the source's own motion too; the reference's is not.
+            # Also give the source's own motion feature to the warp; the reference does not.
             "relative": False,
+            # Residual blocks of the source encoder.
             "num_source_blocks": 4,
+            # Residual blocks of the decoder.
             "num_decoder_blocks": 8,
         },
-        # A patch discriminator, where `loss.adversarial` is above zero.
+        # Patch discriminator, used if `loss.adversarial` is above zero: channels of its first
+        # level, largest number of channels, and number of levels.
         "discriminator": {"width": 64, "max_width": 512, "num_levels": 4},
-        # Weights of the terms; 0 switches a term off.
+        # Weights of the terms of the loss, unless a comment says otherwise; 0 turns a term off.
         "loss": {
-            # Mean absolute difference at scales 1, 1/2, 1/4, 1/8.
+            # Mean absolute difference of the pixels, averaged over scales 1, 1/2, 1/4, ...
             "pixel": 10.0,
+            # Number of these scales, also for `perceptual`.
             "pyramid_levels": 4,
-            # Mean squared difference, which drives what is far off: hands.
+            # Mean squared difference of the pixels; emphasises large errors, as those of hands.
             "squared": 0.0,
-            # How much a pixel of hands and of the mouth counts in both, where they are known;
-            # others 1.
+            # Weight of a pixel of a hand relative to others, in both terms, where joints are known.
             "region_weight": 3.0,
+            # The same for a pixel of the mouth.
             "mouth_weight": 3.0,
-            # VGG features at the same scales, as far down as VGG can see; of its first blocks, and
-            # from a step on.
+            # Difference of VGG features, at several scales.
             "perceptual": 10.0,
+            # Number of VGG's blocks that are compared.
             "perceptual_blocks": 5,
+            # Step at which the perceptual terms start; later starts make training faster.
             "perceptual_start": 0,
-            # The user's file of torchvision's VGG-19; empty is VGG-16, which is fetched.
+            # File with torchvision's VGG-19 weights. Empty: VGG-16, fetched once.
             "vgg19": "",
-            # The same of squares around hands and mouth, at one scale; and of the mouth alone, from
-            # near.
+            # Difference of VGG features in squares around hands and mouth, at full scale.
             "perceptual_regions": 0.0,
+            # Difference of VGG features of the mouth, enlarged twice.
             "mouth": 0.0,
-            # Warped source volume against the driving frame's own encoding.
+            # Difference between the warped source volume and the encoded driving frame.
             "warp": 10.0,
-            # Of the layered network: the warped portrait and what is drawn, each by itself, and
-            # joints that the flows miss (1 is half of the frame's side); the squares again, of the
-            # warped portrait; and how uneven the masks are.
+            # The next five terms are for the "layered" network only.
+            # Pixel difference of the warped portrait.
             "warped": 0.0,
+            # Pixel difference of the drawn picture, with which the portrait is blended.
             "drawn": 0.0,
+            # Distance by which the flows miss the joints, in halves of the frame's side.
             "joints": 0.0,
+            # `perceptual_regions` for the warped portrait.
             "warped_regions": 0.0,
-            "masks": 0.0,
-            # Hinge loss against the discriminator and distance of its features, from a step on.
+            # Total variation of the masks; raise it if masks show dots or noise.
+            "mask_smoothness": 0.0,
+            # Hinge loss of the generator against the discriminator.
             "adversarial": 1.0,
+            # Difference of the discriminator's features.
             "feature_matching": 10.0,
+            # Step at which the discriminator and both terms above start.
             "adversarial_start": 100_000,
-            # What the discriminator minimises; it has its own optimiser.
+            # Hinge loss of the discriminator, which has its own optimiser.
             "discriminator": 1.0,
         },
         "optim": {
+            # Peak learning rate, reached after the warm-up.
             "learning_rate": 2e-4,
+            # Decay rates of Adam's first and second moment.
             "b1": 0.5,
             "b2": 0.999,
+            # Decoupled weight decay, multiplied by the learning rate.
             "weight_decay": 0.0,
+            # Steps over which the learning rate rises from zero.
             "warmup_steps": 500,
+            # Learning rate at the last step, as a fraction of the peak (cosine decay).
             "final_fraction": 0.05,
+            # Scale gradients down to this global norm.
             "clip_norm": 10.0,
+            # Decay of the averaged weights, which evaluation and inference use.
             "ema_decay": 0.999,
-            # A gradient longer than this stops the run: it has diverged.
+            # Stop the run if the norm of a gradient exceeds this, as it has diverged; 0: never.
             "max_grad_norm": 1e6,
-            # Its own optimiser; what is not said here is as above.
+            # Options of the discriminator's optimiser that differ from those above.
             "discriminator": {"learning_rate": 2e-4},
         },
     }
 
 
 def _photo() -> dict:
+    """One GPU with 23 GB: about 10 minutes on an H100, with `data.on_device` for a fast input."""
     return {
         "num_steps": 6000,
         "batch_size": 64,
@@ -180,7 +225,7 @@ def _photo() -> dict:
             "fine_width": 48,
             "extractor_width": 96,
             "field_width": 96,
-            "seen_width": 48,
+            "warp_feature_width": 48,
             "refine_width": 32,
             "num_bins": 66,
             "relative": True,
@@ -204,7 +249,7 @@ def _photo() -> dict:
             "drawn": 5.0,
             "joints": 8.0,
             "warped_regions": 1.0,
-            "masks": 0.5,
+            "mask_smoothness": 0.5,
             "adversarial": 0.0,
         },
         "optim": {
@@ -218,14 +263,15 @@ def _photo() -> dict:
 
 
 def _demo() -> dict:
+    """One CPU core: 2800 steps in 15 minutes, the last 1000 of them with the perceptual loss."""
     return {
         "num_steps": 2800,
-        # Small batches and many steps: pictures come from steps.
+        # In a given time, many steps with small batches give better pictures than few large ones.
         "batch_size": 4,
         "log_every_steps": 50,
         "eval_every_steps": 1400,
         "checkpoint_every_steps": 1400,
-        # Two windows of stage 2 each.
+        # Each clip is as long as two windows of stage 2.
         "data": {
             "procedural_clips": 120,
             "procedural_clip_sec": 6.6,
@@ -241,9 +287,9 @@ def _demo() -> dict:
             "fine_width": 24,
             "extractor_width": 48,
             "field_width": 64,
-            "seen_width": 32,
+            "warp_feature_width": 32,
             "num_bins": 66,
-            # See docs/stage1.md.
+            # docs/stage1.md compares the warps.
             "warp_kind": "flow",
             "relative": True,
             "num_source_blocks": 1,
@@ -255,7 +301,8 @@ def _demo() -> dict:
             "squared": 50.0,
             "region_weight": 1.0,
             "mouth_weight": 1.0,
-            # VGG makes a step ten times as long, so it comes at the end, and makes faces sharp.
+            # VGG makes a step ten times as long, so it is used at the end only, where it sharpens
+            # faces.
             "perceptual": 5.0,
             "perceptual_blocks": 3,
             "perceptual_start": 1800,
@@ -267,6 +314,7 @@ def _demo() -> dict:
 
 
 def _smoke() -> dict:
+    """Four steps that run every part of the training; for tests."""
     return {
         "num_steps": 4,
         "batch_size": 8,
@@ -290,7 +338,7 @@ def _smoke() -> dict:
             "fine_width": 32,
             "extractor_width": 64,
             "field_width": 64,
-            "seen_width": 32,
+            "warp_feature_width": 32,
             "num_bins": 66,
             "warp_kind": "flow",
             "relative": True,
@@ -304,7 +352,7 @@ def _smoke() -> dict:
             "squared": 50.0,
             "perceptual": 0.0,
             "warp": 0.1,
-            # Both sides of the game play from the third step on.
+            # Generator and discriminator train from the third step on.
             "adversarial_start": 2,
         },
         "optim": {

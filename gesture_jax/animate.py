@@ -15,7 +15,9 @@ _DRIVING = cli.define_path("driving", None, "The video whose motion is taken.")
 _OUT = cli.define_path("out", None, "The mp4 to write; it keeps the driving video's sound.")
 _STAGE1 = cli.define_path("stage1", None, "Workdir of a trained or converted stage 1.")
 _PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, "Of the bundled weights; photo.")
-_CROP_PX = flags.DEFINE_integer("crop_px", 0, "Border shaved off the driving video.", lower_bound=0)
+_CROP_PX = flags.DEFINE_integer(
+    "border_px", 0, "Border shaved off the driving video.", lower_bound=0
+)
 _RELATIVE = flags.DEFINE_boolean(
     "relative", True,
     "Adds the driving video's changes to the portrait's own pose. Without it the portrait takes "

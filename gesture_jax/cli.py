@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from gesture_jax import presets
+from gesture_jax import presets, renamed_keys
 from gesture_jax.errors import InputError, Stopped, one_line
 from gesture_jax.parallel import signals
 from gesture_jax.storage.cache import TRACED_DIR, cache_dir
@@ -97,7 +97,7 @@ class _ConfigParser(config_flags.ConfigFileFlagParser):
         found = presets.find(name)
         if found != name:
             print(f"{name}: not in this folder; {found} is read", file=sys.stderr)
-        return super().parse(":".join([found, *preset]))
+        return renamed_keys.upgrade_config(super().parse(":".join([found, *preset])))
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -127,8 +127,9 @@ def _keep_programs() -> None:
     os.environ.setdefault(TRACED_DIR, os.path.join(folder, "traced"))
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
     """What `argv` has beside flags; bad ones end the program with one line and exit code 2."""
+    argv[1:] = renamed_keys.upgrade_arguments(argv[1:])  # In place: configs read sys.argv.
     if "--help" in argv:
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own exits with 1.
     try:

@@ -1,4 +1,4 @@
-"""Motion features of a data set, which stage 2 learns from.
+"""Extracts the motion features of a data set, which stage 2 trains on.
 
 python -m gesture_jax.extract --stage1=WORKDIR --data=DATASET
 """
@@ -7,9 +7,11 @@ from absl import flags
 
 from gesture_jax import cli
 
-_STAGE1 = cli.define_path("stage1", None, "Workdir of a trained or converted stage 1.")
-_DATA = cli.define_path("data", None, "Dataset of gesture_jax.prepare.")
-_OUT = cli.define_path("out", None, "Folder to write; STAGE1/motions where not given.")
+_STAGE1 = cli.define_path(
+    "stage1", None, "Workdir or packed file of a trained or converted stage 1."
+)
+_DATA = cli.define_path("data", None, "Dataset made by gesture_jax.prepare.")
+_OUT = cli.define_path("out", None, "Folder to write (default: STAGE1/motions).")
 flags.mark_flags_as_required(["stage1", "data"])
 
 

@@ -104,7 +104,7 @@ def _changes() -> dict[str, dict[str, object]]:
     """What is asked of stage 2 other than its config says."""
     sections = {
         "sampler": {"name": _SAMPLER, "num_steps": _STEPS, "guidance": _GUIDANCE},
-        "pace": {"candidates": _CANDIDATES},
+        "schedule": {"candidates": _CANDIDATES},
         "control": {
             "motion_scale": _MOTION_SCALE, "head_scale": _HEAD_SCALE, "hands_scale": _HANDS_SCALE,
             "rest_sec": _REST_SEC,

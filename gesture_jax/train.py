@@ -2,8 +2,8 @@
 
     python -m gesture_jax.train --config=configs/stage1.py:demo --workdir=DIR
 
-Resumes by itself from the newest checkpoint in DIR. One of several processes where the environment
-says so (`processes.start_processes`; `launch/` sets it).
+A run resumes from the newest checkpoint in DIR. It joins other processes if the environment says so
+(see `processes.start_processes`; the scripts in `launch/` set it).
 """
 
 from absl import flags
@@ -12,9 +12,11 @@ from gesture_jax import cli
 from gesture_jax.errors import InputError
 
 _CONFIG = cli.define_config()
-_WORKDIR = cli.define_path("workdir", None, "Folder of the run: made, or resumed from.")
+_WORKDIR = cli.define_path("workdir", None, "Folder of the run; an existing run is resumed.")
 _PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps", None, "FIRST:LAST, steps that JAX's profiler traces into WORKDIR/profile."
+    "profile_steps",
+    None,
+    "Steps to trace by JAX's profiler, FIRST:LAST; the trace goes to WORKDIR/profile.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
 

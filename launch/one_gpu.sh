@@ -24,7 +24,7 @@ export XLA_PYTHON_CLIENT_MEM_FRACTION="${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.92}"
 
 # Clips of 6.6 s have two windows of stage 2 each.
 run "$python" -m gesture_jax.prepare --portraits="$portraits" --rigs="${rigs:-$out/rigs}" \
-  --clips="$clips" --clip_sec=6.6 --size="$size" ${test_portraits:+--test_portraits="$test_portraits"} \
+  --clips_per_portrait="$clips" --clip_sec=6.6 --size="$size" ${test_portraits:+--test_portraits="$test_portraits"} \
   --out="$out/data"
 run "$python" -m gesture_jax.train --config="configs/stage1.py:$preset" \
   --config.data.path="$out/data" --config.data.on_device --config.dtype=bfloat16 \

@@ -12,7 +12,8 @@ _PACKAGE = _ROOT / "gesture_jax"
 
 # In the order of imports: a folder or module imports only those before it in this list.
 ROOMS = [
-    "errors", "array_types", "presets", "storage", "ops", "diffusion", "parallel", "cli", "models",
+    "errors", "array_types", "renamed_keys",
+    "presets", "storage", "ops", "diffusion", "parallel", "cli", "models",
     "pretrained", "media", "people", "data", "checkpoint", "speech", "procedural", "preparation",
     "metrics", "inference", "training", "evaluation", "page",
 ]  # fmt: skip

@@ -316,7 +316,14 @@ def test_when_a_process_dies_the_other_one_ends_with_an_error():
 
 def _train_locally(workdir, data, *flags, **options):
     """Trains a small stage 1 for three steps, with a save after the second; returns the metrics."""
-    small = ("width", "fine_width", "extractor_width", "field_width", "seen_width", "num_bins")
+    small = (
+        "width",
+        "fine_width",
+        "extractor_width",
+        "field_width",
+        "warp_feature_width",
+        "num_bins",
+    )
     options["port"] = ports.free_port()
     done = _launch(
         "local.sh",

@@ -23,7 +23,9 @@ def stage1(**changes) -> ConfigDict:
     All pixels have the same weight and the warp has none, so the loss is a mean over examples.
     """
     config = stage1_config.get_config("smoke")
-    narrow = dict.fromkeys(("fine_width", "extractor_width", "field_width", "seen_width"), 8)
+    narrow = dict.fromkeys(
+        ("fine_width", "extractor_width", "field_width", "warp_feature_width"), 8
+    )
     blocks = dict.fromkeys(("num_source_blocks", "num_extractor_blocks"), 0)
     config.update({
         "data": {"procedural_identities": 1, "procedural_clips": 2, "procedural_clip_sec": 4.0},
@@ -95,7 +97,7 @@ def _stages(folder: pathlib.Path, fill, **changes) -> None:
     one = stage1(**changes)
     model = build_model(**one.model)
     save(folder / "stage1", one, abstract_variables(model), fill)
-    two = stage2(folder / "stage1", **{"sampler.num_steps": 1, "pace.candidates": 1})
+    two = stage2(folder / "stage1", **{"sampler.num_steps": 1, "schedule.candidates": 1})
     two.feature_dim, two.speech_dim = model.motion_dim, 35
     save(folder / "stage2", two, stage2_task.abstract_variables(two), fill)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import flax
 from ml_collections import ConfigDict
 
-from gesture_jax import presets
+from gesture_jax import presets, renamed_keys
 from gesture_jax.errors import InputError
 from gesture_jax.models.build import NETWORKS
 from gesture_jax.ops import remat
@@ -50,15 +50,15 @@ _BOUNDS = (
     ((1, 2**17), "model.feedforward"),
     ((0.0, 0.99), "model.dropout"),
     ((1, 2**14), "model.* discriminator.*"),
-    ((1, 1024), "*pace.candidates"),
-    ((1, 10**4), "*pace.hop"),
-    ((0, 10**4), "*pace.*"),
+    ((1, 1024), "*schedule.candidates"),
+    ((1, 10**4), "*schedule.hop"),
+    ((0, 10**4), "*schedule.*"),
     ((0.0, 1.0), "data.augment* loss.*_dropout sampler.eta optim.final_fraction optim.ema_decay"),
     ((0.0, 0.99999), "optim.b1 optim.b2"),
     ((0.0, 10.0), "optim.learning_rate optim.weight_decay"),
     ((1e-9, 1e9), "optim.clip_norm"),
     ((0.0, 1e30), "optim.max_grad_norm"),
-    ((0.01, 1000.0), "loss.time_power"),
+    ((0.01, 1000.0), "loss.timestep_power"),
     ((0.0, 1e6), "sampler.clip"),
     ((0.0, 3600.0), "control.rest_sec"),
     ((0.0, 100.0), "loss.prior_* sampler.guidance control.*"),
@@ -72,7 +72,7 @@ _NEEDED = {
     "speech_dim", "speakers", "data.features", "wavlm_sha256", "model", "process",
 }  # fmt: skip
 # Sections of defaults of generation; a key that a saved stage 2 lacks has the value of `paper`.
-_GENERATION = "sampler", "pace", "stream_pace", "control"
+_GENERATION = "sampler", "schedule", "stream_schedule", "control"
 
 
 class _Rule(NamedTuple):
@@ -111,7 +111,7 @@ def parse(text: str) -> ConfigDict:
       InputError: as `check`, or for a stage 2 that lacks a key.
       Exception: of several types, where the text is not the JSON of a config.
     """
-    saved = _lists_to_tuples(json.loads(text))
+    saved = _lists_to_tuples(renamed_keys.upgrade(json.loads(text)))
     if not isinstance(saved, dict):
         raise InputError("it is not a JSON object")
     if saved.get("stage") == "stage2":

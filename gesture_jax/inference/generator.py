@@ -71,14 +71,14 @@ class Options:
 
     Attributes:
       sampling: how noise is removed.
-      pace: how windows follow each other where the whole speech is known.
-      stream_pace: the same for a stream.
+      schedule: how windows follow each other where the whole speech is known.
+      stream_schedule: the same for a stream.
       control: how far the portrait moves.
     """
 
     sampling: Sampling
-    pace: WindowSchedule
-    stream_pace: WindowSchedule
+    schedule: WindowSchedule
+    stream_schedule: WindowSchedule
     control: Control
 
 
@@ -137,8 +137,8 @@ class GestureGenerator:
         self,
         *,
         sampler: Mapping[str, Any] | None = None,
-        pace: Mapping[str, Any] | None = None,
-        stream_pace: Mapping[str, Any] | None = None,
+        schedule: Mapping[str, Any] | None = None,
+        stream_schedule: Mapping[str, Any] | None = None,
         control: Mapping[str, Any] | None = None,
     ) -> Options:
         """Options that differ from the config of the stage 2.
@@ -151,22 +151,23 @@ class GestureGenerator:
         """
         config = self._config.copy_and_resolve_references()
         given = {
-            "sampler": sampler, "pace": pace, "stream_pace": stream_pace, "control": control
+            "sampler": sampler, "schedule": schedule, "stream_schedule": stream_schedule,
+            "control": control,
         }  # fmt: skip
         for name, values in given.items():
             config[name].update({k: v for k, v in (values or {}).items() if v is not None})
         config_check.check(config)
         return Options(
             motion_model.make_sampling(config),
-            WindowSchedule(**config.pace).check(self._model),
-            WindowSchedule(**config.stream_pace).check(self._model),
+            WindowSchedule(**config.schedule).check(self._model),
+            WindowSchedule(**config.stream_schedule).check(self._model),
             Control(**config.control),
         )
 
     def prepare(self, options: Options | None = None) -> None:
         """Has what draws motion compiled, or fetched, on a thread while other work is done."""
         options = options or self.defaults
-        self._long_form(options, options.pace).prepare()
+        self._long_form(options, options.schedule).prepare()
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -234,7 +235,7 @@ class GestureGenerator:
             )
         source = self.animator.encode_source(image)
         options = options or self.defaults
-        pace = options.stream_pace
+        pace = options.stream_schedule
         writer = self._writer(source.motion, options, pace, seed=seed, speaker=speaker)
         return GestureStream(self.animator, source, writer, sample_rate=sample_rate)
 
@@ -274,7 +275,7 @@ class GestureGenerator:
         Yields:
           [t, a] float32, features of the speech and of the silence after it.
         """
-        num_rows = (options or self.defaults).pace.count_rows(count_frames(audio))
+        num_rows = (options or self.defaults).schedule.count_rows(count_frames(audio))
         listening = self._ears or self.hearing
         if self.hearing.kind != "baseline":  # The other is computed of pieces, padded one by one.
             audio = _pad(audio, num_rows)
@@ -302,7 +303,7 @@ class GestureGenerator:
           options: how it works; by default `defaults`.
         """
         options = options or self.defaults
-        writer = self._writer(own, options, options.pace, seed=seed, speaker=speaker)
+        writer = self._writer(own, options, options.schedule, seed=seed, speaker=speaker)
         for rows in features:
             yield from writer.write(rows, num_frames=num_frames)
 
@@ -328,7 +329,9 @@ class GestureGenerator:
         if speaker is None and not self.speakers:
             return None
         if speaker not in self.speakers:
-            known = ", ".join(self.speakers) or "none, as it was trained without speaker_manners"
+            known = (
+                ", ".join(self.speakers) or "none, as it was trained without speaker_conditioning"
+            )
             raise InputError(f"speaker {speaker!r} is not known to this stage 2; known: {known}")
         return self.speakers.index(speaker)
 

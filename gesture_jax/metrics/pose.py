@@ -22,7 +22,7 @@ from gesture_jax.storage.cache import cache_dir
 from gesture_jax.storage.files import as_path, hash_file, local_copy, write_beside
 
 # The longer side of the pictures that the model sees; a square in them is large enough for it.
-_MOST_PX = 2 * pose.LEAST_PX
+_MOST_PX = 2 * pose.MIN_PX
 _SHOULDERS = [pose.JOINT_NAMES.index(f"{side}_shoulder") for side in ("right", "left")]
 
 

@@ -90,7 +90,7 @@ class CompactWarping(nn.Module):
     """Motion feature to a field of matrices, and the warp by it."""
 
     width: int
-    seen_width: int
+    warp_feature_width: int
     warp_kind: str
     dtype: jnp.dtype
 
@@ -106,7 +106,7 @@ class CompactWarping(nn.Module):
         x = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
         for index in range(2):
             x = CompactBlock(self.dtype, name=f"res{index}")(x)
-        x = unfold(conv(4 * self.seen_width, 1, name="up_conv", dtype=self.dtype)(x), 2)
+        x = unfold(conv(4 * self.warp_feature_width, 1, name="up_conv", dtype=self.dtype)(x), 2)
         seen = CompactBlock(self.dtype, name="out_res")(x)
         # Training starts from no deviation.
         x = jnp.tanh(conv(9, 3, name="out_conv", **ZEROS)(seen.astype(jnp.float32)))
@@ -146,7 +146,7 @@ class CompactModel(BaseModel):
       fine_width: channels of the skip, at twice the volume's side.
       extractor_width: channels of the extractor; twice as many at the motion feature's size.
       field_width: channels of the warping calculator.
-      seen_width: channels that the decoder sees of it.
+      warp_feature_width: channels that the decoder sees of it.
       num_bins: of each angle, 3 degrees wide.
       warp_kind: a key of `base.WARPS`.
       relative: whether the field is made of the source's own motion too.
@@ -161,7 +161,7 @@ class CompactModel(BaseModel):
     fine_width: int = 32
     extractor_width: int = 48
     field_width: int = 64
-    seen_width: int = 32
+    warp_feature_width: int = 32
     num_bins: int = 66
     warp_kind: str = "flow"
     relative: bool = True
@@ -188,7 +188,9 @@ class CompactModel(BaseModel):
             self.extractor_width, self.num_downs, self.num_extractor_blocks, self.num_bins,
             self.dtype,
         )  # fmt: skip
-        self.warping = CompactWarping(self.field_width, self.seen_width, self.warp_kind, self.dtype)
+        self.warping = CompactWarping(
+            self.field_width, self.warp_feature_width, self.warp_kind, self.dtype
+        )
         self.decoder = CompactDecoder(
             self.fine_width, self.width, self.num_downs, self.num_decoder_blocks, self.dtype
         )

@@ -122,14 +122,14 @@ class LayeredWarping(nn.Module):
 
     Attributes:
       width: channels at the motion feature's size.
-      seen_width: channels that the decoder sees of them, at twice that size.
+      warp_feature_width: channels that the decoder sees of them, at twice that size.
       refine_width: channels that refine the flows, at four times that size.
       num_blocks: residual blocks at the motion feature's size.
       dtype: of the computation; flows are float32.
     """
 
     width: int
-    seen_width: int
+    warp_feature_width: int
     refine_width: int
     num_blocks: int
     dtype: jnp.dtype
@@ -157,7 +157,7 @@ class LayeredWarping(nn.Module):
         x = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
         for index in range(self.num_blocks):
             x = CompactBlock(self.dtype, name=f"res{index}")(x)
-        x = unfold(conv(4 * self.seen_width, 1, name="up_conv", dtype=self.dtype)(x), 2)
+        x = unfold(conv(4 * self.warp_feature_width, 1, name="up_conv", dtype=self.dtype)(x), 2)
         return CompactBlock(self.dtype, name="out_res")(x)
 
     def _refine(self, warped: FeatureMap, seen: FeatureMap) -> tuple[jax.Array, FeatureMap]:
@@ -208,7 +208,7 @@ class LayeredModel(BaseModel):
       fine_width: channels of the detail, at twice the volume's side.
       extractor_width: channels of the extractor; twice as many at the motion feature's size.
       field_width: channels of the warping calculator.
-      seen_width: channels that the decoder sees of it.
+      warp_feature_width: channels that the decoder sees of it.
       refine_width: channels that refine the flows.
       num_bins: of each angle, 3 degrees wide.
       relative: whether the flows are made of the source's own motion too.
@@ -227,7 +227,7 @@ class LayeredModel(BaseModel):
     fine_width: int = 48
     extractor_width: int = 64
     field_width: int = 96
-    seen_width: int = 48
+    warp_feature_width: int = 48
     refine_width: int = 32
     num_bins: int = 66
     relative: bool = True
@@ -256,7 +256,11 @@ class LayeredModel(BaseModel):
             self.dtype,
         )  # fmt: skip
         self.warping = LayeredWarping(
-            self.field_width, self.seen_width, self.refine_width, self.num_field_blocks, self.dtype
+            self.field_width,
+            self.warp_feature_width,
+            self.refine_width,
+            self.num_field_blocks,
+            self.dtype,
         )
         self.decoder = LayeredDecoder(
             self.fine_width, self.width, self.num_downs, self.num_decoder_blocks,

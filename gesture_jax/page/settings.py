@@ -63,7 +63,7 @@ SETTINGS = (
         "sampler", "num_steps", "Denoising steps", "More take longer and are finer.", 1, 1000, 1,
     ),
     Setting(
-        "pace", "candidates", "Candidates",
+        "schedule", "candidates", "Candidates",
         "Windows drawn to choose from, for what goes on best from what was before.", 1, 64, 1,
     ),
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Where people, hands and faces are in a picture."""
+"""Finds people, joints, hands and faces in pictures."""

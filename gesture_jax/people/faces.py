@@ -1,8 +1,7 @@
-"""Finds a face and cuts it out as face recognition expects it: MediaPipe's face mesh (extra
-`[pose]`), whose weights come in its wheel.
+"""Finds faces with MediaPipe's face mesh (extra `[pose]`) and aligns them for face recognition.
 
-Networks of face recognition want faces aligned. This one (`models.face`) was trained on pictures
-that dlib cut out: turned, scaled and moved by the similarity transform that brings the corners of
+MediaPipe's wheel contains the weights. The recognition network (`models.face`) was trained on faces
+that dlib aligned: turned, scaled and moved by the similarity transform that brings the corners of
 both eyes and the base of the nose closest to those of a mean face. The same points are vertices of
 MediaPipe's mesh.
 """
@@ -19,10 +18,10 @@ from gesture_jax.media.framing import Box
 from gesture_jax.models.face import SIZE_PX
 from gesture_jax.people import pose
 
-# Vertices of the mesh: outer and inner corner of the eye at the viewer's right, of that at the
-# viewer's left, and the base of the nose.
+# Vertices of the mesh: outer and inner corner of the eye on the viewer's right, the same on the
+# left, and the base of the nose.
 _POINTS = (263, 362, 33, 133, 2)
-# Where dlib's mean face has them, (x, y) in units of the face, and the room around it.
+# Their positions in dlib's mean face, (x, y) in units of the face, and the margin around it.
 _MEAN_FACE = np.array(
     [(0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 0.2291), (0.4901, 0.6278)]
 )
@@ -45,11 +44,11 @@ class Face:
 
 @contextlib.contextmanager
 def open_finder() -> Iterator[Callable[[np.ndarray], Face | None]]:
-    """Finds the most prominent face of each picture by itself.
+    """Opens a detector that finds the most prominent face of a picture.
 
     Yields:
-      A function from a picture, [h, w, 3] uint8, to its face; None where none is found. Faces
-      smaller than a tenth of the picture are found less reliably.
+      A function that maps a picture, [h, w, 3] uint8, to its face, or to None if none is found.
+      Faces smaller than a tenth of the picture are found less reliably.
 
     Raises:
       InputError: where the extra `[pose]` is not installed.
@@ -74,19 +73,19 @@ def _find(model, picture: np.ndarray) -> Face | None:
 
 
 def cut_out(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The aligned face.
+    """Cuts out an aligned face.
 
     Args:
       picture: [h, w, 3] uint8.
       points: [5, 2], see `Face`.
 
     Returns:
-      [150, 150, 3] uint8; black where it reaches beyond the picture.
+      [150, 150, 3] uint8; black outside of the picture.
     """
     size = SIZE_PX / (1.0 + 2.0 * _PADDING)
     turn, shift = _fit_similarity(size * (_PADDING + _MEAN_FACE), np.asarray(points, np.float64))
     image = Image.fromarray(picture)
-    # Reading every n-th pixel would alias.
+    # Scales down first, as sampling every n-th pixel would alias.
     if (factor := int(abs(turn))) > 1:
         image, turn, shift = image.reduce(factor), turn / factor, shift / factor
     rows = (turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag)
@@ -97,9 +96,11 @@ def cut_out(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _fit_similarity(start: np.ndarray, end: np.ndarray) -> tuple[complex, complex]:
-    """The turn a and the shift b that bring points [k, 2], as complex numbers z, nearest to others.
+    """Fits a similarity transform between two sets of points [k, 2].
 
-    They minimise the sum of |a z + b - w|^2.
+    Returns:
+      Complex numbers a (rotation and scale) and b (shift) that minimise the sum of |a z + b - w|^2
+      over the points z of `start` and w of `end`.
     """
     z, w = (points @ np.array([1.0, 1.0j]) for points in (start, end))
     centred = z - z.mean()

@@ -1,5 +1,6 @@
-"""Where the person is, and each joint: MediaPipe's pose model (extra `[pose]`), whose weights come
-in its wheel.
+"""Finds people and their joints with MediaPipe's pose model (extra `[pose]`).
+
+MediaPipe's wheel contains the weights.
 """
 
 import contextlib
@@ -14,30 +15,31 @@ import numpy as np
 from gesture_jax.errors import InputError
 from gesture_jax.media.framing import Box
 
-_FIRST_WITHOUT = 3, 13  # As in pyproject.toml.
+# The first version of Python without MediaPipe's models; as in pyproject.toml.
+_FIRST_WITHOUT = 3, 13
 _VISIBLE = 0.5
 _MIN_DETECTION = 0.5
-# Landmarks of head, arms, hands and hips: 0 to 24 of MediaPipe's 33; legs are not framed.
+# The first 25 of MediaPipe's 33 landmarks are head, arms, hands and hips; legs are not used.
 _UPPER_BODY = 25
 _SHOULDERS = 11, 12
 _FACE = "eye_inner", "eye", "eye_outer"
 _BODY = "shoulder", "elbow", "wrist", "little_knuckle", "index_knuckle", "thumb_knuckle", "hip"
-# A person's left is the viewer's right, which names it here as for the procedural speaker.
+# MediaPipe's left is the person's; here, as for the procedural speaker, it is the viewer's.
 JOINT_NAMES = (
     "nose",
     *(f"{side}_{part}" for side in ("right", "left") for part in _FACE),
     *("right_ear", "left_ear", "mouth_right", "mouth_left"),
     *(f"{side}_{part}" for part in _BODY for side in ("right", "left")),
 )
-"""Of `track_joints`; left and right are the viewer's."""
-LEAST_PX = 256
-"""Side of a square picture that shows the model all it can use; hands get lost in small ones."""
-# The landmarks end at the eyes: the top of the head is this share of the shoulder width above.
+"""Names of the joints of `track_joints`; left and right are the viewer's."""
+MIN_PX = 256
+"""Smallest side of a square picture for the model, which misses hands in smaller ones."""
+# The landmarks end at the eyes; the top of the head is this fraction of the shoulder width above.
 _HAIR = 0.45
 
 
 def is_installed() -> bool:
-    """Whether the extra `[pose]` is there; later MediaPipes come without its models."""
+    """Returns whether the extra `[pose]` is installed; later MediaPipes lack its models."""
     found = importlib.util.find_spec("mediapipe")
     for name in ("python", "solutions"):
         if found is None:
@@ -47,7 +49,7 @@ def is_installed() -> bool:
 
 
 def remedy(python: tuple[int, ...] = sys.version_info) -> str:
-    """How to get the extra `[pose]`, the end of a sentence, for a version of Python."""
+    """Returns the end of a sentence that says how to get the extra `[pose]`."""
     if python[:2] < _FIRST_WITHOUT:
         return '`pip install "gesture_jax[pose]"` brings it'
     return (
@@ -57,7 +59,7 @@ def remedy(python: tuple[int, ...] = sys.version_info) -> str:
 
 
 def find_person(picture: np.ndarray) -> Box | None:
-    """The upper body of the most visible person.
+    """Finds the upper body of the most visible person.
 
     Args:
       picture: [h, w, 3] uint8.
@@ -78,35 +80,35 @@ def find_person(picture: np.ndarray) -> Box | None:
     left, top = seen[:, :2].min(axis=0)
     right, bottom = seen[:, :2].max(axis=0)
     width = abs(points[_SHOULDERS[0], 0] - points[_SHOULDERS[1], 0])
-    # A fraction of the width, made one of the height.
+    # Converts a fraction of the width to one of the height.
     top -= _HAIR * width * picture.shape[1] / picture.shape[0]
     box = np.clip([left, top, right, bottom], 0.0, 1.0)
     return tuple(box.tolist()) if box[2] > box[0] and box[3] > box[1] else None
 
 
 def find_joints(picture: np.ndarray) -> np.ndarray:
-    """The joints of the most visible person of one picture; see `track_joints`."""
+    """Finds the joints of the most visible person in one picture; see `track_joints`."""
     return _locate_joints(_still_model(), picture)
 
 
 @contextlib.contextmanager
 def track_joints() -> Iterator[Callable[[np.ndarray], np.ndarray]]:
-    """Follows one person from picture to picture; what it finds depends on these pictures alone.
+    """Opens a tracker of one person, whose results depend only on the pictures it gets.
 
     Yields:
-      A function from the next picture, [h, w, 3] uint8, to its `JOINT_NAMES`: [25, 2] float32,
-      (x, y) as fractions of width and height; NaN where a joint is not seen.
+      A function that maps the next picture, [h, w, 3] uint8, to the positions of `JOINT_NAMES`,
+      [25, 2] float32, (x, y) as fractions of width and height; NaN where a joint is not visible.
 
     Raises:
       InputError: where the extra `[pose]` is not installed.
     """
-    # Its smoothing over time would lag behind fast hands, by a tenth of the picture at worst.
+    # MediaPipe's smoothing lags behind fast hands, by up to a tenth of the picture.
     with _open_model(static_image_mode=False, smooth_landmarks=False) as model:
         yield functools.partial(_locate_joints, model)
 
 
 def check_installed() -> None:
-    """Raises InputError where the extra `[pose]` is not there."""
+    """Raises InputError where the extra `[pose]` is not installed."""
     if not is_installed():
         raise InputError(
             f"no pose model is installed; {remedy()}; or leave --crop=auto, --require_person and "
@@ -122,7 +124,7 @@ def _locate_joints(model, picture: np.ndarray) -> np.ndarray:
 
 
 def _find_points(model, picture: np.ndarray) -> np.ndarray | None:
-    """[25, 3]: x, y and visibility; None where nobody is found."""
+    """Returns x, y and visibility, [25, 3]; None where nobody is found."""
     landmarks = model.process(np.ascontiguousarray(picture)).pose_landmarks
     if landmarks is None:
         return None

@@ -1,5 +1,6 @@
-"""Where hands and mouth are in a frame, from joints: those of the procedural speaker, or a pose
-model's. Left and right are the viewer's.
+"""Computes boxes around hands and mouth from joints of the procedural speaker or a pose model.
+
+Left and right are the viewer's.
 """
 
 from collections.abc import Sequence
@@ -10,24 +11,24 @@ REGIONS = ("left_hand", "right_hand", "mouth")
 HANDS = slice(0, 2)
 MOUTH = slice(2, 3)
 MIRRORED = np.array([1, 0, 2])
-"""The region that each one is in a mirrored picture."""
+"""Index of the region that each region becomes in a mirrored picture."""
 
 _FINGERTIPS = ("thumb", "index", "middle", "ring", "little")
-# What a pose model knows of a hand; fingers reach about as far again.
+# The joints of a hand that a pose model finds. Fingertips are about twice as far from the wrist.
 _KNUCKLES = ("thumb_knuckle", "index_knuckle", "little_knuckle")
-_TIPS_BEYOND_KNUCKLES = 1.9
-# Of the frame's side: room around what the joints tell, and the least that a hand takes. Where
-# fingers are guessed they may be spread or point to the viewer; measured on real speakers.
-_TIPS_ROOM, _KNUCKLES_ROOM = (0.02, 0.08), (0.04, 0.18)
-_LEAST_MOUTH = 0.06
+_TIPS_PER_KNUCKLES = 1.9
+# Margin around the points of a hand and smallest side of its box, as fractions of the frame's
+# side. Both are larger where fingertips are guessed from knuckles; measured on real speakers.
+_TIPS_MARGINS, _KNUCKLES_MARGINS = (0.02, 0.08), (0.04, 0.18)
+_MIN_MOUTH = 0.06
 
 
 def region_boxes(joints: np.ndarray, joint_names: Sequence[str], *, size: int) -> np.ndarray:
-    """Boxes around `REGIONS`.
+    """Computes the boxes around `REGIONS`.
 
     Args:
       joints: [t, j, 2] float32, (x, y) in pixels; NaN where a joint is not seen.
-      joint_names: of the joints.
+      joint_names: their names.
       size: side of the frames in pixels.
 
     Returns:
@@ -39,13 +40,13 @@ def region_boxes(joints: np.ndarray, joint_names: Sequence[str], *, size: int) -
     nowhere = np.full((len(joints), 4), np.nan, np.float32)
     boxes = [nowhere if box is None else box for box in (*hands, _mouth(named, size))]
     boxes = np.clip(np.stack(boxes, axis=1), 0.0, size)
-    # Neither where a joint is missing, NaN, nor where all of a region is outside the frame.
+    # A region is unknown if a joint is missing (NaN) or if all of it is outside the frame.
     known = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1, keepdims=True)
     return np.where(known, boxes, 0.0).astype(np.float32)
 
 
 def mirror_boxes(boxes: np.ndarray, *, size: int) -> np.ndarray:
-    """Boxes [*b, 3, 4] of a picture `size` pixels wide, as they are in its mirror image."""
+    """Returns boxes [*b, 3, 4] as they are in the mirror image of a picture `size` pixels wide."""
     left, top, right, bottom = np.moveaxis(boxes, -1, 0)
     mirrored = np.stack([size - right, top, size - left, bottom], axis=-1)
     known = (right > left)[..., None]
@@ -56,33 +57,33 @@ def _hand(named: dict[str, np.ndarray], side: str, size: int) -> np.ndarray | No
     points = _hand_points(named, side)
     if points is None:
         return None
-    margin, least = _KNUCKLES_ROOM if f"{side}_{_KNUCKLES[0]}" in named else _TIPS_ROOM
+    margin, smallest = _KNUCKLES_MARGINS if f"{side}_{_KNUCKLES[0]}" in named else _TIPS_MARGINS
     low, high = points.min(axis=0), points.max(axis=0)
-    return _square((low + high) / 2, (high - low).max(axis=-1) + 2 * margin * size, least * size)
+    return _square((low + high) / 2, (high - low).max(axis=-1) + 2 * margin * size, smallest * size)
 
 
 def _hand_points(named: dict[str, np.ndarray], side: str) -> np.ndarray | None:
-    """Wrist and fingertips [k, t, 2], None where there are no such joints."""
+    """Returns wrist and fingertips [k, t, 2], None where there are no such joints."""
     wrist = named.get(f"{side}_wrist")
     tips = [named[f"{side}_{f}"] for f in _FINGERTIPS if f"{side}_{f}" in named]
     knuckles = [named[f"{side}_{k}"] for k in _KNUCKLES if f"{side}_{k}" in named]
     if wrist is None or not (tips or knuckles):
         return None
-    tips += [wrist + _TIPS_BEYOND_KNUCKLES * (knuckle - wrist) for knuckle in knuckles]
+    tips += [wrist + _TIPS_PER_KNUCKLES * (knuckle - wrist) for knuckle in knuckles]
     return np.stack([wrist, *tips])
 
 
 def _mouth(named: dict[str, np.ndarray], size: int) -> np.ndarray | None:
     if "mouth" in named:
-        return _square(named["mouth"], np.zeros(len(named["mouth"])), _LEAST_MOUTH * size)
+        return _square(named["mouth"], np.zeros(len(named["mouth"])), _MIN_MOUTH * size)
     if "mouth_left" not in named:
         return None
     left, right = named["mouth_left"], named["mouth_right"]
     width = 1.6 * np.linalg.norm(left - right, axis=-1)
-    return _square((left + right) / 2, width, _LEAST_MOUTH * size)
+    return _square((left + right) / 2, width, _MIN_MOUTH * size)
 
 
-def _square(centre: np.ndarray, side: np.ndarray, least_px: float) -> np.ndarray:
-    """[t, 4] around [t, 2], `side` [t] pixels wide but not less than that."""
-    half = np.maximum(side, least_px)[:, None] / 2
+def _square(centre: np.ndarray, side: np.ndarray, min_px: float) -> np.ndarray:
+    """Returns boxes [t, 4] around [t, 2], `side` [t] pixels wide but at least `min_px`."""
+    half = np.maximum(side, min_px)[:, None] / 2
     return np.concatenate([centre - half, centre + half], axis=-1)

@@ -1,4 +1,4 @@
-"""Bones between joints: points along them are the same places of a person in every frame."""
+"""Points along the bones between joints, which are at the same places of a person in all frames."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _BODY_BONES = (
     ("left_shoulder", "left_elbow"),
     ("right_shoulder", "right_elbow"),
 )
-_POINTS_A_BONE = 5
+_POINTS_PER_BONE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Skeleton:
     """Points along the bones of some joints.
 
     Attributes:
-      starts: [k] integers, the joint where the bone of each point begins.
-      ends: [k] integers, the joint where it ends.
-      shares: [k], how far along the bone the point lies.
+      starts: [k] integers, the joint at which the bone of each point begins.
+      ends: [k] integers, the joint at which it ends.
+      shares: [k], the position of the point along the bone, from 0 to 1.
       is_arm: [k] booleans, whether the point belongs to a forearm or a hand.
     """
 
@@ -39,20 +39,20 @@ class Skeleton:
     is_arm: np.ndarray
 
     @classmethod
-    def of(cls, joint_names: Sequence[str]) -> "Skeleton":
-        """The bones whose two joints are among `joint_names`."""
+    def from_joint_names(cls, joint_names: Sequence[str]) -> "Skeleton":
+        """Returns the points on all bones for which both joints are in `joint_names`."""
         number = {name: index for index, name in enumerate(joint_names)}
         rows = []
         for is_arm, bones in ((False, _BODY_BONES), (True, _arm_bones())):
             for start, end in bones:
                 if start in number and end in number:
-                    shares = np.linspace(0.0, 1.0, _POINTS_A_BONE)
+                    shares = np.linspace(0.0, 1.0, _POINTS_PER_BONE)
                     rows += [(number[start], number[end], share, is_arm) for share in shares]
         starts, ends, shares, is_arm = np.array(rows, float).reshape(-1, 4).T
         return cls(starts.astype(int), ends.astype(int), shares, is_arm.astype(bool))
 
     def place(self, joints: jax.Array) -> jax.Array:
-        """[*b, j, 2] joints to [*b, k, 2] points; NaN where a joint of the bone is NaN."""
+        """Maps joints [*b, j, 2] to points [*b, k, 2]; NaN where a joint of the bone is NaN."""
         shares = jnp.asarray(self.shares, jnp.float32)[:, None]
         start, end = (joints[..., which, :] for which in (self.starts, self.ends))
         return (1.0 - shares) * start + shares * end

@@ -1,1 +1,1 @@
-"""Makes data sets: of videos, of photographs, of the procedural speaker."""
+"""Makes data sets from videos, photographs and the procedural speaker."""

@@ -1,4 +1,4 @@
-"""Takes by Apache Beam (extra `[beam]`), for corpora beyond one machine."""
+"""Processes takes with Apache Beam (extra `[beam]`), for corpora beyond one machine."""
 
 import pathlib
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from gesture_jax.preparation.parts import Take, make_part
 
 
 def make_parts(parts_dir: pathlib.Path, takes: Sequence[Take], *, beam_args: Sequence[str]) -> None:
-    """Does the takes that are not done, each by one call of `parts.make_part` on some worker.
+    """Makes the missing parts, each by one call of `parts.make_part` on some worker.
 
     Args:
-      parts_dir: where the parts are; a folder that all workers see, as are the recordings.
-      takes: all of them.
-      beam_args: Beam's own flags, as `["--runner=DataflowRunner", "--project=P"]`; Beam's local
-        runner by default.
+      parts_dir: folder of the parts; all workers must be able to access it and the recordings.
+      takes: all takes of the data set, done or not.
+      beam_args: Beam's own flags, such as `["--runner=DataflowRunner", "--project=P"]`; by
+        default Beam's local runner is used.
 
     Raises:
       InputError: where Beam is not installed.
@@ -31,11 +31,11 @@ def make_parts(parts_dir: pathlib.Path, takes: Sequence[Take], *, beam_args: Seq
         _ = (
             pipeline
             | apache_beam.Create(list(takes))
-            | apache_beam.Reshuffle()  # Else the runner may fuse all takes into one bundle.
+            | apache_beam.Reshuffle()  # Otherwise the runner may fuse all takes into one bundle.
             | apache_beam.Map(_make_part, parts_dir)
         )
 
 
 def _make_part(take, parts_dir):
-    """Without type hints, since Beam checks a pipeline's by `issubclass`."""
+    """Calls `make_part`; has no type hints, as Beam checks them by `issubclass`."""
     make_part(parts_dir, take)

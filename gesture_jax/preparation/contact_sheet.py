@@ -1,6 +1,6 @@
-"""A page that shows a data set at a glance: pictures of every clip, and what was left out and why.
+"""Draws the contact sheet of a data set: pictures of its clips, and what was left out and why.
 
-One HTML file without anything beside it, to be opened in a browser or mailed.
+It is one HTML file with all pictures inside, to be opened in a browser or mailed.
 """
 
 import base64
@@ -20,8 +20,8 @@ from gesture_jax.preparation.splits import Stretch
 _PICTURES = 4
 _PICTURE_PX = 80
 _JPEG_QUALITY = 60
-# A page with more is slow to open: of larger sets every n-th clip is shown.
-_MOST_CLIPS = 600
+# Larger data sets show every n-th clip, as browsers are slow with more pictures.
+_MAX_CLIPS = 600
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 90em; padding: 0 1em;
        color: #222; background: #fff; }
@@ -36,15 +36,12 @@ figure { margin: 0; } figcaption { font-size: 13px; color: #555; } img { display
 
 
 def draw(name: str, report: Mapping[str, Any], by_split: Mapping[str, Sequence[Stretch]]) -> str:
-    """The page.
+    """Returns the page as HTML.
 
     Args:
-      name: of the data set.
-      report: see `preparation.prepare`.
-      by_split: the clips.
-
-    Returns:
-      HTML.
+      name: name of the data set.
+      report: as `dataset.prepare` returns it.
+      by_split: the clips of each split.
     """
     title = html.escape(f"{name}: {report['kept']['clips']} clips")
     body = [f"<h1>{title}</h1>", _draw_totals(report)]
@@ -79,7 +76,7 @@ def _draw_table(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _draw_split(split: str, stretches: Sequence[Stretch]) -> str:
-    step = -(-len(stretches) // _MOST_CLIPS)
+    step = -(-len(stretches) // _MAX_CLIPS)
     shown = f", every {step}th is shown" if step > 1 else ""
     figures = "".join(_draw_clip(stretch) for stretch in stretches[::step])
     heading = f"<h2>{html.escape(split)}: {len(stretches)} clips{shown}</h2>"
@@ -87,7 +84,7 @@ def _draw_split(split: str, stretches: Sequence[Stretch]) -> str:
 
 
 def _draw_clip(stretch: Stretch) -> str:
-    """A strip of pictures spread over a clip."""
+    """Draws a strip of pictures that are spread over a clip."""
     length = stretch.stop - stretch.start
     strip = []
     for frame in np.linspace(0, length - 1, _PICTURES).astype(int):

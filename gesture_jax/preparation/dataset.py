@@ -1,7 +1,7 @@
-"""From takes to a data set: does what is missing, splits, writes, and reports.
+"""Makes a data set from takes: processes them, splits the clips, writes records and a report.
 
-What is done is kept in `DATASET.parts` until the data set is complete, so that an interrupted
-preparation goes on where it was.
+Finished takes are kept in `DATASET.parts` until the data set is complete, so that an interrupted
+preparation continues where it stopped.
 """
 
 import collections
@@ -28,7 +28,7 @@ Report = dict[str, Any]
 Runner = Callable[[pathlib.Path, Sequence[Take]], None]
 REPORT_FILE = "preparation.json"
 CONTACT_SHEET_FILE = "contact_sheet.html"
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 
 
 def prepare(
@@ -36,36 +36,36 @@ def prepare(
     out_dir: str | os.PathLike,
     *,
     size: int,
-    hearing: SpeechFeatureExtractor,
+    feature_extractor: SpeechFeatureExtractor,
     arguments: Mapping[str, Any],
     joint_names: Sequence[str] = (),
     test_fraction: float = 0.1,
-    split_ends: bool = False,
+    split_within_clips: bool = False,
     whole_takes: bool = False,
     left_out: Sequence[LeftOut] = (),
     run: Runner | None = None,
 ) -> Report | None:
-    """Makes a data set of takes.
+    """Makes a data set from takes.
 
-    Beside the records it holds `preparation.json` and `contact_sheet.html`, what was kept and left
-    out, in figures and pictures; and `example.png` and `example.wav`, the first frame and the sound
-    of the first test clip: something to try `gesture_jax.generate` on.
+    Beside the records it holds `preparation.json` and `contact_sheet.html`, which show what was
+    kept and left out, and `example.png` and `example.wav`, the first frame and the sound of the
+    first test clip, to try `gesture_jax.generate` with.
 
     Args:
-      takes: what it is made of.
-      out_dir: the data set's folder.
+      takes: the recordings.
+      out_dir: folder of the data set.
       size: side of the frames in pixels.
-      hearing: what was computed of the sound.
-      arguments: JSON-ready; what the contents follow from.
+      feature_extractor: computed the speech features.
+      arguments: everything that determines the contents, JSON-ready.
       joint_names: names of the joints, where clips have them.
-      test_fraction: for takes that do not say where they belong; see `splits.split_clips`.
-      split_ends: as `test_fraction`.
-      whole_takes: as `test_fraction`.
-      left_out: what did not even become a take.
-      run: does the takes whose parts are missing; by default `parts.make_parts`.
+      test_fraction: for takes without a split of their own; see `splits.split_clips`.
+      split_within_clips: see `splits.split_clips`.
+      whole_takes: see `splits.split_clips`.
+      left_out: recordings that did not become takes.
+      run: makes the missing parts; by default `parts.make_parts`.
 
     Returns:
-      What `preparation.json` holds; None where the same data set is there already.
+      The content of `preparation.json`; None where the same data set exists already.
 
     Raises:
       InputError: where nothing can be used, `out_dir` holds something else, or another process is
@@ -82,26 +82,39 @@ def prepare(
         (run or parts.make_parts)(parts_dir, takes)
         done = parts.read_parts(parts_dir, takes)
         by_split = splits.split_clips(
-            done, test_fraction=test_fraction, split_ends=split_ends, whole_takes=whole_takes
+            done,
+            test_fraction=test_fraction,
+            split_within_clips=split_within_clips,
+            whole_takes=whole_takes,
         )
         left_out = [*left_out, *(entry for part in done for entry in part.left_out)]
         if not any(by_split.values()):
             files.remove_folder(parts_dir)
-            raise InputError(f"{out_dir}: nothing could be used; {_name_some(left_out)}")
-        for split, stretches in by_split.items():
-            if not stretches:
-                raise InputError(
-                    f"{out_dir}: the split {split!r} would be empty, as nothing that was meant for "
-                    f"it could be used; choose another split; {_name_some(left_out)}"
-                )
+        _check_splits(out_dir, by_split, left_out)
         notes = [note for part in done for note in part.notes]
         report = _report(len(takes), by_split, left_out, notes)
         header = {"size": size, "fps": FPS, "sample_rate_hz": SAMPLE_RATE_HZ}
-        facts = {**header, "joint_names": list(joint_names), **hearing.describe()}
+        facts = {**header, "joint_names": list(joint_names), **feature_extractor.describe()}
         scratch_dir = files.scratch_for(parts_dir)
         _write(out_dir, by_split, report, facts, arguments, scratch_dir=scratch_dir)
         files.remove_folder(parts_dir)
     return report
+
+
+def _check_splits(
+    out_dir: pathlib.Path,
+    by_split: Mapping[str, Sequence[Stretch]],
+    left_out: Sequence[LeftOut],
+) -> None:
+    """Raises InputError where a split, or the whole data set, would be empty."""
+    if not any(by_split.values()):
+        raise InputError(f"{out_dir}: nothing could be used; {_name_some(left_out)}")
+    for split, stretches in by_split.items():
+        if not stretches:
+            raise InputError(
+                f"{out_dir}: the split {split!r} would be empty, as nothing that was meant for it "
+                f"could be used; choose another split; {_name_some(left_out)}"
+            )
 
 
 def _write(
@@ -113,8 +126,8 @@ def _write(
     *,
     scratch_dir: pathlib.Path,
 ) -> None:
-    """Writes the data set, with what people look at."""
-    notes = {split: _note(stretches) for split, stretches in by_split.items()}
+    """Writes the records, the report, the contact sheet and the example."""
+    notes = {split: _summarise(stretches) for split, stretches in by_split.items()}
 
     def finish(folder: pathlib.Path) -> Mapping[str, Any]:
         _write_example(folder, by_split["test"][0])
@@ -135,7 +148,7 @@ def _write(
 
 
 def read_report(path: str | os.PathLike) -> Report:
-    """What `preparation.json` of a data set says.
+    """Reads `preparation.json` of a data set.
 
     Raises:
       InputError: where it cannot be read.
@@ -149,7 +162,7 @@ def read_report(path: str | os.PathLike) -> Report:
 
 
 def _clip_records(stretches: Sequence[Stretch]) -> Iterator[bytes]:
-    """Copies those of whole clips, cuts those of others."""
+    """Copies the records of whole clips, and cuts those of others."""
     for stretch in stretches:
         content = stretch.part.read_clip(stretch.index)
         if not stretch.is_whole:
@@ -164,7 +177,7 @@ def _frame_records(stretches: Sequence[Stretch]) -> Iterator[bytes]:
         yield from stretch.part.read_frames(first, first + stretch.stop - stretch.start)
 
 
-def _note(stretches: Sequence[Stretch]) -> records.SplitNotes:
+def _summarise(stretches: Sequence[Stretch]) -> records.SplitNotes:
     notes = records.SplitNotes()
     for stretch in stretches:
         facts = stretch.part.clips[stretch.index]
@@ -209,13 +222,13 @@ def _report(
 
 
 def _name_some(left_out: Sequence[LeftOut]) -> str:
-    named = [f"{entry.name}: {entry.reason}, {entry.detail}" for entry in left_out[:_MOST_NAMED]]
+    named = [f"{entry.name}: {entry.reason}, {entry.detail}" for entry in left_out[:_MAX_NAMED]]
     more = len(left_out) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
 def format_report(report: Report) -> str:
-    """The report as a table for people."""
+    """Formats the report as a table for people."""
     rows = [f"{'':24}{'clips':>8}{'minutes':>10}"]
     for title, group in (("", report["splits"]), ("speaker ", report["speakers"])):
         for name, facts in group.items():

@@ -1,11 +1,11 @@
-"""Takes, done one by one and kept: what makes preparation parallel, and resumable anywhere.
+"""Turns takes into parts, one by one, which makes preparation parallel and resumable.
 
 A take is a recording to be turned into clips: a video, an interval of one, a drawn performance.
-What comes of it is a part, a folder that is complete or not there:
+Its clips are written as a part, a folder that is either complete or missing:
 
     DATASET.parts/NAME-HASH/{facts.json, clips.array_record, frames.array_record}
 
-The hash is that of everything the part follows from, so that a part is never taken for another.
+The hash covers everything that determines the clips, so that no outdated part is ever used.
 """
 
 import concurrent.futures
@@ -34,21 +34,21 @@ from gesture_jax.parallel import signals
 from gesture_jax.storage import files
 
 _FACTS = "facts.json"
-# A worker takes seconds to start.
-_MANY_TAKES = 16
-# Since threads of the libraries do not survive a fork.
+# With fewer takes, starting workers, which takes seconds, does not pay.
+_MIN_TAKES_FOR_WORKERS = 16
+# The libraries' threads do not survive a fork.
 _SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A recording, or a stretch of one, that is not in the data set.
+    """A recording, or a stretch of one, that is left out of the data set.
 
     Attributes:
-      name: of the recording or clip.
-      reason: in a few words, the same for all of a kind.
-      detail: the figures.
-      seconds: how long it is; 0 where that is not known.
+      name: name of the recording or clip.
+      reason: a few words that are the same for all entries of a kind.
+      detail: the figures of this entry.
+      seconds: its length; 0 where that is not known.
     """
 
     name: str
@@ -59,7 +59,7 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """What the user should know about a recording that is used, in a sentence."""
+    """A sentence that the user should read about a recording that is used."""
 
     sentence: str
 
@@ -68,32 +68,32 @@ class Take(Protocol):
     """A recording to be turned into clips; pickled on its way to a worker."""
 
     name: str
-    """For people; unique."""
+    """Unique, and shown to people."""
     split: str | None
-    """"train" or "test" for all its clips; None leaves it to the rule."""
+    """The split of all its clips, "train" or "test"; None: as `splits.split_clips` decides."""
 
-    def follows_from(self) -> Mapping[str, Any]:
-        """JSON-ready; all that its clips follow from."""
+    def cache_key(self) -> Mapping[str, Any]:
+        """Returns everything that determines its clips, JSON-ready."""
 
     def perform(self) -> Iterator[Clip | LeftOut | Note]:
-        """Its clips in order, the stretches that are none, and notes.
+        """Yields its clips in order, stretches that are left out, and notes.
 
         Raises:
-          InputError: where it cannot be used, or not to its end.
+          InputError: where the recording cannot be used, or not to its end.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What came of a take.
+    """The clips of a take, on disk.
 
     Attributes:
-      name: of the take.
+      name: name of the take.
       split: "train" or "test" for all its clips, or None.
       clips: for each clip `clip_id`, `speaker`, `num_frames` and `dims`.
-      left_out: what is missing, and why.
+      left_out: stretches of the take that are left out.
       path: its folder.
-      notes: what the user should know, a sentence each.
+      notes: sentences that the user should read.
     """
 
     name: str
@@ -104,35 +104,36 @@ class Part:
     notes: Sequence[str] = ()
 
     def read_clip(self, index: int) -> bytes:
-        """The record of a clip."""
+        """Reads the record of a clip."""
         return next(_read(self.path / "clips.array_record", index, index + 1))
 
     def read_frames(self, start: int, stop: int) -> Iterator[bytes]:
-        """Records of frames, numbered through over the clips."""
+        """Reads records of frames, which are numbered through all clips."""
         return _read(self.path / "frames.array_record", start, stop)
 
 
 def leave_out_unused(
     paths: Iterable[pathlib.Path], used: Iterable[pathlib.Path], folder: str | os.PathLike
 ) -> list[LeftOut]:
-    """An entry for the files of each ending that are not used; see `listing.group_unused`."""
+    """Returns an entry for each ending of unused files; see `listing.group_unused`."""
     groups = listing.group_unused(paths, used, folder)
-    return [LeftOut(ending, "not used", told) for ending, told in groups.items()]
+    return [LeftOut(ending, "not used", detail) for ending, detail in groups.items()]
 
 
 def make_parts(
     parts_dir: pathlib.Path, takes: Sequence[Take], *, num_workers: int | None = None
 ) -> None:
-    """Does the takes that are not done, in this process or by workers.
+    """Makes the missing parts, in this process or by workers.
 
     Args:
-      parts_dir: where the parts are.
-      takes: all of them.
-      num_workers: processes; 0 is this one, None as many as there are cores where it pays.
+      parts_dir: folder of the parts.
+      takes: all takes of the data set, done or not.
+      num_workers: number of worker processes; 0: this process, None: one per core if there are
+        enough takes.
     """
     missing = [take for take in takes if not _is_done(parts_dir, take)]
     if num_workers is None:
-        num_workers = (os.cpu_count() or 1) if len(missing) >= _MANY_TAKES else 0
+        num_workers = (os.cpu_count() or 1) if len(missing) >= _MIN_TAKES_FOR_WORKERS else 0
     done = len(takes) - len(missing)
     with tqdm(total=len(takes), initial=done, desc="prepare", unit="take") as bar:
         if num_workers:
@@ -144,46 +145,46 @@ def make_parts(
 
 
 def make_part(parts_dir: pathlib.Path, take: Take) -> None:
-    """Does one take, unless it is done."""
-    _keep(parts_dir, take, take.perform)
+    """Makes the part of one take, unless it is there."""
+    _write_part(parts_dir, take, take.perform)
 
 
-def _keep(
+def _write_part(
     parts_dir: pathlib.Path, take: Take, perform: Callable[[], Iterable[Clip | LeftOut | Note]]
 ) -> None:
-    """Writes what `perform` gives as the part of a take, unless it is there."""
+    """Writes the items of `perform` as the part of a take, unless it is there."""
     if _is_done(parts_dir, take):
         return
     folder, scratch = _folder(parts_dir, take), files.scratch_for(parts_dir)
     prefix = _prefix(parts_dir, take)
     with files.folder_beside(folder, prefix=prefix, scratch=scratch, last=_FACTS) as beside:
-        (beside / _FACTS).write_text(json.dumps(_write(take.name, perform, beside)))
+        (beside / _FACTS).write_text(json.dumps(_write_records(take.name, perform, beside)))
 
 
 def read_parts(parts_dir: pathlib.Path, takes: Iterable[Take]) -> list[Part]:
-    """The parts of takes that are done, in the order of the takes."""
+    """Reads the parts of takes, which must be there, in the order of the takes."""
     parts = []
     for take in takes:
         folder = _folder(parts_dir, take)
         facts = json.loads((folder / _FACTS).read_text())
         left_out = [LeftOut(**entry) for entry in facts["left_out"]]
-        notes = facts.get("notes", ())  # Older ones have none.
+        notes = facts.get("notes", ())  # Parts of older versions have none.
         parts.append(Part(take.name, take.split, facts["clips"], left_out, folder, notes))
     return parts
 
 
 def fingerprint(value: Any) -> str:
-    """A short name for anything JSON-ready."""
+    """Returns a short hash of anything JSON-ready."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _make_by_workers(
     parts_dir: pathlib.Path, takes: Sequence[Take], num_workers: int, bar: tqdm
 ) -> None:
-    """Hands takes to processes; one that kills its process costs that take alone."""
+    """Hands takes to processes; a take that kills its process is left out alone."""
     while takes:
         takes = _run_pool(parts_dir, takes, num_workers, bar)
-        # What a killed process was at lies half done.
+        # A killed process leaves its part half done.
         suspects = [take for take in takes if _remove_half_done(parts_dir, take)] or takes[:1]
         for take in suspects:
             _make_alone(parts_dir, take)
@@ -192,7 +193,7 @@ def _make_by_workers(
 
 
 class Pool(concurrent.futures.ProcessPoolExecutor):
-    """Processes that start anew, and end when this one does, however it ends.
+    """Spawned processes, which end when this process does, however it ends.
 
     As a context manager it ends them at once where the block fails or is interrupted.
     """
@@ -211,28 +212,30 @@ class Pool(concurrent.futures.ProcessPoolExecutor):
 
 
 def _start_worker() -> None:
-    """Workers whose parent was killed would wait for more takes for ever."""
+    """Ends the worker when its parent dies, as it would wait for more takes for ever."""
 
-    def watch() -> None:
+    def exit_with_parent() -> None:
         multiprocessing.parent_process().join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     signals.end_in_order()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them.
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the parent, which ends its workers.
 
 
 def _work(function: Callable, *args: Any) -> Any:
     try:
         return function(*args)
-    except SystemExit as end:  # The pool would go on with the next take.
+    except SystemExit as end:  # Otherwise the pool would continue with the next take.
         os._exit(end.code)
 
 
 def _run_pool(
     parts_dir: pathlib.Path, takes: Sequence[Take], num_workers: int, bar: tqdm
 ) -> list[Take]:
-    """Gives back what was not done when a process died; nothing, if none did."""
+    """Returns the takes that were not done when a process died; none, if none died."""
     left = dict(enumerate(takes))
     try:
         with Pool(num_workers) as pool:
@@ -260,13 +263,13 @@ def _make_alone(parts_dir: pathlib.Path, take: Take) -> None:
             pool.submit(make_part, parts_dir, take).result()
     except BrokenProcessPool:
         reason = "kills its process", "out of memory, or the decoder crashed"
-        _keep(parts_dir, take, lambda: [LeftOut(take.name, *reason)])
+        _write_part(parts_dir, take, lambda: [LeftOut(take.name, *reason)])
 
 
-def _write(
+def _write_records(
     name: str, perform: Callable[[], Iterable[Clip | LeftOut | Note]], folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Writes the records of the take of this name, and gives the facts of its part."""
+    """Writes the records of the take with this name, and returns the content of facts.json."""
     done: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
     notes: list[str] = []
@@ -305,11 +308,11 @@ def _facts(clip: Clip) -> dict[str, Any]:
 
 def _folder(parts_dir: pathlib.Path, take: Take) -> pathlib.Path:
     name = re.sub(r"[^\w#.-]+", "_", take.name)[-60:]
-    return parts_dir / f"{name}-{fingerprint([records.FORMAT_VERSION, take.follows_from()])}"
+    return parts_dir / f"{name}-{fingerprint([records.FORMAT_VERSION, take.cache_key()])}"
 
 
 def _prefix(parts_dir: pathlib.Path, take: Take) -> str:
-    """How the name of a half-done part begins."""
+    """Returns the prefix of the folder name of a half-done part."""
     return f".{_folder(parts_dir, take).name}."
 
 

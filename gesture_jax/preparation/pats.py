@@ -1,7 +1,8 @@
-"""PATS as takes: its table of intervals (`cmu_intervals_df.csv`) and raw videos that lie here.
+"""PATS as takes: its table of intervals (`cmu_intervals_df.csv`) and raw videos on this machine.
 
-The videos are YouTube's, found in `RAW/SPEAKER/ID.mp4` or `RAW/ID.mp4` by `video_fn` or the id that
-ends `video_link`; nothing is downloaded. Crops and the 15 s are S2G-MDDiffusion's (reference 3.1).
+The videos are from YouTube and must be at `RAW/SPEAKER/ID.mp4` or `RAW/ID.mp4`, where ID is
+`video_fn` or the id at the end of `video_link`; nothing is downloaded. Crops and the limit of 15 s
+are those of S2G-MDDiffusion.
 """
 
 import collections
@@ -21,15 +22,15 @@ from gesture_jax.preparation.parts import LeftOut, fingerprint, leave_out_unused
 from gesture_jax.preparation.videos import Settings, VideoTake, describe
 from gesture_jax.storage import files
 
-# Left edge of the square, as a share of the width; 1 is flush right.
+# Left edge of the square as a fraction of the width; 1 is flush right.
 LEFT_EDGES = {"oliver": 0.38, "seth": 0.395, "chemistry": 0.031, "jon": 1.0}
 # The table says "chem" where every paper says "chemistry".
 _SPEAKER_NAMES = {"chem": "chemistry"}
 _COLUMNS = ("speaker", "interval_id", "start_time", "end_time")
 _YOUTUBE_ID_LENGTH = 11
-# No recording is as long as that; NaN is not below it either.
-_MOST_SEC = 1e6
-# Jon's newer videos are not on YouTube; their links end in four digits.
+# Longer than any recording; the comparison excludes NaN too.
+_MAX_SEC = 1e6
+# Jon's newer videos are not on YouTube, and their links end in four digits.
 _OTHER_ID_LENGTH = 4
 
 
@@ -38,11 +39,11 @@ class Interval:
     """A row of the table.
 
     Attributes:
-      speaker: name.
-      interval_id: unique among the speaker's.
-      start_sec: where it begins in the raw video.
-      stop_sec: where it ends.
-      video_names: names, without ending, that the raw video may have.
+      speaker: name of the speaker.
+      interval_id: unique among the speaker's intervals.
+      start_sec: its start in the raw video.
+      stop_sec: its end.
+      video_names: file names, without ending, that the raw video may have.
     """
 
     speaker: str
@@ -66,15 +67,15 @@ def write_pats(
     left_edges: Mapping[str, float] | None = None,
     split_file: str | os.PathLike | None = None,
     test_fraction: float = 0.1,
-    split_ends: bool = False,
+    split_within_clips: bool = False,
     run: dataset.Runner | None = None,
 ) -> dataset.Report | None:
-    """Makes a data set of PATS's intervals; arguments as of `find_takes` and `write_videos`.
+    """Makes a data set from PATS's intervals; see `find_takes` and `write_videos` for arguments.
 
     Raises:
       InputError: where no interval can be used, or `out_dir` holds something else.
     """
-    how = {"test_fraction": test_fraction, "split_ends": split_ends}
+    how = {"test_fraction": test_fraction, "split_within_clips": split_within_clips}
     takes, left_out = find_takes(
         table,
         raw_dir,
@@ -88,7 +89,7 @@ def write_pats(
         takes,
         out_dir,
         size=settings.size,
-        hearing=settings.hearing,
+        feature_extractor=settings.feature_extractor,
         joint_names=settings.joint_names,
         arguments={
             **describe(takes, settings=settings, **how),
@@ -110,17 +111,16 @@ def find_takes(
     left_edges: Mapping[str, float],
     split_file: str | os.PathLike | None = None,
 ) -> tuple[list[VideoTake], list[LeftOut]]:
-    """The intervals whose raw videos are here; and those whose are not, by video.
+    """Finds the intervals whose raw videos are there, and lists the missing videos.
 
     Args:
-      table: `cmu_intervals_df.csv`.
-      raw_dir: where the raw videos are.
-      settings: how intervals become clips; of one longer than `max_sec` the beginning is used.
-      crop: which square, for speakers without a left edge; None is the square around the person.
-      left_edges: by speaker, beside and before `LEFT_EDGES`.
+      table: path of `cmu_intervals_df.csv`.
+      raw_dir: folder of the raw videos.
+      settings: how intervals become clips; only the first `max_sec` of an interval are used.
+      crop: the square to keep for speakers without a left edge; None: the square around the person.
+      left_edges: by speaker; these come before `LEFT_EDGES`.
       split_file: JSON, {"train": [ids], "test": [ids]}; other intervals are not used. Without it
-        takes leave it open where they belong: of each speaker's that can be used, in the order of
-        ids, the last are for testing.
+        each speaker's last usable intervals, in the order of ids, are for testing.
 
     Raises:
       InputError: where table, split or folder cannot be used, or no interval has its video.
@@ -137,9 +137,9 @@ def find_takes(
     if not found:
         raise InputError(
             f"{raw_dir}: none of the {len(rows)} intervals of {table} has its raw video here; "
-            "wanted are SPEAKER/VIDEO_ID.mp4"
+            "name the videos SPEAKER/VIDEO_ID.mp4"
         )
-    if split_file is None:  # Which asks for some of them only.
+    if split_file is None:  # A split names only some of the videos.
         left_out += leave_out_unused(raw, [path for _, path in found], raw_dir)
     edges = {**LEFT_EDGES, **left_edges}
     takes = []
@@ -153,20 +153,22 @@ def find_takes(
 
 
 def read_left_edges(path: str | os.PathLike) -> dict[str, float]:
-    """A table of left edges by speaker: JSON, {"SPEAKER": share of the width}.
+    """Reads left edges by speaker from JSON, {"SPEAKER": fraction of the width}.
 
     Raises:
-      InputError: where it is something else.
+      InputError: where the file holds something else.
     """
     edges = _read_json(path)
     numbers = isinstance(edges, dict) and all(isinstance(e, int | float) for e in edges.values())
     if not numbers or not all(0 <= edge <= 1 for edge in edges.values()):
-        raise InputError(f'{path}: wanted is {{"SPEAKER": left edge in [0, 1] of the width, ...}}')
+        raise InputError(
+            f'{path}: give JSON as {{"SPEAKER": left edge in [0, 1] of the width, ...}}'
+        )
     return {_SPEAKER_NAMES.get(name, name): float(edge) for name, edge in edges.items()}
 
 
 def parse_time(text: str) -> float:
-    """Seconds of "0:01:23.5", "0 days 00:01:23.5", "1900-01-01 00:01:23.5" or "83.5".
+    """Parses "0:01:23.5", "0 days 00:01:23.5", "1900-01-01 00:01:23.5" or "83.5" to seconds.
 
     Raises:
       ValueError: for anything else.
@@ -174,7 +176,7 @@ def parse_time(text: str) -> float:
     *before, clock = text.split()
     days = int(before[0]) if len(before) > 1 and before[1].startswith("day") else 0
     numbers = [float(number) for number in clock.split(":")]
-    if len(numbers) > 3 or not all(0 <= number < _MOST_SEC for number in numbers):
+    if len(numbers) > 3 or not all(0 <= number < _MAX_SEC for number in numbers):
         raise ValueError(text)
     return days * 86_400 + sum(n * 60**k for k, n in enumerate(reversed(numbers)))
 
@@ -189,7 +191,7 @@ def _read_table(path: str | os.PathLike) -> tuple[list[Interval], list[LeftOut]]
             lacking = [name for name in _COLUMNS if name not in columns]
             if lacking or not {"video_fn", "video_link"} & set(columns):
                 raise InputError(
-                    f"{path}: lacks the column {(lacking or ['video_link'])[0]}; wanted is "
+                    f"{path}: lacks the column {(lacking or ['video_link'])[0]}; give "
                     "PATS's cmu_intervals_df.csv"
                 )
             for row in reader:
@@ -200,8 +202,8 @@ def _read_table(path: str | os.PathLike) -> tuple[list[Interval], list[LeftOut]]
                     left_out.append(LeftOut(name, "bad interval", str(error)))
                     continue
                 if rows.setdefault(interval.clip_id, interval) != interval:
-                    told = f"{interval.clip_id} is in an earlier line, with other values"
-                    left_out.append(LeftOut(name, "same id", told))
+                    detail = f"{interval.clip_id} is in an earlier line, with other values"
+                    left_out.append(LeftOut(name, "same id", detail))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table ({error})") from error
     if not rows:
@@ -211,7 +213,7 @@ def _read_table(path: str | os.PathLike) -> tuple[list[Interval], list[LeftOut]]
 
 
 def _parse_row(row: Mapping[str, str | None]) -> Interval:
-    """Raises ValueError, saying which value of which interval is wrong."""
+    """Parses a row; the ValueError names the interval and the value that is wrong."""
     value = lambda name: (row.get(name) or "").strip()
     speaker, interval_id = value("speaker"), value("interval_id")
     if not speaker or not interval_id:
@@ -240,17 +242,17 @@ def _read_time(clip_id: str, name: str, text: str) -> float:
     try:
         return parse_time(text)
     except ValueError:
-        raise ValueError(f"{name} of {clip_id} is {text[:40]!r}, wanted is H:MM:SS.S") from None
+        raise ValueError(f"{name} of {clip_id} is {text[:40]!r}, but should be H:MM:SS.S") from None
 
 
 def _order(row: Interval) -> tuple:
-    """By speaker, then by id, numbers as numbers."""
+    """Sorts by speaker, then by id, with numbers in numerical order."""
     number = int(row.interval_id) if row.interval_id.isdecimal() else 0
     return row.speaker, number, row.interval_id
 
 
 def _list_raw(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
-    """All that is below the folder of raw videos."""
+    """Lists all files below the folder of raw videos."""
     root = files.as_path(raw_dir)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the one with PATS's raw videos")
@@ -260,7 +262,7 @@ def _list_raw(raw_dir: str | os.PathLike) -> list[pathlib.Path]:
 def _index(
     raw_dir: str | os.PathLike, paths: Sequence[pathlib.Path]
 ) -> dict[tuple[str, str], pathlib.Path]:
-    """Raw videos by folder and name without ending."""
+    """Maps (folder, file name without ending) to raw videos."""
     root, index = files.as_path(raw_dir), {}
     for path in filter(is_video, paths):
         if files.is_inside(path, root) and path.is_file():
@@ -290,7 +292,9 @@ def _read_split(path: str | os.PathLike) -> dict[str, str]:
     content = _read_json(path)
     lists = content.values() if isinstance(content, dict) else [None]
     if not all(isinstance(ids, list) for ids in lists) or content.keys() != {"train", "test"}:
-        raise InputError(f'{path}: wanted is {{"train": [interval ids], "test": [interval ids]}}')
+        raise InputError(
+            f'{path}: give JSON as {{"train": [interval ids], "test": [interval ids]}}'
+        )
     split_of: dict[str, str] = {}
     for split, ids in content.items():
         for interval_id in map(str, ids):

@@ -1,4 +1,4 @@
-"""The procedural speaker as takes: what `prepare --procedural=N` and the presets make."""
+"""The procedural speaker as takes, for `prepare --procedural=N` and the presets."""
 
 import dataclasses
 import os
@@ -11,21 +11,21 @@ from gesture_jax.preparation import dataset
 from gesture_jax.procedural import speaker
 from gesture_jax.speech import extractor
 
-# Seeds of one data set never meet those of the next.
-_MOST_CLIPS = 100_000
+# Two seeds of data sets differ by this many seeds of clips, so that they share none.
+_MAX_CLIPS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
 class ProceduralTake:
-    """One clip of a made-up person; see `parts.Take`.
+    """One clip of a drawn person; see `parts.Take`.
 
     Attributes:
-      identity: who.
-      seed: of what is said and done.
-      duration_sec: how long.
+      identity: number of the person.
+      seed: seed of the speech and the gestures.
+      duration_sec: length.
       size: side of the frames in pixels.
       split: "train" or "test".
-      hearing: what is computed of the sound.
+      feature_extractor: computes the speech features.
     """
 
     identity: int
@@ -33,15 +33,22 @@ class ProceduralTake:
     duration_sec: float
     size: int
     split: str
-    hearing: extractor.SpeechFeatureExtractor
+    feature_extractor: extractor.SpeechFeatureExtractor
 
     @property
     def name(self) -> str:
         return f"procedural{self.identity}#{self.seed}"
 
-    def follows_from(self) -> Mapping[str, Any]:
+    def cache_key(self) -> Mapping[str, Any]:
         """See `parts.Take`."""
-        return {**dataclasses.asdict(self), "hearing": self.hearing.describe()}
+        return {
+            "identity": self.identity,
+            "seed": self.seed,
+            "duration_sec": self.duration_sec,
+            "size": self.size,
+            "split": self.split,
+            "hearing": self.feature_extractor.describe(),
+        }
 
     def perform(self) -> Iterator[Clip]:
         """See `parts.Take`."""
@@ -53,7 +60,7 @@ class ProceduralTake:
             speaker=f"procedural{self.identity}",
             frames=done.frames,
             audio=done.audio,
-            speech=self.hearing.listen(done.audio, num_frames=len(done.frames)),
+            speech=self.feature_extractor.listen(done.audio, num_frames=len(done.frames)),
             joints=done.joints,
             stress_times_sec=done.stress_times_sec,
         )
@@ -69,28 +76,28 @@ def write_procedural(
     size: int,
     seed: int,
     test_fraction: float = 0.1,
-    hearing: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
+    feature_extractor: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
     run: dataset.Runner | None = None,
 ) -> dataset.Report | None:
-    """Writes clips of made-up people, in turn; the last of each person's are the test split.
+    """Writes clips of drawn people in turn; each person's last clips are the test split.
 
     Args:
-      out_dir: the data set's folder.
-      num_clips: of all people together, at least two for each.
-      num_identities: how many people.
-      first_identity: number of the first of them; who has another number is another person.
+      out_dir: folder of the data set.
+      num_clips: number of clips of all people together, at least two for each.
+      num_identities: number of people.
+      first_identity: number of the first person; each number is another person.
       clip_sec: length of a clip.
       size: side of the frames in pixels.
-      seed: of what is said and done; people are the same for every seed.
-      test_fraction: of each person's clips; at least one, at most all but one.
-      hearing: what is computed of the sound.
-      run: does the takes; by default `parts.make_parts`.
+      seed: seed of the speech and the gestures; people are the same for every seed.
+      test_fraction: fraction of each person's clips; at least one clip, at most all but one.
+      feature_extractor: computes the speech features.
+      run: makes the missing parts; by default `parts.make_parts`.
 
     Returns:
-      What was made; None where the same data set is there already.
+      The report; None where the same data set exists already.
 
     Raises:
-      InputError: for numbers that make no data set, or where `out_dir` holds something else.
+      InputError: for too few or too many clips, or where `out_dir` holds something else.
     """
     numbers = {
         "num_identities": num_identities,
@@ -101,12 +108,12 @@ def write_procedural(
         "test_fraction": test_fraction,
     }
     return dataset.prepare(
-        make_takes(num_clips=num_clips, hearing=hearing, **numbers),
+        make_takes(num_clips=num_clips, feature_extractor=feature_extractor, **numbers),
         out_dir,
         size=size,
-        hearing=hearing,
+        feature_extractor=feature_extractor,
         joint_names=speaker.JOINT_NAMES,
-        arguments={"procedural": num_clips, **numbers, **hearing.describe()},
+        arguments={"procedural": num_clips, **numbers, **feature_extractor.describe()},
         run=run,
     )
 
@@ -120,17 +127,17 @@ def make_takes(
     size: int,
     seed: int,
     test_fraction: float,
-    hearing: extractor.SpeechFeatureExtractor,
+    feature_extractor: extractor.SpeechFeatureExtractor,
 ) -> list[ProceduralTake]:
-    """The takes of `write_procedural`, whose arguments these are.
+    """Returns the takes of `write_procedural`, which has the same arguments.
 
     Raises:
-      InputError: for numbers that make no data set.
+      InputError: for too few or too many clips.
     """
-    if not 2 * num_identities <= num_clips <= _MOST_CLIPS:
+    if not 2 * num_identities <= num_clips <= _MAX_CLIPS:
         raise InputError(
             f"{num_clips} clips of {num_identities} people: give every person at least two clips, "
-            f"one to train and one to test, and {_MOST_CLIPS} together at most"
+            f"one to train and one to test, and {_MAX_CLIPS} together at most"
         )
     turns = num_clips // num_identities
     test_turns = min(max(1, round(turns * test_fraction)), turns - 1)
@@ -138,11 +145,11 @@ def make_takes(
     return [
         ProceduralTake(
             identity=first_identity + number % num_identities,
-            seed=seed * _MOST_CLIPS + number,
+            seed=seed * _MAX_CLIPS + number,
             duration_sec=clip_sec,
             size=size,
             split="train" if number < first_test else "test",
-            hearing=hearing,
+            feature_extractor=feature_extractor,
         )
         for number in range(num_clips)
     ]

@@ -1,4 +1,4 @@
-"""A first look at a video, small and fast: where the camera cuts, and where a person is seen."""
+"""Scans a video quickly, in small pictures, for cuts and for people."""
 
 import dataclasses
 import os
@@ -14,23 +14,24 @@ from gesture_jax.media.video import iterate_pictures
 FindPerson = Callable[[np.ndarray], Box | None]
 
 _THUMBNAIL = 32, 18
-# Mean difference of thumbnails, of 255. Talking people stay below 9, unlike rooms are 20 and more.
+# Mean difference of thumbnails, out of 255. Talking people stay below 9; cuts to another room are
+# 20 and more.
 _CUT_DIFFERENCE = 14.0
-# A cut also stands out among its neighbours; wild motion and shaking do not.
+# A cut differs more than its neighbours by this factor; wild motion and shaking do not.
 _CUT_RATIO = 3.0
 _NEIGHBOURS = 12
 _PICTURE_PX = 640
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-    """What a first look shows.
+class VideoScan:
+    """The result of `scan_video`.
 
     Attributes:
-      num_frames: of 25 a second.
-      cuts: the frames that begin a new scene, without the first frame of all.
-      people: for the frames that were searched, the person's box, None where nobody was found;
-        empty where nobody was looked for.
+      num_frames: number of frames at 25 per second.
+      cuts: frames at which a new scene begins, without the first frame.
+      people: the person's box in each frame that was searched, None where nobody was found; empty
+        where no frame was searched.
     """
 
     num_frames: int
@@ -38,26 +39,26 @@ class Look:
     people: dict[int, Box | None]
 
     def scenes(self) -> list[tuple[int, int]]:
-        """First frame, and frame after the last, of each scene."""
+        """Returns the first frame and the frame after the last of each scene."""
         borders = [0, *self.cuts, self.num_frames]
         return list(zip(borders[:-1], borders[1:], strict=True))
 
 
-def look_at(
+def scan_video(
     path: str | os.PathLike,
     *,
     start_sec: float,
     stop_sec: float | None,
     find_person: FindPerson | None,
-) -> Look:
-    """Goes through a video once.
+) -> VideoScan:
+    """Decodes a video once and finds its cuts and people.
 
     Args:
       path: the video.
       start_sec: where to begin.
-      stop_sec: where to stop; None is the end.
-      find_person: gives the box of a person in a picture [h, w, 3] uint8, or None; called once a
-        second.
+      stop_sec: where to stop; None: at the end.
+      find_person: returns the box of a person in a picture [h, w, 3] uint8, or None; called once
+        per second.
 
     Raises:
       InputError: where the video cannot be read.
@@ -72,11 +73,11 @@ def look_at(
         if find_person and number % FPS == FPS // 2:
             people[number] = find_person(picture)
     cuts = find_cuts(np.stack(thumbnails))
-    return Look(len(thumbnails), cuts, people)
+    return VideoScan(len(thumbnails), cuts, people)
 
 
 def find_cuts(thumbnails: np.ndarray) -> list[int]:
-    """Frames that begin a new scene. Hard cuts only; a slow dissolve has none.
+    """Returns the frames at which a new scene begins. Finds hard cuts only, no slow dissolves.
 
     Args:
       thumbnails: [t, h, w, 3] uint8.

@@ -1,4 +1,4 @@
-"""Which clips are for testing."""
+"""Splits clips into a training and a test split."""
 
 import collections
 import dataclasses
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from gesture_jax.media.rates import FPS
 from gesture_jax.preparation.parts import Part
 
-# The end of a clip that is for testing holds a window of stage 2, where the clip is long enough.
+# A test clip cut from the end of a clip is long enough for a window of stage 2, if possible.
 _TEST_END_FRAMES = 4 * FPS
 SPLITS = ("train", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """A clip of the data set: a clip of a part, or one end of it.
+    """A clip of the data set, which is a clip of a part, or one end of it.
 
     Attributes:
-      part: where it is.
-      index: which of the part's clips.
+      part: the part that holds it.
+      index: index of the clip in the part.
       clip_id: its name.
-      start: first frame, within the clip.
-      stop: the frame after the last.
+      start: its first frame within that clip.
+      stop: the frame after its last.
     """
 
     part: Part
@@ -40,7 +40,7 @@ class Stretch:
 
     @property
     def first_frame(self) -> int:
-        """Its first frame, numbered through over the part."""
+        """Index of its first frame among all frames of the part."""
         before = self.part.clips[: self.index]
         return sum(clip["num_frames"] for clip in before) + self.start
 
@@ -49,22 +49,22 @@ def split_clips(
     parts: Sequence[Part],
     *,
     test_fraction: float,
-    split_ends: bool = False,
+    split_within_clips: bool = False,
     whole_takes: bool = False,
 ) -> dict[str, list[Stretch]]:
-    """Train and test clips, in the order of speakers and takes.
+    """Returns the training and test clips, in the order of speakers and takes.
 
-    Takes say themselves where their clips belong. Of the rest, each speaker's last clips are for
-    testing; where a speaker has too few clips for that, each one's end, but four seconds if they
-    are not more than half of it. With `split_ends` each clip's end is for testing in any case, and
-    is exactly that share of it.
+    The clips of a take with a split of its own go there. Of the other clips, each speaker's last
+    ones are for testing. Where a speaker has too few clips for that, the end of each clip is: four
+    seconds, or half of the clip if it is shorter than eight. With `split_within_clips` the end of
+    each clip is for testing in any case, with exactly the given fraction of its length.
 
     Args:
-      parts: all that was prepared.
-      test_fraction: of each speaker's clips, or of a clip's time.
-      split_ends: whether every clip is split in time.
-      whole_takes: counts takes that have clips instead of clips, so that no take is in both splits;
-        one at least is for testing where a speaker has several.
+      parts: all parts of the data set.
+      test_fraction: fraction of each speaker's clips, or of a clip's length.
+      split_within_clips: whether to split every clip in time.
+      whole_takes: count takes instead of clips, so that no take is in both splits; where a speaker
+        has several takes, at least one is for testing.
     """
     splits: dict[str, list[Stretch]] = {split: [] for split in SPLITS}
     undecided: dict[str, list[Stretch]] = collections.defaultdict(list)
@@ -77,29 +77,31 @@ def split_clips(
         num_test = round(len(own) * test_fraction)
         if whole_takes:
             num_test = _count_last_takes(own, test_fraction)
-        if num_test and not split_ends:
+        if num_test and not split_within_clips:
             splits["train"] += own[:-num_test]
             splits["test"] += own[-num_test:]
         else:
             for whole in own:
-                train, test = _split_in_time(whole, _end_length(whole, test_fraction, split_ends))
+                train, test = _split_in_time(
+                    whole, _end_length(whole, test_fraction, split_within_clips)
+                )
                 splits["train"].append(train)
                 splits["test"].append(test)
     return splits
 
 
 def _count_last_takes(own: Sequence[Stretch], test_fraction: float) -> int:
-    """How many of a speaker's clips are of their last takes, which are for testing."""
+    """Returns how many of a speaker's clips are from the last takes, which are for testing."""
     sizes = list(collections.Counter(id(whole.part) for whole in own).values())
     num_test = min(max(1, round(len(sizes) * test_fraction)), len(sizes) - 1)
     return sum(sizes[len(sizes) - num_test :])
 
 
 def _end_length(whole: Stretch, test_fraction: float, exact: bool) -> int:
-    """How many of a clip's last frames are for testing."""
+    """Returns how many of a clip's last frames are for testing."""
     wanted = round(whole.stop * test_fraction)
-    least = 1 if exact else _TEST_END_FRAMES
-    return min(max(wanted, least), whole.stop // 2)
+    shortest = 1 if exact else _TEST_END_FRAMES
+    return min(max(wanted, shortest), whole.stop // 2)
 
 
 def _split_in_time(whole: Stretch, end_length: int) -> tuple[Stretch, Stretch]:

@@ -1,8 +1,8 @@
 """Videos as takes: any folder of videos with sound, for `prepare --videos=DIR`.
 
-Who speaks is read off the names: `SPEAKER#ID.mp4`, or `SPEAKER/CLIP.mp4`; else each file is a
-speaker of its own. The sound is the `.wav` beside the video, or the video's own; endings may be in
-upper case.
+The speaker is part of the path, `SPEAKER#ID.mp4` or `SPEAKER/CLIP.mp4`; otherwise each file is a
+speaker of its own. The sound is the `.wav` beside the video, or the video's own. File endings may
+be in upper case.
 """
 
 import collections
@@ -32,10 +32,10 @@ from gesture_jax.speech import extractor
 from gesture_jax.storage import files
 from gesture_jax.storage.files import as_path, size_of
 
-# A person has to be seen in this share of the pictures that are searched.
-_LEAST_SEEN = 0.5
-# A clip is silent where less than this share of its frames is louder than -50 dB.
-_LEAST_HEARD = 0.1
+# A person must be found in at least this fraction of the pictures that are searched.
+_MIN_FOUND = 0.5
+# A clip is silent if a smaller fraction of its frames is louder than -50 dB.
+_MIN_AUDIBLE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Settings:
       size: side of the frames in pixels.
       min_sec: shorter clips are left out.
       max_sec: longer scenes are cut into clips of equal length.
-      require_person: leaves out what shows nobody, by the pose model.
-      joints: looks for the joints in every frame, by the pose model.
-      hearing: what is computed of the sound.
+      require_person: whether clips are left out in which the pose model finds nobody.
+      joints: whether the pose model finds the joints in every frame.
+      feature_extractor: computes the speech features.
     """
 
     size: int
@@ -56,7 +56,7 @@ class Settings:
     max_sec: float = 15.0
     require_person: bool = False
     joints: bool = False
-    hearing: extractor.SpeechFeatureExtractor = dataclasses.field(
+    feature_extractor: extractor.SpeechFeatureExtractor = dataclasses.field(
         default_factory=extractor.SpeechFeatureExtractor
     )
 
@@ -70,15 +70,15 @@ class VideoTake:
     """A video, or an interval of one; see `parts.Take`.
 
     Attributes:
-      name: for people.
+      name: shown to people.
       path: the video.
-      audio_path: where its sound is; may be the video.
-      clip_id: "speaker#id", of the whole take.
+      audio_path: the file with its sound, which may be the video.
+      clip_id: "speaker#id" of the whole take.
       settings: how it becomes clips.
-      crop: which square; None is the square around the person in each scene.
-      start_sec: where it begins.
-      stop_sec: where it ends; None is the end.
-      split: "train" or "test"; None leaves it to the rule.
+      crop: the square to keep; None: the square around the person in each scene.
+      start_sec: its start in the video.
+      stop_sec: its end in the video; None: the video's end.
+      split: "train" or "test"; None: as `splits.split_clips` decides.
     """
 
     name: str
@@ -95,30 +95,30 @@ class VideoTake:
     def speaker(self) -> str:
         return self.clip_id.split("#")[0]
 
-    def follows_from(self) -> Mapping[str, Any]:
-        """See `parts.Take`; files count by name and size."""
-        settings = _tell(self.settings)
+    def cache_key(self) -> Mapping[str, Any]:
+        """See `parts.Take`; files are identified by name and size."""
+        settings = _describe_settings(self.settings)
         return {
             "clip_id": self.clip_id,
             "files": [[path.name, size_of(path)] for path in (self.path, self.audio_path)],
             "span_sec": [self.start_sec, self.stop_sec],
             "crop": self.crop and dataclasses.asdict(self.crop),
-            "settings": {**settings, "hearing": self.settings.hearing.describe()},
+            "settings": {**settings, "hearing": self.settings.feature_extractor.describe()},
         }
 
     def perform(self) -> Iterator[Clip | LeftOut | Note]:
-        """See `parts.Take`: looks, then decodes again, holding one clip at a time."""
+        """See `parts.Take`: scans the video, then decodes it again, one clip at a time."""
         span = {"start_sec": self.start_sec, "stop_sec": self.stop_sec}
-        heard = read_sound(self.audio_path, **span)
-        audio = heard.samples
-        yield from map(Note, heard.notices)
+        recording = read_sound(self.audio_path, **span)
+        audio = recording.samples
+        yield from map(Note, recording.notices)
         searched = self.crop is None or self.settings.require_person
         find_person = pose.find_person if searched else None
-        look = scenes.look_at(self.path, **span, find_person=find_person)
-        features = self.settings.hearing.listen(audio, num_frames=look.num_frames)
+        scan = scenes.scan_video(self.path, **span, find_person=find_person)
+        features = self.settings.feature_extractor.listen(audio, num_frames=scan.num_frames)
         pictures = iterate_pictures(self.path, **span)
         position = 0
-        for piece in self._cut(look):
+        for piece in self._cut(scan):
             sound = _stretch(audio, piece.start, piece.stop)
             reason = self._refuse(piece, sound)
             if reason is not None:
@@ -126,7 +126,7 @@ class VideoTake:
                 continue
             collections.deque(itertools.islice(pictures, piece.start - position), maxlen=0)
             position = piece.stop
-            frames, joints = self._watch(pictures, piece)
+            frames, joints = self._read_frames(pictures, piece)
             yield Clip(
                 clip_id=piece.clip_id,
                 speaker=self.speaker,
@@ -137,12 +137,12 @@ class VideoTake:
                 stress_times_sec=np.zeros(0, np.float32),
             )
 
-    def _cut(self, look: scenes.Look) -> list["_Piece"]:
-        """Scenes to pieces of equal length, at most `max_sec`."""
-        most = round(self.settings.max_sec * FPS)
+    def _cut(self, scan: scenes.VideoScan) -> list["_Piece"]:
+        """Cuts each scene into pieces of equal length, at most `max_sec`."""
+        max_frames = round(self.settings.max_sec * FPS)
         spans = []
-        for start, stop in look.scenes():
-            count = -(-(stop - start) // most)
+        for start, stop in scan.scenes():
+            count = -(-(stop - start) // max_frames)
             ends = [start + round((stop - start) * k / count) for k in range(count + 1)]
             spans += [(span, (start, stop)) for span in itertools.pairwise(ends)]
         numbered = len(spans) > 1
@@ -150,34 +150,34 @@ class VideoTake:
             _Piece(
                 f"{self.clip_id}.{number:03d}" if numbered else self.clip_id,
                 *span,
-                people=[box for frame, box in look.people.items() if span[0] <= frame < span[1]],
-                scene=[box for f, box in look.people.items() if box and scene[0] <= f < scene[1]],
+                people=[box for frame, box in scan.people.items() if span[0] <= frame < span[1]],
+                scene=[box for f, box in scan.people.items() if box and scene[0] <= f < scene[1]],
             )
             for number, (span, scene) in enumerate(spans)
         ]
 
     def _refuse(self, piece: "_Piece", sound: np.ndarray) -> LeftOut | None:
-        """Why a piece is no clip, None if it is one."""
+        """Returns why a piece is left out, None if it is used."""
         seconds = len(piece) / FPS
         refuse = lambda reason, detail: LeftOut(piece.clip_id, reason, detail, seconds)
         if seconds < self.settings.min_sec:
-            least = self.settings.min_sec
-            return refuse("too short", f"lasts {seconds:.2f} s, wanted are {least:g} s")
-        heard = share_heard(sound)
-        if heard < _LEAST_HEARD:
-            return refuse("silent", f"{heard:.0%} of it is louder than -50 dB")
+            needed = f"at least {self.settings.min_sec:g} s are needed"
+            return refuse("too short", f"lasts {seconds:.2f} s, {needed}")
+        audible = share_heard(sound)
+        if audible < _MIN_AUDIBLE:
+            return refuse("silent", f"{audible:.0%} of its frames are louder than -50 dB")
         if piece.people and self.settings.require_person:
-            seen = np.mean([box is not None for box in piece.people])
-            if seen < _LEAST_SEEN:
-                return refuse("no person", f"somebody is seen in {seen:.0%} of its pictures")
+            found = np.mean([box is not None for box in piece.people])
+            if found < _MIN_FOUND:
+                return refuse("no person", f"a person is found in {found:.0%} of its pictures")
         if self.crop is None and not piece.scene:
-            return refuse("no person", "nobody to frame")
+            return refuse("no person", "nobody is found to crop to")
         return None
 
-    def _watch(
+    def _read_frames(
         self, pictures: Iterator[np.ndarray], piece: "_Piece"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Frames and joints of a piece, from the running pictures; see `Clip`."""
+        """Reads frames and joints of a piece from the iterator of pictures; see `Clip`."""
         crop, size, kept, joints = self.crop, self.settings.size, [], []
         tracker = pose.track_joints() if self.settings.joints else contextlib.nullcontext()
         with tracker as find_joints:
@@ -187,8 +187,8 @@ class VideoTake:
                     crop = framing.frame_people(piece.scene, width, height)
                 cut = functools.partial(cut_square, self.path, picture, crop)
                 kept.append(cut(size=size))
-                if find_joints:  # Sees them before they shrink to where hands get lost.
-                    joints.append(size * find_joints(cut(size=max(size, pose.LEAST_PX))))
+                if find_joints:  # In larger pictures, as hands get lost in small ones.
+                    joints.append(size * find_joints(cut(size=max(size, pose.MIN_PX))))
         if len(kept) < len(piece):
             seconds = (piece.start + len(kept)) / FPS
             raise InputError(f"{self.path}: damaged; its picture ends after {seconds:.1f} s")
@@ -198,7 +198,7 @@ class VideoTake:
 
 @dataclasses.dataclass(frozen=True)
 class _Piece:
-    """Frames `start` to `stop` of a take, and where people are in it and in its scene."""
+    """Frames `start` to `stop` of a take, with boxes of people in it and in its scene."""
 
     clip_id: str
     start: int
@@ -213,15 +213,15 @@ class _Piece:
 def find_takes(
     videos_dir: str | os.PathLike, *, settings: Settings, crop: Crop | None
 ) -> tuple[list[VideoTake], list[LeftOut]]:
-    """All videos below a folder, in the order of their names; and what is not used.
+    """Finds all videos below a folder, in the order of their names, and files that are not used.
 
     Args:
       videos_dir: the folder.
-      settings: how they become clips.
-      crop: which square; None is the square around the person.
+      settings: how videos become clips.
+      crop: the square to keep; None: the square around the person.
 
     Raises:
-      InputError: where there is no such folder, no video, or two of one name.
+      InputError: where there is no such folder, no video, or two videos of one name.
     """
     folder = as_path(videos_dir)
     if not folder.is_dir():
@@ -247,7 +247,9 @@ def find_takes(
     left_out += leave_out_unused(others, used, folder)
     if not takes:
         endings = " ".join(VIDEO_ENDINGS)
-        raise InputError(f"{folder}: no videos here; files wanted that end in one of {endings}")
+        raise InputError(
+            f"{folder}: no videos here; give a folder with files that end in one of {endings}"
+        )
     return takes, left_out
 
 
@@ -258,33 +260,33 @@ def write_videos(
     settings: Settings,
     crop: Crop | None = Crop(),  # noqa: B008
     test_fraction: float = 0.1,
-    split_ends: bool = False,
+    split_within_clips: bool = False,
     run: dataset.Runner | None = None,
 ) -> dataset.Report | None:
-    """Makes a data set of all videos below a folder.
+    """Makes a data set from all videos below a folder.
 
     Args:
       videos_dir: the folder.
-      out_dir: the data set's folder.
+      out_dir: folder of the data set.
       settings: how videos become clips.
-      crop: which square; None is the square around the person.
-      test_fraction: of each speaker's clips; see `splits.split_clips`.
-      split_ends: of each clip's end instead.
-      run: does the takes; by default `parts.make_parts`.
+      crop: the square to keep; None: the square around the person.
+      test_fraction: fraction of each speaker's clips; see `splits.split_clips`.
+      split_within_clips: see `splits.split_clips`.
+      run: makes the missing parts; by default `parts.make_parts`.
 
     Returns:
-      What was made; None where the same data set is there already.
+      The report; None where the same data set exists already.
 
     Raises:
       InputError: where no video can be used, or `out_dir` holds something else.
     """
     takes, left_out = find_takes(videos_dir, settings=settings, crop=crop)
-    how = {"test_fraction": test_fraction, "split_ends": split_ends}
+    how = {"test_fraction": test_fraction, "split_within_clips": split_within_clips}
     return dataset.prepare(
         takes,
         out_dir,
         size=settings.size,
-        hearing=settings.hearing,
+        feature_extractor=settings.feature_extractor,
         joint_names=settings.joint_names,
         arguments=describe(takes, settings=settings, **how),
         **how,
@@ -294,22 +296,33 @@ def write_videos(
 
 
 def describe(
-    takes: Sequence[VideoTake], *, settings: Settings, test_fraction: float, split_ends: bool
+    takes: Sequence[VideoTake],
+    *,
+    settings: Settings,
+    test_fraction: float,
+    split_within_clips: bool,
 ) -> dict[str, Any]:
-    """What a data set of videos follows from, JSON-ready, short enough to be told in an error."""
+    """Describes what determines a data set of videos, JSON-ready, short enough for an error."""
     return {
-        "takes": f"{len(takes)}, fingerprint {fingerprint([t.follows_from() for t in takes])}",
-        **_tell(settings),
-        **settings.hearing.describe(),
+        "takes": f"{len(takes)}, fingerprint {fingerprint([t.cache_key() for t in takes])}",
+        **_describe_settings(settings),
+        **settings.feature_extractor.describe(),
         "test_fraction": test_fraction,
-        **({"split_ends": True} if split_ends else {}),  # Not in older data sets.
+        # The key of older versions, which have it only where it is on.
+        **({"split_ends": True} if split_within_clips else {}),
     }
 
 
-def _tell(settings: Settings) -> dict[str, Any]:
-    """JSON-ready but for the hearing; without joints as before there were any."""
-    facts = dataclasses.asdict(dataclasses.replace(settings, hearing=None))
-    return facts if settings.joints else {k: v for k, v in facts.items() if k != "joints"}
+def _describe_settings(settings: Settings) -> dict[str, Any]:
+    """Returns the settings with the keys of older versions, as data sets are compared by them."""
+    return {
+        "size": settings.size,
+        "min_sec": settings.min_sec,
+        "max_sec": settings.max_sec,
+        "require_person": settings.require_person,
+        **({"joints": True} if settings.joints else {}),
+        "hearing": None,
+    }
 
 
 def _clip_id(path: pathlib.Path, folder: pathlib.Path) -> str:
@@ -320,6 +333,6 @@ def _clip_id(path: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def _stretch(audio: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """The sound of frames start to stop, silence where it has ended."""
+    """Returns the sound of frames start to stop, with silence after its end."""
     inside = audio[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
     return np.pad(inside, (0, (stop - start) * SAMPLES_PER_FRAME - len(inside)))

@@ -1,1 +1,1 @@
-"""The procedural speaker: a drawn person who speaks and gestures."""
+"""The procedural speaker: drawn people who speak and gesture, for demos, tests and benchmarks."""

@@ -1,4 +1,4 @@
-"""How the procedural speaker looks: a flat illustration, drawn large and scaled down smoothly."""
+"""Draws the procedural speaker as a flat illustration, large first, then scaled down smoothly."""
 
 import functools
 
@@ -8,30 +8,31 @@ from PIL import Image, ImageDraw, ImageFilter
 from gesture_jax.procedural.identity import Colour, Identity
 from gesture_jax.procedural.motion import Pose, arm, fingers, head_centre, neck
 
-_SMALLEST_CANVAS_PX = 256
-_FEWEST_SAMPLES = 3
+_MIN_CANVAS_PX = 256
+_MIN_SAMPLES = 3
 _OUTLINE = 0.0035
-_SLEEVE = 0.046, 0.040, 0.029  # Half widths at shoulder, elbow, wrist.
+# Half widths at shoulder, elbow and wrist.
+_SLEEVE = 0.046, 0.040, 0.029
 _FINGER = 0.0088, 0.0080, 0.0066
 _WHITE = (250, 248, 244)
 _LIP = (176, 78, 78)
 _DARK = (44, 30, 34)
 
 
-def draw(who: Identity, pose: Pose, *, size: int) -> np.ndarray:
-    """One frame: [size, size, 3] uint8."""
-    factor = max(_FEWEST_SAMPLES, -(-_SMALLEST_CANVAS_PX // size))
-    canvas = _Canvas(_background(who, size * factor).copy())
-    _draw_hair_behind(canvas, who, pose)
-    _draw_torso(canvas, who, pose)
-    _draw_head(canvas, who, pose)
-    for side in (1 - who.style.dominant, who.style.dominant):
-        _draw_arm(canvas, who, pose, side)
+def draw(person: Identity, pose: Pose, *, size: int) -> np.ndarray:
+    """Draws one frame, [size, size, 3] uint8."""
+    factor = max(_MIN_SAMPLES, -(-_MIN_CANVAS_PX // size))
+    canvas = _Canvas(_background(person, size * factor).copy())
+    _draw_hair_behind(canvas, person, pose)
+    _draw_torso(canvas, person, pose)
+    _draw_head(canvas, person, pose)
+    for side in (1 - person.style.dominant, person.style.dominant):
+        _draw_arm(canvas, person, pose, side)
     return np.asarray(canvas.image.reduce(factor))
 
 
 class _Canvas:
-    """Pillow's pencil in units of the frame's side, with round and smooth shapes."""
+    """Draws smooth shapes with Pillow, in units of the frame's side."""
 
     def __init__(self, image: Image.Image):
         self.image = image
@@ -43,7 +44,7 @@ class _Canvas:
         self._pencil.polygon(flat, fill=colour)
 
     def blob(self, points, colour: Colour) -> None:
-        """A smooth closed outline through the points (Catmull-Rom)."""
+        """Fills a smooth closed outline through the points (Catmull-Rom)."""
         p = np.asarray(points, float)
         u = np.linspace(0, 1, 8, endpoint=False)[:, None, None]
         a, b, c, d = (np.roll(p, shift, axis=0) for shift in (1, 0, -1, -2))
@@ -61,7 +62,7 @@ class _Canvas:
         self.polygon(np.asarray(centre) + points @ _turn(tilt).T, colour)
 
     def chain(self, points, radii, colour: Colour, *, grow: float = 0.0) -> None:
-        """Discs joined by tapering bars: a limb."""
+        """Draws a limb: discs joined by tapering bars."""
         radii = np.asarray(radii) + grow
         for point, radius in zip(points, radii, strict=True):
             x, y, r = point[0] * self._side, point[1] * self._side, radius * self._side
@@ -84,35 +85,35 @@ def _turn(angle: float) -> np.ndarray:
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1, towards white above."""
+    """Darkens a colour by a factor below 1, and lightens it by one above."""
     value = np.asarray(colour, float)
     value = value * factor if factor <= 1 else 255 - (255 - value) * (2 - factor)
     return tuple(int(c) for c in np.clip(np.rint(value), 0, 255))
 
 
 @functools.lru_cache(maxsize=16)
-def _background(who: Identity, side: int) -> Image.Image:
-    """A wall in soft light, with something on it, out of focus."""
+def _background(person: Identity, side: int) -> Image.Image:
+    """Draws a wall in soft light, with a window, shelf, picture or plant, out of focus."""
     y, x = np.mgrid[0:side, 0:side] / side
     light = 1.06 - 0.22 * np.hypot(x - 0.36, y - 0.2)
-    wall = np.clip(np.asarray(who.wall) * light[..., None], 0, 255).astype(np.uint8)
+    wall = np.clip(np.asarray(person.wall) * light[..., None], 0, 255).astype(np.uint8)
     canvas = _Canvas(Image.fromarray(wall))
-    _SCENES[who.scene](canvas, who)
+    _SCENES[person.scene](canvas, person)
     return canvas.image.filter(ImageFilter.GaussianBlur(0.006 * side))
 
 
-def _window(canvas: _Canvas, who: Identity) -> None:
+def _window(canvas: _Canvas, person: Identity) -> None:
     _rectangle(canvas, 0.66, 0.05, 0.97, 0.52, _WHITE)
     _rectangle(canvas, 0.68, 0.07, 0.95, 0.50, (186, 216, 236))
     canvas.ellipse((0.75, 0.47), (0.10, 0.08), (134, 176, 132))
     canvas.ellipse((0.90, 0.49), (0.09, 0.11), (112, 158, 116))
-    _rectangle(canvas, 0.68, 0.50, 0.95, 0.62, who.wall)
+    _rectangle(canvas, 0.68, 0.50, 0.95, 0.62, person.wall)
     _rectangle(canvas, 0.65, 0.50, 0.98, 0.525, _WHITE)
     _rectangle(canvas, 0.808, 0.07, 0.822, 0.50, _WHITE)
 
 
-def _shelf(canvas: _Canvas, who: Identity) -> None:
-    rng = np.random.default_rng(who.skin[0])
+def _shelf(canvas: _Canvas, person: Identity) -> None:
+    rng = np.random.default_rng(person.skin[0])
     for level, left, right in ((0.22, 0.03, 0.32), (0.44, 0.03, 0.30), (0.30, 0.70, 0.97)):
         x = left + 0.015
         while x < right - 0.03:
@@ -123,22 +124,22 @@ def _shelf(canvas: _Canvas, who: Identity) -> None:
         _rectangle(canvas, left, level, right, level + 0.018, (132, 98, 70))
 
 
-def _picture(canvas: _Canvas, who: Identity) -> None:
+def _picture(canvas: _Canvas, person: Identity) -> None:
     _rectangle(canvas, 0.06, 0.08, 0.30, 0.38, (92, 72, 58))
     _rectangle(canvas, 0.075, 0.095, 0.285, 0.365, _WHITE)
-    canvas.ellipse((0.15, 0.19), (0.045, 0.045), _shade(who.accent, 1.3))
-    canvas.polygon([(0.09, 0.35), (0.17, 0.24), (0.27, 0.35)], _shade(who.clothes, 1.2))
+    canvas.ellipse((0.15, 0.19), (0.045, 0.045), _shade(person.accent, 1.3))
+    canvas.polygon([(0.09, 0.35), (0.17, 0.24), (0.27, 0.35)], _shade(person.clothes, 1.2))
     canvas.chain(np.array([(0.86, 0.62), (0.86, 0.30)]), [0.006, 0.006], (90, 84, 80))
     canvas.polygon([(0.79, 0.30), (0.93, 0.30), (0.90, 0.17), (0.82, 0.17)], (250, 228, 178))
 
 
-def _plant(canvas: _Canvas, who: Identity) -> None:
+def _plant(canvas: _Canvas, person: Identity) -> None:
     for angle, length, tone in (
         (-0.9, 0.24, 0.9), (-0.5, 0.32, 1.0), (-0.15, 0.38, 1.1), (0.25, 0.34, 0.95), (0.7, 0.24, 1.05)
     ):  # fmt: skip
         centre = np.array([0.84, 0.62]) + 0.5 * length * np.array([np.sin(angle), -np.cos(angle)])
         canvas.ellipse(centre, (0.032, length / 2), _shade((84, 140, 92), tone), tilt=angle)
-    canvas.polygon([(0.77, 0.62), (0.91, 0.62), (0.89, 0.86), (0.79, 0.86)], who.accent)
+    canvas.polygon([(0.77, 0.62), (0.91, 0.62), (0.89, 0.86), (0.79, 0.86)], person.accent)
 
 
 _SCENES = {"window": _window, "shelf": _shelf, "picture": _picture, "plant": _plant}
@@ -148,57 +149,57 @@ def _rectangle(canvas: _Canvas, left, top, right, bottom, colour: Colour) -> Non
     canvas.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 
 
-def _draw_torso(canvas: _Canvas, who: Identity, pose: Pose) -> None:
+def _draw_torso(canvas: _Canvas, person: Identity, pose: Pose) -> None:
     base = neck(pose)
-    shoulders = [arm(who, pose, side)[0] for side in (0, 1)]
+    shoulders = [arm(person, pose, side)[0] for side in (0, 1)]
     outline = [
         base + (-0.045, 0.012), shoulders[0] + (-0.012, -0.026), shoulders[0] + (-0.03, 0.06),
         (shoulders[0][0] + 0.02, 0.75), (shoulders[0][0] + 0.012, 1.15),
         (shoulders[1][0] - 0.012, 1.15), (shoulders[1][0] - 0.02, 0.75),
         shoulders[1] + (0.03, 0.06), shoulders[1] + (0.012, -0.026), base + (0.045, 0.012),
     ]  # fmt: skip
-    canvas.blob(outline, _shade(who.clothes, 0.82))
+    canvas.blob(outline, _shade(person.clothes, 0.82))
     inner = base + (np.asarray(outline) - base) * (0.965, 1.0) + (-0.004, 0.006)
-    canvas.blob(inner, who.clothes)
-    _draw_garment(canvas, who, base)
-    shadow = _shade(who.skin, 0.78)
+    canvas.blob(inner, person.clothes)
+    _draw_garment(canvas, person, base)
+    shadow = _shade(person.skin, 0.78)
     lower = base + (0, 0.035)
     canvas.chain(np.stack([base - (0, 0.05), lower]), [0.040, 0.036], shadow)
-    canvas.chain(np.stack([base - (0.004, 0.035), lower - (0.004, 0)]), [0.036, 0.031], who.skin)
+    canvas.chain(np.stack([base - (0.004, 0.035), lower - (0.004, 0)]), [0.036, 0.031], person.skin)
     canvas.ellipse(base + (0, -0.045), (0.045, 0.032), shadow)
-    if who.garment == "collar":
+    if person.garment == "collar":
         for s in (-1, 1):
             canvas.polygon(
                 base + [(s * 0.046, -0.005), (s * 0.004, 0.052), (s * 0.05, 0.07)],
-                _shade(who.accent, 1.5),
+                _shade(person.accent, 1.5),
             )
 
 
-def _draw_garment(canvas: _Canvas, who: Identity, base: np.ndarray) -> None:
-    dark, light = _shade(who.clothes, 0.86), _shade(who.accent, 1.4)
-    if who.garment == "blazer":
+def _draw_garment(canvas: _Canvas, person: Identity, base: np.ndarray) -> None:
+    dark, light = _shade(person.clothes, 0.86), _shade(person.accent, 1.4)
+    if person.garment == "blazer":
         canvas.polygon(base + [(-0.06, 0.0), (0.06, 0.0), (0.0, 0.34)], light)
         for s in (-1, 1):
             lapel = [(s * 0.052, -0.005), (s * 0.095, 0.09), (s * 0.07, 0.12), (s * 0.002, 0.34)]
             canvas.polygon(base + lapel, dark)
-    elif who.garment == "collar":
+    elif person.garment == "collar":
         canvas.curve(base + [(0, 0.06), (0, 0.62)], 0.005, dark)
         for y in (0.14, 0.26, 0.38):
-            canvas.ellipse(base + (0, y), (0.006, 0.006), _shade(who.clothes, 1.5))
+            canvas.ellipse(base + (0, y), (0.006, 0.006), _shade(person.clothes, 1.5))
     else:
         canvas.ellipse(base + (0, 0.018), (0.058, 0.050), dark)
-    if who.garment == "sweater":
-        canvas.ellipse(base + (0, 0.012), (0.052, 0.044), _shade(who.clothes, 1.2))
-    if who.garment == "tee":
+    if person.garment == "sweater":
+        canvas.ellipse(base + (0, 0.012), (0.052, 0.044), _shade(person.clothes, 1.2))
+    if person.garment == "tee":
         for y in (0.22, 0.26):
-            canvas.curve(base + [(-0.1, y), (0.1, y)], 0.014, who.accent)
+            canvas.curve(base + [(-0.1, y), (0.1, y)], 0.014, person.accent)
 
 
-def _draw_hair_behind(canvas: _Canvas, who: Identity, pose: Pose) -> None:
-    head, h, tilt = head_centre(who, pose), who.head, pose.tilt
-    dark = _shade(who.hair, 0.8)
-    if who.hair_style in ("bob", "long"):
-        length = 1.5 if who.hair_style == "bob" else 2.3
+def _draw_hair_behind(canvas: _Canvas, person: Identity, pose: Pose) -> None:
+    head, h, tilt = head_centre(person, pose), person.head, pose.tilt
+    dark = _shade(person.hair, 0.8)
+    if person.hair_style in ("bob", "long"):
+        length = 1.5 if person.hair_style == "bob" else 2.3
         points = [
             (-1.02, -0.6),
             (0, -1.35),
@@ -209,54 +210,54 @@ def _draw_hair_behind(canvas: _Canvas, who: Identity, pose: Pose) -> None:
             (-1.12, 0.5),
         ]
         canvas.blob(head + h * np.asarray(points) @ _turn(tilt * 0.6).T, dark)
-    elif who.hair_style == "bun":
+    elif person.hair_style == "bun":
         canvas.ellipse(head + (_turn(tilt) @ (0, -1.55)) * h, (0.48 * h, 0.42 * h), dark)
 
 
-def _draw_head(canvas: _Canvas, who: Identity, pose: Pose) -> None:
-    head, h = head_centre(who, pose), who.head
+def _draw_head(canvas: _Canvas, person: Identity, pose: Pose) -> None:
+    head, h = head_centre(person, pose), person.head
     rotation = _turn(pose.tilt)
-    # Turning the head moves its features: near ones, like the nose, more than far ones.
-    look = np.array([pose.turn, pose.nod])
-    place = lambda x, y, depth=1.0: head + rotation @ (np.array([x, y]) * h) + depth * look
-    shadow = _shade(who.skin, 0.85)
+    # Turning the head moves its features, near ones, such as the nose, more than far ones.
+    shift = np.array([pose.turn, pose.nod])
+    place = lambda x, y, depth=1.0: head + rotation @ (np.array([x, y]) * h) + depth * shift
+    shadow = _shade(person.skin, 0.85)
     for s in (-1, 1):
         canvas.ellipse(place(0.93 * s, 0.08, -0.3), (0.16 * h, 0.24 * h), shadow, tilt=pose.tilt)
     face = [(-0.88, -0.35), (-0.60, -1.02), (0, -1.22), (0.60, -1.02), (0.88, -0.35), (0.84, 0.30), (0.52, 0.92), (0, 1.16), (-0.52, 0.92), (-0.84, 0.30)]  # fmt: skip
     contour = lambda grow: np.stack([place(x * grow, y * grow, 0.25) for x, y in face])
-    canvas.blob(contour(1.03), _shade(who.skin, 0.8))
-    canvas.blob(contour(1.0), who.skin)
+    canvas.blob(contour(1.03), _shade(person.skin, 0.8))
+    canvas.blob(contour(1.0), person.skin)
     for s in (-1, 1):
         canvas.ellipse(
-            place(0.52 * s, 0.38), (0.17 * h, 0.11 * h), _blend(who.skin, (226, 112, 96), 0.18)
+            place(0.52 * s, 0.38), (0.17 * h, 0.11 * h), _blend(person.skin, (226, 112, 96), 0.18)
         )
-    if who.beard:
-        _draw_beard(canvas, who, place)
-    _draw_mouth(canvas, who, pose, place)
-    _draw_eyes(canvas, who, pose, place)
+    if person.beard:
+        _draw_beard(canvas, person, place)
+    _draw_mouth(canvas, person, pose, place)
+    _draw_eyes(canvas, person, pose, place)
     canvas.curve(
         [place(0.03, -0.05, 1.3), place(0.10, 0.26, 1.6), place(-0.03, 0.30, 1.6)],
         0.045 * h,
         shadow,
     )
-    _draw_hair(canvas, who, place)
+    _draw_hair(canvas, person, place)
 
 
 def _blend(a: Colour, b: Colour, share: float) -> Colour:
     return tuple(round((1 - share) * x + share * y) for x, y in zip(a, b, strict=True))
 
 
-def _draw_beard(canvas: _Canvas, who: Identity, place) -> None:
+def _draw_beard(canvas: _Canvas, person: Identity, place) -> None:
     points = [(-0.84, 0.12), (-0.66, 0.42), (-0.3, 0.38), (0, 0.44), (0.3, 0.38), (0.66, 0.42), (0.84, 0.12), (0.76, 0.72), (0.42, 1.1), (0, 1.26), (-0.42, 1.1), (-0.76, 0.72)]  # fmt: skip
-    canvas.blob([place(x, y, 0.6) for x, y in points], _blend(who.hair, who.skin, 0.2))
+    canvas.blob([place(x, y, 0.6) for x, y in points], _blend(person.hair, person.skin, 0.2))
 
 
-def _draw_mouth(canvas: _Canvas, who: Identity, pose: Pose, place) -> None:
-    h = who.head
+def _draw_mouth(canvas: _Canvas, person: Identity, pose: Pose, place) -> None:
+    h = person.head
     opened = 0.25 * pose.mouth_open
     half = 0.25 + 0.08 * pose.mouth_wide
     centre = place(0, 0.62 + 0.4 * opened, 1.15)
-    lip = _blend(who.skin, _LIP, 0.75)
+    lip = _blend(person.skin, _LIP, 0.75)
     tilt = pose.tilt
     canvas.ellipse(centre, (half * h, (0.065 + opened) * h), lip, tilt=tilt)
     if pose.mouth_open > 0.06:
@@ -270,8 +271,8 @@ def _draw_mouth(canvas: _Canvas, who: Identity, pose: Pose, place) -> None:
         canvas.curve(line, 0.03 * h, _shade(lip, 0.6))
 
 
-def _draw_eyes(canvas: _Canvas, who: Identity, pose: Pose, place) -> None:
-    h = who.head
+def _draw_eyes(canvas: _Canvas, person: Identity, pose: Pose, place) -> None:
+    h = person.head
     for s in (-1, 1):
         eye = place(0.38 * s, -0.08)
         canvas.ellipse(eye, (0.17 * h, (0.02 + 0.10 * pose.eyes) * h), _WHITE, tilt=pose.tilt)
@@ -288,62 +289,64 @@ def _draw_eyes(canvas: _Canvas, who: Identity, pose: Pose, place) -> None:
         brow = [
             place(x * s, y) for x, y in ((0.20, up + 0.03), (0.40, up - 0.05), (0.60, up + 0.04))
         ]
-        canvas.curve(brow, 0.07 * h, _shade(who.hair, 0.75))
-        if who.glasses:
+        canvas.curve(brow, 0.07 * h, _shade(person.hair, 0.75))
+        if person.glasses:
             ring = np.linspace(0, 2 * np.pi, 24)
             rim = [eye + 0.27 * h * np.array([np.cos(a), 0.85 * np.sin(a)]) for a in ring]
             canvas.curve(rim, 0.035 * h, _DARK)
-    if who.glasses:
+    if person.glasses:
         canvas.curve([place(-0.12, -0.1), place(0.12, -0.1)], 0.035 * h, _DARK)
 
 
-def _draw_hair(canvas: _Canvas, who: Identity, place) -> None:
-    colour, light = who.hair, _shade(who.hair, 1.15)
-    if who.hair_style == "curly":
+def _draw_hair(canvas: _Canvas, person: Identity, place) -> None:
+    colour, light = person.hair, _shade(person.hair, 1.15)
+    if person.hair_style == "curly":
         for angle in np.linspace(-2.0, 2.0, 11):
             at = place(0.98 * np.sin(angle), -0.32 - 0.85 * np.cos(angle), 0.2)
-            canvas.ellipse(at, (0.32 * who.head, 0.32 * who.head), colour)
+            canvas.ellipse(at, (0.32 * person.head, 0.32 * person.head), colour)
         for angle in np.linspace(-1.0, 0.6, 5):
             at = place(0.8 * np.sin(angle), -0.42 - 0.75 * np.cos(angle), 0.2)
-            canvas.ellipse(at, (0.14 * who.head, 0.14 * who.head), light)
+            canvas.ellipse(at, (0.14 * person.head, 0.14 * person.head), light)
         return
     caps = {
         "short": [(-0.93, -0.05), (-0.98, -0.6), (-0.6, -1.22), (0, -1.42), (0.6, -1.25), (0.98, -0.6), (0.93, -0.05), (0.80, -0.50), (0.35, -0.78), (-0.45, -0.70), (-0.80, -0.48)],
         "side": [(-0.95, 0.0), (-1.0, -0.6), (-0.7, -1.25), (0.1, -1.48), (0.75, -1.2), (1.0, -0.55), (0.93, 0.0), (0.82, -0.45), (0.1, -0.62), (-0.55, -0.98), (-0.80, -0.45)],
         "other": [(-0.97, 0.35), (-1.05, -0.5), (-0.65, -1.22), (0, -1.40), (0.65, -1.22), (1.05, -0.5), (0.97, 0.35), (0.84, -0.35), (0.30, -0.86), (-0.25, -0.90), (-0.82, -0.38)],
     }  # fmt: skip
-    cap = caps.get(who.hair_style, caps["other"])
+    cap = caps.get(person.hair_style, caps["other"])
     canvas.blob([place(x, y, 0.2) for x, y in cap], colour)
     shine = [place(x, y, 0.2) for x, y in ((-0.62, -0.95), (-0.35, -1.14), (0.0, -1.22))]
-    canvas.curve(shine, 0.07 * who.head, light)
+    canvas.curve(shine, 0.07 * person.head, light)
 
 
-def _draw_arm(canvas: _Canvas, who: Identity, pose: Pose, side: int) -> None:
-    shoulder, elbow, wrist = arm(who, pose, side)
+def _draw_arm(canvas: _Canvas, person: Identity, pose: Pose, side: int) -> None:
+    shoulder, elbow, wrist = arm(person, pose, side)
     points = np.stack([shoulder, elbow, wrist])
     inside = 1 - 2 * side
-    canvas.chain(points, _SLEEVE, _shade(who.clothes, 0.70), grow=_OUTLINE)
-    canvas.chain(points, _SLEEVE, _shade(who.clothes, 0.90))
+    canvas.chain(points, _SLEEVE, _shade(person.clothes, 0.70), grow=_OUTLINE)
+    canvas.chain(points, _SLEEVE, _shade(person.clothes, 0.90))
     # Light from the upper left.
     lit = points + np.array([-0.006, -0.005])
-    canvas.chain(lit, np.asarray(_SLEEVE) * 0.72, who.clothes)
-    _draw_hand(canvas, who, pose, side)
+    canvas.chain(lit, np.asarray(_SLEEVE) * 0.72, person.clothes)
+    _draw_hand(canvas, person, pose, side)
     along = (wrist - elbow) / max(np.linalg.norm(wrist - elbow), 1e-9)
     across = inside * np.array([-along[1], along[0]])
     cuff = [wrist - 0.004 * along + s * 0.030 * across for s in (-1, 1)]
     cuff_colour = (
-        _shade(who.accent, 1.4) if who.garment in ("collar", "blazer") else _shade(who.clothes, 0.8)
+        _shade(person.accent, 1.4)
+        if person.garment in ("collar", "blazer")
+        else _shade(person.clothes, 0.8)
     )
     canvas.curve(cuff, 0.014, cuff_colour)
 
 
-def _draw_hand(canvas: _Canvas, who: Identity, pose: Pose, side: int) -> None:
-    wrist = arm(who, pose, side)[2]
-    thumb, *others = fingers(who, pose, side)
+def _draw_hand(canvas: _Canvas, person: Identity, pose: Pose, side: int) -> None:
+    wrist = arm(person, pose, side)[2]
+    thumb, *others = fingers(person, pose, side)
     knuckles = np.stack([chain[0] for chain in others])
     palm = 0.5 * (wrist + knuckles.mean(axis=0))
-    dark = _shade(who.skin, 0.66)
-    scale = who.hand
+    dark = _shade(person.skin, 0.66)
+    scale = person.hand
     radii = np.asarray(_FINGER) * scale
     parts = [
         (np.stack([wrist, palm, knuckles.mean(axis=0)]), scale * np.array([0.022, 0.025, 0.022]))
@@ -354,9 +357,9 @@ def _draw_hand(canvas: _Canvas, who: Identity, pose: Pose, side: int) -> None:
     for points, widths in parts:
         canvas.chain(points, widths, dark, grow=_OUTLINE)
     for points, widths in parts[:-1]:
-        canvas.chain(points, widths, who.skin)
-    # Lines between the fingers, which else would run into one.
+        canvas.chain(points, widths, person.skin)
+    # Draws lines between the fingers, which would merge otherwise.
     for first, second in _pairs(others):
         middle = 0.5 * (first[:2] + second[:2])
-        canvas.curve(middle, 0.003, _shade(who.skin, 0.78))
-    canvas.chain(*parts[-1], _shade(who.skin, 0.96))
+        canvas.curve(middle, 0.003, _shade(person.skin, 0.78))
+    canvas.chain(*parts[-1], _shade(person.skin, 0.96))

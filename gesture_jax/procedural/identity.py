@@ -1,4 +1,4 @@
-"""Who the procedural speaker is: looks, voice and style, all drawn from one number."""
+"""The identity of a procedural speaker: appearance, voice and style, all drawn from one number."""
 
 import dataclasses
 
@@ -27,11 +27,11 @@ _WALLS = [
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-    """How somebody sounds.
+    """The sound of a voice.
 
     Attributes:
       pitch_hz: mean fundamental frequency.
-      tract: length of the vocal tract relative to a man's; divides the formants.
+      tract: length of the vocal tract relative to an average man's; formants are divided by it.
       syllable_sec: mean length of an unstressed syllable.
       stress_every: syllables from one stress to the next, on average.
     """
@@ -44,17 +44,17 @@ class Voice:
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How somebody gestures; lengths in units of the frame's side.
+    """A style of gesturing; lengths are in units of the frame's side.
 
     Attributes:
       dominant: 0 for the viewer's left hand, 1 for the right.
       reach: size of the strokes, 1 is average.
-      two_handed: how often the other hand joins in.
-      eagerness: how many of the stresses get a stroke.
-      rest_x: of the hands from the middle, at rest.
-      rest_y: of the hands from the top, at rest.
-      nod: how deep the head nods on a stress.
-      sway: how far the body moves about.
+      two_handed: probability that the other hand joins a stroke.
+      eagerness: probability that a stress gets a stroke.
+      rest_x: distance of the hands from the middle, at rest.
+      rest_y: distance of the hands from the top, at rest.
+      nod: depth of the nod on a stress.
+      sway: size of the body's sway.
     """
 
     dominant: int
@@ -69,7 +69,7 @@ class Style:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """Looks, in units of the frame's side, and colours."""
+    """Appearance, voice and style of a person; lengths are in units of the frame's side."""
 
     skin: Colour
     hair: Colour
@@ -91,7 +91,7 @@ class Identity:
 
 
 def make_identity(number: int) -> Identity:
-    """The person of this number; neighbours differ in the traits that are seen first."""
+    """Returns the person with this number; people with adjacent numbers look clearly different."""
     rng = np.random.default_rng([20177, number])
     pick = lambda options: options[int(rng.integers(len(options)))]
     shift = int(np.random.default_rng(20177).integers(1000))

@@ -1,7 +1,7 @@
-"""How the procedural speaker moves: strokes on stresses, rest in pauses, nods, mouth, breath.
+"""Animates the procedural speaker: strokes on stresses, rest in pauses, nods, mouth, breath.
 
-Each stroke has the phases of the field (Kendon 2004): preparation, stroke, hold, retraction. The
-hand arrives where it goes at the peak of the stressed syllable.
+Each gesture has the usual phases (Kendon 2004): preparation, stroke, hold, retraction. The stroke
+ends at the peak of the stressed syllable.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from gesture_jax.procedural.identity import Identity
 from gesture_jax.procedural.voice import Speech
 
 _FINGERS = ("thumb", "index", "middle", "ring", "little")
-# The viewer's left and right; a speaker's own are the other way round.
+# Left and right are the viewer's, not the speaker's.
 _SIDES = ("left", "right")
 JOINT_NAMES = (
     "head",
@@ -25,7 +25,7 @@ JOINT_NAMES = (
 _MIDDLE = 0.5
 _NECK_Y = 0.415
 _SHOULDER_Y = 0.462
-_SHORTEST_GAP_SEC = 0.45
+_MIN_GAP_SEC = 0.45
 _RETRACT_AFTER_SEC = 1.0
 # Spread of the fingers, curl of the index finger, curl of the others: 0 to 1.
 _HAND_SHAPES = {
@@ -39,16 +39,16 @@ _HAND_SHAPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """One frame, in units of the frame's side; arrays of the left hand, then the right.
+    """The pose in one frame, in units of the frame's side; left hand first, then the right.
 
     Attributes:
       wrists: [2, 2], (x, y).
-      bend: [2] radians by which the hands turn from the line of the forearm, inwards.
-      hands: [2, 3], shape as in `_HAND_SHAPES`.
+      bend: [2], inward angle between hand and forearm, in radians.
+      hands: [2, 3], shapes of the hands, as in `_HAND_SHAPES`.
       body: [2], shift of the torso.
-      nod: how far the face looks down.
-      turn: how far it looks to the right.
-      tilt: radians of the head.
+      nod: downward shift of the face.
+      turn: shift of the face to the right.
+      tilt: tilt of the head, in radians.
       mouth_open: 0 to 1.
       mouth_wide: 0 to 1.
       brows: 0 to 1, raised.
@@ -68,28 +68,28 @@ class Pose:
     eyes: float = 1.0
 
 
-def rest_pose(who: Identity) -> Pose:
-    """Silent, hands down."""
-    rest = np.stack([_rest(who, side) for side in (0, 1)])
+def rest_pose(person: Identity) -> Pose:
+    """Returns the pose of a silent person with the hands down."""
+    rest = np.stack([_rest(person, side) for side in (0, 1)])
     return Pose(rest[:, :2], rest[:, 2], rest[:, 3:], np.zeros(2))
 
 
-def gesture(who: Identity, speech: Speech, *, seed: int) -> list[Pose]:
-    """A pose a frame for what is said."""
+def gesture(person: Identity, speech: Speech, *, seed: int) -> list[Pose]:
+    """Returns one pose per frame that fits the speech."""
     rng = np.random.default_rng([4711, seed])
     num_frames = len(speech.mouth_open)
     time = np.arange(num_frames) / FPS
-    hands = _hands(who, speech, rng, time)  # [2, t, 6]
+    hands = _hands(person, speech, rng, time)  # [2, t, 6]
     noise = lambda sd_sec, count: _wander(rng, num_frames, sd_sec, count)
     hands[..., :2] += 0.006 * noise(0.35, 4).reshape(2, 2, -1).transpose(0, 2, 1)
-    body = who.style.sway * noise(0.7, 2).T
+    body = person.style.sway * noise(0.7, 2).T
     body[:, 1] = 0.4 * body[:, 1] + 0.003 * np.sin(2 * np.pi * time / 3.7 + rng.uniform(0, 6))
     stress = _pulses(speech, time, rise_sec=0.09, fall_sec=0.16)
     lean = hands[1, :, 0] + hands[0, :, 0] - 1.0
     slow = noise(0.6, 3)
     turn = np.clip(0.25 * gaussian_filter1d(lean, 5, mode="nearest") + 0.012 * slow[0], -0.03, 0.03)
     tracks = {
-        "nod": who.style.nod * stress + 0.004 * slow[1],
+        "nod": person.style.nod * stress + 0.004 * slow[1],
         "turn": turn,
         "tilt": 0.05 * slow[2] + 1.2 * turn,
         "mouth_open": speech.mouth_open,
@@ -109,59 +109,59 @@ def gesture(who: Identity, speech: Speech, *, seed: int) -> list[Pose]:
     ]
 
 
-def joint_positions(who: Identity, pose: Pose) -> np.ndarray:
-    """[j, 2] float32, (x, y) in units of the frame's side, in the order of `JOINT_NAMES`."""
-    head = head_centre(who, pose)
-    points = [head, neck(pose), head + (pose.turn, 0.5 * who.head + pose.nod)]
+def joint_positions(person: Identity, pose: Pose) -> np.ndarray:
+    """Returns the positions of `JOINT_NAMES`, [j, 2] float32, (x, y) in units of the side."""
+    head = head_centre(person, pose)
+    points = [head, neck(pose), head + (pose.turn, 0.5 * person.head + pose.nod)]
     for side in (0, 1):
-        shoulder, elbow, wrist = arm(who, pose, side)
-        points += [shoulder, elbow, wrist, *(chain[-1] for chain in fingers(who, pose, side))]
+        shoulder, elbow, wrist = arm(person, pose, side)
+        points += [shoulder, elbow, wrist, *(chain[-1] for chain in fingers(person, pose, side))]
     return np.asarray(points, np.float32)
 
 
 def neck(pose: Pose) -> np.ndarray:
-    """Where head and torso meet."""
+    """Returns the point where head and torso meet."""
     return np.array([_MIDDLE, _NECK_Y]) + pose.body
 
 
-def head_centre(who: Identity, pose: Pose) -> np.ndarray:
-    """The middle of the head, which turns about the neck."""
-    up = 1.55 * who.head
+def head_centre(person: Identity, pose: Pose) -> np.ndarray:
+    """Returns the middle of the head, which tilts about the neck."""
+    up = 1.55 * person.head
     offset = (0.5 * pose.turn + up * np.sin(pose.tilt), -up * np.cos(pose.tilt) + 0.6 * pose.nod)
     return neck(pose) + offset
 
 
-def arm(who: Identity, pose: Pose, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shoulder, elbow and wrist, [2] each: two-bone inverse kinematics in space, from the front.
+def arm(person: Identity, pose: Pose, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns shoulder, elbow and wrist, [2] each, by two-bone inverse kinematics in space.
 
-    A raised hand comes forward, towards the viewer, which shortens the forearm that is seen; the
-    elbow hangs down and a little outwards.
+    A raised hand comes towards the viewer, so that its forearm appears shorter. The elbow hangs
+    down and a little outwards.
     """
     outwards = 2 * side - 1
     raised = max(0.0, 0.86 - pose.wrists[side, 1])
-    shoulder = np.array([_MIDDLE + outwards * who.shoulder, _SHOULDER_Y - 0.05 * raised, 0.0])
+    shoulder = np.array([_MIDDLE + outwards * person.shoulder, _SHOULDER_Y - 0.05 * raised, 0.0])
     shoulder[:2] += pose.body
     wrist = np.array([*pose.wrists[side], 0.08 + min(0.75 * raised, 0.20)])
     reach = wrist - shoulder
-    distance = np.clip(np.linalg.norm(reach), 0.06, 0.985 * (who.upper_arm + who.forearm))
+    distance = np.clip(np.linalg.norm(reach), 0.06, 0.985 * (person.upper_arm + person.forearm))
     along = reach / max(np.linalg.norm(reach), 1e-9)
     wrist = shoulder + along * distance
     # From the shoulder to the foot of the elbow's perpendicular on the line to the wrist.
-    foot = (who.upper_arm**2 + distance**2 - who.forearm**2) / (2 * distance)
-    height = np.sqrt(max(who.upper_arm**2 - foot**2, 0.0))
+    foot = (person.upper_arm**2 + distance**2 - person.forearm**2) / (2 * distance)
+    height = np.sqrt(max(person.upper_arm**2 - foot**2, 0.0))
     hang = np.array([0.38 * outwards, 1.0, -0.35])
     hang -= along * (hang @ along)
     elbow = shoulder + foot * along + height * hang / max(np.linalg.norm(hang), 1e-9)
     return shoulder[:2], elbow[:2], wrist[:2]
 
 
-def fingers(who: Identity, pose: Pose, side: int) -> list[np.ndarray]:
+def fingers(person: Identity, pose: Pose, side: int) -> list[np.ndarray]:
     """Five chains of points [k, 2], thumb first, from the palm to the tip."""
-    _, elbow, wrist = arm(who, pose, side)
+    _, elbow, wrist = arm(person, pose, side)
     inwards = 1 - 2 * side
     heading = np.arctan2(*(wrist - elbow)[::-1]) + inwards * pose.bend[side]
     spread, index_curl, curl = pose.hands[side]
-    scale = who.hand
+    scale = person.hand
     point = lambda origin, angle, length: (
         origin + length * scale * np.array([np.cos(angle), np.sin(angle)])
     )
@@ -181,48 +181,50 @@ def fingers(who: Identity, pose: Pose, side: int) -> list[np.ndarray]:
     return [np.stack([base, middle, tip]), *chains]
 
 
-def _rest(who: Identity, side: int) -> np.ndarray:
+def _rest(person: Identity, side: int) -> np.ndarray:
     outwards = 2 * side - 1
-    x = _MIDDLE + outwards * who.style.rest_x
-    return np.array([x, who.style.rest_y, 0.2, *_HAND_SHAPES["relaxed"]])
+    x = _MIDDLE + outwards * person.style.rest_x
+    return np.array([x, person.style.rest_y, 0.2, *_HAND_SHAPES["relaxed"]])
 
 
-def _hands(who: Identity, speech: Speech, rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
+def _hands(
+    person: Identity, speech: Speech, rng: np.random.Generator, time: np.ndarray
+) -> np.ndarray:
     """Both hands' tracks of (x, y, bend, shape): [2, t, 6]."""
-    strokes = _choose_strokes(who, speech, rng)
-    keys = [[(0.0, _rest(who, side))] for side in (0, 1)]
+    strokes = _choose_strokes(person, speech, rng)
+    keys = [[(0.0, _rest(person, side))] for side in (0, 1)]
     for index, (moment, strength) in enumerate(strokes):
         following = strokes[index + 1][0] if index + 1 < len(strokes) else np.inf
-        both = rng.random() < who.style.two_handed
+        both = rng.random() < person.style.two_handed
         shape = str(rng.choice(list(_HAND_SHAPES)[1:], p=(0.45, 0.25, 0.15, 0.15)))
         aim = rng.uniform(0.08, 0.25), rng.uniform(0.54, 0.70), rng.uniform(0.07, 0.13)
-        for side in (who.style.dominant, 1 - who.style.dominant):
-            if side != who.style.dominant and not both:
+        for side in (person.style.dominant, 1 - person.style.dominant):
+            if side != person.style.dominant and not both:
                 continue
-            strength_here = strength * (1.0 if side == who.style.dominant else 0.85)
-            _add_stroke(keys[side], who, side, moment, following, aim, shape, strength_here, rng)
+            strength_here = strength * (1.0 if side == person.style.dominant else 0.85)
+            _add_stroke(keys[side], person, side, moment, following, aim, shape, strength_here, rng)
     return np.stack([_interpolate(keys[side], time) for side in (0, 1)])
 
 
 def _choose_strokes(
-    who: Identity, speech: Speech, rng: np.random.Generator
+    person: Identity, speech: Speech, rng: np.random.Generator
 ) -> list[tuple[float, float]]:
-    """Which stresses get a stroke: (time, strength), not faster than arms can."""
+    """Chooses the stresses that get a stroke, (time, strength), no faster than arms can move."""
     strokes: list[tuple[float, float]] = []
     for moment, gain in zip(speech.stress_times_sec, speech.stress_gains, strict=True):
-        free = not strokes or moment - strokes[-1][0] >= _SHORTEST_GAP_SEC
-        if free and moment > 0.3 and rng.random() < who.style.eagerness:
+        free = not strokes or moment - strokes[-1][0] >= _MIN_GAP_SEC
+        if free and moment > 0.3 and rng.random() < person.style.eagerness:
             strokes.append((float(moment), float(gain)))
     return strokes
 
 
-def _add_stroke(keys, who, side, moment, following, aim, shape, strength, rng) -> None:
+def _add_stroke(keys, person, side, moment, following, aim, shape, strength, rng) -> None:
     outwards = 2 * side - 1
     out, height, lift = aim
-    size = who.style.reach * strength
+    size = person.style.reach * strength
     goal = np.array(
         [
-            _MIDDLE + outwards * (who.shoulder * 0.45 + out * size),
+            _MIDDLE + outwards * (person.shoulder * 0.45 + out * size),
             height + 0.06 * (1 - size),
             rng.uniform(-0.5, 0.15),
             *_HAND_SHAPES[shape],
@@ -243,13 +245,13 @@ def _add_stroke(keys, who, side, moment, following, aim, shape, strength, rng) -
     hold_end = min(moment + rng.uniform(0.12, 0.28), max(following - 0.36, moment + 0.05))
     keys.append((hold_end, held))
     if following - moment > _RETRACT_AFTER_SEC:
-        rest = _rest(who, side)
+        rest = _rest(person, side)
         rest[:2] += rng.normal(0, 0.008, 2)
         keys.append((hold_end + rng.uniform(0.42, 0.55), rest))
 
 
 def _interpolate(keys: list[tuple[float, np.ndarray]], time: np.ndarray) -> np.ndarray:
-    """Minimum-jerk movement from key to key (Flash & Hogan 1985)."""
+    """Interpolates keys by minimum-jerk movements (Flash & Hogan 1985)."""
     moments = np.array([moment for moment, _ in keys])
     poses = np.stack([pose for _, pose in keys])
     after = np.clip(np.searchsorted(moments, time, side="right"), 1, max(len(keys) - 1, 1))
@@ -262,7 +264,7 @@ def _interpolate(keys: list[tuple[float, np.ndarray]], time: np.ndarray) -> np.n
 
 
 def _pulses(speech: Speech, time: np.ndarray, *, rise_sec: float, fall_sec: float) -> np.ndarray:
-    """A bump at every stress, as high as it is strong."""
+    """Returns a track with a bump at every stress, with its strength as height."""
     track = np.zeros(len(time))
     for moment, gain in zip(speech.stress_times_sec, speech.stress_gains, strict=True):
         offset = time - moment
@@ -272,7 +274,7 @@ def _pulses(speech: Speech, time: np.ndarray, *, rise_sec: float, fall_sec: floa
 
 
 def _wander(rng: np.random.Generator, length: int, sd_sec: float, count: int) -> np.ndarray:
-    """[count, length] smooth noise of unit variance."""
+    """Returns smooth noise of unit variance, [count, length]."""
     sd = sd_sec * FPS
     margin = int(4 * sd)
     noise = gaussian_filter1d(rng.standard_normal((count, length + 2 * margin)), sd, axis=1)

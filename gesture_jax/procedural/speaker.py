@@ -1,7 +1,7 @@
-"""The procedural speaker: an endless, seeded source of people who talk with their hands.
+"""The procedural speaker: clips of drawn people who speak and gesture, with known joints.
 
-For demos, tests and honest measurement: nobody's likeness, any amount, any resolution, and the
-truth about joints and stresses comes with it. Everything is a function of (identity, seed).
+They are for demos, tests and benchmarks: they show no real person, and there is any number of them
+at any resolution, with exact joints and stresses. Everything is a function of (identity, seed).
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class Performance:
       frames: [t, size, size, 3] uint8, 25 a second.
       audio: [640 t] float32 in [-1, 1], 16 kHz.
       joints: [t, j, 2] float32, (x, y) in pixels; `JOINT_NAMES` names them.
-      stress_times_sec: [s] float32, the peaks of the stressed syllables.
+      stress_times_sec: [s] float32, times of the peaks of stressed syllables.
     """
 
     frames: np.ndarray
@@ -35,27 +35,27 @@ class Performance:
 
 
 def perform(*, identity: int, seed: int, duration_sec: float, size: int = 256) -> Performance:
-    """A person speaks and gestures.
+    """Makes a clip of a person who speaks and gestures.
 
     Args:
-      identity: who: looks, voice and style of gesture follow from it.
-      seed: what is said and done.
-      duration_sec: rounded to whole frames, at least one.
+      identity: number of the person, which determines appearance, voice and style.
+      seed: seed of the speech and the gestures.
+      duration_sec: length, rounded to whole frames, at least one.
       size: side of the frames in pixels.
     """
-    who = make_identity(identity)
+    person = make_identity(identity)
     num_frames = max(1, round(duration_sec * FPS))
-    speech = speak(who.voice, seed=seed, num_frames=num_frames)
-    poses = gesture(who, speech, seed=seed)
+    speech = speak(person.voice, seed=seed, num_frames=num_frames)
+    poses = gesture(person, speech, seed=seed)
     return Performance(
-        frames=np.stack([draw(who, pose, size=size) for pose in poses]),
+        frames=np.stack([draw(person, pose, size=size) for pose in poses]),
         audio=speech.audio,
-        joints=np.stack([joint_positions(who, pose) for pose in poses]) * np.float32(size),
+        joints=np.stack([joint_positions(person, pose) for pose in poses]) * np.float32(size),
         stress_times_sec=speech.stress_times_sec,
     )
 
 
 def portrait(*, identity: int, size: int = 256) -> np.ndarray:
-    """The person at rest, silent: [size, size, 3] uint8."""
-    who = make_identity(identity)
-    return draw(who, rest_pose(who), size=size)
+    """Draws the silent person at rest, [size, size, 3] uint8."""
+    person = make_identity(identity)
+    return draw(person, rest_pose(person), size=size)

@@ -1,4 +1,4 @@
-"""Speech-like sound: syllables with pitch, formants, stress and pauses, by additive synthesis."""
+"""Synthesises speech-like sound: syllables with pitch, formants, stress and pauses."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
 from gesture_jax.procedural.identity import Voice
 
-# First three formants in Hz of five vowels, and how open and how wide a mouth makes them.
+# First three formants in Hz of five vowels, and how open and how wide the mouth is.
 _VOWELS = {
     "a": ((730, 1180, 2500), 1.0, 0.6),
     "e": ((520, 1850, 2500), 0.6, 0.9),
@@ -16,7 +16,7 @@ _VOWELS = {
     "u": ((320, 800, 2300), 0.4, 0.0),
 }
 _BANDWIDTHS_HZ = (80.0, 110.0, 160.0)
-_HIGHEST_HZ = 4500.0
+_MAX_HZ = 4500.0
 _GLIDE_SEC = 0.03
 _STRESS_GAIN = 1.8
 _CONSONANTS = ("none", "burst", "hiss", "hum")
@@ -24,7 +24,7 @@ _CONSONANTS = ("none", "burst", "hiss", "hum")
 
 @dataclasses.dataclass(frozen=True)
 class Syllable:
-    """One syllable: times in seconds, gain 1 for unstressed."""
+    """A syllable, with times in seconds and a gain of about 1 where it is not stressed."""
 
     start: float
     length: float
@@ -35,21 +35,21 @@ class Syllable:
 
     @property
     def peak(self) -> float:
-        """Where it is loudest."""
+        """The time at which it is loudest."""
         return self.start + 0.45 * self.length
 
 
 @dataclasses.dataclass(frozen=True)
 class Speech:
-    """Sound and what is known of it.
+    """Speech, with its stresses and the positions of the mouth.
 
     Attributes:
       audio: [640 t] float32, 16 kHz, peak 0.7.
-      stress_times_sec: [s] float32.
-      stress_gains: [s] float32, how strong each is; 1 on average.
-      mouth_open: [t] in 0 to 1, a value a video frame.
-      mouth_wide: [t] in 0 to 1.
-      speaking: [t] in 0 to 1: 0 in pauses.
+      stress_times_sec: [s] float32, times of the stresses.
+      stress_gains: [s] float32, strengths of the stresses, about 1 on average.
+      mouth_open: [t], 0 to 1, one value per video frame.
+      mouth_wide: [t], 0 to 1.
+      speaking: [t], 0 in pauses, up to 1.
     """
 
     audio: np.ndarray
@@ -61,7 +61,7 @@ class Speech:
 
 
 def speak(voice: Voice, *, seed: int, num_frames: int) -> Speech:
-    """Says something that lasts `num_frames` video frames."""
+    """Synthesises speech that lasts `num_frames` video frames."""
     rng = np.random.default_rng([31337, seed])
     duration = num_frames / FPS
     syllables = _plan(voice, rng, duration)
@@ -69,7 +69,7 @@ def speak(voice: Voice, *, seed: int, num_frames: int) -> Speech:
     envelope, formants = _tracks(voice, syllables, time)
     audio = _voiced(_pitch(voice, syllables, time, rng), formants, envelope)
     audio += _consonants(syllables, time, rng)
-    audio += 0.002 * rng.standard_normal(len(audio))  # The room.
+    audio += 0.002 * rng.standard_normal(len(audio))  # Background noise.
     peak = max(np.abs(audio).max(), 1e-9)
     frame_time = np.arange(num_frames) / FPS
     stressed = [s for s in syllables if s.stressed and s.peak < duration]
@@ -85,7 +85,7 @@ def speak(voice: Voice, *, seed: int, num_frames: int) -> Speech:
 
 
 def _plan(voice: Voice, rng: np.random.Generator, duration: float) -> list[Syllable]:
-    """Phrases of syllables with a pause between them."""
+    """Plans phrases of syllables, with pauses between the phrases."""
     syllables = []
     now = rng.uniform(0.1, 0.45)
     while now < duration - 0.1:
@@ -110,7 +110,7 @@ def _plan(voice: Voice, rng: np.random.Generator, duration: float) -> list[Sylla
 
 
 def _shape(syllable: Syllable, time: np.ndarray) -> np.ndarray:
-    """0 to 1 to 0 over a syllable, rising fast and falling slowly, zero outside."""
+    """Returns an envelope that rises fast and falls slowly over a syllable, zero outside."""
     phase = np.clip((time - syllable.start) / syllable.length, 0.0, 1.0)
     return np.sin(np.pi * phase**0.87) ** 0.8
 
@@ -125,7 +125,7 @@ def _bumps(syllables: list[Syllable], time: np.ndarray, value) -> np.ndarray:
 def _tracks(
     voice: Voice, syllables: list[Syllable], time: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Loudness [n] and gliding formants [3, n] in Hz."""
+    """Returns loudness [n] and gliding formants [3, n] in Hz."""
     envelope = np.zeros(len(time))
     for syllable in syllables:
         span = slice(*np.searchsorted(time, [syllable.start, syllable.start + syllable.length]))
@@ -147,7 +147,7 @@ def _tracks(
 def _pitch(
     voice: Voice, syllables: list[Syllable], time: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Falls over a phrase, rises on stress, wavers a little; [n] in Hz."""
+    """Returns the pitch [n] in Hz, which falls over a phrase, rises on stress and wavers."""
     pitch = np.full(len(time), 1.0)
     phrase_start = None
     for index, syllable in enumerate(syllables):
@@ -171,27 +171,27 @@ def _steps(rng: np.random.Generator, end: float, step: float) -> np.ndarray:
 
 
 def _voiced(pitch: np.ndarray, formants: np.ndarray, envelope: np.ndarray) -> np.ndarray:
-    """Harmonics of the pitch, each as loud as the formants let it be (source and filter)."""
+    """Sums the harmonics of the pitch, weighted by the formants (source-filter synthesis)."""
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE_HZ
-    heard = np.flatnonzero(envelope > 1e-4)
+    audible = np.flatnonzero(envelope > 1e-4)
     audio = np.zeros(len(pitch))
-    f0, tract, angle = pitch[heard], formants[:, heard], phase[heard]
-    for harmonic in range(1, int(_HIGHEST_HZ / max(pitch.min(), 40.0)) + 1):
+    f0, tract, angle = pitch[audible], formants[:, audible], phase[audible]
+    for harmonic in range(1, int(_MAX_HZ / max(pitch.min(), 40.0)) + 1):
         frequency = harmonic * f0
         gain = sum(
             weight / (1.0 + ((frequency - centre) / width) ** 2)
             for weight, centre, width in zip((1.0, 0.6, 0.3), tract, _BANDWIDTHS_HZ, strict=True)
         )
-        # -6 dB an octave of source and lips together; faded out below half the sampling rate.
-        gain = (gain + 0.02) / harmonic**0.5 * (frequency < _HIGHEST_HZ)
-        audio[heard] += gain * np.sin(harmonic * angle)
+        # The source falls by 3 dB per octave, and ends below half the sampling rate.
+        gain = (gain + 0.02) / harmonic**0.5 * (frequency < _MAX_HZ)
+        audio[audible] += gain * np.sin(harmonic * angle)
     return audio * envelope
 
 
 def _consonants(
     syllables: list[Syllable], time: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Short noises where syllables begin."""
+    """Synthesises consonants as short noises at the starts of syllables."""
     audio = np.zeros(len(time))
     for syllable in syllables:
         if syllable.consonant in ("none", "hum"):
@@ -199,7 +199,7 @@ def _consonants(
         length = 0.02 if syllable.consonant == "burst" else 0.06
         start = syllable.start - length / 2
         span = slice(*np.searchsorted(time, [start, start + length]))
-        noise = np.diff(rng.standard_normal(span.stop - span.start + 1))  # Mostly high.
+        noise = np.diff(rng.standard_normal(span.stop - span.start + 1))  # Mostly high frequencies.
         window = np.hanning(len(noise)) if len(noise) else noise
         audio[span] += 0.12 * syllable.gain * noise * window
     return audio

@@ -1,1 +1,1 @@
-"""The training loop, and each stage as a task of it."""
+"""Training of both stages: the loop, the losses, the data of each stage, metrics and resumption."""

@@ -1,4 +1,4 @@
-"""The motion features of a whole dataset, by which stage 2 learns."""
+"""Extracts the motion features of a whole dataset, which stage 2 trains on."""
 
 import functools
 import os
@@ -16,8 +16,9 @@ from gesture_jax.storage.files import absolute
 
 
 def default_folder(stage1: str | os.PathLike) -> pathlib.Path:
-    """Where the motions by a stage 1 lie unless one says otherwise: in its workdir, or in a folder
-    named like the file that was packed of it.
+    """Returns the default folder for the motion features by a stage 1.
+
+    It is `motions` in the workdir; for a packed file, in a folder named like the file.
     """
     path = absolute(stage1)
     return (path.with_suffix("") if packed.is_packed(stage1) else path) / "motions"
@@ -27,12 +28,12 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
     """Writes the motion features of every clip of a dataset.
 
     Args:
-      stage1_workdir: of the trained stage 1.
-      data_path: a dataset of `gesture_jax.prepare`.
-      out_dir: where `motions.MotionSource` will read; must not exist.
+      stage1_workdir: workdir or packed file of a trained stage 1.
+      data_path: a dataset made by `gesture_jax.prepare`.
+      out_dir: the folder to write, which must not exist; `motions.MotionSource` reads it.
 
     Raises:
-      InputError: where checkpoint or dataset are missing.
+      InputError: where the checkpoint or the dataset is missing.
     """
     animator = Animator.load(stage1_workdir)
     sources = {split: clips.ClipSource(data_path, split) for split in ("train", "test")}

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: `metrics.jsonl`, one JSON object a logged step, and TensorBoard."""
+"""Writes a run's metrics: `metrics.jsonl`, one JSON object per logged step, and TensorBoard."""
 
 import json
 import os
@@ -10,19 +10,25 @@ from gesture_jax.storage.files import as_path, write_beside
 from gesture_jax.storage.growing import GrowingFiles
 
 _METRICS_FILE = "metrics.jsonl"
-# A bucket takes a file as a whole, whatever was added to it.
-_PUT_SEC = 30.0
+# Files in a bucket are uploaded as a whole, so less often than lines are added.
+_UPLOAD_SEC = 30.0
 
 
 class MetricsWriter:
-    """Writes metrics of a run that starts, or resumes, at `step`.
+    """Writes the metrics of a run that starts, or resumes, at `step`.
 
-    Records of later steps, left by a run that was killed after its last checkpoint, are dropped:
-    the resumed run writes them again. Of several processes one is `active`; the writers of the
-    others touch nothing.
+    Records of later steps, written by a run that was killed after its last checkpoint, are dropped,
+    as the resumed run writes them again.
     """
 
     def __init__(self, workdir: str | os.PathLike, *, step: int = 0, active: bool = True):
+        """Opens the files.
+
+        Args:
+          workdir: of the run.
+          step: the last step that was already done.
+          active: whether this process writes anything; one of several processes does.
+        """
         self._active = active
         if not active:
             return
@@ -43,21 +49,21 @@ class MetricsWriter:
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
-        self._files.put(every_sec=_PUT_SEC)
+        self._files.put(every_sec=_UPLOAD_SEC)
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Shows a `[h, w, 3]` uint8 picture in TensorBoard."""
+        """Adds a `[h, w, 3]` uint8 picture to TensorBoard."""
         if self._active:
             self._board.add_image(name, image, step, dataformats="HWC")
 
     def flush(self) -> None:
-        """Returns once all that was written is where it belongs."""
+        """Writes everything to the disk or the bucket, and waits for it."""
         if self._active:
             self._board.flush()
             self._files.put()
 
     def close(self) -> None:
-        """Flushes everything to disk, or bucket."""
+        """Closes the files, and uploads them where they belong in a bucket."""
         if self._active:
             self._file.close()
             self._board.close()
@@ -65,7 +71,7 @@ class MetricsWriter:
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
-    """The records of a run's `metrics.jsonl`, in order; a line cut short by a crash is left out."""
+    """Reads the records of `metrics.jsonl` in order, without lines that a crash cut short."""
     path = as_path(workdir) / _METRICS_FILE
     records = []
     for line in path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []:

@@ -1,73 +1,36 @@
-"""What a long run tells about itself, and how it is told to stop."""
+"""Measures of a running training: rates, waiting for data, compilations, and a heartbeat file."""
 
 import contextlib
 import json
 import os
-import signal
 import sys
 import threading
 import time
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 
 from gesture_jax.ops.count import count_flops
-from gesture_jax.parallel import signals
 from gesture_jax.parallel.hardware import find_chip, peak_memory
 from gesture_jax.storage.files import as_path, is_remote, write_beside
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _HEARTBEAT_SEC = 5.0
-# A bucket lets the training wait for it.
+# Longer, since the training waits while the file is written to a bucket.
 _REMOTE_HEARTBEAT_SEC = 30.0
-# Of the time that goes by waiting for data, the share that is told of.
+# Warns where the run waits for data for more than this share of the time.
 _SLOW_INPUT = 0.5
-_TOLD_TO_STOP = "told to stop: saves after this step; Ctrl-C from now on ends at once, unsaved"
 
 
-@contextlib.contextmanager
-def until_told_to_stop() -> Iterator[Callable[[int], int]]:
-    """Gives `stop(step)`: the signal that says to stop, or 0; all processes of a run hear the same.
-
-    Inside the block the first SIGTERM, SIGHUP or Ctrl-C ends nothing by itself. After it, Ctrl-C
-    ends this process at once. Of several processes each asks after every step, and JAX's own
-    handler of SIGTERM, which is there already, lets them agree on the step to stop at.
-    """
-    told: list[int] = []
-    is_shared = jax.process_count() > 1
-
-    def hear(number: int, frame: types.FrameType | None) -> None:
-        if not told:
-            signals.say(_TOLD_TO_STOP)
-            if signal.getsignal(signal.SIGINT) == hear:  # Else it is ignored.
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-        told.append(number)
-        if is_shared:
-            signal.raise_signal(signal.SIGTERM)
-
-    def stop(step: int) -> int:
-        if is_shared:
-            return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else 0
-        return told[0] if told else 0
-
-    heard = [signal.SIGINT, signal.SIGHUP] + [signal.SIGTERM] * (not is_shared)
-    if threading.current_thread() is not threading.main_thread():  # Only that one hears signals.
-        heard = []
-    with signals.handling(heard, hear):
-        yield stop
-
-
-class Watch:
+class TrainingMonitor:
     """Measures a training loop: its rates, how long it waits for data, what it compiles.
 
-    Rates are those of steps alone: steps that compile something, what comes before the first of
-    them, and what is done inside `paused` are left out.
+    Rates cover only the steps themselves. They exclude steps that compile something, everything
+    before the first step, and time spent inside `paused`.
 
-    `WORKDIR/heartbeat.json` holds step and time of a run that is alive, renewed every few seconds:
-    whoever watches from outside restarts a run whose heart has stopped.
+    `WORKDIR/heartbeat.json` holds the step and time of a live run and is renewed every few seconds,
+    so that a supervisor can restart a run that has stopped renewing it.
     """
 
     def __init__(
@@ -79,33 +42,33 @@ class Watch:
         profile_steps: tuple[int, int] | None = None,
         patience_sec: float = 60.0,
     ):
-        """Of several processes one is `active`, and writes.
+        """Starts to count compilations.
 
         Args:
           workdir: of the run.
-          batch_size: examples of a step, of all processes together.
-          active: whether this process writes.
+          batch_size: number of examples in a step, over all processes.
+          active: whether this process writes files and warnings; one of several processes does.
           profile_steps: first and last step of a trace by JAX's profiler, in `workdir/profile`.
-          patience_sec: how long a batch may take before the user is told.
+          patience_sec: how long a batch may take before the user is warned.
         """
         self._path = as_path(workdir) / "heartbeat.json"
         self._every_sec = _REMOTE_HEARTBEAT_SEC if is_remote(self._path) else _HEARTBEAT_SEC
         self._batch_size, self._active, self._patience_sec = batch_size, active, patience_sec
         self._start, self._waited, self._paused = time.monotonic(), 0.0, 0.0
-        # The last step that was read, and later ones that no rate counts.
-        self._read_step, self._left_out = 0, set[int]()
+        # The last step that `read` covered, and later steps that are excluded from the rates.
+        self._read_step, self._excluded = 0, set[int]()
         self._last_beat = -float("inf")
-        self._num_compiled, self._late, self._warm = 0, 0, False
+        self._num_compiled, self._num_recompiled, self._warm = 0, 0, False
         self._flops = 0
         self._profile_steps, self._tracing = profile_steps or (None, None), False
-        self._slow_input_told = False
-        jax.monitoring.register_event_duration_secs_listener(self._hear)
+        self._warned_of_slow_input = False
+        jax.monitoring.register_event_duration_secs_listener(self._count_compilation)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around what waits for data; tells of it when it takes long, while it still does."""
+        """Measures the wait for a batch; warns while it lasts longer than `patience_sec`."""
         start = time.monotonic()
-        stalled = threading.Timer(self._patience_sec, self._tell_stall)
+        stalled = threading.Timer(self._patience_sec, self._warn_of_stall)
         stalled.daemon = True
         stalled.start()
         try:
@@ -116,11 +79,11 @@ class Watch:
             if self._warm:
                 self._waited += seconds
             if seconds > self._patience_sec:
-                self._tell(f"data came after {seconds:.0f} s")
+                self._warn(f"data came after {seconds:.0f} s")
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Around what is no part of a step; the steps before have to be finished by then."""
+        """Excludes a block from the rates; the steps before it must be finished on the device."""
         start = time.monotonic()
         try:
             yield
@@ -128,9 +91,10 @@ class Watch:
             self._paused += time.monotonic() - start
 
     def step(self, step: int, step_fn: Callable, *args) -> Any:
-        """`step_fn(*args)`, which is step number `step`: counted, and traced where that is wanted.
+        """Runs step number `step` and returns `step_fn(*args)`.
 
-        Beats, and warns where any step but the first compiles something.
+        Renews the heartbeat, starts and ends the profiler's trace, and warns where any step but the
+        first compiles something.
         """
         first, last = self._profile_steps
         if not self._warm:
@@ -140,19 +104,7 @@ class Watch:
             with self.paused():
                 jax.profiler.start_trace(self._path.parent / "profile")
             self._tracing = True
-        before, start = self._num_compiled, time.monotonic()
-        result = step_fn(*args)
-        compiled = self._num_compiled - before
-        if compiled or not self._warm:
-            jax.block_until_ready(result)
-            self._left_out.add(step)
-            self._paused += time.monotonic() - start
-        if compiled and self._warm:
-            self._late += compiled
-            self._tell(
-                f"step {step}: compiled again, as shapes or shardings of state or batch have "
-                "changed; each time costs as much as the first"
-            )
+        result = self._run(step, step_fn, args)
         if step == last:
             jax.block_until_ready(result)
             with self.paused():
@@ -160,6 +112,23 @@ class Watch:
         if not self._warm:
             self._start, self._paused, self._warm = time.monotonic(), 0.0, True
         self._beat(step)
+        return result
+
+    def _run(self, step: int, step_fn: Callable, args: tuple) -> Any:
+        """Runs a step; one that compiles something is excluded from the rates."""
+        before, start = self._num_compiled, time.monotonic()
+        result = step_fn(*args)
+        compiled = self._num_compiled - before
+        if compiled or not self._warm:
+            jax.block_until_ready(result)
+            self._excluded.add(step)
+            self._paused += time.monotonic() - start
+        if compiled and self._warm:
+            self._num_recompiled += compiled
+            self._warn(
+                f"step {step}: compiled again, as shapes or shardings of state or batch have "
+                "changed; each time costs as much as the first"
+            )
         return result
 
     def _end_trace(self) -> None:
@@ -175,44 +144,44 @@ class Watch:
             with write_beside(self._path) as beside:
                 beside.write_text(json.dumps(beat))
 
-    def _hear(self, event: str, duration: float, **_) -> None:
+    def _count_compilation(self, event: str, duration: float, **_) -> None:
         del duration
         self._num_compiled += event == _COMPILED
 
-    def _tell_stall(self) -> None:
-        self._tell(
+    def _warn_of_stall(self) -> None:
+        self._warn(
             f"the input has stalled: no batch for {self._patience_sec:.0f} s; the run waits for "
             "the disk or the network that holds the dataset, not for the device"
         )
 
-    def _tell(self, sentence: str) -> None:
+    def _warn(self, sentence: str) -> None:
         if self._active:
             print(sentence, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Listens no longer, and writes a trace that was begun."""
+        """Stops counting compilations, and ends a trace that is still running."""
         self._end_trace()
-        jax.monitoring.unregister_event_duration_listener(self._hear)
+        jax.monitoring.unregister_event_duration_listener(self._count_compilation)
 
     def read(self, step: int) -> dict[str, float]:
-        """What was measured since the last reading, by names under `time/` and `memory/`.
+        """Returns the measurements since the last call, by names under `time/` and `memory/`.
 
-        `flops_per_sec` counts the operations of the networks, all devices together, and `mfu` is
-        their share of the peak of these devices, where it is known. Rates are missing where no step
-        counts.
+        `flops_per_sec` counts the operations of the networks on all devices, and `mfu` is their
+        share of the devices' peak, where that is known. Rates are missing where all steps since the
+        last call are excluded.
 
         Args:
-          step: the last one that is finished.
+          step: the last step that is finished.
         """
         now = time.monotonic()
         seconds = max(now - self._start - self._paused, 1e-9)
-        steps = len(set(range(self._read_step + 1, step + 1)) - self._left_out)
-        measured = {"time/late_compilations": float(self._late)}
+        steps = len(set(range(self._read_step + 1, step + 1)) - self._excluded)
+        measured = {"time/late_compilations": float(self._num_recompiled)}
         if steps:
             measured |= self._rates(steps / seconds) | {"time/input_share": self._waited / seconds}
-            self._tell_slow_input(self._waited / seconds, seconds)
+            self._warn_of_slow_input(self._waited / seconds, seconds)
         self._start, self._waited, self._paused, self._read_step = now, 0.0, 0.0, step
-        self._left_out = {each for each in self._left_out if each > step}
+        self._excluded = {each for each in self._excluded if each > step}
         return measured | {f"memory/{name}_gib": size for name, size in peak_memory().items()}
 
     def _rates(self, steps_per_sec: float) -> dict[str, float]:
@@ -226,10 +195,10 @@ class Watch:
             rates["time/mfu"] = rates["time/flops_per_sec"] / (chip.flops * jax.device_count())
         return rates
 
-    def _tell_slow_input(self, share: float, seconds: float) -> None:
-        if share > _SLOW_INPUT and seconds > _HEARTBEAT_SEC and not self._slow_input_told:
-            self._slow_input_told = True
-            self._tell(
+    def _warn_of_slow_input(self, share: float, seconds: float) -> None:
+        if share > _SLOW_INPUT and seconds > _HEARTBEAT_SEC and not self._warned_of_slow_input:
+            self._warned_of_slow_input = True
+            self._warn(
                 f"{share:.0%} of the time goes by waiting for data; more processes read faster: "
                 "stop the run, and start it again with a larger --config.data.num_workers"
             )

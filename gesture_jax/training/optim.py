@@ -1,4 +1,4 @@
-"""The optimiser and the moving average of the parameters."""
+"""The optimiser, and the moving average of the parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -7,33 +7,33 @@ from ml_collections import ConfigDict
 
 from gesture_jax.errors import InputError
 
-# Key of its parameters in the tree, of its options in the config, and of its loss.
+# Key of the discriminator's parameters in the tree, of its optimiser's options, and of its loss.
 DISCRIMINATOR = "discriminator"
 
 
 def make_optimizer(config: ConfigDict, *, num_steps: int) -> optax.GradientTransformation:
-    """AdamW or Adan with a warm-up, cosine decay and clipping by the global norm.
+    """Returns AdamW or Adan with a warm-up, cosine decay and clipping by the global norm.
 
     Where the config has a `discriminator`, the parameters under that key of the tree have an
-    optimiser of their own, with their own norm to clip by. One update serves both sides, so the
-    loss must be a sum in which each side is a constant to the other's terms.
+    optimiser of their own, with a gradient norm of their own. One update serves generator and
+    discriminator, so each must be constant in the other's terms of the loss.
 
     Args:
       config: fields `learning_rate`, `b1`, `b2`, `weight_decay`, `warmup_steps`, `final_fraction`
-        (of the learning rate at the end) and `clip_norm`; optionally `name`, "adamw" (so it is
-        without) or "adan", and `discriminator`, with those of the fields that differ for it.
-      num_steps: length of the whole training, where the decay ends.
+        (final over peak learning rate) and `clip_norm`; optionally `name`, "adamw" (the default) or
+        "adan", and `discriminator`, with the fields that differ for it.
+      num_steps: length of the training, at which the decay ends.
 
     Raises:
       InputError: for an unknown name.
     """
-    ours = _make_clipped(config, num_steps)
+    generator = _make_clipped(config, num_steps)
     if not config.get(DISCRIMINATOR):
-        return ours
-    theirs = _make_clipped(ConfigDict({**config, **config[DISCRIMINATOR]}), num_steps)
+        return generator
+    discriminator = _make_clipped(ConfigDict({**config, **config[DISCRIMINATOR]}), num_steps)
     label = lambda key: DISCRIMINATOR if key == DISCRIMINATOR else "generator"
     return optax.partition(
-        {"generator": ours, DISCRIMINATOR: theirs},
+        {"generator": generator, DISCRIMINATOR: discriminator},
         lambda params: {key: label(key) for key in params},
     )
 
@@ -56,17 +56,17 @@ def _make_unclipped(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradi
     if name == "adamw":
         return optax.adamw(schedule, b1=config.b1, b2=config.b2, weight_decay=decay)
     if name == "adan":
-        # Its three averages forget at rates of their own, given as 1 - beta by its authors and by
-        # the template of this stage (reference 3.6): 0.02, 0.08, 0.01.
+        # The decay rates of its three averages. Its authors, and the code that this stage follows,
+        # give 1 - beta: 0.02, 0.08, 0.01.
         return optax.adan(schedule, b1=0.98, b2=0.92, b3=0.99, weight_decay=decay)
     raise InputError(f"unknown optimiser {name!r}; choose adamw or adan")
 
 
 def update_ema(ema, params, step: jax.Array, *, decay: float):
-    """One step of the exponential moving average of a parameter tree.
+    """Updates the exponential moving average of a parameter tree.
 
-    The decay grows from 0.1 as (1 + step) / (10 + step) up to `decay`, so that the average of a
-    short run is not the initialisation.
+    The decay grows from 0.1 as (1 + step) / (10 + step) up to `decay`, so that the initialisation
+    does not dominate the average of a short run.
     """
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda old, new: old * decay + new * (1.0 - decay), ema, params)

@@ -1,7 +1,8 @@
 """Stage 1 as a task: the deviation model learns, self-supervised, to redraw a driving frame.
 
-Source and driving are two frames of one clip. The motion feature of the driving frame is all that
-the renderer learns of it, so it must hold the motion and nothing else that the source has already.
+Source and driving are two frames of one clip. The renderer sees the source frame and the motion
+feature of the driving frame, but not the driving frame itself. So the feature must hold the motion,
+and can leave out everything that the source shows already.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,35 +25,30 @@ from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.conv import use_xla_conv
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.ops.rows import of_others
-from gesture_jax.parallel import hardware, processes
 from gesture_jax.people.regions import HANDS, MOUTH, REGIONS
 from gesture_jax.people.skeleton import Skeleton
-from gesture_jax.preparation import procedural
 from gesture_jax.pretrained import fetch
-from gesture_jax.storage.files import as_path
-from gesture_jax.training import losses
+from gesture_jax.training import inputs, losses
 from gesture_jax.training.optim import DISCRIMINATOR
 
-# Squared beside absolute differences in the loss of what is drawn.
-_SQUARES_OF_DRAWN = 5.0
-# The squares that the perceptual loss looks at take a quarter of the frame's side: a head, a hand.
-_REGION_SHARE = 4
-# The share of a device's memory that the frames of a data set may take.
-_MOST_OF_MEMORY = 0.6
+# Weight of squared beside absolute differences in the loss of the drawn picture.
+_DRAWN_SQUARED_WEIGHT = 5.0
+# The squares of the regional perceptual loss are a quarter of the frame wide: a head, a hand.
+_SQUARES_PER_SIDE = 4
 
 
 class Objective:
-    """What of stage 1 needs no data: networks, losses, measures."""
+    """The networks, losses and measures of stage 1, which need no data; see `task.Objective`."""
 
     def __init__(self, config: ConfigDict):
-        """Raises InputError for sizes that make no network."""
+        """Raises InputError for sizes that no network can have."""
         self._config = config
         _check_sizes(config)
         self.model = build_model(**config.model).clone(dtype=config.dtype)
         self._discriminator = PatchDiscriminator(**config.discriminator)
 
     def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of what `loss` reads of a training batch."""
+        """Returns the shapes of the arrays in a training batch that `loss` reads."""
         resolution = self._config.model.resolution
         shape = lambda *rest: jax.ShapeDtypeStruct((batch_size, *rest), jnp.float32)
         picture = shape(resolution, resolution, 3)
@@ -61,12 +57,12 @@ class Objective:
         return {"source": picture, "driving": picture, "boxes": boxes, "points": points}
 
     def abstract_frozen(self) -> dict[str, Any]:
-        """Shapes of the networks that are read and never trained, nothing fetched."""
+        """Returns the shapes of the networks that are never trained, without fetching them."""
         vgg19 = lambda path: fetch.abstract_vgg19()
-        return _choose_frozen(self._config, fetch.abstract_vgg16, vgg19)
+        return _load_frozen(self._config, fetch.abstract_vgg16, vgg19)
 
     def init(self, key: jax.Array):
-        """Parameters, those of the discriminator among them if it plays; and batch statistics."""
+        """Returns parameters, with the discriminator's if it is used, and batch statistics."""
         resolution = self._config.model.resolution
         blank = jnp.zeros((1, resolution, resolution, 3))
         variables = dict(use_xla_conv(self.model.init)(key, blank, blank, train=False))
@@ -76,7 +72,10 @@ class Objective:
         return params, variables
 
     def draw(self, key, batch):
-        """The colours that the extractor sees: `tint` [b, 2, 2, 3], a gain and an offset each."""
+        """Draws the colour changes of the extractor's inputs.
+
+        `tint` [b, 2, 2, 3] has a gain and an offset per colour, for source and driving frame.
+        """
         strength = self._config.data.augment_views
         if not strength:
             return {}
@@ -84,7 +83,7 @@ class Objective:
         return {"tint": strength * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)}
 
     def loss(self, params, model_state, frozen, batch, key, step):
-        """The sum of all terms of a weight above zero, each logged by itself (design.md 6)."""
+        """Sums all terms with a weight above zero; each one is also a metric."""
         del key
         if "numbers" in batch:
             pairs = draw_on_device(frozen["frames"], batch)
@@ -103,7 +102,7 @@ class Objective:
         return loss, ({**terms, "psnr": psnr}, updates)
 
     def _terms(self, params, model_state, frozen, batch, outputs, step) -> dict[str, jax.Array]:
-        """What the config weighs, unweighted."""
+        """Computes the terms of the loss, unweighted."""
         image, driving, config = outputs["image"], batch["driving"], self._config.loss
         weights = {"weights": self._pixel_weights(batch)}
         levels = {"num_levels": config.pyramid_levels}
@@ -112,39 +111,50 @@ class Objective:
             "pixel": lambda: losses.pyramid_l1(image, driving, **weights, **levels),
             "squared": lambda: losses.weighted_squares(image, driving, **weights),
             "warp": lambda: self._warp_consistency(params, model_state, outputs, driving),
-            # Copying beats a drawing that is not trained yet. So each part has a loss of its own.
+            # Before the drawing is trained, copying the portrait is better everywhere, so the
+            # drawing would never be used. Therefore each of the two has a loss of its own.
             "warped": lambda: losses.pyramid_l1(layers.warped, driving, **weights, **levels),
             "drawn": lambda: (
                 losses.pyramid_l1(layers.drawn, driving, **weights, **levels)
-                + _SQUARES_OF_DRAWN * losses.weighted_squares(layers.drawn, driving, **weights)
+                + _DRAWN_SQUARED_WEIGHT * losses.weighted_squares(layers.drawn, driving, **weights)
             ),
             "joints": lambda: self._joints(layers.flows, batch["points"]),
-            "masks": lambda: sum(map(losses.total_variation, (layers.kept, layers.front))),
+            "mask_smoothness": lambda: (
+                losses.total_variation(layers.kept) + losses.total_variation(layers.front)
+            ),
         }
         terms = {name: term() for name, term in terms.items() if config[name]}
-        look_at = lambda ours, theirs, **levels: losses.pyramid_perceptual(
-            frozen["perceptual"], ours, theirs,
-            num_blocks=config.perceptual_blocks, dtype=self._config.dtype, **levels,
-        )  # fmt: skip
-        cut = lambda picture: _cut_regions(picture, batch["boxes"], share=_REGION_SHARE)
-        cut_mouth = lambda picture: _enlarge_mouth(picture, batch["boxes"])
-        looks = {
-            "perceptual": lambda: look_at(image, driving, **levels),
-            "perceptual_regions": lambda: look_at(*map(cut, (image, driving)), num_levels=1),
-            "warped_regions": lambda: look_at(*map(cut, (layers.warped, driving)), num_levels=1),
-            "mouth": lambda: look_at(*map(cut_mouth, (image, driving)), num_levels=1),
-        }
-        looks = {name: look for name, look in looks.items() if config[name]}
-        if looks:
-            look = lambda: {name: look() for name, look in looks.items()}
-            terms |= _from_then_on(step >= config.perceptual_start, look)
+        terms |= self._perceptual_terms(frozen, batch, outputs, step)
         if config.adversarial:
-            play = lambda: self._adversarial(params[DISCRIMINATOR], image, driving)
-            terms |= _from_then_on(step >= config.adversarial_start, play)
+            game = lambda: self._adversarial(params[DISCRIMINATOR], image, driving)
+            terms |= _zero_unless(step >= config.adversarial_start, game)
         return terms
 
+    def _perceptual_terms(self, frozen, batch, outputs, step) -> dict[str, jax.Array]:
+        """Computes the terms that compare VGG features."""
+        image, driving, config = outputs["image"], batch["driving"], self._config.loss
+        compare = lambda one, other, *, num_levels=1: losses.pyramid_perceptual(
+            frozen["perceptual"], one, other, num_levels=num_levels,
+            num_blocks=config.perceptual_blocks, dtype=self._config.dtype,
+        )  # fmt: skip
+        crop = lambda picture: _crop_regions(
+            picture, batch["boxes"], squares_per_side=_SQUARES_PER_SIDE
+        )
+        crop_mouth = lambda picture: _crop_mouth(picture, batch["boxes"])
+        terms = {
+            "perceptual": lambda: compare(image, driving, num_levels=config.pyramid_levels),
+            "perceptual_regions": lambda: compare(crop(image), crop(driving)),
+            "warped_regions": lambda: compare(crop(outputs["layers"].warped), crop(driving)),
+            "mouth": lambda: compare(crop_mouth(image), crop_mouth(driving)),
+        }
+        terms = {name: term for name, term in terms.items() if config[name]}
+        if not terms:
+            return {}
+        compute = lambda: {name: term() for name, term in terms.items()}
+        return _zero_unless(step >= config.perceptual_start, compute)
+
     def _pixel_weights(self, batch) -> jax.Array:
-        """[b, h, w, 1]: 1, and more on hands and mouth."""
+        """Returns weights of pixels [b, h, w, 1]: 1, and more on hands and mouth."""
         height, width = batch["driving"].shape[1:3]
         mask = lambda which: image_ops.box_mask(
             batch["boxes"][:, which], height=height, width=width
@@ -153,14 +163,14 @@ class Objective:
         return 1.0 + jnp.maximum((hands - 1.0) * mask(HANDS), (mouth - 1.0) * mask(MOUTH))
 
     def _joints(self, flows: jax.Array, points: jax.Array) -> jax.Array:
-        """How far the flows miss the joints of the source; see `losses.missed_points`."""
-        skeleton = Skeleton.of(self._config.data.joint_names)
+        """Returns how far the flows miss the joints of the source; see `losses.missed_points`."""
+        skeleton = Skeleton.from_joint_names(self._config.data.joint_names)
         on_bones = skeleton.place(2.0 * points / self._config.model.resolution - 1.0)
         source, driving = on_bones[:, 0], on_bones[:, 1]
         return losses.missed_points(flows, source, driving, layer=skeleton.is_arm.astype(int))
 
     def _adversarial(self, discriminator, image, driving) -> dict[str, jax.Array]:
-        """Both sides of the game, in one pass: each side is constant in the other's terms."""
+        """Computes the terms of generator and discriminator, each constant in the other's terms."""
         judge = lambda params, picture: self._discriminator.apply({"params": params}, picture)
         real_logits, real_features = judge(discriminator, driving)
         fake_logits, _ = judge(discriminator, jax.lax.stop_gradient(image))
@@ -172,11 +182,11 @@ class Objective:
         }
 
     def _warp_consistency(self, params, model_state, outputs, driving):
-        """Warped source volume against the driving frame's own.
+        """Compares the warped source volume with the encoding of the driving frame.
 
-        Both encodings are constants here, so that the term trains the field alone and cannot be met
-        by encodings that say nothing. Relative to the size of the driving volume, whose scale is
-        free.
+        Both encodings are constants here: the term trains only the field, and constant encodings
+        cannot make it small. It is relative to the size of the driving volume, whose scale is
+        arbitrary.
         """
         variables = jax.lax.stop_gradient({"params": params, **model_state})
         own = self.model.apply(variables, driving, method="encode_source").volume
@@ -189,10 +199,11 @@ class Objective:
         return jnp.abs(warped - own).mean() / jnp.maximum(jnp.abs(own).mean(), 1e-6)
 
     def evaluate(self, variables, frozen, batch, key):
-        """Measures of the redrawn frame, of the source frame copied, and of the frame redrawn by
-        the motion of another example (NaN where the batch has no other frame), one value an
-        example: PSNR in dB, of the hands too where they are known, SSIM, and ST-LPIPS where VGG is
-        there.
+        """Measures the redrawn frame and two controls, one value per example.
+
+        The controls are the source frame itself, and the frame redrawn with the motion of another
+        example (NaN where the batch has no other frame). Measures are PSNR in dB, also of the hands
+        where they are known, SSIM, and ST-LPIPS where VGG is loaded.
         """
         del key
         driving = batch["driving"]
@@ -201,7 +212,7 @@ class Objective:
         pictures = {
             "": self._redraw(variables, batch),
             "_copy_source": batch["source"],
-            # How much worse it is by the motion of another frame: whether motion is used at all.
+            # Shows whether the network uses the motion at all.
             "_other_motion": of_others(
                 lambda other: self._redraw(variables, {**batch, "driving": other}),
                 driving,
@@ -218,7 +229,7 @@ class Objective:
         return values
 
     def summarise(self, tables: dict[str, np.ndarray]) -> dict[str, float]:
-        """Nothing: all measures are of single frames."""
+        """Returns nothing: all measures are of single frames."""
         del tables
         return {}
 
@@ -227,33 +238,31 @@ class Objective:
 
 
 class Stage1(Objective):
-    """See `train_lib.Task`. Batches are those of `pipeline.frame_pairs`."""
+    """Stage 1 with its data; see `task.Task`. Batches are those of `pipeline.frame_pairs`."""
 
     def __init__(self, config: ConfigDict, workdir: str):
-        """Finds the dataset, or makes that of the procedural speaker where the preset says so.
+        """Opens the dataset; makes one of the procedural speaker where the preset says so.
+
+        Sets the values of `config` that depend on the data.
 
         Raises:
           InputError: where the dataset is missing, or its frames are not of the model's resolution.
         """
         super().__init__(config)
-        self.frozen = _choose_frozen(config, fetch.load_vgg16, fetch.load_vgg19)
-        path = ensure_dataset(config, workdir)
+        self.frozen = _load_frozen(config, fetch.load_vgg16, fetch.load_vgg19)
+        path = inputs.ensure_dataset(config, workdir)
         self._train = clips.ClipSource(path, "train")
         self._test = clips.ClipSource(path, "test")
-        if self._train.size != config.model.resolution:
-            raise InputError(
-                f"{path}: frames of {self._train.size} pixels, but the model's resolution is "
-                f"{config.model.resolution}; prepare with --size={config.model.resolution}"
-            )
+        inputs.check_resolution(self._train, config.model.resolution)
         if config.data.on_device:
-            self.frozen["frames"] = _load_frames(self._train)
+            self.frozen["frames"] = inputs.load_frames(self._train)
         config.shoulders = portrait_framing.shoulders_of(self._train)
         config.data.joint_names = self._train.joint_names
         config.data.sha256 = self._train.sha256
-        self._compiled_look = jax.jit(float32_matmuls(self._look))
+        self._compiled_outputs = jax.jit(float32_matmuls(self._outputs_and_masks))
 
     def train_batches(self) -> pipeline.BatchIterator:
-        """Endless random pairs of frames of one clip."""
+        """Returns endless random pairs of frames, each of one clip."""
         shard = jax.process_index(), jax.process_count()
         return iter(
             pipeline.frame_pairs(
@@ -270,7 +279,7 @@ class Stage1(Objective):
         )
 
     def test_batches(self) -> Iterable[dict[str, np.ndarray]]:
-        """The first frame of every test clip against frames spread over the clip."""
+        """Pairs the first frame of every test clip with frames spread over the clip."""
         return pipeline.frame_pairs(
             self._test,
             batch_size=self._config.batch_size,
@@ -280,65 +289,57 @@ class Stage1(Objective):
         )
 
     def draw_samples(self, variables, batch, key) -> np.ndarray:
-        """Rows of source, driving, redrawn; then those of `explain.rows`, or for other networks
-        the warped volume and the gates' masks (white: synthesised).
+        """Draws a row each of source, driving and redrawn frames, and of what the network did.
+
+        For the layered network the further rows are those of `explain.rows`, for others the warped
+        volume and the masks of the gates (white: synthesised).
         """
         del key
-        outputs, seen = self._compiled_look(variables, batch)
+        outputs, gates = self._compiled_outputs(variables, batch)
         if "layers" in outputs:
             rows = explain.rows(outputs["layers"])
         else:
-            masks = [mask.mean(axis=-1, keepdims=True) for mask in jax.tree.leaves(seen)]
+            masks = [mask.mean(axis=-1, keepdims=True) for mask in jax.tree.leaves(gates)]
             rows = [_picture_of_volume(outputs["warped"]), *masks]
         enlarged = [_enlarge(row, len(batch["source"][0])) for row in rows]
         return images.contact_sheet([
             batch["source"], batch["driving"], np.asarray(outputs["image"]), *enlarged
         ])  # fmt: skip
 
-    def _look(self, variables, batch):
-        """All outputs, and the gates' masks."""
+    def _outputs_and_masks(self, variables, batch):
+        """Returns all outputs of the network, and the masks of its gates."""
         return self.model.apply(
             variables, batch["source"], batch["driving"], mutable=["intermediates"]
         )
 
 
-def _load_frames(source: clips.ClipSource) -> np.ndarray:
-    """All frames; raises InputError where they would fill a device's memory."""
-    num_frames = sum(source.num_frames(clip) for clip in range(len(source)))
-    needed = num_frames * source.size**2 * 3
-    memory = hardware.device_memory()
-    if memory and needed > _MOST_OF_MEMORY * memory:
-        raise InputError(
-            f"{source.path}: its {num_frames} frames take {needed / 1e9:.1f} GB, and the device "
-            f"has {memory / 1e9:.1f} GB; leave --config.data.on_device out"
-        )
-    return pipeline.decode_all(source)
-
-
-def _cut_regions(picture: jax.Array, boxes: jax.Array, *, share: int) -> jax.Array:
-    """Squares around regions, [r b, s, s, 3], of a part of the side; of the middle where unknown.
+def _crop_regions(picture: jax.Array, boxes: jax.Array, *, squares_per_side: int) -> jax.Array:
+    """Crops a square around each region, or from the middle where a region is not known.
 
     Args:
       picture: [b, h, h, 3].
-      boxes: [b, r, 4].
-      share: how many squares fit side by side.
+      boxes: [b, r, 4], as `regions.region_boxes` returns them.
+      squares_per_side: the squares are h / squares_per_side pixels wide.
+
+    Returns:
+      [r b, s, s, 3].
     """
     size = picture.shape[1]
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     known = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1, keepdims=True)
     centres = jnp.where(known, centres, size / 2)
-    return image_ops.cut_squares(picture, centres, size=size // share)
+    return image_ops.cut_squares(picture, centres, size=size // squares_per_side)
 
 
-def _enlarge_mouth(picture: jax.Array, boxes: jax.Array) -> jax.Array:
-    """The mouth from near: [b, s, s, 3], at twice its size."""
-    squares = _cut_regions(picture, boxes[:, MOUTH], share=2 * _REGION_SHARE)
+def _crop_mouth(picture: jax.Array, boxes: jax.Array) -> jax.Array:
+    """Crops the mouth and enlarges it to twice its size, [b, s, s, 3]."""
+    squares = _crop_regions(picture, boxes[:, MOUTH], squares_per_side=2 * _SQUARES_PER_SIDE)
     size = 2 * squares.shape[1]
     return jax.image.resize(squares, (len(squares), size, size, 3), "linear")
 
 
 def _tint(batch) -> tuple[jax.Array, jax.Array] | None:
-    """Source and driving frame in other colours, where `Objective.draw` chose some."""
+    """Applies the colour changes that `Objective.draw` drew, if any, to source and driving."""
     if "tint" not in batch:
         return None
     gain, offset = jnp.moveaxis(batch["tint"][:, :, :, None, None], 2, 0)
@@ -347,7 +348,7 @@ def _tint(batch) -> tuple[jax.Array, jax.Array] | None:
 
 
 def _check_sizes(config: ConfigDict) -> None:
-    """Raises InputError where frames are too small for what looks at them at several scales."""
+    """Raises InputError where the resolution cannot be halved for all scales of a loss."""
     side = config.model.get("resolution", 256)
     halvings = {
         "loss.pyramid_levels": config.loss.pyramid_levels - 1,
@@ -358,60 +359,29 @@ def _check_sizes(config: ConfigDict) -> None:
             raise InputError(f"model.resolution {side} cannot be halved {count} times by {name}")
 
 
-def _from_then_on(started: jax.Array, terms: Callable[[], dict[str, jax.Array]]):
-    """Terms that are zero, and not even computed, before their time."""
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(terms))
-    return jax.lax.cond(started, terms, lambda: nothing)
+def _zero_unless(started: jax.Array, terms: Callable[[], dict[str, jax.Array]]):
+    """Returns `terms()` once they have started; before that zeros, and computes nothing."""
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(terms))
+    return jax.lax.cond(started, terms, lambda: zeros)
 
 
-def ensure_dataset(config: ConfigDict, workdir: str) -> str:
-    """The dataset's folder; makes a missing one of the procedural speaker where the preset says so.
-
-    Raises:
-      InputError: where it is missing and the preset makes none.
-    """
-    path = config.data.path or str(as_path(workdir) / "dataset")
-    with processes.first_process_first("dataset"):
-        if not clips.is_dataset(path):
-            _make_dataset(config, path)
-    config.data.path = path
-    return path
-
-
-def _make_dataset(config: ConfigDict, path: str) -> None:
-    if not config.data.procedural_clips:
-        raise InputError(
-            f"{path}: no dataset here; make one with `python -m gesture_jax.prepare "
-            f"--videos=DIR --size={config.model.resolution} --out=DATASET` "
-            "and pass --config.data.path=DATASET"
-        )
-    procedural.write_procedural(
-        path,
-        num_clips=config.data.procedural_clips,
-        num_identities=config.data.procedural_identities,
-        clip_sec=config.data.procedural_clip_sec,
-        size=config.model.resolution,
-        seed=config.seed,
-    )
-
-
-def _choose_frozen(config: ConfigDict, vgg16: Callable, vgg19: Callable) -> dict[str, Any]:
-    """VGGs, where the loss or the evaluation asks for them: `vgg16()`, `vgg19(path)`."""
-    looks = "perceptual", "perceptual_regions", "warped_regions", "mouth"
-    perceptual = any(config.loss[name] for name in looks)
+def _load_frozen(config: ConfigDict, vgg16: Callable, vgg19: Callable) -> dict[str, Any]:
+    """Loads the VGGs that the loss and the evaluation need, by `vgg16()` and `vgg19(path)`."""
+    terms = "perceptual", "perceptual_regions", "warped_regions", "mouth"
+    is_perceptual = any(config.loss[name] for name in terms)
     path = config.loss.vgg19
     frozen = {}
-    if config.st_lpips or (perceptual and not path):
-        ours = vgg16()
+    if config.st_lpips or (is_perceptual and not path):
+        loaded = vgg16()
     if config.st_lpips:
-        frozen["st_lpips"] = ours
-    if perceptual:
-        frozen["perceptual"] = vgg19(path) if path else ours
+        frozen["st_lpips"] = loaded
+    if is_perceptual:
+        frozen["perceptual"] = vgg19(path) if path else loaded
     return frozen
 
 
 def _picture_of_volume(volume: jax.Array) -> np.ndarray:
-    """[b, h, w, d] to colours [b, h, w, 3]: the means of three thirds of the depth."""
+    """Shows a volume [b, h, w, d] as colours [b, h, w, 3]: the means of thirds of its depth."""
     thirds = np.array_split(np.asarray(volume), min(3, volume.shape[-1]), axis=-1)
     means = np.stack([third.mean(axis=-1) for third in thirds], axis=-1)
     low, high = means.min(axis=(0, 1, 2)), means.max(axis=(0, 1, 2))
@@ -419,7 +389,7 @@ def _picture_of_volume(volume: jax.Array) -> np.ndarray:
 
 
 def _enlarge(pictures: np.ndarray, size: int) -> np.ndarray:
-    """[b, h, w, c] to [b, size, size, 3] by the nearest neighbour."""
+    """Enlarges [b, h, w, c] to [b, size, size, 3] by the nearest neighbour."""
     factor = size // pictures.shape[1]
     enlarged = np.asarray(pictures).repeat(factor, axis=1).repeat(factor, axis=2)
     return np.broadcast_to(enlarged, (*enlarged.shape[:3], 3))

@@ -142,7 +142,7 @@ class _Take:
     def name(self):
         return f"{self.person}#{self.number}"
 
-    def follows_from(self):
+    def cache_key(self):
         return dataclasses.asdict(self)
 
     def perform(self):
@@ -161,7 +161,8 @@ def test_two_people_are_measured(find, tmp_path):
     takes = [_Take(person, number, "test") for person in _PEOPLE for number in (1, 2)]
     dataset.prepare(
         takes + [_Take("man_0001", 1, "train")],
-        tmp_path / "data", size=128, hearing=extractor.SpeechFeatureExtractor(), arguments={},
+        tmp_path / "data", size=128, arguments={},
+        feature_extractor=extractor.SpeechFeatureExtractor(),
         joint_names=speaker.JOINT_NAMES, run=_run_here,
     )  # fmt: skip
     people, left_out = clips.read_clips(tmp_path / "data", find, num_frames=3)

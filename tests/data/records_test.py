@@ -106,13 +106,13 @@ def _split(lengths, split=None, **options):
 
 def test_ends_for_testing_are_exactly_that_share():
     """However many clips there are, and however short that end is."""
-    assert _split([100, 33], test_fraction=0.2, split_ends=True) == {
+    assert _split([100, 33], test_fraction=0.2, split_within_clips=True) == {
         "train": [("a#0", 0, 80), ("a#1", 0, 26)],
         "test": [("a#0-end", 80, 100), ("a#1-end", 26, 33)],
     }
     assert _split([100] * 10, test_fraction=0.2)["test"] == [("a#8", 0, 100), ("a#9", 0, 100)]
     whole = {"train": [("a#0", 0, 100)], "test": []}
-    assert _split([100], "train", test_fraction=0.2, split_ends=True) == whole
+    assert _split([100], "train", test_fraction=0.2, split_within_clips=True) == whole
     # Without it, what is for testing of a single clip holds a window.
     assert _split([400], test_fraction=0.1)["test"] == [("a#0-end", 300, 400)]
 

@@ -66,7 +66,7 @@ def inputs(tmp_path_factory):
 
 
 def _untrained_stage2(root: pathlib.Path) -> None:
-    config = tiny.stage2(root / "stage1", **{"sampler.num_steps": 1, "pace.candidates": 1})
+    config = tiny.stage2(root / "stage1", **{"sampler.num_steps": 1, "schedule.candidates": 1})
     source = motions.MotionSource(root / "stage1" / "motions", "train")
     config.feature_dim, config.speech_dim = source.motion_dim, source.speech_dim
     _save(root / "stage2", config, motion_model.abstract_variables(config))

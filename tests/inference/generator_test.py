@@ -93,7 +93,7 @@ def test_frames_come_as_soon_as_they_are_due(generator, portrait, audio):
 
 def test_at_equal_pace_a_stream_is_the_clip(generator, portrait, audio):
     pace = {"hop": 20, "look_ahead": 10, "blend": 4, "candidates": 2}
-    how = {"seed": 5, "options": generator.options(pace=pace, stream_pace=pace)}
+    how = {"seed": 5, "options": generator.options(schedule=pace, stream_schedule=pace)}
     clip = generator.generate(portrait, audio, 16_000, **how)
     streamed = _stream(generator, portrait, audio, 7_000, **how)
     assert np.abs(clip.frames.astype(int) - streamed).max() <= 1

@@ -23,7 +23,7 @@ from gesture_jax.training import losses
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 _NARROW = {
-    "width": 16, "fine_width": 8, "extractor_width": 8, "field_width": 8, "seen_width": 8,
+    "width": 16, "fine_width": 8, "extractor_width": 8, "field_width": 8, "warp_feature_width": 8,
     "refine_width": 8, "num_bins": 8, "num_source_blocks": 1, "num_extractor_blocks": 1,
     "num_field_blocks": 1, "num_decoder_blocks": 1, "num_fine_blocks": 1,
 }  # fmt: skip
@@ -139,14 +139,14 @@ def test_joints_are_missed_by_as_much_as_flows_are_off():
 
 
 def test_bones_know_arms_from_the_body():
-    skeleton = Skeleton.of(("left_elbow", "left_wrist", "left_index", "head", "neck"))
+    skeleton = Skeleton.from_joint_names(("left_elbow", "left_wrist", "left_index", "head", "neck"))
     joints = jnp.array([[0.0, 0.0], [4.0, 0.0], [4.0, 8.0], [1.0, 1.0], [jnp.nan, 3.0]])
     points = np.asarray(skeleton.place(joints))
     body, arms = points[~skeleton.is_arm], points[skeleton.is_arm]
     assert len(body) == 5 and np.isnan(body).any(axis=1).all()  # The neck is not known.
     np.testing.assert_allclose(arms[:5], [[0, 0], [1, 0], [2, 0], [3, 0], [4, 0]])
     np.testing.assert_allclose(arms[5:, 1], [0, 2, 4, 6, 8])
-    assert len(Skeleton.of(()).starts) == 0
+    assert len(Skeleton.from_joint_names(()).starts) == 0
 
 
 def test_squares_stay_inside_the_picture():

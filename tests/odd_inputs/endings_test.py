@@ -232,16 +232,16 @@ def test_a_training_saves_when_it_gets_a_signal(dataset, tmp_path, number):
     assert code == 128 + number, said
     assert step >= 3 and "Traceback" not in said
     if has_terminal:
-        assert "told to stop: saves after this step; Ctrl-C from now on ends at once" in said
-        assert f"step {step} of 10000 is saved, and the same command goes on" in said
+        assert "stopping: the state is saved after this step; Ctrl-C again ends at once" in said
+        assert f"stopped at step {step} of 10000, which is saved; the same command" in said
     assert _names(tmp_path) == ["run"]
 
 
 _TWO_SIGNALS = """
 import signal
-from gesture_jax.training import monitor
+from gesture_jax.training import stopping
 
-with monitor.until_told_to_stop() as stop:
+with stopping.stop_on_signal() as stop:
     signal.raise_signal(signal.SIGINT)
     print("the step goes on", flush=True)
     signal.raise_signal(signal.SIGINT)
@@ -253,7 +253,7 @@ def test_a_second_ctrl_c_ends_a_training_at_once(tmp_path):
     """Both signals arrive during one step: this process could not send them in time."""
     code, output = _end(_start("-c", _TWO_SIGNALS, temp=tmp_path, cwd=tmp_path))
     assert code == -signal.SIGINT, output
-    assert "told to stop" in output and "the step goes on" in output
+    assert "stopping" in output and "the step goes on" in output
     assert "saves\n" not in output and "Traceback" not in output
 
 

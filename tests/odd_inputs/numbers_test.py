@@ -25,7 +25,7 @@ from gesture_jax.parallel import sharding
 from gesture_jax.preparation import procedural
 from gesture_jax.speech import extractor
 from gesture_jax.storage import files
-from gesture_jax.training import loop, monitor, stage1, stage2
+from gesture_jax.training import monitor, resumption, stage1, stage2
 from tests import ports, safetensors_file, tiny, wavlm_file
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -66,8 +66,8 @@ def stages(tmp_path_factory):
 
 def _stage2_config(stages, data, **changes):
     sizes = {"model.window": _WINDOW, "model.latent": 16, "model.feedforward": 16}
-    paces = {"pace.hop": 8, "pace.look_ahead": 2, "pace.blend": 2}
-    paces |= {"stream_pace.hop": 6, "stream_pace.look_ahead": 4, "stream_pace.blend": 2}
+    paces = {"schedule.hop": 8, "schedule.look_ahead": 2, "schedule.blend": 2}
+    paces |= {"stream_schedule.hop": 6, "stream_schedule.look_ahead": 4, "stream_schedule.blend": 2}
     return tiny.stage2(stages / "stage1", **{"data.path": str(data)}, **sizes, **paces, **changes)
 
 
@@ -220,7 +220,7 @@ def test_a_rebuilt_rig_is_loaded_again(tmp_path):
     colours = []
     for background in (0, 60):
         landmarks = photo_person.draw_landmarks(background=background)
-        rig.save_rig(path, rig_builder.assemble(landmarks.picture, landmarks)[0])
+        rig.save_rig(path, rig_builder.build_rig_from_landmarks(landmarks.picture, landmarks)[0])
         colours.append(takes._load_background(path).mean())
     assert colours[0] > colours[1] + 20
 
@@ -366,7 +366,7 @@ def _run_steps(ours, steps, compiled, *, before=lambda step: None):
 
 @pytest.fixture
 def ours(tmp_path):
-    with contextlib.closing(monitor.Watch(tmp_path, batch_size=4)) as made:
+    with contextlib.closing(monitor.TrainingMonitor(tmp_path, batch_size=4)) as made:
         yield made
 
 
@@ -415,7 +415,7 @@ def _resume(stages, workdir, **changes):
     """Does the checks of a run of stage 2 before it resumes."""
     config = _stage2_config(stages, **changes)
     task = stage2.Stage2(config, str(workdir))
-    loop._check_resumable(config, str(workdir))
+    resumption.check_resumable(config, str(workdir))
     return config, task
 
 

@@ -100,7 +100,7 @@ def test_a_visitor_of_the_page_changes_nothing_for_others(stages):
     assert np.ptp(np.stack(before).astype(int), axis=0).max() > 100
     np.testing.assert_array_equal(live(), before)
     with pytest.raises(InputError, match="hop"):
-        generator.options(pace={"hop": 9999, "candidates": 1}, control={"motion_scale": 0.0})
+        generator.options(schedule={"hop": 9999, "candidates": 1}, control={"motion_scale": 0.0})
     np.testing.assert_array_equal(live(), before)
 
 

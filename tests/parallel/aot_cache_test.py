@@ -214,7 +214,7 @@ def test_other_devices_programs_can_be_kept(stages, platform):
         (animator.render_batch, (model, False), (variables, features, motion)),
     ]
     space, denoiser = motion_model.build(configs[1])
-    pace = windows.WindowSchedule(**configs[1].pace)
+    pace = windows.WindowSchedule(**configs[1].schedule)
     settings = denoiser, space, GaussianProcess(), pace, motion_model.make_sampling(configs[1])
     heading = jax.eval_shape(lambda: windows.hold(space, denoiser.num_prior, 8, motion[0]))
     speech = np.zeros((denoiser.window, 35), np.float32)

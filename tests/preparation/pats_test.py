@@ -118,7 +118,7 @@ def test_a_split_file_decides(raw, table, tmp_path):
 
 
 def test_ends_of_intervals_are_for_testing(raw, table, tmp_path):
-    options = dict(settings=_SETTINGS, test_fraction=0.2, split_ends=True)
+    options = dict(settings=_SETTINGS, test_fraction=0.2, split_within_clips=True)
     pats.write_pats(table, raw, tmp_path / "out", **options)
     train, test = (_records(tmp_path / "out", split) for split in ("train", "test"))
     assert test.keys() == {f"{clip_id}-end" for clip_id in train}
@@ -127,7 +127,7 @@ def test_ends_of_intervals_are_for_testing(raw, table, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"train": [1], "dev": [2]}', "wanted is"),
+        ('{"train": [1], "dev": [2]}', "give JSON as"),
         ('{"train": [1], "test": [1]}', "1 is in both splits"),
         ("train", "cannot be read as JSON"),
     ],

@@ -40,7 +40,7 @@ _STILL = Pose(np.zeros((2, 2)), np.zeros(2), np.zeros((2, 3)), np.zeros(2))
 @functools.cache
 def _rig(hands: bool = True, background: int = 0) -> rig.Rig:
     landmarks = photo_person.draw_landmarks(hands=hands, background=background)
-    return rig_builder.assemble(landmarks.picture, landmarks)[0]
+    return rig_builder.build_rig_from_landmarks(landmarks.picture, landmarks)[0]
 
 
 def _rest_rows(of: rig.Rig) -> np.ndarray:
@@ -49,7 +49,7 @@ def _rest_rows(of: rig.Rig) -> np.ndarray:
 
 def _draw(of: rig.Rig, pose: Pose, rows=None, *, view=puppet.View(), size=128):  # noqa: B008
     moved = puppet.Puppet(of)
-    look = dataclasses.replace(puppet.plain_look(of), view=view, shadow=0.0)
+    look = dataclasses.replace(puppet.original_appearance(of), view=view, shadow=0.0)
     rows = _rest_rows(of) if rows is None else rows
     frame = moved.draw(look, pose, rows, size=size, backdrop=puppet.draw_backdrop(look, size))
     return frame, moved.joints(view, pose, rows, size=size)
@@ -83,7 +83,7 @@ def test_a_triangle_by_hand():
 def test_layers_mix_by_hand():
     picture = np.full((1, 2, 3), 100, np.float32)
     layer = np.array([[[200, 0, 100, 51], [7, 7, 7, 0]]], np.uint8)
-    rendering.lay_over(picture, layer)
+    rendering.composite(picture, layer)
     np.testing.assert_allclose(picture[0], [[120, 80, 100], [100, 100, 100]], rtol=1e-5)
 
 
@@ -149,20 +149,22 @@ def test_who_does_not_serve_is_declined_by_name():
         (dataclasses.replace(usual, face=turned), "face turned away"),
         (small, "too small"),
     ):
-        with pytest.raises(rig_builder.Declined) as declined:
-            rig_builder.assemble(landmarks.picture, landmarks)
+        with pytest.raises(rig_builder.UnsuitablePortraitError) as declined:
+            rig_builder.build_rig_from_landmarks(landmarks.picture, landmarks)
         assert declined.value.reason == reason
 
 
 def test_why_arms_rest():
     usual = photo_person.draw_landmarks()
-    assert rig_builder.why_arms_rest(usual) == ""
+    assert rig_builder.describe_arm_obstacle(usual) == ""
     left, right = usual.hands
     together = dataclasses.replace(usual, hands=(left + (135, 0), right - (135, 0)))
-    assert "together" in rig_builder.why_arms_rest(together)
+    assert "together" in rig_builder.describe_arm_obstacle(together)
     cut = dataclasses.replace(usual, hands=(left - (90, 0), right))
-    assert "in the picture" in rig_builder.why_arms_rest(cut)
-    assert "not found" in rig_builder.why_arms_rest(photo_person.draw_landmarks(hands=False))
+    assert "in the picture" in rig_builder.describe_arm_obstacle(cut)
+    assert "not found" in rig_builder.describe_arm_obstacle(
+        photo_person.draw_landmarks(hands=False)
+    )
 
 
 def test_a_rig_comes_back_from_its_file(tmp_path):
@@ -287,7 +289,7 @@ def test_arms_that_do_not_move_have_no_joints():
 def test_views_keep_head_and_hands():
     moved = puppet.Puppet(_rig())
     for seed in range(20):
-        scene = scenes.set_scene(np.random.default_rng(seed), moved, [lambda: _rig().background])
+        scene = scenes.draw_scene(np.random.default_rng(seed), moved, [lambda: _rig().background])
         view = scene.look.view
         assert view.top >= 0 and view.top + view.side <= 1 + 1e-6
         points = np.concatenate([_rig().face[:, :2], *(arm.points for arm in _rig().arms)])
@@ -329,10 +331,10 @@ def test_a_clip_follows_from_its_seed(rigs):
 
 
 def test_takes_know_what_they_follow_from(rigs):
-    one, same = _take(rigs).follows_from(), _take(rigs).follows_from()
+    one, same = _take(rigs).cache_key(), _take(rigs).cache_key()
     assert one == same
-    assert one != _take(rigs, seed=6).follows_from()
-    assert one != _take(rigs, name="ben").follows_from()
+    assert one != _take(rigs, seed=6).cache_key()
+    assert one != _take(rigs, name="ben").cache_key()
 
 
 _SHORT = {"clip_sec": 0.4, "size": 32, "seed": 0}
@@ -365,8 +367,9 @@ def test_held_out_portraits_are_the_test(rigs, tmp_path):
 
 def test_drawn_people_may_join_them(rigs, tmp_path):
     code, said = in_process.run(
-        "prepare", f"--portraits={rigs}", "--clips=2", "--procedural=2", "--num_identities=1",
-        "--clip_sec=0.4", "--size=32", "--num_workers=0", f"--out={tmp_path / 'data'}",
+        "prepare", f"--portraits={rigs}", "--clips_per_portrait=2", "--procedural=2",
+        "--num_identities=1", "--clip_sec=0.4", "--size=32", "--num_workers=0",
+        f"--out={tmp_path / 'data'}",
     )  # fmt: skip
     assert code == 0, said
     assert _names(tmp_path / "data", "train") == ["ann#0", "ben#2", "cy#4", "procedural0#0"]

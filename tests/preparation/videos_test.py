@@ -81,8 +81,9 @@ def test_pieces_of_a_video_join_up(folder, tmp_path):
     heard = read_audio(folder / "ann#1.mp4")[: len(audio)]
     np.testing.assert_allclose(audio, heard, atol=1e-4)
     speech = np.concatenate([pieces[name]["speech"] for name in names])
-    hearing = settings.hearing.listen(read_audio(folder / "ann#1.mp4"), num_frames=75)
-    np.testing.assert_allclose(speech, hearing, atol=1e-6)
+    audio = read_audio(folder / "ann#1.mp4")
+    expected = settings.feature_extractor.listen(audio, num_frames=75)
+    np.testing.assert_allclose(speech, expected, atol=1e-6)
 
 
 def test_single_frames_are_those_of_the_clip(folder, tmp_path):
@@ -310,9 +311,9 @@ def test_people_are_found_and_framed(tmp_path):
     settings = videos.Settings(size=64, require_person=True)
     report = videos.write_videos(tmp_path / "in", tmp_path / "out", settings=settings, crop=None)
     (take,), _ = videos.find_takes(tmp_path / "in", settings=settings, crop=None)
-    look = scenes.look_at(take.path, start_sec=0.0, stop_sec=None, find_person=pose.find_person)
+    scan = scenes.scan_video(take.path, start_sec=0.0, stop_sec=None, find_person=pose.find_person)
     left, _, side = framing.frame_people(
-        [box for box in look.people.values() if box], 700, 256
+        [box for box in scan.people.values() if box], 700, 256
     ).box_px
     assert left > 380 and left + side <= 700 and side > 180
     reasons = {entry["name"]: entry["reason"] for entry in report["left_out"]["each"]}
@@ -332,7 +333,7 @@ def talk(tmp_path_factory):
 def _joints_of(folder, out, size):
     """Names, and joints [t, j, 2] by clip."""
     settings = videos.Settings(size=size, min_sec=0.5, joints=True)
-    videos.write_videos(folder, out, settings=settings, split_ends=True)
+    videos.write_videos(folder, out, settings=settings, split_within_clips=True)
     source = clips.ClipSource(out, "train")
     return source.joint_names, {record["clip_id"]: record["joints"] for record in source}
 

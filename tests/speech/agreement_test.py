@@ -22,7 +22,7 @@ def weights(tmp_path_factory):
 def test_features_lie_in_the_data_set(weights, tmp_path, kind, width):
     hearing = extractor.SpeechFeatureExtractor(kind, weights)
     options = dict(num_clips=2, num_identities=1, clip_sec=1.2, size=16, seed=0)
-    procedural.write_procedural(tmp_path / "data", **options, hearing=hearing)
+    procedural.write_procedural(tmp_path / "data", **options, feature_extractor=hearing)
     source = clips.ClipSource(tmp_path / "data", "train")
     assert source.hearing == hearing.describe() and source.hearing["features"] == kind
     done = speaker.perform(identity=0, seed=0, duration_sec=1.2, size=16)

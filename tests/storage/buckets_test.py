@@ -170,7 +170,7 @@ def test_videos_and_sound_are_read_and_written_in_a_bucket(place, tmp_path):
     )
     settings = videos.Settings(size=16, min_sec=1.0)
     report = videos.write_videos(
-        f"{place}/videos", f"{place}/data", settings=settings, split_ends=True
+        f"{place}/videos", f"{place}/data", settings=settings, split_within_clips=True
     )
     assert report["kept"]["clips"] == 2
     source = clips.ClipSource(f"{place}/data", "train")

@@ -15,7 +15,8 @@ from configs import stage2 as stage2_config
 from gesture_jax.checkpoint import checkpoints
 from gesture_jax.errors import InputError
 from gesture_jax.parallel import hardware, sharding
-from gesture_jax.training import loop, optim
+from gesture_jax.training import loop, optim, step_metrics
+from gesture_jax.training.evaluator import Evaluator
 from gesture_jax.training.metrics_writer import MetricsWriter, read_metrics
 from tests import tiny
 
@@ -205,14 +206,14 @@ def test_a_gradient_within_its_limit_is_accepted(run1):
     norm = max(record.get("grad_norm", 0.0) for record in read_metrics(run1[0]))
     metrics = {"loss": 1.0, "grad_norm": norm}
     for limit in (0.0, norm):
-        loop._check(_config1(**{"optim.max_grad_norm": limit}), 1, metrics)
+        step_metrics.fetch(_config1(**{"optim.max_grad_norm": limit}), 1, metrics)
 
 
 def test_the_largest_term_is_weighted_as_in_the_loss():
     config = _config1(**{"optim.max_grad_norm": 5.0, "loss.pixel": 10.0, "loss.warp": 0.1})
     metrics = {"loss": 4.3, "grad_norm": 7.0, "pixel": 0.4, "warp": 3.0, "psnr": 20.0}
     with pytest.raises(FloatingPointError, match=r"norm 7 at step 9 .*, 5; .* is pixel 4$"):
-        loop._check(config, 9, metrics)
+        step_metrics.fetch(config, 9, metrics)
 
 
 class _Toy:
@@ -243,7 +244,7 @@ class _Toy:
 def test_examples_without_a_value_are_left_out_of_the_average(tmp_path):
     state = loop.TrainState(0, 4.0, 4.0, {}, None)
     mesh = sharding.make_mesh(batch_size=8)
-    evaluator = loop._Evaluator(_Toy(), {}, jax.random.key(0), tmp_path, mesh)
+    evaluator = Evaluator(_Toy(), {}, jax.random.key(0), tmp_path, mesh)
     writer = MetricsWriter(tmp_path)
     evaluator.run(1, state, writer, tqdm(disable=True))
     writer.close()
@@ -315,7 +316,7 @@ def test_stage2_reports_control_metrics(run2):
 
 
 def test_stage2_is_conditioned_on_speakers(run1, run2, tmp_path):
-    changes = {"speaker_manners": True, "num_steps": 1, "optim.name": "adan", "fgd_steps": 0}
+    changes = {"speaker_conditioning": True, "num_steps": 1, "optim.name": "adan", "fgd_steps": 0}
     config = _config2(run1[0], **changes)
     state = loop.train(config, str(tmp_path))
     assert tuple(config.speakers) == ("procedural0", "procedural1")

@@ -17,7 +17,7 @@ from gesture_jax.training import monitor
 def make_watch(tmp_path):
     with contextlib.ExitStack() as stack:
         make = lambda **options: stack.enter_context(
-            contextlib.closing(monitor.Watch(tmp_path, batch_size=4, **options))
+            contextlib.closing(monitor.TrainingMonitor(tmp_path, batch_size=4, **options))
         )
         yield make
 
@@ -83,7 +83,7 @@ def test_slow_input_is_reported_once(make_watch, capsys, monkeypatch):
 def test_a_trace_of_some_steps(tmp_path, last):
     """A trace is also written if the run ends before the last step of the trace."""
     traces, step_fn = lambda: list((tmp_path / "profile").rglob("*.xplane.pb")), _double()
-    ours = monitor.Watch(tmp_path, batch_size=4, profile_steps=(2, last))
+    ours = monitor.TrainingMonitor(tmp_path, batch_size=4, profile_steps=(2, last))
     with contextlib.closing(ours):
         for step in (1, 2, 3):
             ours.step(step, step_fn, jnp.ones((3, 3)))

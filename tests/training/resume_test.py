@@ -84,8 +84,8 @@ def _signal_at(step, monkeypatch):
 
 def test_sigterm_saves_and_reports_the_step(dataset, straight, tmp_path, monkeypatch):
     config = _config(dataset, checkpoint_every_steps=100)
-    told_to_stop = r"told to stop; step \d+ of 12 is saved, and the same"
-    with monkeypatch.context() as patch, pytest.raises(Stopped, match=told_to_stop) as told:
+    stopped = r"stopped at step \d+ of 12, which is saved; the same"
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=stopped) as told:
         _signal_at(3, patch)
         loop.train(config, str(tmp_path))
     step = checkpoints.newest_step(tmp_path)
@@ -326,7 +326,7 @@ def test_a_terminated_command_saves_and_reports_it(dataset, tmp_path):
     running.terminate()
     _, told = running.communicate(timeout=100)
     assert running.returncode == 128 + signal.SIGTERM, told
-    assert "is saved, and the same command goes on from it" in told.splitlines()[-1]
+    assert "which is saved; the same command resumes from it" in told.splitlines()[-1]
     assert "Traceback" not in told
     beat = json.loads((tmp_path / "heartbeat.json").read_text())
     assert beat["step"] >= 1 and beat["pid"] == running.pid

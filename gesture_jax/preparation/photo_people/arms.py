@@ -1,8 +1,8 @@
-"""Where the arms of a portrait are, and which pixels belong to hand, forearm and body.
+"""Finds the arms of a portrait, and the pixels of hand, forearm and body.
 
-Two kinds of arms are told apart. Of an outward one the fingers point away from the body, so that
-its forearm is seen from the side; of an inward one they point to the middle, and the forearm is
-behind the hand. All lengths are in pixels of the working picture.
+There are two kinds of arms. The fingers of an outward arm point away from the body, and its forearm
+is seen from the side. Those of an inward arm point to the middle, and its forearm is behind the
+hand. All lengths are in pixels of the working picture.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from gesture_jax.preparation.photo_people import geometry, mattes
 from gesture_jax.preparation.photo_people.geometry import disc, smoothstep
 from gesture_jax.preparation.photo_people.landmarks import ELBOWS, SHOULDERS, SIDE, Landmarks
 
-# Radii in sizes of the hand, and their bounds in pixels: elbow, wrist, upper arm.
+# Radii of elbow, wrist and upper arm, in sizes of the hand, by `outward`; and bounds in pixels.
 _RADII = {True: (0.40, 0.30, 0.44), False: (0.44, 0.36, 0.50)}
 _RADIUS_BOUNDS = (10, 26), (8, 22), (12, 30)
-# Colours of skin or sleeve and of the shirt that differ less than this cannot be told apart.
-_LEAST_DIFFERENCE = 15.0
-_LIGHTNESS_SHARE = 0.35
-_FEW_PIXELS = 15
-# Rows below an arm that tell how far out the trunk goes.
+# Skin or sleeve and shirt cannot be separated if their colours differ by less than this.
+_MIN_DIFFERENCE = 15.0
+_LIGHTNESS_WEIGHT = 0.35
+_MIN_PIXELS = 15
+# Rows below an arm, first and last, from which the edge of the trunk is measured.
 _TRUNK_ROWS = 8, 48
 _TRUNK_MARGIN_PX = 3
 # How far a loose sleeve hangs below the forearm, in radii of the elbow.
@@ -30,19 +30,19 @@ _LOOSE_SLEEVE = 2.6
 
 @dataclasses.dataclass
 class Arm:
-    """An arm while its layers are cut.
+    """An arm of a portrait, from which layers are cut.
 
     Attributes:
       side: 0 on the viewer's left, 1 on the right.
       points: [21, 2], landmarks of the hand.
-      size: of the hand.
+      size: size of the hand.
       outward: whether the fingers point away from the body.
       shoulder: [2].
       elbow: [2].
-      radii: of elbow, wrist and upper arm.
-      mask: [s, s] boolean, the hand.
-      sleeve: [s, s] boolean, what looks like the forearm rather than the shirt; None where the
-        colours do not tell.
+      radii: radii of elbow, wrist and upper arm.
+      mask: [s, s] boolean, the pixels of the hand.
+      sleeve: [s, s] boolean, pixels that have the colour of the forearm rather than of the shirt;
+        None where the colours are too similar.
     """
 
     side: int
@@ -57,7 +57,7 @@ class Arm:
 
     @property
     def outwards(self) -> int:
-        """The sign of x that leads away from the body."""
+        """The sign of the direction along x that leads away from the body."""
         return 2 * self.side - 1
 
     @property
@@ -76,23 +76,23 @@ class Arm:
         return across * (np.sign(across @ np.array([self.outwards, 1.0])) or 1.0)
 
     def forearm(self, extra: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Distance and place along the forearm, as `shapes.limb` gives them."""
+        """Returns distances from the forearm and positions along it; see `geometry.limb`."""
         radii = self.radii[0] + extra, self.radii[1] + extra
         return geometry.limb(self.elbow, self.wrist, radii, SIDE)
 
     def upper_arm(self, share: float = 1.0) -> np.ndarray:
-        """The distance from the upper arm, whose elbow has a share of its radius."""
+        """Returns distances from the upper arm, with the elbow's radius scaled by `share`."""
         radii = self.radii[2], share * self.radii[0]
         return geometry.limb(self.shoulder, self.elbow, radii, SIDE)[0]
 
     def near_wrist(self, share: float) -> np.ndarray:
-        """[s, s] boolean: nearer to the wrist than a share of the hand's size."""
+        """Returns pixels [s, s] that are nearer to the wrist than a fraction of the hand's size."""
         x, y = geometry.pixel_grid(SIDE)
         return np.hypot(x - self.wrist[0], y - self.wrist[1]) < share * self.size
 
 
 def trace_arm(landmarks: Landmarks, side: int, shoulder_width: float) -> Arm:
-    """The arm of one side, before colours are looked at."""
+    """Returns the arm on one side, without `sleeve`."""
     points = landmarks.hands[side]
     size = mattes.hand_size(points, shoulder_width)
     person = np.maximum(landmarks.person, landmarks.pose_matte)
@@ -116,7 +116,7 @@ def trace_arm(landmarks: Landmarks, side: int, shoulder_width: float) -> Arm:
 
 
 def _place_elbow(elbow: np.ndarray, wrist: np.ndarray, size: float, outwards: int) -> np.ndarray:
-    """Keeps the elbow away from the wrist: one that is behind it is put in and down."""
+    """Moves an elbow that is too near to the wrist, or behind it, inwards and down."""
     forearm = wrist - elbow
     length = float(np.linalg.norm(forearm))
     if length >= 0.7 * size:
@@ -126,11 +126,11 @@ def _place_elbow(elbow: np.ndarray, wrist: np.ndarray, size: float, outwards: in
     return wrist + np.array([-outwards * 0.5, 0.5]) * size
 
 
-def tell_sleeve(arm: Arm, colours: np.ndarray, person: np.ndarray, hands: np.ndarray) -> None:
-    """Tells forearm and shirt apart by colour, and moves the elbow of an outward arm out of it.
+def segment_sleeve(arm: Arm, colours: np.ndarray, person: np.ndarray, hands: np.ndarray) -> None:
+    """Separates forearm and shirt by colour, and moves the elbow of an outward arm off the shirt.
 
     Args:
-      arm: gets its `sleeve` and `elbow`.
+      arm: its `sleeve` and `elbow` are set.
       colours: [s, s, 3] float32, CIELAB.
       person: [s, s] boolean.
       hands: [s, s] boolean, both hands.
@@ -141,17 +141,17 @@ def tell_sleeve(arm: Arm, colours: np.ndarray, person: np.ndarray, hands: np.nda
     start = 0.5 if arm.outward else 0.15
     own = (distance < -0.3 * arm.radii[1]) & (along > start) & (along < 0.9) & person
     own &= ~geometry.grow(arm.mask, 2)
-    if own.sum() < _FEW_PIXELS and arm.outward:
+    if own.sum() < _MIN_PIXELS and arm.outward:
         own = arm.mask & arm.near_wrist(0.5)
     inwards = -(x - arm.elbow[0]) * arm.outwards
     beside = (inwards > 1.8 * elbow_radius) & (inwards < 4 * elbow_radius)
     shirt = beside & (np.abs(y - arm.elbow[1]) < 2 * elbow_radius) & person & ~hands
-    if min(own.sum(), shirt.sum()) < _FEW_PIXELS:
+    if min(own.sum(), shirt.sum()) < _MIN_PIXELS:
         return
-    if not arm.outward:  # Sleeve and shirt are often one cloth, in other light.
-        colours = colours * np.array([_LIGHTNESS_SHARE, 1.0, 1.0], np.float32)
+    if not arm.outward:  # Sleeve and shirt are often of one cloth in different light.
+        colours = colours * np.array([_LIGHTNESS_WEIGHT, 1.0, 1.0], np.float32)
     own_colour, shirt_colour = np.median(colours[own], axis=0), np.median(colours[shirt], axis=0)
-    if np.linalg.norm(own_colour - shirt_colour) < _LEAST_DIFFERENCE:
+    if np.linalg.norm(own_colour - shirt_colour) < _MIN_DIFFERENCE:
         return
     distance_to = lambda colour: np.linalg.norm(colours - colour, axis=2)
     like = (distance_to(own_colour) < distance_to(shirt_colour)).astype(np.uint8)
@@ -159,11 +159,11 @@ def tell_sleeve(arm: Arm, colours: np.ndarray, person: np.ndarray, hands: np.nda
     arm.sleeve = geometry.blur(like, 2) > 0.5
     if arm.outward:
         share = cv2.blur((arm.sleeve & person).astype(np.float32), (int(elbow_radius) | 1,) * 2)
-        arm.elbow = _leave_shirt(arm, share)
+        arm.elbow = _move_elbow_off_shirt(arm, share)
 
 
-def _leave_shirt(arm: Arm, share: np.ndarray) -> np.ndarray:
-    """Goes from the elbow outwards to where all around looks like the arm."""
+def _move_elbow_off_shirt(arm: Arm, share: np.ndarray) -> np.ndarray:
+    """Moves the elbow outwards until its surroundings have the colour of the arm."""
     for step in range(int(1.4 * arm.radii[0])):
         x, y = arm.elbow[0] + arm.outwards * step, arm.elbow[1] - 0.4 * step
         if not (0 <= x < SIDE and 0 <= y < SIDE):
@@ -175,15 +175,15 @@ def _leave_shirt(arm: Arm, share: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass
 class ForearmCut:
-    """Which pixels are the forearm's, on the way to its layer; all [s, s].
+    """Masks from which the layer of a forearm is made; all [s, s].
 
     Attributes:
-      hand_alpha: float, the hand.
-      around_hand: boolean, the hand and its rim.
-      narrow: boolean, within the forearm's tube.
-      seen: boolean, forearm that is seen in the portrait.
+      hand_alpha: float, alpha of the hand.
+      around_hand: boolean, the hand and a margin.
+      narrow: boolean, the inside of the forearm's capsule.
+      seen: boolean, the visible pixels of the forearm.
       fade: float, 1 on the forearm, falling to 0 over the elbow into the upper arm.
-      taken: boolean, what is not the body's.
+      taken: boolean, pixels that are removed from the body.
     """
 
     hand_alpha: np.ndarray
@@ -195,10 +195,10 @@ class ForearmCut:
 
 
 def cut_forearm(arm: Arm, picture: np.ndarray, person: np.ndarray) -> ForearmCut:
-    """Cuts a forearm: a tube, and on its outer side all that there is of the person.
+    """Cuts a forearm: a capsule, and on its outer side also the person's other pixels.
 
     Args:
-      arm: whose colours have been looked at.
+      arm: after `segment_sleeve`.
       picture: [s, s, 3] uint8.
       person: [s, s] boolean.
     """
@@ -230,16 +230,16 @@ def cut_forearm(arm: Arm, picture: np.ndarray, person: np.ndarray) -> ForearmCut
     taken = geometry.grow(np.maximum(hand_alpha, seen * fade) > 0.04, 3) | geometry.grow(
         arm.mask, 3
     )
-    # The elbow stays with the body as well.
+    # The elbow is part of the body too.
     elbow = np.hypot(offset_x, offset_y) < 0.95 * elbow_radius
     taken &= ~(elbow & ~around_hand)
     return ForearmCut(hand_alpha, around_hand, narrow, seen, fade.astype(np.float32), taken)
 
 
 def _trunk_edge(arm: Arm, person: np.ndarray) -> float:
-    """The column where the trunk ends on the arm's side, as seen below the arm.
+    """Returns the column at which the trunk ends on the arm's side, measured below the arm.
 
-    Without rows below the arm, it is the picture's edge: nothing is beside the trunk then.
+    Without rows below the arm it is the picture's edge, so that nothing is beside the trunk.
     """
     lowest = max(arm.points[:, 1].max() + 0.3 * arm.size, arm.elbow[1] + arm.radii[0])
     edge = 0 if arm.outwards < 0 else SIDE - 1
@@ -256,7 +256,7 @@ def _trunk_edge(arm: Arm, person: np.ndarray) -> float:
 
 
 def _cut_wrist(arm: Arm, alpha: np.ndarray) -> np.ndarray:
-    """Fades the hand of an outward arm out behind the wrist, where its forearm goes on."""
+    """Fades the hand of an outward arm out behind the wrist, where the forearm continues."""
     if not arm.outward:
         return alpha
     x, y = geometry.pixel_grid(SIDE)

@@ -1,7 +1,7 @@
-"""Moves a face: mouth, eyelids, brows, as displacements of where pixels come from.
+"""Moves mouth, eyelids and brows of a face, by displacing the positions that pixels are read from.
 
-The displacements are looked up by the map of the whole body, so that the portrait is sampled once.
-All positions are in pixels of the rig's layers.
+The displacements are added to the map of the whole body, so that the portrait is sampled once. All
+positions are in pixels of the rig's layers.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _EYES = (
 )
 _BROWS = (70, 63, 105, 66, 107), (300, 293, 334, 296, 336)
 _CHIN, _FOREHEAD, _NOSE_TIP, _MOUTH_CORNERS = 152, 10, 1, (78, 308)
-# How far the lips part, in widths of the mouth, and the shares of the lips.
+# Largest opening of the lips in widths of the mouth, and the shares of the two lips in it.
 _OPENING, _UPPER_SHARE, _LOWER_SHARE = 0.42, 0.16, 0.84
 _DARK, _TONGUE, _TEETH = (
     np.array(colour, np.float32) for colour in ((52, 22, 22), (128, 62, 62), (205, 194, 186))
@@ -32,11 +32,11 @@ _NORMAL_LIGHT = 190.0
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-    """A face in one frame, over the face's box.
+    """The expression of a face in one frame, within the face's box.
 
     Attributes:
-      shift: [h, w, 2] float32: pixel (x, y) comes from (x, y) plus this.
-      mouth: [h', w, 4] uint8, RGB and alpha, what is seen between the lips; None where shut.
+      shift: [h, w, 2] float32; pixel (x, y) is read from (x, y) plus this.
+      mouth: [h', w, 4] uint8, RGB and alpha, the inside of the mouth; None where it is shut.
     """
 
     shift: np.ndarray
@@ -56,11 +56,12 @@ class Face:
 
     Attributes:
       corner: left and top of the face's box.
-      mouth_corner: of the mouth's box.
+      mouth_corner: left and top of the mouth's box.
       shape: height and width of the face's box.
     """
 
     def __init__(self, rig: Rig):
+        """Measures the face and prepares its weights."""
         points = (rig.face[:, :2] + 0.5) * (rig.side / SIDE) - 0.5
         self._unit = rig.side / SIDE
         height = float(points[_CHIN, 1] - points[_FOREHEAD, 1])
@@ -76,7 +77,7 @@ class Face:
         left, right = points[list(_MOUTH_CORNERS)]
         self._mouth, self._mouth_width = 0.5 * (left + right), float(right[0] - left[0])
         self._eyes = [self._find_eye(points, *lids) for lids in _EYES]
-        self._light = _light_of(rig, points[_NOSE_TIP])
+        self._light = _measure_light(rig, points[_NOSE_TIP])
         self._near_mouth, self._jaw = self._weigh_mouth(float(points[_CHIN, 1]))
         self._brow_lift = sum(
             self._weigh_brow(points[list(brow)].mean(axis=0), height) for brow in _BROWS
@@ -86,7 +87,7 @@ class Face:
         self.mouth_corner = self.corner[0], self.corner[1] + self._rows.start
 
     def express(self, pose: Pose, amplitude: float = 1.0) -> Expression:
-        """The face of a pose."""
+        """Returns the expression for a pose."""
         mouth_width = self._mouth_width
         opening = pose.mouth_open * _OPENING * mouth_width * amplitude
         wider = 0.16 * (pose.mouth_wide - 0.45) * min(1.0, 3 * pose.mouth_open) * amplitude
@@ -106,7 +107,7 @@ class Face:
         return Expression(shift, self._paint_mouth(top, bottom, half))
 
     def _open_jaw(self, opening, parting, top, bottom) -> np.ndarray:
-        """[h, w]: the row that each pixel comes from: the lower face goes down, lips part."""
+        """Returns the row [h, w] that each pixel is read from: the jaw goes down, lips part."""
         lower = np.float32(opening) * self._jaw
         from_y = self._y - lower
         y = self._y[self._rows]
@@ -120,7 +121,7 @@ class Face:
         return from_y
 
     def _close_eyes(self, from_y: np.ndarray, closed: float) -> np.ndarray:
-        """The skin above each eye slides down."""
+        """Slides the skin above each eye down."""
         if closed <= 0.02:
             return from_y
         unit = self._unit
@@ -140,7 +141,7 @@ class Face:
         return from_y.astype(np.float32)
 
     def _paint_mouth(self, top, bottom, half) -> np.ndarray | None:
-        """Teeth, tongue and dark between the lips."""
+        """Paints the inside of the mouth: teeth, tongue and darkness."""
         unit, width = self._unit, self._mouth_width
         gap = bottom - top
         if gap.max() < 0.6 * unit:
@@ -165,7 +166,7 @@ class Face:
         return np.clip(painted, 0, 255).round().astype(np.uint8)
 
     def _weigh_mouth(self, chin: float) -> tuple[np.ndarray, np.ndarray]:
-        """[h, w] each: how near the mouth is, and how far the jaw takes a pixel along."""
+        """Returns weights [h, w] of the mouth's widening and of the jaw's motion."""
         width = self._mouth_width
         x, y = self._x - np.float32(self._mouth[0]), self._y - np.float32(self._mouth[1])
         near = np.exp(-((x / (1.1 * width)) ** 4) - (y / (0.7 * width)) ** 4)
@@ -176,7 +177,7 @@ class Face:
         return near.astype(np.float32), jaw.astype(np.float32)
 
     def _weigh_brow(self, brow: np.ndarray, height: float) -> np.ndarray:
-        """[h, w]: by how many pixels a raised brow lifts."""
+        """Returns by how many pixels [h, w] a raised brow lifts the skin."""
         x = (self._x - brow[0]) / (0.20 * height)
         y = (self._y - brow[1] + 0.03 * height) / (0.085 * height)
         return (0.045 * height * np.exp(-(x**4) - y**2)).astype(np.float32)
@@ -187,14 +188,14 @@ class Face:
         return _Eye(float(columns.min()), float(columns.max()), *lids)
 
     def _curve(self, points: np.ndarray, chain) -> np.ndarray:
-        """[w]: the row of a line of landmarks in each column."""
+        """Returns the row [w] of a line of landmarks in each column."""
         line = points[list(chain)]
         line = line[np.argsort(line[:, 0])]
         return np.interp(self._x, line[:, 0], line[:, 1]).astype(np.float32)
 
 
-def _light_of(rig: Rig, nose: np.ndarray) -> float:
-    """How bright the face is, 1 in usual light."""
+def _measure_light(rig: Rig, nose: np.ndarray) -> float:
+    """Measures the brightness of the face relative to usual light."""
     left, top = (nose - rig.body.corner).astype(int)
     radius = max(int(3 * rig.side / SIDE), 1)
     spot = rig.body.colours[

@@ -8,40 +8,40 @@ import numpy as np
 FINGERS = (1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20)
 """Landmarks of each finger of MediaPipe's hand, thumb first, from the base to the tip."""
 BONES = tuple((0, *chain) for chain in FINGERS) + ((5, 9, 13, 17),)
-"""Chains of landmarks that the skeleton of a hand consists of."""
+"""Chains of landmarks that form the skeleton of a hand."""
 PALM = 0, 1, 5, 9, 13, 17
 """Landmarks around the palm."""
 
 
 def smoothstep(values, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth between."""
+    """Returns 0 below `low`, 1 above `high`, and a smooth ramp between."""
     ramp = np.clip((values - low) / (high - low), 0.0, 1.0)
     return ramp * ramp * (3.0 - 2.0 * ramp)
 
 
 def rotation(angle: float) -> np.ndarray:
-    """The matrix [2, 2] that turns points (x, y) by an angle in radians."""
+    """Returns the matrix [2, 2] that rotates points (x, y) by an angle in radians."""
     cos, sin = np.cos(angle), np.sin(angle)
     return np.array([[cos, -sin], [sin, cos]])
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
-    """The vector's direction."""
+    """Returns the vector scaled to length 1."""
     return vector / max(float(np.linalg.norm(vector)), 1e-6)
 
 
 def disc(radius: int) -> np.ndarray:
-    """A round kernel for morphology."""
+    """Returns a round kernel for morphology."""
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
 
 
 def grow(mask: np.ndarray, radius: int) -> np.ndarray:
-    """A boolean mask, wider by some pixels."""
+    """Dilates a boolean mask by some pixels."""
     return cv2.dilate(mask.astype(np.uint8), disc(radius)) > 0
 
 
 def shrink(mask: np.ndarray, radius: int) -> np.ndarray:
-    """A boolean mask, narrower by some pixels."""
+    """Erodes a boolean mask by some pixels."""
     return cv2.erode(mask.astype(np.uint8), disc(radius)) > 0
 
 
@@ -57,13 +57,13 @@ def pixel_grid(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def capsules(points: np.ndarray, chains: Sequence[Sequence[int]], radius: float, side: int):
-    """A mask [side, side] of all that is near to chains of points.
+    """Returns a mask [side, side] of the pixels near to chains of points.
 
     Args:
       points: [n, 2], (x, y) in pixels.
       chains: indices of points that are joined by lines.
-      radius: of the lines, in pixels.
-      side: of the mask.
+      radius: half the width of the lines, in pixels.
+      side: side of the mask.
     """
     mask = np.zeros((2 * side, 2 * side), np.uint8)
     width = max(1, round(4 * radius))
@@ -74,7 +74,7 @@ def capsules(points: np.ndarray, chains: Sequence[Sequence[int]], radius: float,
 
 
 def filled_hull(points: np.ndarray, side: int) -> np.ndarray:
-    """A mask [side, side] of the convex hull of points [n, 2]."""
+    """Returns a mask [side, side] of the convex hull of points [n, 2]."""
     mask = np.zeros((side, side), np.uint8)
     hull = cv2.convexHull(points.astype(np.float32))[:, 0]
     cv2.fillPoly(mask, [np.round(hull).astype(np.int32)], 1)
@@ -82,16 +82,16 @@ def filled_hull(points: np.ndarray, side: int) -> np.ndarray:
 
 
 def limb(start: np.ndarray, end: np.ndarray, radii: tuple[float, float], side: int):
-    """A limb as a tapered capsule.
+    """Measures the distance of all pixels from a limb, which is a tapered capsule.
 
     Args:
-      start: where it begins, [2].
-      end: where it ends, [2].
-      radii: of its two ends, in pixels.
-      side: of the picture.
+      start: its start, [2].
+      end: its end, [2].
+      radii: radii at its two ends, in pixels.
+      side: side of the picture.
 
     Returns:
-      The signed distance from its surface, negative inside, and the place along its axis (0 at
+      The signed distance from its surface, negative inside, and the position along its axis (0 at
       the start, 1 at the end), [side, side] float32 each.
     """
     x, y = pixel_grid(side)
@@ -103,11 +103,11 @@ def limb(start: np.ndarray, end: np.ndarray, radii: tuple[float, float], side: i
 
 
 def grid_mesh(box: Sequence[float], step: float) -> tuple[np.ndarray, np.ndarray]:
-    """A regular mesh over a box.
+    """Makes a regular mesh over a box.
 
     Args:
       box: left, top, right, bottom.
-      step: of the grid, in pixels.
+      step: distance of the vertices, in pixels.
 
     Returns:
       Vertices [v, 2] float64 and triangles [t, 3] int32.
@@ -124,7 +124,7 @@ def grid_mesh(box: Sequence[float], step: float) -> tuple[np.ndarray, np.ndarray
 
 
 def mesh_over(alpha: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """A regular mesh over where a layer [h, w] is not empty; see `grid_mesh`."""
+    """Makes a regular mesh over the pixels of a layer [h, w] that are not empty."""
     used = cv2.dilate((alpha > 0.01).astype(np.uint8), np.ones((2 * step + 1,) * 2, np.uint8))
     rows, columns = np.nonzero(used)
     box = columns.min() - step, rows.min() - step, columns.max() + step, rows.max() + step

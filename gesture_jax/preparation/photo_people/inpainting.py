@@ -1,4 +1,4 @@
-"""Fills in what is hidden in a picture: behind hands, behind a whole person."""
+"""Fills in hidden parts of a picture: behind hands, and behind a whole person."""
 
 import cv2
 import numpy as np
@@ -9,14 +9,14 @@ _EDGE_PX = 4
 
 
 def push_pull(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fills smoothly from what is known, coarse to fine (Gortler et al. 1996).
+    """Fills unknown pixels smoothly, coarse to fine (Gortler et al. 1996).
 
     Args:
       picture: [h, w, c].
       known: [h, w], 0 to 1.
 
     Returns:
-      [h, w, c] float32; what is known stays.
+      [h, w, c] float32; known pixels are unchanged.
     """
     picture, known = picture.astype(np.float32), known.astype(np.float32)
     if min(known.shape) <= 2:
@@ -30,7 +30,7 @@ def push_pull(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def diffuse(values: np.ndarray, known: np.ndarray, *, steps: int = 50) -> np.ndarray:
-    """Spreads values [h, w] into where `known` is false, as heat does."""
+    """Diffuses values [h, w] into the pixels where `known` is false."""
     spread = push_pull(values[..., None], known)[..., 0]
     for _ in range(steps):
         spread = np.where(known, spread, cv2.blur(spread, (5, 5)))
@@ -38,7 +38,7 @@ def diffuse(values: np.ndarray, known: np.ndarray, *, steps: int = 50) -> np.nda
 
 
 def fill_cloth(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fills clothes and skin: textures near the edge, plain colours far from it.
+    """Fills clothes and skin, with texture near the edge and plain colours far from it.
 
     Args:
       picture: [h, w, 3] uint8.
@@ -56,7 +56,7 @@ def fill_cloth(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def fill_background(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fills what is behind a person, along the rows: boards and tables go on behind people.
+    """Fills the background behind a person along the rows, as boards and tables continue there.
 
     Args:
       picture: [h, w, 3] uint8.
@@ -96,7 +96,7 @@ def _fill_row(out: np.ndarray, row: np.ndarray, known: np.ndarray) -> None:
 
 
 def _grain(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """[h, w, 1] noise as strong as the picture's own, so that what is filled is not too smooth."""
+    """Returns noise [h, w, 1] as strong as the picture's, so that filled parts match it."""
     noise = blur(np.random.default_rng(0).normal(0, 1, known.shape), 0.8)[..., None]
     own = picture.astype(np.float32) - blur(picture, 2.0)
     strength = float(np.median(np.abs(own[known]))) if known.any() else 0.0

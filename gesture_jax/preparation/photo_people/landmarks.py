@@ -1,4 +1,4 @@
-"""Finds what a portrait shows of a person: pose, hands, face mesh and mattes (MediaPipe).
+"""Finds pose, hands, face mesh and mattes of the person in a portrait (MediaPipe).
 
 All positions are in pixels of the working picture, a square of `SIDE` pixels.
 """
@@ -17,9 +17,10 @@ SIDE = 512
 """The side in pixels of the working picture, in which landmarks, masks and joints are given."""
 _DETECTION_SIDE = 1024
 _HAND_CROP_SIDE = 400
-# Half the sides of the crops in which a hand is searched, in turn, in pixels of the detection side.
+# Half the sides of the crops in which a hand is searched, in this order, in detection pixels.
 _HAND_CROPS = 150, 200, 120
 _PADDING = 300
+# Stop the search for a hand at this score.
 _SURE = 0.95
 # Landmarks of MediaPipe's pose model; the first of a pair is on the viewer's left.
 SHOULDERS, ELBOWS, WRISTS, INDEX_FINGERS, HIPS = (12, 11), (14, 13), (16, 15), (20, 19), (24, 23)
@@ -32,12 +33,12 @@ class Landmarks:
 
     Attributes:
       picture: [SIDE, SIDE, 3] uint8.
-      num_faces: how many faces are seen.
+      num_faces: number of faces that were found.
       pose: [33, 2] float32, (x, y); None where no person is found.
       face: [478, 3] float32, (x, y, depth); None where no face is found.
-      hands: of the viewer's left and right, [21, 2] float32, or None where not found.
-      hand_scores: [2], how sure the hands are, 0 to 1.
-      person: [SIDE, SIDE] float32, 0 to 1, where the segmentation model sees a person.
+      hands: the hands on the viewer's left and right, [21, 2] float32, or None where not found.
+      hand_scores: [2], confidence in the hands, 0 to 1.
+      person: [SIDE, SIDE] float32, 0 to 1, matte of the person by the segmentation model.
       pose_matte: the same by the pose model; None where it finds nobody.
     """
 
@@ -52,7 +53,7 @@ class Landmarks:
 
 
 def find_landmarks(picture: np.ndarray) -> Landmarks:
-    """Looks at a square picture with all models.
+    """Runs all models on a square picture.
 
     Args:
       picture: [s, s, 3] uint8.
@@ -123,7 +124,7 @@ def _open_models() -> _Models:
 
 
 def _find_hands(models: _Models, large: np.ndarray, points: np.ndarray | None):
-    """Both hands and their scores; the crops around the wrists find them best."""
+    """Returns both hands and their scores; crops around the wrists work best."""
     hands: list[np.ndarray | None] = [None, None]
     scores = [0.0, 0.0]
     if points is None:
@@ -133,7 +134,7 @@ def _find_hands(models: _Models, large: np.ndarray, points: np.ndarray | None):
         wrist = points[WRISTS[side], :2]
         centre = 0.4 * wrist + 0.6 * points[INDEX_FINGERS[side], :2]
         found = _search_crops(models.one_hand, large, centre)
-        # Else one that is found in the whole picture, near the wrist.
+        # Otherwise a hand that is found in the whole picture, near the wrist.
         near = [hand for hand in whole if np.linalg.norm(hand[0][0, :2] - wrist) < 110]
         found = found or (near[0] if near else None)
         if found is not None:
@@ -142,7 +143,7 @@ def _find_hands(models: _Models, large: np.ndarray, points: np.ndarray | None):
 
 
 def _search_crops(model, large: np.ndarray, centre: np.ndarray):
-    """The surest hand of several crops around a point, or None."""
+    """Returns the hand with the highest score in several crops around a point, or None."""
     padded = cv2.copyMakeBorder(large, *(_PADDING,) * 4, cv2.BORDER_REPLICATE)
     best = None
     for half in _HAND_CROPS:
@@ -171,7 +172,7 @@ def _read_hands(found, shape) -> list[tuple[np.ndarray, float]]:
 
 
 def _positions(marks, shape) -> np.ndarray | None:
-    """[n, 3] float32 in pixels: x, y and depth, which is measured in widths."""
+    """Returns x, y and depth, [n, 3] float32 in pixels; MediaPipe's depth is in widths."""
     if marks is None:
         return None
     height, width = shape[:2]

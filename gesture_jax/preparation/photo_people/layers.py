@@ -1,4 +1,4 @@
-"""Takes a portrait apart into layers: background, body, and forearm and hand of each side."""
+"""Splits a portrait into layers: background, body, and forearm and hand of each side."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,12 +11,14 @@ from gesture_jax.preparation.photo_people.arms import Arm, ForearmCut
 from gesture_jax.preparation.photo_people.geometry import blur, disc, smoothstep
 from gesture_jax.preparation.photo_people.landmarks import SIDE, Landmarks
 
-_LEAST_CORE_PX = 40
-# Of a sleeve: how wide it may be, in radii of the upper arm, and rows that tell it.
-_WIDEST_SLEEVE = 3.0
-# Shares of the hand's size: the background's halo around arms, and cuffs joined behind the hand.
+_MIN_CORE_PX = 40
+# Largest width of a sleeve, in radii of the upper arm.
+_MAX_SLEEVE = 3.0
+# Fractions of the hand's size: margin around arms that is filled in the background, and largest
+# gap of a cuff that is closed behind the hand.
 _HALO, _CUFF = 0.4, 0.35
-_FEW_ROWS = 6
+# Smallest number of rows from which the width of a sleeve is measured.
+_MIN_ROWS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Sheet:
     """A layer as large as the picture.
 
     Attributes:
-      colours: [s, s, 3] float32, filled in beyond the edge of what is seen.
+      colours: [s, s, 3] float32, also filled in outside of the visible part.
       alpha: [s, s] float32, 0 to 1.
-      original: [s, s] boolean, where the colours are the portrait's own.
+      original: [s, s] boolean, true where the colours are the portrait's own.
     """
 
     colours: np.ndarray
@@ -36,11 +38,11 @@ class Sheet:
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """A portrait in layers.
+    """The layers of a portrait.
 
     Attributes:
-      background: without the person.
-      body: without forearms and hands, if there are arms.
+      background: the background, filled in behind the person.
+      body: the body, without forearms and hands if the arms move.
       forearms: left and right, or none.
       hands: left and right, or none.
     """
@@ -51,13 +53,13 @@ class Layers:
     hands: Sequence[Sheet]
 
 
-def take_apart(landmarks: Landmarks, traced: Sequence[Arm]) -> Layers:
-    """Makes the layers of a portrait.
+def split_into_layers(landmarks: Landmarks, traced: Sequence[Arm]) -> Layers:
+    """Splits a portrait into layers.
 
     Args:
-      landmarks: of the portrait.
-      traced: both arms, or none for a person whose arms are not to move; the elbows of outward
-        ones are moved out of the shirt.
+      landmarks: landmarks of the portrait.
+      traced: both arms, or none if the arms do not move; the elbows of outward arms are moved off
+        the shirt.
     """
     picture = landmarks.picture
     found = [(arm.points, arm.size, arm.mask, _near_arm(arm, _HALO)) for arm in traced]
@@ -82,20 +84,20 @@ def _cut_arms(traced: Sequence[Arm], picture: np.ndarray, person: np.ndarray) ->
     colours = cv2.cvtColor(smooth, cv2.COLOR_RGB2Lab).astype(np.float32)
     hands = np.logical_or.reduce([arm.mask for arm in traced]) if traced else None
     for arm in traced:
-        arms.tell_sleeve(arm, colours, person, hands)
+        arms.segment_sleeve(arm, colours, person, hands)
     return [arms.cut_forearm(arm, picture, person) for arm in traced]
 
 
 def _shape_forearms(
     traced: Sequence[Arm], cuts: Sequence[ForearmCut], person: np.ndarray, alpha: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """The alphas of the forearms, and what the body lacks, [s, s] boolean."""
+    """Returns the alphas of the forearms, and the pixels [s, s] that the body loses."""
     taken = np.zeros((SIDE, SIDE), bool)
     for cut in cuts:
         taken |= cut.taken
     if not cuts:
         return [], taken
-    # What is then no longer joined to the torso goes with the forearm beside it.
+    # Pixels that are no longer connected to the torso join the forearm beside them.
     left = person & ~taken
     opened = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, disc(5)) > 0
     lost = left & ~geometry.grow(mattes.largest_part(opened), 7)
@@ -111,7 +113,7 @@ def _shape_forearms(
 
 
 def _shape_forearm(cut: ForearmCut, person: np.ndarray, alpha: np.ndarray, cuff: int) -> np.ndarray:
-    """The alpha of a forearm; a cuff around the hand is joined behind it, over `cuff` pixels."""
+    """Returns the alpha of a forearm; gaps of up to `cuff` pixels behind the hand are closed."""
     shape = (cut.seen | (cut.narrow & (cut.around_hand | person))).astype(np.uint8)
     behind_hand = cv2.morphologyEx(shape, cv2.MORPH_CLOSE, disc(cuff)) & cut.around_hand
     shape = cv2.morphologyEx(shape, cv2.MORPH_CLOSE, disc(5)) & (person | cut.narrow)
@@ -125,7 +127,7 @@ def _shape_forearm(cut: ForearmCut, person: np.ndarray, alpha: np.ndarray, cuff:
 def _make_body(
     traced: Sequence[Arm], picture: np.ndarray, alpha: np.ndarray, taken: np.ndarray
 ) -> Sheet:
-    """The body goes on below the arms."""
+    """Makes the body, and fills in the parts that arms cover."""
     if not traced:
         solid = geometry.shrink(alpha > 0.97, 1)
         return Sheet(inpainting.fill_cloth(picture, solid), alpha, solid)
@@ -134,16 +136,16 @@ def _make_body(
     seam = blur(taken, 2.0)
     body_alpha = body_alpha * (1 - seam) + blur(body_alpha, 2.5) * seam
     body_alpha = np.where(taken, smoothstep(body_alpha, 0.15, 0.85), body_alpha)
-    # Specks that hands or the matte leave beside the body would hang in the air.
+    # Removes specks beside the body, which would float in the air.
     body_alpha *= geometry.grow(mattes.largest_part(body_alpha > 0.08), 2)
     solid = geometry.shrink(alpha > 0.97, 1) & ~taken
     colours = inpainting.fill_cloth(picture, solid)
-    # The upper arm behind a forearm or a hand has the colours of what is seen of it.
+    # The covered part of an upper arm gets the colours of its visible part.
     inside = geometry.shrink(alpha > 0.95, 1)
     for arm in traced:
         distance = arm.upper_arm()
         source = inside & ~geometry.grow(arm.mask, 4) & (distance < 2)
-        if source.sum() < _LEAST_CORE_PX:
+        if source.sum() < _MIN_CORE_PX:
             continue
         own = inpainting.push_pull(np.where(source[..., None], picture, 0), source)
         share = (smoothstep(-distance, -2.5, 2.0) * blur(taken, 1.5))[..., None]
@@ -152,16 +154,16 @@ def _make_body(
 
 
 def _alpha_under_arms(traced: Sequence[Arm], alpha: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """How solid the body is where arms cover it: diffused from around, and the upper arms."""
+    """Returns the body's alpha where arms cover it, from its surroundings and the upper arms."""
     x, y = geometry.pixel_grid(SIDE)
     forced = np.zeros((SIDE, SIDE), np.float32)
     allowed = np.ones((SIDE, SIDE), np.float32)
     for arm in traced:
         distance = arm.upper_arm(0.95)
-        if not arm.outward:  # Whose upper arm is behind the hand.
+        if not arm.outward:  # Its upper arm is behind the hand.
             distance = np.minimum(distance, _continue_sleeve(arm, alpha, taken))
         forced = np.maximum(forced, smoothstep(-distance, -2, 2))
-        # There is nothing on the outer side of an upper arm.
+        # The body never extends beyond the outer side of an upper arm.
         down = geometry.unit(arm.elbow - arm.shoulder)
         outside = -arm.outwards * (
             (x - arm.shoulder[0]) * -down[1] + (y - arm.shoulder[1]) * down[0]
@@ -172,13 +174,13 @@ def _alpha_under_arms(traced: Sequence[Arm], alpha: np.ndarray, taken: np.ndarra
 
 
 def _continue_sleeve(arm: Arm, alpha: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """The distance from the upper arm as wide as its sleeve is just above what covers it."""
+    """Returns distances from the covered upper arm, as wide as the visible sleeve above it."""
     axis = arm.elbow - arm.shoulder
     length = float(np.linalg.norm(axis))
     down = axis / max(length, 1e-6)
     out = arm.outwards * np.array([down[1], -down[0]])
     out = out * (np.sign(out[0] * arm.outwards) or 1.0)
-    reach = np.arange(int(_WIDEST_SLEEVE * arm.radii[2]))
+    reach = np.arange(int(_MAX_SLEEVE * arm.radii[2]))
     widths = []
     for step in range(int(0.35 * length), int(length)):
         places = arm.shoulder + step * down + reach[:, None] * out
@@ -189,11 +191,11 @@ def _continue_sleeve(arm: Arm, alpha: np.ndarray, taken: np.ndarray) -> np.ndarr
                 break
             continue
         widths.append(end)
-    if len(widths) < _FEW_ROWS:
+    if len(widths) < _MIN_ROWS:
         return np.full((SIDE, SIDE), np.inf, np.float32)
-    width = float(np.median(widths[-_FEW_ROWS:]))
+    width = float(np.median(widths[-_MIN_ROWS:]))
     start = arm.shoulder + min(0.35 * length + len(widths), length - 1) * down
-    # The axis moves out, so that the limb's outer edge is the sleeve's.
+    # Moves the axis outwards, so that the limb's outer edge is that of the sleeve.
     elbow_radius = arm.radii[0]
     narrow = max(min(width, arm.radii[2]), elbow_radius)
     shift = out * (width - narrow)
@@ -211,7 +213,7 @@ def _make_hand(arm: Arm, cut: ForearmCut, picture: np.ndarray) -> Sheet:
 def _make_forearm(
     arm: Arm, cut: ForearmCut, picture: np.ndarray, alpha: np.ndarray, own_alpha: np.ndarray
 ) -> Sheet:
-    """The forearm's colours come from within what is seen of it."""
+    """Makes the forearm, with colours from inside its visible part."""
     inside = geometry.shrink(alpha > 0.95, 1)
     away_from_hand = ~geometry.grow(arm.mask, 3)
     core = cut.seen & inside & away_from_hand
@@ -223,17 +225,17 @@ def _make_forearm(
     if core.sum() < 0.2 * (own_alpha > 0.5).sum():
         picture, core = _guess_forearm(arm, picture, core, inside & away_from_hand, skin)
         original = original & core
-    if core.sum() < _LEAST_CORE_PX:
+    if core.sum() < _MIN_CORE_PX:
         core = original = arm.mask
     filled = inpainting.fill_cloth(picture, core)
     return Sheet(np.where(core[..., None], picture, filled), own_alpha, original)
 
 
 def _guess_forearm(arm: Arm, picture, core, inside, skin) -> tuple[np.ndarray, np.ndarray]:
-    """Where hardly anything is seen of the forearm: from the upper arm to the colour of the hand.
+    """Guesses a forearm that is hardly visible, from the upper arm and the colour of the hand.
 
     Returns:
-      The picture with what is guessed, and where it is to be believed.
+      The picture with the guessed colours, and the pixels to use of it.
     """
     x, y = geometry.pixel_grid(SIDE)
     down = geometry.unit(arm.elbow - arm.shoulder)
@@ -250,7 +252,7 @@ def _guess_forearm(arm: Arm, picture, core, inside, skin) -> tuple[np.ndarray, n
 
 
 def _make_background(picture: np.ndarray, alpha: np.ndarray, halos: Sequence[np.ndarray]) -> Sheet:
-    """Around arms more is filled in: what the matte misses would stay there as a ghost."""
+    """Fills in the background, with a margin around arms, where the matte often misses pixels."""
     known = ~geometry.grow(alpha > 0.02, 4)
     for halo in halos:
         known &= ~halo
@@ -260,6 +262,6 @@ def _make_background(picture: np.ndarray, alpha: np.ndarray, halos: Sequence[np.
 
 
 def _near_arm(arm: Arm, share: float) -> np.ndarray:
-    """[s, s] boolean: nearer to forearm or hand than a share of the hand's size."""
+    """Returns pixels [s, s] that are nearer to the arm than a fraction of the hand's size."""
     hand = geometry.capsules(arm.points, geometry.BONES, share * arm.size, SIDE)
     return hand | (arm.forearm()[0] < share * arm.size)

@@ -1,4 +1,4 @@
-"""Cuts people and hands out of a portrait: masks and soft edges."""
+"""Segments people and hands in a portrait, with soft edges."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ import numpy as np
 from gesture_jax.preparation.photo_people import geometry
 from gesture_jax.preparation.photo_people.geometry import blur, disc, smoothstep
 
-# Of the guided filter (He et al. 2010).
+# Regularisation of the guided filter (He et al. 2010).
 _GUIDE_EPSILON = 2e-4
 
 
 def hand_size(hand: np.ndarray, shoulder_width: float) -> float:
-    """The length in pixels of the palm of a hand [21, 2], however it is turned."""
+    """Estimates the length in pixels of the palm of a hand [21, 2] in any orientation."""
     length = lambda start, end: float(np.linalg.norm(hand[start] - hand[end]))
     return max(
         length(0, 9), length(0, 5), length(0, 17),
@@ -22,12 +22,12 @@ def hand_size(hand: np.ndarray, shoulder_width: float) -> float:
 
 
 def cut_hand(picture: np.ndarray, hand: np.ndarray, size: float, person: np.ndarray) -> np.ndarray:
-    """The mask of a hand by GrabCut, seeded by its skeleton.
+    """Segments a hand by GrabCut, starting from its skeleton.
 
     Args:
       picture: [s, s, 3] uint8.
       hand: [21, 2] landmarks.
-      size: of the hand, in pixels.
+      size: size of the hand, in pixels.
       person: [s, s], 0 to 1, where the person may be.
 
     Returns:
@@ -60,12 +60,12 @@ def cut_person(
     mattes: tuple[np.ndarray, np.ndarray],
     hands: Sequence[tuple[np.ndarray, float, np.ndarray, np.ndarray]],
 ) -> np.ndarray:
-    """The mask of the person: two mattes mixed, made exact by GrabCut around each hand.
+    """Segments the person by two mattes, refined by GrabCut around each hand.
 
     Args:
       picture: [s, s, 3] uint8.
-      mattes: of the segmentation model and of the pose model, [s, s], 0 to 1.
-      hands: landmarks, size and mask of each hand, and where colours decide rather than mattes.
+      mattes: mattes of the segmentation model and of the pose model, [s, s], 0 to 1.
+      hands: landmarks, size and mask of each hand, and the pixels where colours decide, not mattes.
 
     Returns:
       [s, s] boolean.
@@ -80,7 +80,7 @@ def cut_person(
     for _, _, mask, _ in hands:
         labels[mask] = cv2.GC_FGD
     person = matte > 0.5
-    # Colours are local: only the neighbourhood of a hand tells what its background looks like.
+    # Runs in a box around each hand, as background colours differ from place to place.
     for hand, size, _, _ in hands:
         box = _box_around(hand, 1.3 * size, len(picture))
         person[box] = _grab(picture[box], labels[box], steps=3)
@@ -91,14 +91,14 @@ def cut_person(
 
 
 def mix_mattes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """One matte of two: the surer where they agree, the mean where they do not."""
+    """Mixes two mattes: the more certain one where they agree, otherwise their mean."""
     mixed = 0.5 * first + 0.5 * second
     low, high = np.minimum(first, second), np.maximum(first, second)
     return np.where(low > 0.6, high, np.where(high < 0.3, low, mixed))
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a boolean mask; all of it where it is empty."""
+    """Returns the largest connected part of a boolean mask; an empty one is returned as it is."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if count < 2:
         return mask
@@ -106,12 +106,12 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
 
 
 def soften(mask: np.ndarray, picture: np.ndarray, *, radius: int = 5) -> np.ndarray:
-    """A soft edge that follows the edges of the picture.
+    """Softens the edge of a mask along the edges of the picture.
 
     Args:
       mask: [s, s] boolean.
       picture: [s, s, 3] uint8.
-      radius: of the filter, in pixels.
+      radius: radius of the filter, in pixels.
 
     Returns:
       [s, s] float32, 0 to 1.
@@ -124,7 +124,7 @@ def soften(mask: np.ndarray, picture: np.ndarray, *, radius: int = 5) -> np.ndar
 
 
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int) -> np.ndarray:
-    """Smooths values so that they change where a colour picture does (He et al. 2010).
+    """Smooths values, but keeps the edges of a guiding picture (He et al. 2010).
 
     Args:
       guide: [h, w, 3] float32 in [0, 1].
@@ -147,14 +147,14 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int) -> np.ndar
 
 
 def _box_around(points: np.ndarray, margin: float, side: int) -> tuple[slice, slice]:
-    """Rows and columns of a box around points [n, 2], within the picture."""
+    """Returns rows and columns of a box around points [n, 2], within the picture."""
     low = np.clip((points.min(axis=0) - margin).astype(int), 0, side)
     high = np.clip((points.max(axis=0) + margin).astype(int), 0, side)
     return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 def _grab(picture: np.ndarray, labels: np.ndarray, *, steps: int) -> np.ndarray:
-    """Where GrabCut sees the foreground; the labels' own guess where one side is missing."""
+    """Returns GrabCut's foreground; that of the labels if they are all of one kind."""
     labels = np.ascontiguousarray(labels)
     foreground = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
     if foreground.all() or not foreground.any():
@@ -164,6 +164,6 @@ def _grab(picture: np.ndarray, labels: np.ndarray, *, steps: int) -> np.ndarray:
     cv2.setRNGSeed(0)
     try:
         cv2.grabCut(colours, labels, None, *models, steps, cv2.GC_INIT_WITH_MASK)
-    except cv2.error:  # Too few colours for its mixtures.
+    except cv2.error:  # There are too few colours for its mixtures.
         return foreground
     return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))

@@ -1,4 +1,4 @@
-"""A rig that is posed and drawn, frame by frame."""
+"""Poses a rig and draws it, frame by frame."""
 
 import dataclasses
 
@@ -12,20 +12,20 @@ from gesture_jax.preparation.photo_people.retarget import ArmPose
 from gesture_jax.preparation.photo_people.rig import Layer, Rig
 from gesture_jax.procedural.motion import JOINT_NAMES, Pose
 
-# Frames are drawn at twice their size and halved, large ones at their own.
-_LARGEST_DOUBLED = 384
+# Frames up to this size are drawn twice as large and scaled down.
+_MAX_DOUBLED = 384
 _JOINTS_PER_ARM = 8
 _HEAD_JOINTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What is shown of the portrait.
+    """The square of the portrait that is shown.
 
     Attributes:
-      left: of the shown square, in sides of the portrait.
-      top: the same.
-      side: the same.
+      left: its left edge, in sides of the portrait.
+      top: its top edge, in the same unit.
+      side: its side, in the same unit.
       mirrored: whether left and right are swapped.
     """
 
@@ -35,7 +35,7 @@ class View:
     mirrored: bool = False
 
     def to_frame(self, points: np.ndarray, size: int) -> np.ndarray:
-        """Points [n, 2] of the working picture, in pixels of a frame."""
+        """Maps points [n, 2] of the working picture to pixels of a frame."""
         scale = size / (self.side * SIDE)
         corner = np.array([self.left, self.top]) * SIDE
         placed = (points + 0.5 - corner) * scale - 0.5
@@ -45,16 +45,16 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-    """How a person looks in one clip.
+class Appearance:
+    """The appearance of a person in one clip.
 
     Attributes:
-      view: what is shown.
+      view: the square that is shown.
       body: RGB and alpha, [h, w, 4] uint8.
-      forearms: the same, one a side, or none.
-      hands: the same.
-      background: [s, s, 3] uint8, the frame's background in the portrait's place.
-      shadow: how dark the arms' shadow is, 0 to 1.
+      forearms: the same, one per side, or none.
+      hands: the same, one per side, or none.
+      background: [s, s, 3] uint8, the background, aligned with the portrait.
+      shadow: darkness of the arms' shadow, 0 to 1.
     """
 
     view: View
@@ -65,9 +65,9 @@ class Look:
     shadow: float = 0.2
 
 
-def plain_look(rig: Rig) -> Look:
-    """As the portrait shows it."""
-    return Look(
+def original_appearance(rig: Rig) -> Appearance:
+    """Returns the appearance of the portrait itself."""
+    return Appearance(
         view=View(),
         body=stack(rig.body),
         forearms=tuple(stack(arm.forearm) for arm in rig.arms),
@@ -77,7 +77,7 @@ def plain_look(rig: Rig) -> Look:
 
 
 def stack(layer: Layer) -> np.ndarray:
-    """RGB and alpha of a layer, [h, w, 4] uint8."""
+    """Returns RGB and alpha of a layer, [h, w, 4] uint8."""
     return np.dstack([layer.colours, layer.alpha])
 
 
@@ -85,6 +85,7 @@ class Puppet:
     """Moves a rig."""
 
     def __init__(self, rig: Rig):
+        """Makes the meshes and weights of all layers."""
         self.rig = rig
         self._face = Face(rig)
         self._body = skinning.BodySkin(rig)
@@ -97,17 +98,23 @@ class Puppet:
 
     @property
     def head(self) -> skinning.Head:
-        """Where the head is."""
+        """The measures of the head."""
         return self._body.head
 
     def draw(
-        self, look: Look, pose: Pose, rows: np.ndarray, *, size: int, backdrop: np.ndarray
+        self,
+        appearance: Appearance,
+        pose: Pose,
+        rows: np.ndarray,
+        *,
+        size: int,
+        backdrop: np.ndarray,
     ) -> np.ndarray:
-        """One frame.
+        """Draws one frame.
 
         Args:
-          look: of the clip.
-          pose: of head, face and body.
+          appearance: appearance of the person in the clip.
+          pose: pose of head, face and body.
           rows: [arms, 6], a row of `retarget.plan_arm` for each arm.
           size: side of the frame in pixels.
           backdrop: from `draw_backdrop`.
@@ -117,12 +124,12 @@ class Puppet:
         """
         side = drawing_side(size)
         posed = self._pose_arms(rows)
-        place = lambda points: look.view.to_frame(skinning.sway(points, pose), side)
+        place = lambda points: appearance.view.to_frame(skinning.sway(points, pose), side)
         picture = backdrop.copy()
-        ground = self._draw_body(picture, look, pose, place(self._body.pose(pose, posed)))
+        ground = self._draw_body(picture, appearance, pose, place(self._body.pose(pose, posed)))
         pieces = []
         for arm, skin, arm_pose, forearm, hand in zip(
-            self.rig.arms, self._arms, posed, look.forearms, look.hands, strict=True
+            self.rig.arms, self._arms, posed, appearance.forearms, appearance.hands, strict=True
         ):
             for layer, pixels, vertices, triangles, now in (
                 (arm.forearm, forearm, skin.forearm, skin.forearm_triangles,
@@ -131,19 +138,20 @@ class Puppet:
             ):  # fmt: skip
                 sources = self._to_layer(vertices) - layer.corner
                 pieces.append(_draw_piece(place(now), sources, triangles, pixels, side))
-        if pieces and look.shadow:
-            scale = side / (SIDE * look.view.side)
-            rendering.cast_shadow(picture, ground, pieces, look.shadow, scale)
+        if pieces and appearance.shadow:
+            scale = side / (SIDE * appearance.view.side)
+            rendering.cast_shadow(picture, ground, pieces, appearance.shadow, scale)
         for corner, pixels in filter(None, pieces):
-            rendering.lay_over(_part(picture, corner, pixels), pixels)
+            rendering.composite(_part(picture, corner, pixels), pixels)
         if side != size:
             picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
         return np.clip(picture, 0, 255).round().astype(np.uint8)
 
     def joints(self, view: View, pose: Pose, rows: np.ndarray, *, size: int) -> np.ndarray:
-        """[j, 2] float32, (x, y) in pixels, as `JOINT_NAMES`; NaN for arms that do not move.
+        """Returns the positions of `JOINT_NAMES`, [j, 2] float32, (x, y) in pixels.
 
-        Names are those of the frame: in a mirrored one, the left arm is the portrait's right.
+        Joints of arms that do not move are NaN. Left and right are those of the frame: in a
+        mirrored frame, the left arm is the portrait's right one.
         """
         points = np.full((len(JOINT_NAMES), 2), np.nan)
         points[:_HEAD_JOINTS] = self._body.head_joints(pose)
@@ -169,8 +177,10 @@ class Puppet:
             for side, (arm, row) in enumerate(zip(self.rig.arms, rows, strict=True))
         ]
 
-    def _draw_body(self, picture: np.ndarray, look: Look, pose: Pose, corners: np.ndarray):
-        """Draws the body into the picture, and gives its alpha, [s, s] uint8."""
+    def _draw_body(
+        self, picture: np.ndarray, appearance: Appearance, pose: Pose, corners: np.ndarray
+    ):
+        """Draws the body into the picture, and returns its alpha, [s, s] uint8."""
         side = len(picture)
         ground = np.zeros((side, side), np.uint8)
         drawn = rendering.draw_map(corners, self._body_sources, self._body.triangles, side)
@@ -184,30 +194,30 @@ class Puppet:
             mouth = cv2.remap(
                 expression.mouth, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
             )
-        rendering.bend_map(where, expression.shift, self._face_corner)
-        pixels = rendering.sample(look.body, where, repeat_edge=True)
+        rendering.displace_map(where, expression.shift, self._face_corner)
+        pixels = rendering.sample(appearance.body, where, repeat_edge=True)
         part = _part(picture, corner, pixels)
-        rendering.lay_over(part, pixels)
+        rendering.composite(part, pixels)
         if mouth is not None:
-            rendering.lay_over(part, mouth)
+            rendering.composite(part, mouth)
         _part(ground, corner, pixels)[:] = pixels[..., 3]
         return ground
 
     def _to_layer(self, points: np.ndarray) -> np.ndarray:
-        """Points of the working picture in pixels of the layers."""
+        """Maps points of the working picture to pixels of the layers."""
         return (points + 0.5) * (self.rig.side / SIDE) - 0.5
 
 
 def drawing_side(size: int) -> int:
-    """The side in pixels at which frames of a size are drawn."""
-    return 2 * size if size <= _LARGEST_DOUBLED else size
+    """Returns the side in pixels at which frames of a size are drawn."""
+    return 2 * size if size <= _MAX_DOUBLED else size
 
 
-def draw_backdrop(look: Look, size: int) -> np.ndarray:
-    """The background as it is behind the person in all frames of a clip, [s, s, 3] float32."""
-    side, view = drawing_side(size), look.view
-    scale = side / (view.side * len(look.background))
-    offset = np.array([view.left, view.top]) * len(look.background)
+def draw_backdrop(appearance: Appearance, size: int) -> np.ndarray:
+    """Draws the background of all frames of a clip, [s, s, 3] float32."""
+    side, view = drawing_side(size), appearance.view
+    scale = side / (view.side * len(appearance.background))
+    offset = np.array([view.left, view.top]) * len(appearance.background)
     matrix = np.array([
         [scale, 0, (0.5 - offset[0]) * scale - 0.5],
         [0, scale, (0.5 - offset[1]) * scale - 0.5],
@@ -215,7 +225,11 @@ def draw_backdrop(look: Look, size: int) -> np.ndarray:
     if view.mirrored:
         matrix[0] = -matrix[0] + (0, 0, side - 1)
     picture = cv2.warpAffine(
-        look.background, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        appearance.background,
+        matrix,
+        (side, side),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
     )
     return picture.astype(np.float32)
 

@@ -1,24 +1,24 @@
-"""Draws meshes: where each pixel of the frame comes from, and layers on top of each other."""
+"""Draws meshes: maps the pixels of a frame to pixels of layers, and composites the layers."""
 
 import cv2
 import numba
 import numpy as np
 
 NOWHERE = -1e4
-"""What a map holds where nothing is drawn."""
+"""The value of a map where nothing is drawn."""
 
 
 @numba.njit(cache=True)
 def rasterise(
     corners: np.ndarray, sources: np.ndarray, triangles: np.ndarray, out: np.ndarray
 ) -> None:
-    """Writes where each covered pixel comes from; later triangles win.
+    """Writes the source position of each covered pixel; later triangles cover earlier ones.
 
     Args:
-      corners: [v, 2] float64, where the vertices are in the frame, (x, y).
-      sources: [v, 2] float64, where they are in the layer.
+      corners: [v, 2] float64, positions (x, y) of the vertices in the frame.
+      sources: [v, 2] float64, their positions in the layer.
       triangles: [t, 3] int32.
-      out: [h, w, 2] float32, (x, y) in the layer; is written to.
+      out: [h, w, 2] float32, (x, y) in the layer, the output.
     """
     height, width = out.shape[:2]
     for k in range(triangles.shape[0]):
@@ -44,8 +44,8 @@ def rasterise(
 
 
 @numba.njit(cache=True)
-def lay_over(picture: np.ndarray, layer: np.ndarray) -> None:
-    """Puts a layer [h, w, 4] uint8 (RGB and alpha) over a picture [h, w, 3] float32, in place."""
+def composite(picture: np.ndarray, layer: np.ndarray) -> None:
+    """Composites a layer [h, w, 4] uint8 over a picture [h, w, 3] float32, in place."""
     for y in range(picture.shape[0]):
         for x in range(picture.shape[1]):
             alpha = np.float32(layer[y, x, 3]) * np.float32(1 / 255)
@@ -57,13 +57,13 @@ def lay_over(picture: np.ndarray, layer: np.ndarray) -> None:
 def draw_map(
     corners: np.ndarray, sources: np.ndarray, triangles: np.ndarray, side: int
 ) -> tuple[tuple[int, int], np.ndarray] | None:
-    """The map of a mesh, cut to its box within a frame.
+    """Returns the map of a mesh, cropped to its box within a frame.
 
     Args:
-      corners: [v, 2], where the vertices are in the frame.
-      sources: [v, 2], where they are in the layer.
+      corners: [v, 2], positions of the vertices in the frame.
+      sources: [v, 2], their positions in the layer.
       triangles: [t, 3] int32.
-      side: of the frame in pixels.
+      side: side of the frame in pixels.
 
     Returns:
       Left and top of the box, and the map [h, w, 2] float32, `NOWHERE` where nothing is drawn;
@@ -80,15 +80,15 @@ def draw_map(
 
 
 def sample(layer: np.ndarray, where: np.ndarray, *, repeat_edge: bool = False) -> np.ndarray:
-    """The layer's pixels at the places of a map.
+    """Samples a layer at the positions of a map.
 
     Args:
       layer: [h, w, 4] uint8.
       where: [h', w', 2] float32, from `draw_map`, in pixels of the layer.
-      repeat_edge: whether what is beyond the layer looks like its edge; else it is empty.
+      repeat_edge: whether the layer's edge is repeated outside of it; otherwise that is empty.
 
     Returns:
-      [h', w', 4] uint8, cubic; empty where nothing is drawn.
+      [h', w', 4] uint8, by cubic interpolation; empty where nothing is drawn.
     """
     border = cv2.BORDER_REPLICATE if repeat_edge else cv2.BORDER_CONSTANT
     pixels = cv2.remap(layer, where, None, cv2.INTER_CUBIC, borderMode=border)
@@ -97,12 +97,12 @@ def sample(layer: np.ndarray, where: np.ndarray, *, repeat_edge: bool = False) -
     return pixels
 
 
-def bend_map(where: np.ndarray, shift: np.ndarray, corner: tuple[int, int]) -> None:
-    """Adds a displacement of the layer's pixels to a map, in place.
+def displace_map(where: np.ndarray, shift: np.ndarray, corner: tuple[int, int]) -> None:
+    """Adds displacements within a box of the layer to a map, in place.
 
     Args:
       where: [h, w, 2] float32, (x, y) in the layer.
-      shift: [h', w', 2] float32, a box of the layer.
+      shift: [h', w', 2] float32, the displacements.
       corner: left and top of the box.
     """
     height, width = shift.shape[:2]
@@ -118,13 +118,13 @@ def bend_map(where: np.ndarray, shift: np.ndarray, corner: tuple[int, int]) -> N
 def cast_shadow(
     picture: np.ndarray, ground: np.ndarray, layers: list, strength: float, scale: float
 ) -> None:
-    """Darkens a picture where layers are in front of the ground, softly.
+    """Casts a soft shadow of layers on a picture.
 
     Args:
-      picture: [s, s, 3] float32; is darkened in place.
-      ground: [s, s] uint8, what the shadow falls on.
+      picture: [s, s, 3] float32, changed in place.
+      ground: [s, s] uint8, alpha of the layer that the shadow falls on.
       layers: (corner, pixels [h, w, 4] uint8) each, or None.
-      strength: 0 to 1.
+      strength: darkness of the shadow, 0 to 1.
       scale: pixels of the picture per pixel of the working picture.
     """
     side, cell = len(picture), 4

@@ -1,4 +1,4 @@
-"""Retargets the procedural speaker's motion to a portrait: each arm goes as far as it can bear.
+"""Retargets the procedural speaker's motion to the arms of a portrait, within their reach.
 
 Positions are in pixels of the working picture (`landmarks.SIDE`).
 """
@@ -14,19 +14,20 @@ from gesture_jax.preparation.photo_people.rig import ArmRig
 from gesture_jax.procedural.identity import Identity
 from gesture_jax.procedural.motion import Pose
 
-# A forearm seen from the front is as long as this share of the upper arm.
+# Length of a forearm seen from the front, as a fraction of the upper arm.
 _FOREARM_SHARE = 0.85
-# How far a wrist goes up, down, in and out of its rest, in lengths of the forearm.
+# How far a wrist moves up, down, inwards and outwards, in lengths of the forearm, by `outward`.
 _REACH = {True: (0.46, 0.36, 0.28, 0.26), False: (0.42, 0.24, 0.22, 0.22)}
-# How far the speaker's own wrists go, in sides of its frame.
+# How far the procedural speaker's wrists move in these directions, in sides of its frame.
 _SPEAKER_REACH = 0.13, 0.26, 0.16, 0.12
 _SPEAKER_HEIGHT = 0.62
-# Standard deviations in frames of the smoothing in time, in turn, until the wrist is slow enough.
+# Standard deviations in frames of the smoothing in time; the first that slows the wrist enough.
 _SMOOTHING = 0.8, 1.1, 1.5, 2.0, 2.6
-_FASTEST = 0.26
-# How much of the wrist's way the elbow goes, in x and y.
+# Largest motion of a wrist per frame, in lengths of the forearm.
+_MAX_SPEED = 0.26
+# Motion of the elbow as a fraction of the wrist's, in x and y.
 _ELBOW_FOLLOWS = {True: (0.30, 0.22), False: (0.45, 0.55)}
-_MOST_SWING = {True: 1.3, False: 0.8}
+_MAX_SWING = {True: 1.3, False: 0.8}
 _STRETCH = 0.6, 2.0
 
 
@@ -37,12 +38,12 @@ class ArmPose:
     Attributes:
       elbow: [2].
       wrist: [2].
-      rest_length: of the forearm in the portrait.
-      length: of the forearm now.
-      angle: of the forearm in the picture, in radians.
-      hand_turn: by which the hand is turned from the portrait, in radians.
-      hand_scale: of the hand, 1 in the portrait.
-      hand: [3], its shape, as `speaker.motion.Pose.hands`.
+      rest_length: length of the forearm in the portrait.
+      length: length of the forearm in the frame.
+      angle: angle of the forearm in the picture, in radians.
+      hand_turn: rotation of the hand relative to the portrait, in radians.
+      hand_scale: size of the hand, 1 in the portrait.
+      hand: [3], its shape, as `procedural.motion.Pose.hands`.
     """
 
     elbow: np.ndarray
@@ -56,54 +57,56 @@ class ArmPose:
 
 
 def plan_arm(
-    arm: ArmRig, side: int, who: Identity, poses: Sequence[Pose], amplitude: float
+    arm: ArmRig, side: int, person: Identity, poses: Sequence[Pose], amplitude: float
 ) -> np.ndarray:
-    """Where the wrist goes, frame by frame.
+    """Plans the motion of a wrist, frame by frame.
 
     Args:
-      arm: of a portrait.
+      arm: arm of a portrait.
       side: 0 on the viewer's left, 1 on the right.
-      who: the speaker whose motion it is.
-      poses: of the speaker.
-      amplitude: 1 is what suits the portrait.
+      person: the procedural speaker.
+      poses: the speaker's poses.
+      amplitude: size of the gestures, 1 for what suits the portrait.
 
     Returns:
       [t, 6]: the wrist's offset (x, y), the bend of the hand and its shape.
     """
     outwards = 2 * side - 1
     wrists = np.array([pose.wrists[side] - pose.body for pose in poses])
-    middle = 0.5 + outwards * (0.45 * who.shoulder + 0.165 * who.style.reach)
+    middle = 0.5 + outwards * (0.45 * person.shoulder + 0.165 * person.style.reach)
     out, low = (wrists[:, 0] - middle) * outwards, wrists[:, 1] - _SPEAKER_HEIGHT
     length = _FOREARM_SHARE * _upper_length(arm) * amplitude
     up, down, inwards, outside = (share * length for share in _REACH[arm.outward])
     from_up, from_down, from_in, from_out = _SPEAKER_REACH
-    y = np.where(low < 0, -_limit(-low / from_up * up, up), _limit(low / from_down * down, down))
+    y = np.where(
+        low < 0, -_soft_limit(-low / from_up * up, up), _soft_limit(low / from_down * down, down)
+    )
     x = np.where(
         out < 0,
-        -_limit(-out / from_in * inwards, inwards),
-        _limit(out / from_out * outside, outside),
+        -_soft_limit(-out / from_in * inwards, inwards),
+        _soft_limit(out / from_out * outside, outside),
     )
-    if arm.outward:  # Around the elbow, not through it.
+    if arm.outward:  # Moves around the elbow, not through it.
         lowered = np.clip(y / down, 0, 1)
         x = x * (1 - lowered) + 0.45 * np.clip(y, 0, None)
     shape = np.array([(pose.bend[side], *pose.hands[side]) for pose in poses])
     track = np.concatenate([np.stack([x * outwards, y], 1), shape], axis=1)
-    return _slow_down(track, _FASTEST * length / amplitude)
+    return _slow_down(track, _MAX_SPEED * length / amplitude)
 
 
-def _slow_down(track: np.ndarray, fastest: float) -> np.ndarray:
-    """Smooths a track in time, without delay, until it is no faster than an arm."""
+def _slow_down(track: np.ndarray, max_speed: float) -> np.ndarray:
+    """Smooths a track in time, without delay, until it is slow enough for an arm."""
     for deviation in _SMOOTHING:
         smooth = gaussian_filter1d(track, deviation, axis=0, mode="nearest")
         if len(smooth) < 2:
             break
-        if np.linalg.norm(np.diff(smooth[:, :2], axis=0), axis=1).max() < fastest:
+        if np.linalg.norm(np.diff(smooth[:, :2], axis=0), axis=1).max() < max_speed:
             break
     return smooth
 
 
 def pose_arm(arm: ArmRig, side: int, row: np.ndarray) -> ArmPose:
-    """The arm whose wrist is where a row of `plan_arm` wants it, as near as it can be."""
+    """Returns the arm with its wrist as near as possible to that in a row of `plan_arm`."""
     outwards = 2 * side - 1
     offset = row[:2]
     elbow = arm.elbow + np.array(_ELBOW_FOLLOWS[arm.outward]) * offset
@@ -112,8 +115,8 @@ def pose_arm(arm: ArmRig, side: int, row: np.ndarray) -> ArmPose:
     rest_angle = np.arctan2(at_rest[1], at_rest[0])
     swing = (np.arctan2(wanted[1], wanted[0]) - rest_angle) * outwards
     swing = (swing + np.radians(120)) % (2 * np.pi) - np.radians(120)
-    most = _MOST_SWING[arm.outward]
-    swing = most * np.tanh(swing / most) * outwards
+    limit = _MAX_SWING[arm.outward]
+    swing = limit * np.tanh(swing / limit) * outwards
     full_length = _FOREARM_SHARE * _upper_length(arm)
     longest = min(_STRETCH[1] * rest_length, max(full_length, rest_length))
     length = float(np.clip(np.linalg.norm(wanted), _STRETCH[0] * rest_length, longest))
@@ -132,12 +135,12 @@ def pose_arm(arm: ArmRig, side: int, row: np.ndarray) -> ArmPose:
 
 
 def rest(arm: ArmRig) -> np.ndarray:
-    """The row of `plan_arm` that leaves the arm as the portrait shows it."""
+    """Returns the row of `plan_arm` that leaves the arm as it is in the portrait."""
     return np.array([0.0, 0.0, 0.1, 0.6, 0.1, 0.1])
 
 
 def fingertips(arm: ArmRig, posed: ArmPose) -> np.ndarray:
-    """[5, 2], thumb first; the small motion of the fingers themselves is left out."""
+    """Returns the fingertips [5, 2], thumb first, without the small motion of the fingers."""
     tips = arm.points[[chain[-1] for chain in geometry.FINGERS]] - arm.wrist
     return posed.wrist + tips @ (geometry.rotation(posed.hand_turn) * posed.hand_scale).T
 
@@ -146,6 +149,6 @@ def _upper_length(arm: ArmRig) -> float:
     return float(np.linalg.norm(arm.shoulder - arm.elbow))
 
 
-def _limit(values: np.ndarray, limit: float) -> np.ndarray:
-    """Follows small values and stays below 1.25 times the limit."""
+def _soft_limit(values: np.ndarray, limit: float) -> np.ndarray:
+    """Returns small values unchanged, and large ones below 1.25 times the limit."""
     return 1.25 * limit * np.tanh(values / (1.25 * limit))

@@ -1,7 +1,7 @@
-"""A rig: a portrait in layers with its joints, ready to be moved; and its file.
+"""A rig, which is a portrait in layers with its joints, and its file.
 
-Positions are in pixels of the working picture (`landmarks.SIDE`), whatever the layers' resolution.
-A file is an .npz that is read without pickle; its pictures are JPEG, its alphas PNG.
+Positions are in pixels of the working picture (`landmarks.SIDE`) for any resolution of the layers.
+The file is an .npz without pickled objects; colours are stored as JPEG, alphas as PNG.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ _MAX_BYTES = 4 << 20
 _MAX_FILE_BYTES = 16 << 20
 _JPEG_QUALITY = 95
 _NUM_FACE, _NUM_POSE, _NUM_HAND = 478, 33, 21
-_FURTHEST_PX = 4096.0
-# Landmarks of the face mesh: forehead, chin, and the cheeks.
+_MAX_POSITION_PX = 4096.0
+# Landmarks of the face mesh.
 _FOREHEAD, _CHIN, _CHEEKS = 10, 152, (234, 454)
 _SHOULDERS = 12, 11
-_LEAST_FACE_PX, _LEAST_BONE_PX, _LEAST_ALPHA = 8, 1, 64
+_MIN_FACE_PX, _MIN_BONE_PX, _MIN_ALPHA = 8, 1, 64
 _LAYERS = ("body", *(f"{part}{side}" for part in ("forearm", "hand") for side in (0, 1)))
 _NAMES = {
     *("version", "side", "face", "pose", "background"),
@@ -41,9 +41,9 @@ class Layer:
     """A piece of the picture.
 
     Attributes:
-      colours: [h, w, 3] uint8, filled in beyond the edge.
+      colours: [h, w, 3] uint8, also filled in where alpha is 0.
       alpha: [h, w] uint8.
-      corner: left and top in the rig's picture, in pixels of the layers.
+      corner: its left and top in the whole picture, in pixels of the layers.
     """
 
     colours: np.ndarray
@@ -56,13 +56,13 @@ class ArmRig:
     """A forearm and a hand.
 
     Attributes:
-      forearm: its layer.
-      hand: its layer.
+      forearm: layer of the forearm.
+      hand: layer of the hand.
       shoulder: [2].
       elbow: [2].
       points: [21, 2], landmarks of the hand; the first is the wrist.
-      size: of the hand.
-      radii: [3], of elbow, wrist and upper arm.
+      size: size of the hand.
+      radii: [3], radii of elbow, wrist and upper arm.
       outward: whether the fingers point away from the body.
     """
 
@@ -85,10 +85,10 @@ class Rig:
     """A person that can be moved.
 
     Attributes:
-      side: of the layers' picture in pixels.
-      background: [side, side, 3] uint8, without the person.
-      body: what is not arms.
-      arms: of the viewer's left and right; empty where arms are part of the body.
+      side: side of the whole picture, in pixels of the layers.
+      background: [side, side, 3] uint8, filled in behind the person.
+      body: the person without the arms.
+      arms: the arms on the viewer's left and right; empty where they are part of the body.
       face: [478, 3], the face mesh: x, y and depth.
       pose: [33, 2], the pose model's landmarks.
     """
@@ -102,7 +102,7 @@ class Rig:
 
 
 def save_rig(path: str | os.PathLike, rig: Rig) -> None:
-    """Writes a rig's file."""
+    """Writes the file of a rig."""
     arrays: dict[str, np.ndarray] = {
         "version": np.array(_VERSION),
         "side": np.array(rig.side),
@@ -122,7 +122,7 @@ def save_rig(path: str | os.PathLike, rig: Rig) -> None:
 
 
 def load_rig(path: str | os.PathLike) -> Rig:
-    """Reads a rig's file, which may come from anywhere.
+    """Reads the file of a rig, which may be from an untrusted source.
 
     Raises:
       InputError: where it is not a rig, or a damaged one.
@@ -134,13 +134,13 @@ def load_rig(path: str | os.PathLike) -> Rig:
         return _unpack(arrays)
     except InputError as error:
         raise InputError(f"{path}: {error}; build the rig again") from error
-    except Exception as error:  # Hostile bytes fail in many ways; none of them is our defect.
+    except Exception as error:  # Hostile bytes can fail in many ways, none of which is a bug here.
         raise InputError(f"{path}: not a rig, or a damaged one; build the rig again") from error
 
 
 def _unpack(arrays: dict[str, np.ndarray]) -> Rig:
     if int(arrays["version"]) != _VERSION:
-        raise InputError(f"a rig of version {int(arrays['version'])}, where {_VERSION} is wanted")
+        raise InputError(f"a rig of version {int(arrays['version'])} instead of {_VERSION}")
     side = int(arrays["side"])
     if not 64 <= side <= _MAX_SIDE:
         raise InputError(f"a rig with a side of {side} pixels")
@@ -160,18 +160,18 @@ def _unpack(arrays: dict[str, np.ndarray]) -> Rig:
 
 
 def _check_body(rig: Rig) -> None:
-    """Raises InputError where positions are no body's."""
+    """Raises InputError where the positions cannot be those of a person."""
     face = rig.face[:, :2]
     height = face[_CHIN, 1] - face[_FOREHEAD, 1]
     width = face[_CHEEKS[1], 0] - face[_CHEEKS[0], 0]
     middle = face.mean(axis=0)
     inside = middle.min() >= 0 and middle.max() < SIDE
-    if min(height, width) < _LEAST_FACE_PX or not inside or np.ptp(face, axis=0).max() > SIDE:
-        raise InputError("a face that is none")
+    if min(height, width) < _MIN_FACE_PX or not inside or np.ptp(face, axis=0).max() > SIDE:
+        raise InputError("a face of impossible size or position")
     bones = [(rig.pose[_SHOULDERS[0]], rig.pose[_SHOULDERS[1]])]
     for arm in rig.arms:
         bones += [(arm.shoulder, arm.elbow), (arm.elbow, arm.wrist)]
-    if min(float(np.linalg.norm(end - start)) for start, end in bones) < _LEAST_BONE_PX:
+    if min(float(np.linalg.norm(end - start)) for start, end in bones) < _MIN_BONE_PX:
         raise InputError("a bone without length")
 
 
@@ -193,8 +193,8 @@ def _unpack_arm(arrays: dict[str, np.ndarray], number: int, side: int) -> ArmRig
 
 def _positions(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape != shape or array.dtype.kind != "f":
-        raise InputError(f"positions of shape {array.shape}, where {shape} is wanted")
-    if not (np.abs(array) < _FURTHEST_PX).all():
+        raise InputError(f"positions of shape {array.shape}, instead of {shape}")
+    if not (np.abs(array) < _MAX_POSITION_PX).all():
         raise InputError("positions that are far outside of the picture")
     return array.astype(np.float64)
 
@@ -213,13 +213,13 @@ def _unpack_layer(arrays: dict[str, np.ndarray], name: str, side: int) -> Layer:
     left, top = (int(number) for number in arrays[f"{name}_corner"])
     height, width = alpha.shape
     inside = 0 <= left <= side - width and 0 <= top <= side - height
-    if colours.shape != (height, width, 3) or not inside or alpha.max() < _LEAST_ALPHA:
+    if colours.shape != (height, width, 3) or not inside or alpha.max() < _MIN_ALPHA:
         raise InputError(f"a layer {name} that does not fit")
     return Layer(colours, alpha, (left, top))
 
 
 def _encode(picture: np.ndarray, ending: str) -> np.ndarray:
-    """A picture, RGB or grey, as the bytes of a file, [n] uint8."""
+    """Encodes a picture, RGB or grey, as the bytes of a file, [n] uint8."""
     if picture.ndim == 3:
         picture = np.ascontiguousarray(picture[..., ::-1])
     options = []
@@ -230,7 +230,7 @@ def _encode(picture: np.ndarray, ending: str) -> np.ndarray:
 
 
 def _decode(content: np.ndarray, mode: int, side: int) -> np.ndarray:
-    """The picture in bytes, [h, w, 3] RGB or [h, w] uint8, no larger than `side`."""
+    """Decodes a picture, [h, w, 3] RGB or [h, w] uint8, no larger than `side`."""
     if content.dtype != np.uint8 or content.ndim != 1:
         raise InputError("a layer that is no picture")
     if max(_read_size(content.tobytes())) > side:
@@ -242,6 +242,6 @@ def _decode(content: np.ndarray, mode: int, side: int) -> np.ndarray:
 
 
 def _read_size(content: bytes) -> tuple[int, int]:
-    """Width and height that the header of a JPEG or PNG claims."""
+    """Reads width and height from the header of a JPEG or PNG."""
     with Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image:
         return image.size

@@ -1,4 +1,4 @@
-"""Builds the rig of a portrait, or says why it does not serve."""
+"""Builds the rig of a portrait, or explains why the portrait is unsuitable."""
 
 from collections.abc import Sequence
 
@@ -18,20 +18,20 @@ from gesture_jax.preparation.photo_people.landmarks import (
 from gesture_jax.preparation.photo_people.layers import Sheet
 from gesture_jax.preparation.photo_people.rig import ArmRig, Layer, Rig
 
-LARGEST_SIDE = 768
-"""The side in pixels of the layers of a large portrait."""
-_LEAST_FACE = 0.07
-_LEAST_HAND_SCORE = 0.6
+MAX_SIDE = 768
+"""Largest side in pixels of the layers' picture."""
+_MIN_FACE = 0.07
+_MIN_HAND_SCORE = 0.6
 _HAND_MARGIN_PX = 4
 _MARGIN_PX = 2
 
 
-class Declined(Exception):
-    """A portrait does not serve.
+class UnsuitablePortraitError(Exception):
+    """A portrait cannot be animated.
 
     Attributes:
-      reason: in a few words, the same for all of a kind.
-      detail: the figures.
+      reason: a few words that are the same for all portraits of a kind.
+      detail: the figures of this portrait.
     """
 
     def __init__(self, reason: str, detail: str = ""):
@@ -40,30 +40,30 @@ class Declined(Exception):
 
 
 def build_rig(picture: np.ndarray) -> tuple[Rig, str]:
-    """Takes a portrait apart.
+    """Builds the rig of a portrait.
 
     Args:
-      picture: [h, w, 3] uint8; of one that is not square the upper middle is used.
+      picture: [h, w, 3] uint8; if it is not square, its upper middle is used.
 
     Returns:
-      The rig; and why its arms do not move, "" where they do.
+      The rig, and the reason why its arms do not move, "" where they do.
 
     Raises:
-      Declined: where the person cannot be moved at all.
+      UnsuitablePortraitError: where not even the head can be moved.
       InputError: where MediaPipe is not installed.
     """
     picture = _upper_square(picture)
-    return assemble(picture, find_landmarks(picture))
+    return build_rig_from_landmarks(picture, find_landmarks(picture))
 
 
-def assemble(picture: np.ndarray, landmarks: Landmarks) -> tuple[Rig, str]:
-    """As `build_rig`, of a square picture whose landmarks are known."""
+def build_rig_from_landmarks(picture: np.ndarray, landmarks: Landmarks) -> tuple[Rig, str]:
+    """Builds the rig of a square picture with known landmarks; see `build_rig`."""
     _check(landmarks)
-    still = why_arms_rest(landmarks)
+    still = describe_arm_obstacle(landmarks)
     width = _shoulder_width(landmarks)
     traced = [] if still else [arms.trace_arm(landmarks, side, width) for side in (0, 1)]
-    made = layers.take_apart(landmarks, traced)
-    side = min(LARGEST_SIDE, max(len(picture), SIDE))
+    made = layers.split_into_layers(landmarks, traced)
+    side = min(MAX_SIDE, max(len(picture), SIDE))
     mode = cv2.INTER_AREA if len(picture) >= side else cv2.INTER_CUBIC
     sharp = cv2.resize(picture, (side, side), interpolation=mode)
     pieces = [
@@ -91,24 +91,28 @@ def assemble(picture: np.ndarray, landmarks: Landmarks) -> tuple[Rig, str]:
 
 
 def _check(landmarks: Landmarks) -> None:
-    """Raises Declined where not even the head can be moved."""
+    """Raises UnsuitablePortraitError where not even the head can be moved."""
     if landmarks.face is None or landmarks.num_faces == 0:
-        raise Declined("no face", "none is found")
+        raise UnsuitablePortraitError("no face", "none is found")
     if landmarks.num_faces > 1:
-        raise Declined("several people", f"{landmarks.num_faces} faces")
+        raise UnsuitablePortraitError("several people", f"{landmarks.num_faces} faces")
     if landmarks.pose is None or landmarks.pose_matte is None:
-        raise Declined("no body", "none is found")
+        raise UnsuitablePortraitError("no body", "none is found")
     face = landmarks.face
     height = (face[152, 1] - face[10, 1]) / SIDE
-    if height < _LEAST_FACE:
-        raise Declined("too small", f"the face takes {height:.0%} of the picture's height")
+    if height < _MIN_FACE:
+        raise UnsuitablePortraitError(
+            "too small", f"the face takes {height:.0%} of the picture's height"
+        )
     left, right = face[1, 0] - face[234, 0], face[454, 0] - face[1, 0]
     if min(left, right) < 0.22 * max(left, right):
-        raise Declined("face turned away", f"cheeks of {left:.0f} and {right:.0f} pixels")
+        raise UnsuitablePortraitError(
+            "face turned away", f"cheeks of {left:.0f} and {right:.0f} pixels"
+        )
 
 
-def why_arms_rest(landmarks: Landmarks) -> str:
-    """Why the arms cannot be cut out, "" where they can."""
+def describe_arm_obstacle(landmarks: Landmarks) -> str:
+    """Returns the reason why the arms cannot be moved, "" where they can."""
     body, hands = landmarks.pose, landmarks.hands
     if hands[0] is None or hands[1] is None:
         return "a hand is not found"
@@ -116,7 +120,7 @@ def why_arms_rest(landmarks: Landmarks) -> str:
     for hand, score in zip(hands, landmarks.hand_scores, strict=True):
         if hand.min() < _HAND_MARGIN_PX or hand.max() > SIDE - _HAND_MARGIN_PX:
             return "a hand is not wholly in the picture"
-        if score < _LEAST_HAND_SCORE:
+        if score < _MIN_HAND_SCORE:
             return "a hand is not seen well"
     if hands[1][:, 0].min() - hands[0][:, 0].max() < 0.15 * width:
         return "the hands are together or crossed"
@@ -140,7 +144,7 @@ def _upper_square(picture: np.ndarray) -> np.ndarray:
 
 
 def _sharpen(sharp: np.ndarray, sheet: Sheet) -> np.ndarray:
-    """A layer's colours at the portrait's own resolution, [side, side, 3] uint8."""
+    """Returns a layer's colours at the portrait's resolution, [side, side, 3] uint8."""
     size = sharp.shape[1::-1]
     share = smoothstep(cv2.resize(blur(sheet.original, 0.8), size), 0.45, 0.95)[..., None]
     filled = cv2.resize(sheet.colours.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
@@ -148,7 +152,7 @@ def _sharpen(sharp: np.ndarray, sheet: Sheet) -> np.ndarray:
 
 
 def _crop(sharp: np.ndarray, sheet: Sheet) -> Layer:
-    """A layer at the portrait's own resolution, cut to what is not empty."""
+    """Returns a layer at the portrait's resolution, cropped to its visible part."""
     alpha = cv2.resize(sheet.alpha, sharp.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     alpha = np.clip(alpha * 255, 0, 255).round().astype(np.uint8)
     rows, columns = _span(alpha.max(axis=1)), _span(alpha.max(axis=0))

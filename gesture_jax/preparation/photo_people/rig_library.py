@@ -1,4 +1,4 @@
-"""Rigs on disk: finds those that are there, builds the others, remembers who does not serve."""
+"""Rigs on disk: finds those that exist, builds the others, and records unsuitable portraits."""
 
 import concurrent.futures
 import json
@@ -14,9 +14,9 @@ from gesture_jax.preparation.parts import LeftOut
 from gesture_jax.preparation.photo_people import rig
 from gesture_jax.storage import files
 
-_DECLINED_ENDING = ".declined.json"
-# A worker takes seconds to start.
-_MANY_PORTRAITS = 4
+_UNSUITABLE_ENDING = ".declined.json"
+# With fewer portraits, starting workers, which takes seconds, does not pay.
+_MIN_PORTRAITS_FOR_WORKERS = 4
 
 
 def find_rigs(
@@ -25,19 +25,20 @@ def find_rigs(
     *,
     num_workers: int | None = None,
 ) -> tuple[dict[str, pathlib.Path], list[LeftOut]]:
-    """The rigs of a folder of portraits; those that are not there are built.
+    """Finds the rigs of a folder of portraits, and builds the missing ones.
 
     Args:
-      portraits: a folder of pictures, or of rigs; below it, each is named after its file.
-      rigs_dir: where rigs are kept.
-      num_workers: processes that build them; 0 is this one, None as many as there are cores.
+      portraits: a folder of pictures, or of rigs, which are named after their files.
+      rigs_dir: folder that keeps the rigs.
+      num_workers: worker processes that build rigs; 0: this process, None: one per core if there
+        are enough portraits.
 
     Returns:
-      The rigs' files by the names of the portraits, and which portraits do not serve.
+      The rigs' files by the names of the portraits, and the portraits that are left out.
 
     Raises:
-      InputError: where the folder holds nothing of use, two portraits have one name, or rigs are
-        to be built and MediaPipe is not installed.
+      InputError: where the folder holds nothing usable, two portraits have the same name, or rigs
+        must be built and MediaPipe is not installed.
     """
     portraits, rigs_dir = files.absolute(portraits), files.absolute(rigs_dir)
     if not files.is_folder(portraits):
@@ -55,7 +56,7 @@ def find_rigs(
         name: path
         for name, path in sources.items()
         if not any(
-            files.is_file(rigs_dir / f"{name}{end}") for end in (rig.ENDING, _DECLINED_ENDING)
+            files.is_file(rigs_dir / f"{name}{end}") for end in (rig.ENDING, _UNSUITABLE_ENDING)
         )
     }
     left_out = _build_all(missing, rigs_dir, num_workers)
@@ -63,13 +64,13 @@ def find_rigs(
     usable = {name: path for name, path in rigs.items() if files.is_file(path)}
     known = {entry.name for entry in left_out}
     left_out += [
-        _read_declined(rigs_dir, name)
+        _read_unsuitable(rigs_dir, name)
         for name in sources
         if name not in usable and name not in known
     ]
     if not usable:
         raise InputError(
-            f"{portraits}: no portrait serves; {left_out[0].name}: {left_out[0].reason}"
+            f"{portraits}: no portrait can be used; {left_out[0].name}: {left_out[0].reason}"
         )
     return usable, [*left_out, *unused]
 
@@ -88,11 +89,11 @@ def _name_all(paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:
 def _build_all(
     missing: dict[str, pathlib.Path], rigs_dir: pathlib.Path, num_workers: int | None
 ) -> list[LeftOut]:
-    """Builds rigs; gives those pictures that cannot even be read."""
+    """Builds rigs, and returns the pictures that cannot be read."""
     if not missing:
         return []
     if num_workers is None:
-        num_workers = (os.cpu_count() or 1) if len(missing) >= _MANY_PORTRAITS else 0
+        num_workers = (os.cpu_count() or 1) if len(missing) >= _MIN_PORTRAITS_FOR_WORKERS else 0
     rigs_dir.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(missing), desc="rigs", unit="portrait") as bar:
         unreadable = []
@@ -115,29 +116,29 @@ def _run_all(missing, rigs_dir, num_workers):
 
 
 def _build(name: str, path: pathlib.Path, rigs_dir: pathlib.Path) -> LeftOut | None:
-    """Writes the rig of a portrait, or why there is none."""
+    """Writes the rig of a portrait, or the reason why there is none."""
     import cv2
 
     from gesture_jax.preparation.photo_people import rig_builder
 
-    cv2.setNumThreads(1)  # Portraits are what is done in parallel.
+    cv2.setNumThreads(1)  # Portraits are processed in parallel already.
     try:
         picture = images.to_uint8(images.load_image(path))
     except InputError as error:
         return LeftOut(name, "cannot be read", str(error))
     try:
         built, _ = rig_builder.build_rig(picture)
-    except rig_builder.Declined as declined:
-        note = {"reason": declined.reason, "detail": declined.detail}
-        with files.write_beside(rigs_dir / f"{name}{_DECLINED_ENDING}") as beside:
+    except rig_builder.UnsuitablePortraitError as error:
+        note = {"reason": error.reason, "detail": error.detail}
+        with files.write_beside(rigs_dir / f"{name}{_UNSUITABLE_ENDING}") as beside:
             beside.write_text(json.dumps(note))
         return None
     rig.save_rig(rigs_dir / f"{name}{rig.ENDING}", built)
     return None
 
 
-def _read_declined(rigs_dir: pathlib.Path, name: str) -> LeftOut:
-    path = rigs_dir / f"{name}{_DECLINED_ENDING}"
+def _read_unsuitable(rigs_dir: pathlib.Path, name: str) -> LeftOut:
+    path = rigs_dir / f"{name}{_UNSUITABLE_ENDING}"
     try:
         note = json.loads(path.read_text())
         return LeftOut(name, str(note["reason"]), str(note["detail"]))

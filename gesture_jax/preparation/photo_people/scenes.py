@@ -1,4 +1,4 @@
-"""What a clip of a photo person looks like, drawn from a seed: framing, colours, background."""
+"""Draws the appearance of a photo person in a clip at random: framing, colours, background."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,12 +7,17 @@ import cv2
 import numpy as np
 
 from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
-from gesture_jax.preparation.photo_people.puppet import Look, Puppet, View, plain_look
+from gesture_jax.preparation.photo_people.puppet import (
+    Appearance,
+    Puppet,
+    View,
+    original_appearance,
+)
 
-# How often the background is the portrait's own, or that of another; else it is a gradient.
+# Probabilities that the background is the portrait's own, or another's; otherwise it is a gradient.
 _OWN, _OTHER = 0.45, 0.40
-_LEAST_VIEW, _MOST_VIEW = 0.66, 0.985
-# How far the view may leave the portrait on its left and right; bodies are repeated there.
+_MIN_VIEW, _MAX_VIEW = 0.66, 0.985
+# How far the view may extend beyond the portrait's left and right, where edges are repeated.
 _BEYOND = 0.06
 _SHADOW = 0.1, 0.3
 _AMPLITUDE = 0.85, 1.25
@@ -22,31 +27,31 @@ Recolour = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One clip's looks.
+    """The appearance of a clip.
 
     Attributes:
-      look: of person and background.
-      amplitude: of the gestures, 1 is what suits the portrait.
+      appearance: appearance of person and background.
+      amplitude: size of the gestures, 1 for what suits the portrait.
     """
 
-    look: Look
+    appearance: Appearance
     amplitude: float
 
 
-def set_scene(
+def draw_scene(
     rng: np.random.Generator, puppet: Puppet, backgrounds: Sequence[Callable[[], np.ndarray]]
 ) -> Scene:
-    """Draws a scene.
+    """Draws a scene at random.
 
     Args:
-      rng: all follows from it.
-      puppet: who is shown.
-      backgrounds: of other portraits; each gives [s, s, 3] uint8 when called.
+      rng: source of all random choices.
+      puppet: the person.
+      backgrounds: functions that return the backgrounds of other portraits, [s, s, 3] uint8.
     """
-    plain = plain_look(puppet.rig)
+    plain = original_appearance(puppet.rig)
     recolour, recolour_background = _draw_recolour(rng), _draw_recolour(rng)
     background, own = _choose_background(rng, puppet.rig.background, backgrounds)
-    look = Look(
+    appearance = Appearance(
         view=_choose_view(rng, puppet),
         body=recolour(plain.body),
         forearms=tuple(map(recolour, plain.forearms)),
@@ -54,11 +59,11 @@ def set_scene(
         background=(recolour if own else recolour_background)(background),
         shadow=float(rng.uniform(*_SHADOW)),
     )
-    return Scene(look, float(rng.uniform(*_AMPLITUDE)))
+    return Scene(appearance, float(rng.uniform(*_AMPLITUDE)))
 
 
 def _draw_recolour(rng: np.random.Generator) -> Recolour:
-    """A change of gain, gamma and saturation; alpha stays."""
+    """Draws a change of gain, gamma and saturation, which leaves alpha as it is."""
     gains = 1 + rng.uniform(-0.04, 0.04, 3) + rng.uniform(-0.10, 0.10)
     gamma = np.exp(rng.uniform(-0.18, 0.18))
     saturation = np.float32(1 + rng.uniform(-0.25, 0.2))
@@ -77,7 +82,7 @@ def _draw_recolour(rng: np.random.Generator) -> Recolour:
 def _choose_background(
     rng: np.random.Generator, own: np.ndarray, others: Sequence[Callable[[], np.ndarray]]
 ) -> tuple[np.ndarray, bool]:
-    """A background [s, s, 3] uint8, and whether it is the portrait's own."""
+    """Returns a background [s, s, 3] uint8, and whether it is the portrait's own."""
     kind, number = rng.random(), int(rng.integers(max(len(others), 1)))
     flipped, softness = rng.random() < 0.5, rng.uniform(0.5, 5)
     if kind < _OWN:
@@ -90,7 +95,7 @@ def _choose_background(
 
 
 def _draw_gradient(rng: np.random.Generator, side: int) -> np.ndarray:
-    """A plain wall, lit from one side, darker in its corners."""
+    """Draws a plain wall that is lit from one side and darker in its corners."""
     first, second = rng.uniform(20, 235, (2, 3))
     first = 0.6 * first + 0.4 * first.mean()
     second = first + 0.35 * (second - first)
@@ -104,7 +109,7 @@ def _draw_gradient(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _choose_view(rng: np.random.Generator, puppet: Puppet) -> View:
-    """A square that keeps the head, and the hands wherever they go."""
+    """Chooses a square that contains the head, and the hands in all their positions."""
     rig, face_height = puppet.rig, puppet.head.face_height
     shoulders = rig.pose[list(SHOULDERS)]
     reach = 0.3 * float(np.linalg.norm(shoulders[0] - shoulders[1]))
@@ -114,9 +119,9 @@ def _choose_view(rng: np.random.Generator, puppet: Puppet) -> View:
     left, right = left - sides, right + sides
     bottom = min(bottom + (0.8 * reach if rig.arms else 0.3 * reach), SIDE)
     top = max(top - 0.35 * face_height, 0.0)
-    most = _MOST_VIEW * SIDE
-    needed = min(max(right - left, bottom - top, _LEAST_VIEW * SIDE), most)
-    side = rng.uniform(needed, most)
+    largest = _MAX_VIEW * SIDE
+    needed = min(max(right - left, bottom - top, _MIN_VIEW * SIDE), largest)
+    side = rng.uniform(needed, largest)
     room = max(0.5 * (side - (right - left)), 0.0)
     middle = 0.5 * (left + right) + rng.uniform(-1, 1) * room
     x = np.clip(middle - 0.5 * side, -_BEYOND * SIDE, SIDE - side + _BEYOND * SIDE)

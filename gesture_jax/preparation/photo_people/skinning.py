@@ -1,4 +1,4 @@
-"""How layers follow the joints: meshes, weights, and where the vertices go.
+"""Deforms the meshes of the layers with the joints.
 
 Positions are in pixels of the working picture (`landmarks.SIDE`).
 """
@@ -17,18 +17,18 @@ from gesture_jax.procedural.motion import Pose
 
 _BODY_STEP, _ARM_STEP = 8, 4
 _BODY_MARGIN = 16
-# How much each finger curls and spreads, thumb first.
+# Curl and spread of the thumb relative to other fingers.
 _THUMB_CURL, _THUMB_SPREAD = 0.4, 0.7
 _INWARD_FINGERS = 0.45
-# Shifts of a nod or turn of the head per the speaker's own, in half widths of the head.
+# Shifts of the face in half widths of the head, per unit of the procedural speaker's turn and nod.
 _TURN, _NOD = 0.30 / 0.03, 0.12 / 0.02
-_MOST_TILT = 0.12
+_MAX_TILT = 0.12
 CHIN, FOREHEAD, NOSE_TIP = 152, 10, 4
 CHEEKS = 234, 454
 
 
-def spread_layer(layer: Layer, side: int) -> np.ndarray:
-    """A layer's alpha in the working picture, [s, s] float32, 0 to 1."""
+def layer_alpha(layer: Layer, side: int) -> np.ndarray:
+    """Returns a layer's alpha in the working picture, [s, s] float32, 0 to 1."""
     whole = np.zeros((side, side), np.uint8)
     left, top = layer.corner
     whole[top : top + layer.alpha.shape[0], left : left + layer.alpha.shape[1]] = layer.alpha
@@ -39,15 +39,16 @@ class ArmSkin:
     """Meshes of a forearm and a hand that follow an `ArmPose`."""
 
     def __init__(self, arm: ArmRig, side: int):
+        """Makes the meshes; `side` is that of the rig."""
         self._arm = arm
         self.forearm, self.forearm_triangles = geometry.mesh_over(
-            spread_layer(arm.forearm, side), _ARM_STEP
+            layer_alpha(arm.forearm, side), _ARM_STEP
         )
-        self.hand, self.hand_triangles = geometry.mesh_over(spread_layer(arm.hand, side), _ARM_STEP)
+        self.hand, self.hand_triangles = geometry.mesh_over(layer_alpha(arm.hand, side), _ARM_STEP)
         self._finger_weights = self._weigh_fingers()
 
     def pose_forearm(self, posed: ArmPose) -> np.ndarray:
-        """Where the forearm's vertices go: turned, stretched, and joined to the hand."""
+        """Returns the forearm's vertices, turned, stretched and attached to the hand."""
         arm, rest_length = self._arm, posed.rest_length
         heading = (arm.wrist - arm.elbow) / rest_length
         offset = self.forearm - arm.elbow
@@ -68,7 +69,7 @@ class ArmSkin:
         return vertices * (1 - share) + with_hand * share
 
     def pose_hand(self, posed: ArmPose) -> np.ndarray:
-        """Where the hand's vertices go: turned about the wrist, fingers spread and curled."""
+        """Returns the hand's vertices, turned about the wrist, with fingers spread and curled."""
         points = self._arm.points
         spread, index_curl, curl = posed.hand
         strength = 1.0 if self._arm.outward else _INWARD_FINGERS
@@ -78,7 +79,7 @@ class ArmSkin:
             bent = (_THUMB_CURL * curl, index_curl, curl, curl, curl)[number]
             direction = geometry.unit(points[tip] - points[base])
             beside = points[tip] - points[12]
-            # Away from the middle finger.
+            # The sign of a turn away from the middle finger.
             way = 0.0 if number == 2 else np.sign(middle[0] * beside[1] - middle[1] * beside[0])
             turn = way * (spread - 0.6) * 0.32 * strength * (_THUMB_SPREAD if number == 0 else 1.0)
             shorter = -0.5 * max(bent - 0.1, 0.0) * strength
@@ -89,7 +90,7 @@ class ArmSkin:
         return posed.wrist + (self.hand - self._arm.wrist + moved) @ _hand_matrix(posed).T
 
     def _weigh_fingers(self) -> np.ndarray:
-        """[v, 5]: how much each vertex of the hand follows each finger."""
+        """Returns the weight [v, 5] of each finger for each vertex of the hand."""
         points = self._arm.points
         distances, ramps = [], []
         for chain in geometry.FINGERS:
@@ -115,15 +116,15 @@ def _distance_to(vertices: np.ndarray, start: np.ndarray, end: np.ndarray) -> np
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What turns the head.
+    """The measures of a head, by which it is moved.
 
     Attributes:
       centre: [2].
-      neck: [2], about which it tilts.
+      neck: [2], the point about which it tilts.
       mouth: [2].
       half_width: in pixels.
       half_height: in pixels.
-      face_height: from the forehead to the chin, in pixels.
+      face_height: distance from the forehead to the chin, in pixels.
     """
 
     centre: np.ndarray
@@ -134,8 +135,8 @@ class Head:
     face_height: float
 
     @staticmethod
-    def of(rig: Rig) -> "Head":
-        """Measures a portrait."""
+    def from_rig(rig: Rig) -> "Head":
+        """Measures the head of a portrait."""
         face = rig.face[:, :2]
         height = float(face[CHIN, 1] - face[FOREHEAD, 1])
         centre = face[[FOREHEAD, CHIN, *CHEEKS]].mean(axis=0)
@@ -150,7 +151,7 @@ class Head:
         )
 
     def depth(self, points: np.ndarray, nose: np.ndarray) -> np.ndarray:
-        """How far points [v, 2] stick out: a half-ellipsoid and a nose; 0 at the rim."""
+        """Returns the depth of points [v, 2]: a half-ellipsoid with a nose, 0 at its rim."""
         offset = (points - self.centre) / (self.half_width, self.half_height)
         inside = 1 - (offset**2).sum(axis=1)
         depth = np.sqrt(np.clip(inside, 0, 1)) * smoothstep(inside, 0.0, 0.35)
@@ -159,20 +160,21 @@ class Head:
 
     def move(self, points: np.ndarray, depth: np.ndarray, pose: Pose) -> np.ndarray:
         """Tilts, turns and nods points [v, 2] of the head."""
-        tilt = float(np.clip(pose.tilt, -_MOST_TILT, _MOST_TILT))
+        tilt = float(np.clip(pose.tilt, -_MAX_TILT, _MAX_TILT))
         turn, nod = pose.turn * _TURN * self.half_width, pose.nod * _NOD * self.half_width
         tilted = (points - self.neck) @ geometry.rotation(tilt).T + self.neck
         return tilted + np.stack([turn * (depth - 0.25), nod * (depth + 0.35)], axis=1)
 
 
 class BodySkin:
-    """The mesh of the body, which follows head, upper arms, sway and breath."""
+    """The mesh of the body, which follows the head and the upper arms."""
 
     def __init__(self, rig: Rig):
-        self.head = Head.of(rig)
+        """Makes the mesh and its weights."""
+        self.head = Head.from_rig(rig)
         box = -_BODY_MARGIN, -_BODY_MARGIN, SIDE + _BODY_MARGIN, SIDE + 2 * _BODY_MARGIN
         self.vertices, triangles = geometry.grid_mesh(box, _BODY_STEP)
-        used = cv2.dilate(spread_layer(rig.body, rig.side), np.ones((2 * _BODY_STEP + 1,) * 2)) > 0
+        used = cv2.dilate(layer_alpha(rig.body, rig.side), np.ones((2 * _BODY_STEP + 1,) * 2)) > 0
         middles = np.clip(self.vertices[triangles].mean(axis=1).astype(int), 0, SIDE - 1)
         self.triangles = triangles[used[middles[:, 1], middles[:, 0]]]
         self._nose = rig.face[NOSE_TIP, :2]
@@ -182,7 +184,7 @@ class BodySkin:
         self._arm_weights = [_weigh_arm(self.vertices, arm, k) for k, arm in enumerate(rig.arms)]
 
     def pose(self, pose: Pose, posed: list[ArmPose]) -> np.ndarray:
-        """Where the vertices go, without sway and breath."""
+        """Returns the vertices in a pose, without sway and breath."""
         vertices = self.vertices
         for arm, weight, arm_pose in zip(self._arms, self._arm_weights, posed, strict=True):
             vertices = vertices + weight[:, None] * (arm_pose.elbow - arm.elbow)
@@ -190,7 +192,7 @@ class BodySkin:
         return vertices * (1 - share) + self.head.move(vertices, self._depth, pose) * share
 
     def head_joints(self, pose: Pose) -> np.ndarray:
-        """[3, 2]: head, neck and mouth."""
+        """Returns head, neck and mouth, [3, 2]."""
         points = np.stack([self.head.centre, self.head.mouth])
         head, mouth = self.head.move(points, self.head.depth(points, self._nose), pose)
         return np.stack([head, self.head.neck, mouth])
@@ -203,7 +205,7 @@ class BodySkin:
 
 
 def _weigh_arm(vertices: np.ndarray, arm: ArmRig, side: int) -> np.ndarray:
-    """[v]: how much the body's vertices follow the elbow: the sleeve does."""
+    """Returns the weight [v] of the elbow for each vertex of the body; sleeves follow it."""
     outwards = 2 * side - 1
     upper = arm.elbow - arm.shoulder
     along = np.clip((vertices - arm.shoulder) @ upper / max(upper @ upper, 1e-6), 0, 1)
@@ -217,7 +219,7 @@ def _weigh_arm(vertices: np.ndarray, arm: ArmRig, side: int) -> np.ndarray:
 
 
 def sway(points: np.ndarray, pose: Pose) -> np.ndarray:
-    """Sway and breath of all that is moved; the lower edge of the picture stays."""
+    """Adds sway and breath to points; the lower edge of the picture does not move."""
     height = np.clip((SIDE - points[:, 1]) / SIDE, -0.05, 1.0)
     x = pose.body[0] * SIDE * 1.1 * (0.25 + height)
     y = pose.body[1] * SIDE * 0.8 * np.clip(1.6 * height, 0, 1)

@@ -1,4 +1,4 @@
-"""Photo people as takes: what `prepare --portraits=DIR` makes."""
+"""Photo people as takes, for `prepare --portraits=DIR`."""
 
 import dataclasses
 import functools
@@ -26,8 +26,8 @@ from gesture_jax.procedural.voice import speak
 from gesture_jax.speech import extractor
 from gesture_jax.storage import files
 
-# Seeds of one data set never meet those of the next.
-_MOST_CLIPS = 100_000
+# Two seeds of data sets differ by this many seeds of clips, so that they share none.
+_MAX_CLIPS = 100_000
 _SCENE_SEED = 2713
 
 
@@ -36,14 +36,14 @@ class PhotoTake:
     """One clip of a photo person; see `parts.Take`.
 
     Attributes:
-      portrait: the person's name.
-      rig: their rig's file.
-      backgrounds: rigs whose backgrounds may be borrowed.
-      seed: of what is said, done and shown.
-      duration_sec: how long.
+      portrait: name of the portrait.
+      rig: file of its rig.
+      backgrounds: files of other rigs, whose backgrounds may be used.
+      seed: seed of the speech, the gestures and the appearance.
+      duration_sec: length.
       size: side of the frames in pixels.
       split: "train" or "test".
-      hearing: what is computed of the sound.
+      feature_extractor: computes the speech features.
     """
 
     portrait: str
@@ -53,14 +53,14 @@ class PhotoTake:
     duration_sec: float
     size: int
     split: str
-    hearing: extractor.SpeechFeatureExtractor
+    feature_extractor: extractor.SpeechFeatureExtractor
 
     @property
     def name(self) -> str:
         return f"{self.portrait}#{self.seed}"
 
-    def follows_from(self) -> Mapping[str, Any]:
-        """See `parts.Take`; rigs count by their content."""
+    def cache_key(self) -> Mapping[str, Any]:
+        """See `parts.Take`; rigs are identified by their content."""
         return {
             "portrait": self.portrait,
             "rig": files.hash_file(self.rig),
@@ -69,35 +69,37 @@ class PhotoTake:
             "duration_sec": self.duration_sec,
             "size": self.size,
             "split": self.split,
-            "hearing": self.hearing.describe(),
+            "hearing": self.feature_extractor.describe(),
         }
 
     def perform(self) -> Iterator[Clip]:
         """See `parts.Take`."""
-        cv2.setNumThreads(1)  # Takes are what is done in parallel.
+        cv2.setNumThreads(1)  # Takes are processed in parallel already.
         puppet = _load_puppet(self.rig, files.hash_file(self.rig))
         others = [functools.partial(_load_background, path) for path in self.backgrounds]
-        scene = scenes.set_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
-        who = make_identity(zlib.crc32(self.portrait.encode()))
+        scene = scenes.draw_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
+        person = make_identity(zlib.crc32(self.portrait.encode()))
         num_frames = max(1, round(self.duration_sec * FPS))
-        spoken = speak(who.voice, seed=self.seed, num_frames=num_frames)
-        poses = gesture(who, spoken, seed=self.seed)
+        spoken = speak(person.voice, seed=self.seed, num_frames=num_frames)
+        poses = gesture(person, spoken, seed=self.seed)
         tracks = [
-            retarget.plan_arm(arm, side, who, poses, scene.amplitude)
+            retarget.plan_arm(arm, side, person, poses, scene.amplitude)
             for side, arm in enumerate(puppet.rig.arms)
         ]
-        backdrop = draw_backdrop(scene.look, self.size)
+        backdrop = draw_backdrop(scene.appearance, self.size)
         frames, joints = [], []
         for number, pose in enumerate(poses):
             rows = np.array([track[number] for track in tracks])
-            frames.append(puppet.draw(scene.look, pose, rows, size=self.size, backdrop=backdrop))
-            joints.append(puppet.joints(scene.look.view, pose, rows, size=self.size))
+            frames.append(
+                puppet.draw(scene.appearance, pose, rows, size=self.size, backdrop=backdrop)
+            )
+            joints.append(puppet.joints(scene.appearance.view, pose, rows, size=self.size))
         yield Clip(
             clip_id=self.name,
             speaker=self.portrait,
             frames=np.stack(frames),
             audio=spoken.audio,
-            speech=self.hearing.listen(spoken.audio, num_frames=num_frames),
+            speech=self.feature_extractor.listen(spoken.audio, num_frames=num_frames),
             joints=np.stack(joints),
             stress_times_sec=spoken.stress_times_sec,
         )
@@ -114,7 +116,7 @@ def write_photo_people(
     size: int,
     seed: int,
     test_fraction: float = 0.1,
-    hearing: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
+    feature_extractor: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
     more_takes: Sequence[parts.Take] = (),
     more_arguments: Mapping[str, Any] | None = None,
     num_workers: int | None = None,
@@ -124,55 +126,45 @@ def write_photo_people(
 
     Args:
       portraits: a folder of pictures, or of rigs.
-      out_dir: the data set's folder.
-      rigs_dir: where rigs are kept, and found again; by default beside the data set.
-      clips_each: how many clips are made of each portrait.
-      test_portraits: names of those that are the test split, entirely; without any, the last
-        clips of each portrait are.
+      out_dir: folder of the data set.
+      rigs_dir: folder that keeps the rigs; by default beside the data set.
+      clips_each: number of clips of each portrait.
+      test_portraits: names of the portraits that form the test split; if there are none, the last
+        clips of each portrait do.
       clip_sec: length of a clip.
       size: side of the frames in pixels.
-      seed: of what is said, done and shown.
-      test_fraction: of each portrait's clips; at least one, at most all but one.
-      hearing: what is computed of the sound.
-      more_takes: that go into the same data set; of the procedural speaker.
-      more_arguments: what these follow from.
-      num_workers: processes that build rigs; None is as many as there are cores.
-      run: does the takes; by default `parts.make_parts`.
+      seed: seed of the speech, the gestures and the appearance.
+      test_fraction: fraction of each portrait's clips; at least one clip, at most all but one.
+      feature_extractor: computes the speech features.
+      more_takes: takes of the procedural speaker for the same data set.
+      more_arguments: everything that determines `more_takes`.
+      num_workers: worker processes that build rigs; see `rig_library.find_rigs`.
+      run: makes the missing parts; by default `parts.make_parts`.
 
     Returns:
-      What was made; None where the same data set is there already.
+      The report; None where the same data set exists already.
 
     Raises:
-      InputError: where there are no portraits or too few clips, a test portrait is not there, or
+      InputError: where there are no portraits or too few clips, a test portrait is missing, or
         `out_dir` holds something else.
     """
     out_dir = files.absolute(out_dir)
     rigs_dir = rigs_dir or out_dir.with_name(out_dir.name + ".rigs")
     rigs, left_out = rig_library.find_rigs(portraits, rigs_dir, num_workers=num_workers)
     clips_of = _split_clips(rigs, clips_each, test_portraits, test_fraction)
-    pools = {
-        split: tuple(path for name, path in rigs.items() if split in clips_of[name])
-        for split in ("train", "test")
-    }
-    takes: list[parts.Take] = [
-        PhotoTake(
-            portrait=name,
-            rig=path,
-            backgrounds=tuple(other for other in pools[split] if other != path),
-            seed=seed * _MOST_CLIPS + person * clips_each + number,
-            duration_sec=clip_sec,
-            size=size,
-            split=split,
-            hearing=hearing,
-        )
-        for person, (name, path) in enumerate(rigs.items())
-        for number, split in enumerate(clips_of[name])
-    ]
+    takes = _make_takes(
+        rigs,
+        clips_of,
+        first_seed=seed * _MAX_CLIPS,
+        duration_sec=clip_sec,
+        size=size,
+        feature_extractor=feature_extractor,
+    )
     return dataset.prepare(
         [*takes, *more_takes],
         out_dir,
         size=size,
-        hearing=hearing,
+        feature_extractor=feature_extractor,
         joint_names=speaker.JOINT_NAMES,
         arguments={
             "portraits": {name: files.hash_file(path) for name, path in rigs.items()},
@@ -182,7 +174,7 @@ def write_photo_people(
             "size": size,
             "seed": seed,
             "test_fraction": test_fraction,
-            **hearing.describe(),
+            **feature_extractor.describe(),
             **({"also": dict(more_arguments)} if more_arguments else {}),
         },
         left_out=left_out,
@@ -190,8 +182,34 @@ def write_photo_people(
     )
 
 
+def _make_takes(
+    rigs: Mapping[str, pathlib.Path],
+    clips_of: Mapping[str, Sequence[str]],
+    *,
+    first_seed: int,
+    **options: Any,
+) -> list[PhotoTake]:
+    """Returns a take for each clip; backgrounds are those of portraits in the same split."""
+    pools = {
+        split: tuple(path for name, path in rigs.items() if split in clips_of[name])
+        for split in ("train", "test")
+    }
+    clips = [(name, split) for name in rigs for split in clips_of[name]]
+    return [
+        PhotoTake(
+            portrait=name,
+            rig=rigs[name],
+            backgrounds=tuple(other for other in pools[split] if other != rigs[name]),
+            seed=first_seed + number,
+            split=split,
+            **options,
+        )
+        for number, (name, split) in enumerate(clips)
+    ]
+
+
 def read_names(given: Sequence[str]) -> list[str]:
-    """Names of portraits as a flag gives them: themselves, or one file with a name a line.
+    """Returns the names of portraits in a flag: a list of names, or a file with a name per line.
 
     Raises:
       InputError: where the file is not text.
@@ -211,10 +229,10 @@ def _split_clips(
     test_portraits: Sequence[str],
     test_fraction: float,
 ) -> dict[str, list[str]]:
-    """The split of each clip of each portrait."""
-    if not 1 <= clips_each * len(rigs) <= _MOST_CLIPS:
+    """Returns the split of each clip of each portrait."""
+    if not 1 <= clips_each * len(rigs) <= _MAX_CLIPS:
         raise InputError(
-            f"{clips_each} clips of {len(rigs)} portraits; wanted are 1 to {_MOST_CLIPS}"
+            f"{clips_each} clips of each of {len(rigs)} portraits; choose 1 to {_MAX_CLIPS} in all"
         )
     missing = sorted(set(test_portraits) - set(rigs))
     if missing:
@@ -236,7 +254,7 @@ def _split_clips(
 
 @functools.lru_cache(maxsize=4)
 def _load_puppet(path: pathlib.Path, sha256: str) -> Puppet:
-    """`sha256` is that of the file: a rig that was built again is loaded again."""
+    """Loads a rig; `sha256` of the file makes the cache load a rig again that was built again."""
     del sha256
     return Puppet(load_rig(path))
 

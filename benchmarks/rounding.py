@@ -63,7 +63,7 @@ def _work(generator: GestureGenerator, frames: np.ndarray, speech: np.ndarray) -
     animator = generator.animator
     source = animator.encode_source(frames[0])
     motion = animator.extract_motion(frames)
-    rows = generator.defaults.pace.count_rows(len(frames))
+    rows = generator.defaults.schedule.count_rows(len(frames))
     heard = np.pad(speech, ((0, max(0, rows - len(speech))), (0, 0)), mode="edge")
     windows = generator.motion_from_features(source.motion, [heard], len(frames), seed=0)
     return {

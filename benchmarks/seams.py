@@ -32,8 +32,8 @@ def measure(stage2: str) -> dict[str, dict[str, float]]:
         speaker.perform(identity=who, seed=_FIRST_SEED + who, duration_sec=_SPEECH_SEC, size=size)
         for who in range(_PEOPLE)
     ]
-    hop = generator.defaults.pace.hop
-    window = hop + generator.defaults.pace.look_ahead
+    hop = generator.defaults.schedule.hop
+    window = hop + generator.defaults.schedule.look_ahead
     ways = {
         "as configured": {},
         "one candidate": {"candidates": 1},
@@ -41,9 +41,9 @@ def measure(stage2: str) -> dict[str, dict[str, float]]:
     }
     table = {}
     for name, changes in ways.items():
-        options = generator.options(pace=changes)
+        options = generator.options(schedule=changes)
         motions = [_generate(generator, each, options) for each in done]
-        table[name] = _row(options.pace.hop, motions)
+        table[name] = _row(options.schedule.hop, motions)
     real = [generator.animator.extract_motion(each.frames) for each in done]
     return {**table, "real": _row(hop, real)}
 

@@ -33,7 +33,7 @@ def figures(of: str, *, stage1: str, stage2: str) -> Iterator[Figure]:
     audio = speaker.perform(identity=0, seed=9, duration_sec=_SPEECH_SEC, size=16).audio
     _push_all(generator, portrait, audio[: 4 * 16_000])  # Compiles.
     runs = [_push_all(generator, portrait, audio) for _ in range(_RUNS)]
-    pace = generator.defaults.stream_pace
+    pace = generator.defaults.stream_schedule
     name = (
         f"{of}: stream, hop {pace.hop}, look-ahead {pace.look_ahead}, {pace.candidates} candidates"
     )

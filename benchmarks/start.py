@@ -67,9 +67,9 @@ def watch(flags: list[str]) -> None:
     sys.argv = ["generate", *flags]
     from gesture_jax import cli, generate
 
-    begin = generate._generate
+    begin = generate.main
 
-    def generate_watched(ears):
+    def generate_watched(argv):
         from gesture_jax.inference import animator
 
         fetch = animator._fetch
@@ -80,15 +80,12 @@ def watch(flags: list[str]) -> None:
             fetch(image, count)
             times.append(time.time())
             print(*(moment - float(os.environ[_STARTED]) for moment in times), flush=True)
-            if ears:
-                ears.close()
             os._exit(0)  # A thread may still be compiling.
 
         animator._fetch = fetch_and_end
-        begin(ears)
+        begin(argv)
 
-    generate._generate = generate_watched
-    cli.run(generate.main)
+    cli.run(generate_watched)
 
 
 if __name__ == "__main__":

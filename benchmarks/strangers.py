@@ -131,7 +131,7 @@ def measure(stage1: str, stage2: str, *, count: int = _COUNT) -> dict[str, dict[
         return _size(pose), _size(turned / statistics["pose_std"])
 
     audio = speaker.perform(identity=0, seed=70_000, duration_sec=_SECONDS, size=16).audio
-    heard = np.concatenate(list(generator.hear(audio)))
+    heard = np.concatenate(list(generator.extract_features(audio)))
     rows: dict[str, list[dict[str, float]]] = {}
     for number, (kind, picture) in enumerate(pictures(count)):
         rows.setdefault(kind, []).append(_animate(generator, distances, picture, heard, number))

@@ -1,7 +1,7 @@
 """One portrait and a speech recording in, a video of that person talking with their hands out.
 
-Importing the package touches no device and writes no config; what `__init__.pyi` names is loaded on
-first use.
+Importing the package touches no device and writes no config. The names in `__init__.pyi` are loaded
+on first use.
 """
 
 import lazy_loader

@@ -1,6 +1,8 @@
 from .errors import InputError
 from .inference.animator import Animator, Source
-from .inference.generator import Clip, GestureGenerator, Options
+from .inference.generator import GestureGenerator, Options
+from .inference.portraits import Portrait, Style
+from .inference.rendering import Clip, Rendering
 from .inference.stream import GestureStream
 
 __all__ = [
@@ -10,5 +12,8 @@ __all__ = [
     "GestureStream",
     "InputError",
     "Options",
+    "Portrait",
+    "Rendering",
     "Source",
+    "Style",
 ]

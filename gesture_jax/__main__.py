@@ -14,7 +14,7 @@ COMMANDS = (
 
 
 def main() -> None:
-    """Runs a command as if it had been called by itself."""
+    """Runs a command as `python -m gesture_jax.COMMAND` would."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command == "--help":
         print(_overview())
@@ -36,7 +36,7 @@ def _overview() -> str:
 
 
 def _first_line(command: str) -> str:
-    """Of the command's docstring, read without importing it."""
+    """The first line of a command's docstring, which is read without importing the command."""
     name = f"gesture_jax.{command}"
     source = importlib.util.find_spec(name).loader.get_source(name)
     return ast.get_docstring(ast.parse(source)).splitlines()[0]

@@ -2,7 +2,7 @@
 
 python -m gesture_jax.animate --image=P --driving=V --out=V.mp4 --stage1=WORKDIR
 
-Without --stage1 the bundled weights are taken.
+Without --stage1, the bundled weights are used.
 """
 
 from absl import flags
@@ -11,20 +11,22 @@ from gesture_jax import cli
 from gesture_jax.inference import bundled
 
 _IMAGE = cli.define_path("image", None, "The portrait, of any size.")
-_DRIVING = cli.define_path("driving", None, "The video whose motion is taken.")
+_DRIVING = cli.define_path("driving", None, "The video that the motion is taken from.")
 _OUT = cli.define_path("out", None, "The mp4 to write; it keeps the driving video's sound.")
 _STAGE1 = cli.define_path("stage1", None, "Workdir of a trained or converted stage 1.")
-_PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, "Of the bundled weights; photo.")
-_CROP_PX = flags.DEFINE_integer(
-    "border_px", 0, "Border shaved off the driving video.", lower_bound=0
+_PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, cli.PRESET_HELP)
+_BORDER_PX = flags.DEFINE_integer(
+    "border_px", 0, "Border cut off the driving video.", lower_bound=0
 )
 _RELATIVE = flags.DEFINE_boolean(
     "relative", True,
-    "Adds the driving video's changes to the portrait's own pose. Without it the portrait takes "
-    "the video's poses themselves, which suits a video of the same person, framed alike.",
+    "Add the driving video's changes to the portrait's own pose. Without it, the portrait takes "
+    "the video's poses themselves, which suits a video of the same person with the same framing.",
 )  # fmt: skip
-_SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Portrait, driving frame and result.")
-_SAVE_MOTION = cli.define_path("save_motion", None, "Also writes the motion features, an .npz.")
+_SIDE_BY_SIDE = flags.DEFINE_boolean(
+    "side_by_side", False, "Show portrait, driving frame and result."
+)
+_SAVE_MOTION = cli.define_path("save_motion", None, "Also write the motion features, an .npz.")
 cli.define_style()
 flags.mark_flags_as_required(["image", "driving", "out"])
 
@@ -41,13 +43,13 @@ def main(_) -> None:
         _IMAGE.value,
         _DRIVING.value,
         _OUT.value,
-        crop_px=_CROP_PX.value,
+        crop_px=_BORDER_PX.value,
         relative=_RELATIVE.value,
         side_by_side=_SIDE_BY_SIDE.value,
         save_motion=_SAVE_MOTION.value,
         style=style,
     )
-    pipeline.tell(notices)
+    pipeline.print_notices(notices)
     print(f"video: {_OUT.value}")
 
 

@@ -1,7 +1,7 @@
 """A web page that makes portraits talk: `python -m gesture_jax.app`.
 
-Beside the bundled models it offers those below `--workdirs`. It is seen on this
-machine alone, unless `--host` or `--share` say otherwise. Wants the extra `[app]`.
+It offers the bundled models and those below `--workdirs`. Only this machine can open it, unless
+`--host` or `--share` say otherwise. It needs the extra `[app]`.
 """
 
 from absl import flags
@@ -9,12 +9,16 @@ from absl import flags
 from gesture_jax import cli
 
 _WORKDIRS = cli.define_path(
-    "workdirs", None, "Folder with the workdirs of trained models, at any depth."
+    "workdirs", None, "Folder that holds workdirs of trained models, at any depth."
 )
-_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 is all.")
-_PORT = flags.DEFINE_integer("port", None, "Port; else the first free one from 7860.", 1, 65535)
-_SHARE = flags.DEFINE_boolean("share", False, "Also makes a public address, by Gradio's servers.")
-_MAX_SEC = flags.DEFINE_float("max_sec", 60.0, "Longest speech or video taken.", 1.0, 600.0)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 means all.")
+_PORT = flags.DEFINE_integer(
+    "port", None, "Port; by default the first free one from 7860.", 1, 65535
+)
+_SHARE = flags.DEFINE_boolean(
+    "share", False, "Also open a public address through Gradio's servers."
+)
+_MAX_SEC = flags.DEFINE_float("max_sec", 60.0, "Longest speech or video, in seconds.", 1.0, 600.0)
 cli.define_watermark()
 
 
@@ -28,7 +32,7 @@ def main(_) -> None:
         port=_PORT.value,
         share=_SHARE.value,
         max_sec=_MAX_SEC.value,
-        mark=flags.FLAGS.watermark,
+        watermark=flags.FLAGS.watermark,
     )
 
 

@@ -1,4 +1,4 @@
-"""What every command line shares: one clear sentence and exit code 2 for bad input."""
+"""Flags and errors of all command lines: bad input gets one sentence and exit code 2."""
 
 import errno
 import gc
@@ -17,35 +17,33 @@ from gesture_jax.parallel import signals
 from gesture_jax.storage.cache import TRACED_DIR, cache_dir
 from gesture_jax.storage.files import FULL_DISK, expand_home
 
-# What the system says of files and folders that are not as they would have to be.
-_OF_THE_USERS_PLACES = {
+# Errors of the operating system that a user can mend by giving another path.
+_PATH_ERRORS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR,
     errno.EEXIST, errno.ELOOP, errno.EIO,
 }  # fmt: skip
 
-
-# What `define_style` adds to a command.
-_STYLE = {
-    "crop": "The portrait's square: auto (finds the person, extra [pose]), center, or "
-    "LEFT,TOP,SIZE in pixels.",
-    "size": "Side of the frames in pixels, up to that of the portrait's square; by default 512 "
-    "where the portrait has as many.",
-    "paste_back": "Shows the whole picture, the square moving in it.",
-    "explain": "Shows beside each frame the warped portrait, what is drawn, their shares, "
-    "the layer of the arms and the flow.",
-    "watermark": "Marks every frame as synthetic; --watermark=TEXT with a text of yours.",
+PRESET_HELP = "Which bundled weights to use (default: photo)."
+_STYLE_HELP = {
+    "crop": "Which square of the portrait moves: auto (find the person; needs the extra [pose]), "
+    "center, or LEFT,TOP,SIZE in pixels.",
+    "size": "Height and width of the frames in pixels, up to those of the portrait's square "
+    "(default: 512 if the square is as large).",
+    "paste_back": "Show the whole picture, with the square moving in it.",
+    "explain": "Show beside each frame the warped portrait, the drawn pixels, their blend mask, "
+    "the mask of the arms and the optical flow.",
+    "watermark": 'Write "synthetic" on every frame, or --watermark=TEXT.',
 }
 
-
-# What is defined here belongs to the command that asks for it.
+# A flag that a function below defines belongs to the command that calls it.
 flags.disclaim_key_flags()
 
 
 def define_path(
-    name: str, default: str | None, what: str, *, required: bool = False
+    name: str, default: str | None, help: str, *, required: bool = False
 ) -> flags.FlagHolder[str | None]:
-    """A flag for a file or a folder; `~` in it is the home folder, as shells do not expand it."""
-    return flags.DEFINE(_PathParser(), name, default, what, required=required)
+    """Defines a flag for a file or a folder; expands `~`, as shells do not in `--flag=~/file`."""
+    return flags.DEFINE(_PathParser(), name, default, help, required=required)
 
 
 class _PathParser(flags.ArgumentParser):
@@ -56,23 +54,23 @@ class _PathParser(flags.ArgumentParser):
 
 
 def define_style() -> None:
-    """The flags `--crop`, `--size`, `--paste_back`, `--explain` and `--watermark`."""
-    flags.DEFINE_integer("size", None, _STYLE["size"], lower_bound=1)
-    flags.DEFINE_string("crop", "auto", _STYLE["crop"])
-    flags.DEFINE_boolean("paste_back", False, _STYLE["paste_back"])
-    flags.DEFINE_boolean("explain", False, _STYLE["explain"])
+    """Defines the flags `--crop`, `--size`, `--paste_back`, `--explain` and `--watermark`."""
+    flags.DEFINE_integer("size", None, _STYLE_HELP["size"], lower_bound=1)
+    flags.DEFINE_string("crop", "auto", _STYLE_HELP["crop"])
+    flags.DEFINE_boolean("paste_back", False, _STYLE_HELP["paste_back"])
+    flags.DEFINE_boolean("explain", False, _STYLE_HELP["explain"])
     define_watermark()
 
 
 def define_watermark() -> None:
-    """The flag `--watermark[=TEXT]`: None where it is not given, "" without a text."""
+    """Defines `--watermark[=TEXT]`: None if it is not given, "" if it has no text."""
     parser = _OptionalText()
-    flag = flags.Flag(parser, None, "watermark", None, _STYLE["watermark"], boolean=True)
+    flag = flags.Flag(parser, None, "watermark", None, _STYLE_HELP["watermark"], boolean=True)
     flags.DEFINE_flag(flag)
 
 
 class _OptionalText(flags.ArgumentParser):
-    """Of a flag that may be given without a value, which abseil then calls "true"."""
+    """Parses a flag that may have no value, for which abseil says "true"."""
 
     syntactic_help = "a text, or nothing"
 
@@ -81,16 +79,16 @@ class _OptionalText(flags.ArgumentParser):
 
 
 def define_config() -> flags.FlagHolder[ConfigDict]:
-    """The flag --config=PATH:PRESET, whose values further flags override: --config.seed=1."""
+    """Defines --config=PATH:PRESET; further flags override its values, as in --config.seed=1."""
     config = config_flags.DEFINE_config_file(
-        "config", None, "configs/stage1.py:PRESET, configs/stage2.py:PRESET, or a file of yours."
+        "config", None, "configs/stage1.py:PRESET, configs/stage2.py:PRESET, or your own file."
     )
     flags.FLAGS["config"].parser = _ConfigParser("config")
     return config
 
 
 class _ConfigParser(config_flags.ConfigFileFlagParser):
-    """Reads a config file; says which one where it is not the one in the user's folder."""
+    """Reads a config file, and says which one if it does not lie in the current folder."""
 
     def parse(self, path: str) -> ConfigDict:
         name, *preset = expand_home(path).split(":", 1)
@@ -104,14 +102,14 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     """Parses the flags and calls `main(argv)`.
 
     Bad flags, `InputError`s and diverged runs print one line on stderr and exit with code 2 and no
-    traceback; every other exception is a defect of ours and keeps its traceback.
+    traceback; every other exception is a bug of this package and keeps its traceback.
     """
     signals.end_in_order()
     sys.stderr = signals.Unfailing(sys.stderr)
     logging.set_verbosity(logging.WARNING)
-    sys.stdout.reconfigure(errors="backslashreplace")  # A file's name may be no text.
-    _keep_programs()
-    # What is imported and traced stays; to look through it again and again takes from each start.
+    sys.stdout.reconfigure(errors="backslashreplace")  # File names may be invalid text.
+    _cache_programs()
+    # Imports and traces make many objects that stay; collecting them repeatedly slows the start.
     gc.set_threshold(100_000)
     try:
         app.run(one_sentence(main), flags_parser=parse_flags)
@@ -119,16 +117,16 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(130)
 
 
-def _keep_programs() -> None:
-    """Programs are compiled and traced once a machine; the user's own settings of JAX win."""
+def _cache_programs() -> None:
+    """Caches compiled and traced programs on the disk; the user's own settings of JAX win."""
     folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
-    # Else those of less than a second are not kept, which together take many.
+    # By default JAX skips programs that compile within a second, which take many in all.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault(TRACED_DIR, os.path.join(folder, "traced"))
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """What `argv` has beside flags; bad ones end the program with one line and exit code 2."""
+    """Parses the flags and returns the rest; bad ones end the program with exit code 2."""
     argv[1:] = renamed_keys.upgrade_arguments(argv[1:])  # In place: configs read sys.argv.
     if "--help" in argv:
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own exits with 1.
@@ -138,21 +136,21 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise flags.Error(f"unexpected argument {remaining[1]!r}; options are --name=value")
         for name in flags.FLAGS:
             value = flags.FLAGS[name].value
-            # No bound of a flag keeps NaN out.
+            # Bounds of a flag do not refuse NaN.
             if isinstance(value, float) and not math.isfinite(value):
                 raise flags.Error(f"--{name}={value}: a finite number is wanted")
         return remaining
     except (flags.Error, TypeError) as error:
-        # What a config file's own code raised arrives as the text of a traceback.
+        # An error in a config file arrives as the text of its traceback.
         _fail(str(error).rpartition("InputError: ")[2])
     except (AttributeError, KeyError) as error:
-        # ml_collections raises a KeyError's text, in quotes and with its line break escaped.
+        # ml_collections quotes the text of a KeyError, and escapes its line break.
         reason = str(error).replace("\\n", " ").replace("\\", "").replace("'", "")
         _fail(f"no such value in the config: {reason}")
 
 
 def one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
-    """`main`, ending the program with one line where the user can mend what is wrong."""
+    """Wraps `main` so that errors which the user can mend print one line and end the program."""
 
     def guarded(argv: Sequence[str]) -> None:
         try:
@@ -166,7 +164,7 @@ def one_sentence(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[st
             if error.errno in FULL_DISK:
                 name = error.filename or "output"
                 _fail(f"{name}: no space left on the disk; make room and run the command again")
-            if error.errno not in _OF_THE_USERS_PLACES or not error.filename:
+            if error.errno not in _PATH_ERRORS or not error.filename:
                 raise
             _fail(f"{error.filename}: {error.strerror}; give another place")
 

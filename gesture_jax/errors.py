@@ -1,12 +1,12 @@
-"""What a user can get wrong, told in one sentence."""
+"""Errors that the user can mend, with one sentence each."""
 
 import signal
 
-_MOST_CHARACTERS = 1000
+_MAX_CHARACTERS = 1000
 
 
 class InputError(ValueError):
-    """Bad input: the message names the file or value, what is wrong and what would be right.
+    """Bad input. The message names the file or value, what is wrong and what would be right.
 
     The command lines print it as one line and exit with code 2; library users can catch it.
     """
@@ -16,18 +16,18 @@ class InputError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """A text that quotes hostile files, for a terminal: they can neither steer it nor fill it."""
+    """Makes a text that may quote hostile files safe to print: no control characters, not long."""
     shown = (c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.splitlines()))
-    return "".join(shown)[:_MOST_CHARACTERS]
+    return "".join(shown)[:_MAX_CHARACTERS]
 
 
 class Stopped(Exception):
-    """A run was told to stop, and has saved all; the message says where it goes on.
+    """A signal has stopped a run, which is saved; the message says how to resume it.
 
-    The command lines exit with 128 + `signal`, so that what restarts runs knows it is unfinished.
+    The command lines exit with 128 + `signal`, so that a scheduler knows the run is unfinished.
 
     Attributes:
-      signal: the number of what told it.
+      signal: the number of the signal.
     """
 
     def __init__(self, sentence: str, number: int = signal.SIGTERM):

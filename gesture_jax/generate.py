@@ -2,16 +2,13 @@
 
     python -m gesture_jax.generate --image=P --audio=W --out=V.mp4 --stage1=DIR --stage2=DIR
 
-Each DIR is a workdir, or a file that `gesture_jax.pack` made of one. Without any, the bundled
-weights are taken.
+Each DIR is a workdir, or a file that `gesture_jax.pack` made of one. Without them, the bundled
+weights are used.
 
-Many at once, the models loaded once: `--manifest=FILE`, a CSV with a header or a JSON object a
-line, with image, audio, out and, if wanted, seed, speaker, sheet, save_motion, motion.
+`--manifest=FILE` generates many videos and loads the models once. The file is a CSV with a header,
+or has one JSON object per line; keys are image, audio and out, and optionally seed, speaker, sheet,
+save_motion and motion.
 """
-
-import contextlib
-import sys
-from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -19,52 +16,36 @@ from gesture_jax import cli
 from gesture_jax.errors import InputError
 from gesture_jax.inference import bundled
 
-if TYPE_CHECKING:  # What it imports would make `--help` slow.
-    from gesture_jax.speech.worker import FeatureWorker
-
 _IMAGE = cli.define_path("image", None, "The portrait, of any size.")
 _AUDIO = cli.define_path("audio", None, "The speech: any audio or video file.")
 _OUT = cli.define_path("out", None, "The mp4 to write.")
-_MANIFEST = cli.define_path("manifest", None, "CSV or JSON lines of image, audio, out, ...")
-_STAGE1 = cli.define_path("stage1", None, "Workdir of a trained stage 1.")
-_STAGE2 = cli.define_path("stage2", None, "Workdir of a trained stage 2.")
-_PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, "Of the bundled weights; photo.")
+_MANIFEST = cli.define_path("manifest", None, "CSV or JSON lines with image, audio, out, ...")
+_STAGE1 = cli.define_path("stage1", None, "Workdir of the trained stage 1.")
+_STAGE2 = cli.define_path("stage2", None, "Workdir of the trained stage 2.")
+_PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, cli.PRESET_HELP)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same video.", 0, 2**32 - 1)
-_SPEAKER = flags.DEFINE_string("speaker", None, "Whose manner, where stage 2 knows several.")
-_SHEET = cli.define_path("sheet", None, "Also writes a PNG of frames spread over the clip.")
-_SAVE_MOTION = cli.define_path("save_motion", None, "Also writes the motion features, an .npz.")
-_MOTION = cli.define_path("motion", None, "Renders such an .npz again; needs no stage 2.")
-_WAVLM = cli.define_path("wavlm", None, "WavLM's weights, where stage 2 was trained with it.")
+_SPEAKER = flags.DEFINE_string("speaker", None, "Whose manner of moving, if stage 2 knows several.")
+_SHEET = cli.define_path("sheet", None, "Also write a PNG of frames spread over the clip.")
+_SAVE_MOTION = cli.define_path("save_motion", None, "Also write the motion features, an .npz.")
+_MOTION = cli.define_path("motion", None, "Render such an .npz again; needs no stage 2.")
+_WAVLM = cli.define_path("wavlm", None, "WavLM's weights, if stage 2 was trained with it.")
 
-# By default, all of these are as the config of stage 2 says.
-_SAMPLER = flags.DEFINE_enum("sampler", None, ["ddpm", "ddim", "dpm"], "How noise is removed.")
-_STEPS = flags.DEFINE_integer("num_steps", None, "Denoising steps.", 1)
+# The config of stage 2 has the defaults of all of these.
+_SAMPLER = flags.DEFINE_enum("sampler", None, ["ddpm", "ddim", "dpm"], "Sampler of the diffusion.")
+_STEPS = flags.DEFINE_integer("num_steps", None, "Number of denoising steps.", 1)
 _GUIDANCE = flags.DEFINE_float("guidance", None, "Weight of the speech; 1 is plain sampling.", 0)
-_CANDIDATES = flags.DEFINE_integer("candidates", None, "Windows drawn to choose from.", 1)
-_MOTION_SCALE = flags.DEFINE_float("motion_scale", None, "1 moves as generated, 0 not at all.", 0)
-_HEAD_SCALE = flags.DEFINE_float("head_scale", None, "The same, of the head.", 0)
-_HANDS_SCALE = flags.DEFINE_float("hands_scale", None, "The same, of all below the head.", 0)
-_REST_SEC = flags.DEFINE_float("rest_sec", None, "Returns to the portrait's pose at the end.", 0)
+_CANDIDATES = flags.DEFINE_integer("candidates", None, "Windows generated to choose from.", 1)
+_MOTION_SCALE = flags.DEFINE_float("motion_scale", None, "1 moves as generated, 0 is still.", 0)
+_HEAD_SCALE = flags.DEFINE_float("head_scale", None, "The same for the head alone.", 0)
+_HANDS_SCALE = flags.DEFINE_float("hands_scale", None, "The same for all below the head.", 0)
+_REST_SEC = flags.DEFINE_float("rest_sec", None, "Return to the portrait's pose at the end.", 0)
 cli.define_style()
 
 
 def main(_) -> None:
-    with _start_to_hear() as ears:
-        _generate(ears)
-
-
-def _start_to_hear() -> "contextlib.AbstractContextManager[FeatureWorker | None]":
-    """A process that hears, before all else as it takes seconds to start; None if of no use."""
-    if _MOTION.value or _WAVLM.value or "librosa.core" in sys.modules:
-        return contextlib.nullcontext()
-    from gesture_jax.speech.worker import FeatureWorker
-
-    return FeatureWorker()
-
-
-def _generate(ears: "FeatureWorker | None") -> None:
     from gesture_jax.inference import manifest, pipeline
     from gesture_jax.inference.animator import Animator
+    from gesture_jax.inference.generator import GestureGenerator
     from gesture_jax.inference.portraits import Style
 
     requests = manifest.read_requests(
@@ -72,25 +53,22 @@ def _generate(ears: "FeatureWorker | None") -> None:
         speaker=_SPEAKER.value, sheet=_SHEET.value, save_motion=_SAVE_MOTION.value,
         motion=_MOTION.value,
     )  # fmt: skip
-    changes = _changes()
+    changes = _option_changes()
     stage1, stage2 = _find_weights()
     if stage2 is None and (changes or not _MOTION.value):
-        raise InputError("--stage2 is missing; only --motion, without options, does without it")
+        raise InputError("--stage2 is missing; only --motion without options needs none")
     if stage2 and _MOTION.value:
         raise InputError("--motion is rendered as it is; drop --stage2 and its options")
     style = Style.from_flags(flags.FLAGS)
     animator, generator, options = Animator.load(stage1, ahead=True), None, None
     if stage2:
-        from gesture_jax.inference.generator import GestureGenerator
-
-        load = GestureGenerator.load
-        generator = load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value, ears=ears)
+        generator = GestureGenerator.load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value)
         options = generator.options(**changes)
     pipeline.write_requests(animator, generator, requests, style, options)
 
 
 def _find_weights() -> tuple[str, str | None]:
-    """Those of the flags; the bundled ones where there are none."""
+    """The stage 1 and stage 2 of the flags; the bundled ones where there are none."""
     stage1, stage2 = _STAGE1.value, _STAGE2.value
     if stage1 is None and stage2 is not None:
         raise InputError("--stage1 is missing; give the one that --stage2 was trained on")
@@ -100,8 +78,8 @@ def _find_weights() -> tuple[str, str | None]:
     return stage1, stage2
 
 
-def _changes() -> dict[str, dict[str, object]]:
-    """What is asked of stage 2 other than its config says."""
+def _option_changes() -> dict[str, dict[str, object]]:
+    """The options of the flags, as `GestureGenerator.options` takes them."""
     sections = {
         "sampler": {"name": _SAMPLER, "num_steps": _STEPS, "guidance": _GUIDANCE},
         "schedule": {"candidates": _CANDIDATES},
@@ -110,8 +88,8 @@ def _changes() -> dict[str, dict[str, object]]:
             "rest_sec": _REST_SEC,
         },
     }  # fmt: skip
-    given = lambda flags: {k: flag.value for k, flag in flags.items() if flag.value is not None}
-    return {name: given(flags) for name, flags in sections.items() if given(flags)}
+    values = lambda flags: {k: flag.value for k, flag in flags.items() if flag.value is not None}
+    return {name: values(flags) for name, flags in sections.items() if values(flags)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Presets: one config, shrunk in named ways; and where the files of presets are."""
+"""Presets are named, smaller versions of one config. This module finds and loads them."""
 
 import importlib.resources
 import os
@@ -12,7 +12,7 @@ from gesture_jax.errors import InputError
 
 
 def find(path: str) -> str:
-    """Finds a config file: from this folder, or `configs/NAME.py` of this installation.
+    """Finds a config file, in the current folder or among `configs/NAME.py` of this installation.
 
     Raises:
       InputError: for a file that does not exist.
@@ -23,7 +23,7 @@ def find(path: str) -> str:
 def find_installed(path: str) -> str:
     """Finds `configs/NAME.py` of this installation; raises like `find`."""
     package = importlib.resources.files("gesture_jax")
-    for folder in (str(package), os.path.dirname(str(package))):  # Of a wheel, and of a checkout.
+    for folder in (str(package), os.path.dirname(str(package))):  # In a wheel, and in a checkout.
         found = os.path.join(folder, *path.split("/"))
         if path in ("configs/stage1.py", "configs/stage2.py") and os.path.exists(found):
             return found
@@ -31,9 +31,9 @@ def find_installed(path: str) -> str:
 
 
 def load(path: str) -> ConfigDict:
-    """The config of "FILE.py:PRESET", or of "FILE.py" by its own default.
+    """Loads "FILE.py:PRESET", or the default preset of "FILE.py".
 
-    A config of your own can begin with one of ours: `presets.load("configs/stage1.py:demo")`. Like
+    Your own config file can start from one of these: `presets.load("configs/stage1.py:demo")`. Like
     `--config`, this runs the file.
 
     Raises:
@@ -44,13 +44,13 @@ def load(path: str) -> ConfigDict:
 
 
 def choose(preset: str, *, paper: Mapping[str, Any], **smaller: Mapping[str, Any]) -> ConfigDict:
-    """The config of a preset.
+    """Makes the config of a preset.
 
     Args:
       preset: "paper", or a name among `smaller`.
       paper: the full config, with its `stage` and `preset`.
-      **smaller: for each further preset what differs from it; a `model` with a `network` is another
-        network's, and stands for itself.
+      **smaller: the values of each further preset that differ from `paper`; a `model` that names a
+        `network` replaces the whole model section.
 
     Raises:
       InputError: for an unknown preset.

@@ -1,7 +1,7 @@
-"""The weights that come with the package: both stages of a preset.
+"""The weights that come with the package: both stages of each preset.
 
-They were trained on people who do not exist: photographs that move, and drawn people.
-`weights/README.md` says how they are made and how good they are.
+They were trained on people who do not exist: photographs made to move, and drawn people.
+`weights/README.md` says how they were made and how good they are.
 """
 
 import importlib.resources
@@ -11,33 +11,33 @@ from gesture_jax.errors import InputError
 from gesture_jax.storage.files import is_file
 
 PRESETS = ("photo", "demo")
-"""For photographs, at any size from 256x256 pixels on: taken where nothing is asked for;
-and for drawn people, at 64x64."""
+"""`photo`, the default, is for photographs, at any size from 256x256 pixels on; `demo` is for drawn
+people, at 64x64."""
 
 
 def find(preset: str = PRESETS[0]) -> dict[str, str]:
-    """The files of `stage1` and `stage2`, as `GestureGenerator.load(**find())` takes them.
+    """Finds the files `stage1` and `stage2`, as `GestureGenerator.load(**find())` takes them.
 
     Raises:
-      InputError: where this installation has none.
+      InputError: where this installation has no such weights.
     """
     folder = importlib.resources.files("gesture_jax") / "weights"
     found = {stage: str(folder / f"{preset}_{stage}.safetensors") for stage in ("stage1", "stage2")}
     missing = [path for path in found.values() if not is_file(path)]
     if missing:
         raise InputError(
-            f"{missing[0]}: no such file, so weights of your own are needed; train both stages "
-            "and give --stage1=WORKDIR and --stage2=WORKDIR, or make the file by `make weights`"
+            f"{missing[0]}: no such file, so you need weights of your own; train both stages "
+            "and give --stage1=WORKDIR and --stage2=WORKDIR, or make the file with `make weights`"
         )
     return found
 
 
 def choose(preset: str | None, *, stage1: str | None) -> dict[str, str]:
-    """What a command takes whose user gave no stage 1, told on stderr; {} where there is one.
+    """Finds the weights of a command without --stage1, and says so on stderr; {} with --stage1.
 
     Args:
       preset: which weights, the first by default.
-      stage1: the one that was given, if any.
+      stage1: the value of --stage1, if there is one.
 
     Raises:
       InputError: where both are given, or this installation has no weights.
@@ -53,11 +53,11 @@ def choose(preset: str | None, *, stage1: str | None) -> dict[str, str]:
 
 
 def warning(preset: str) -> str:
-    """What has to be said to whoever gave no weights, in a line."""
-    told = f"no weights were given: these are the bundled ones ({preset})"
+    """The message for a user who gave no weights, one line."""
+    message = f"no weights were given, so the bundled ones are used ({preset})"
     if preset == "demo":
-        told += (
-            ", which know drawn speakers only, so that a photograph will not look right; leave "
-            "--preset out for photographs"
+        message += (
+            "; they know drawn people only, and a photograph will not look right; leave --preset "
+            "out for photographs"
         )
-    return told
+    return message

@@ -1,4 +1,4 @@
-"""What to generate: one request from flags, or many from a file."""
+"""Requests for videos: one from flags, or many from a manifest file."""
 
 import csv
 import dataclasses
@@ -13,12 +13,12 @@ from gesture_jax.errors import InputError
 from gesture_jax.storage.files import as_path, expand_home
 from gesture_jax.storage.outputs import UsedPlaces, check_ending, check_outputs
 
-# Of a request, the paths of what is read and what is written.
+# The fields of a request that are paths: of files to read, and of files to write.
 READ = "image", "audio", "motion"
 WRITTEN = "out", "sheet", "save_motion"
-_SEEDS = 2**32
-# Of a table, in which all is text.
-_SEED = re.compile("[0-9]{1,20}")
+_NUM_SEEDS = 2**32
+# A seed in a CSV file, where every value is text.
+_SEED_TEXT = re.compile("[0-9]{1,20}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Request:
       audio: path of the speech.
       out: path of the mp4 to write.
       seed: of the noise.
-      speaker: whose manner, where the network knows several.
+      speaker: whose manner of moving, where stage 2 knows several speakers.
       sheet: path of a PNG with frames spread over the clip, if wanted.
       save_motion: path of an .npz with the motion features, if wanted.
-      motion: path of such an .npz, to be rendered again instead of generated.
+      motion: path of such an .npz; it is rendered again, and no motion is generated.
     """
 
     image: str
@@ -46,7 +46,7 @@ class Request:
     motion: str | None = None
 
     def __post_init__(self):
-        """Raises InputError where a value is of another type, as a file may have it."""
+        """Raises InputError for a value of another type, which a manifest may have."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             wanted = int if field.name == "seed" else str
@@ -55,10 +55,10 @@ class Request:
             if type(value) is not wanted:
                 raise InputError(f"{field.name} is {value!r}; {wanted.__name__} is wanted")
             if wanted is str and not _is_text(value):
-                raise InputError(f"{field.name} is {value!r}, which no file can be called")
-        if not 0 <= self.seed < _SEEDS:
-            raise InputError(f"seed is {self.seed}; it has to be 0 to {_SEEDS - 1}")
-        # Said before the video is rendered.
+                raise InputError(f"{field.name} is {value!r}, which is not a valid file name")
+        if not 0 <= self.seed < _NUM_SEEDS:
+            raise InputError(f"seed is {self.seed}; it has to be 0 to {_NUM_SEEDS - 1}")
+        # These are checked here, before the video is rendered.
         check_ending(self.sheet, ".png")
         check_ending(self.save_motion, ".npz")
         places = dataclasses.asdict(self)
@@ -71,16 +71,16 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Request))
 def read_requests(
     manifest: str | None, *, seed: int, **files: str | None
 ) -> list[tuple[str, Request | InputError]]:
-    """One request from flags, or a manifest's.
+    """Makes one request from flags, or reads those of a manifest.
 
     Args:
-      manifest: path of a CSV with a header, or else of a file with a JSON object a line; keys as in
-        `Request`. None for flags.
-      seed: where a row names none.
+      manifest: path of a CSV with a header, or else of a file with one JSON object per line; keys
+        are the fields of `Request`. None for flags.
+      seed: the seed of flags, and of rows without one.
       **files: the other fields of `Request`, from flags.
 
     Returns:
-      Where each row stands ("" for flags), and the request or what is wrong with it.
+      The place of each row ("" for flags), and its request or its error.
 
     Raises:
       InputError: where flags are missing or too many, or the manifest cannot be read or is empty.
@@ -98,7 +98,7 @@ def read_requests(
         )
     rows = list(_read_rows(as_path(manifest)))
     if not rows:
-        raise InputError(f"{manifest}: is empty; rows with image, audio, out are wanted")
+        raise InputError(f"{manifest}: is empty; it needs rows with image, audio, out")
     parsed = [(f"{manifest}:{number}", _parse(row, seed)) for number, row in rows]
     return list(_refuse_overwriting(parsed))
 
@@ -106,9 +106,9 @@ def read_requests(
 def _refuse_overwriting(
     rows: Sequence[tuple[str, Request | InputError]],
 ) -> Iterator[tuple[str, Request | InputError]]:
-    """Refuses rows that would overwrite what another one reads or has written.
+    """Refuses rows that would overwrite a file that another row reads or has written.
 
-    The motion that an earlier row saves may be read by a later one.
+    A row may read the motion file that an earlier row saves.
     """
     places = UsedPlaces()
     for where, request in rows:
@@ -131,13 +131,13 @@ def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, object]]:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         raise InputError(
-            f"{path}: cannot be read; a CSV or a text file of JSON lines is wanted"
+            f"{path}: cannot be read; it has to be a CSV, or a text file with JSON lines"
         ) from None
     yield from _csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text)
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, object]]:
-    # Not `splitlines`: JSON may hold other characters that Python takes for the end of a line.
+    # `splitlines` would also split at other characters, which JSON strings may contain.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -148,7 +148,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, object]]:
 
 
 def _is_text(value: str) -> bool:
-    """Whether the system could have a file of this name."""
+    """Whether the operating system accepts this file name."""
     try:
         return b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:
@@ -176,7 +176,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
                 return
         else:
             filled = {key: value for key, value in row.items() if value}
-            if _SEED.fullmatch(filled.get("seed", "")):
+            if _SEED_TEXT.fullmatch(filled.get("seed", "")):
                 filled["seed"] = int(filled["seed"])
             yield number, filled
 

@@ -1,4 +1,8 @@
-"""What the inference command lines do: files in, files out; frames are not kept, the sound is."""
+"""Files in, files out: what the inference commands and the web page do with one request.
+
+Frames go to the encoder as they are rendered, so that memory is constant in the length of a video
+but for its sound, which is read as a whole.
+"""
 
 import functools
 import itertools
@@ -10,26 +14,27 @@ from tqdm import tqdm
 
 from gesture_jax.errors import InputError, one_line
 from gesture_jax.inference.animator import Animator
-from gesture_jax.inference.generator import METADATA, GestureGenerator, Options, count_frames
+from gesture_jax.inference.generator import GestureGenerator, Options, count_frames
 from gesture_jax.inference.manifest import Request
 from gesture_jax.inference.portraits import Portrait, Style
+from gesture_jax.inference.rendering import METADATA, Rendering
 from gesture_jax.media import images
 from gesture_jax.media.framing import Crop
 from gesture_jax.media.motion_files import read_motion, write_motion
-from gesture_jax.media.sound import has_audio, read_sound
+from gesture_jax.media.sound import Sound, has_audio, read_sound
 from gesture_jax.media.video import iterate_video
 from gesture_jax.media.writer import Recording, write_video
-from gesture_jax.speech.detection import UNLIKE_SPEECH, is_unlike_speech
 from gesture_jax.storage.outputs import check_ending, check_outputs
 
 _SHEET_PICTURES = 16
 
-# Passes frames on as they come, of so many if that is known; may show progress, or raise to stop.
+# Passes frames on as they come; gets their number, if it is known. It may show progress, or raise
+# to stop.
 Watch = Callable[[Iterator[np.ndarray], int | None], Iterator[np.ndarray]]
 
 
 def show_progress(frames: Iterator[np.ndarray], total: int | None) -> Iterator[np.ndarray]:
-    """A `Watch` that draws a bar on stderr."""
+    """A `Watch` that draws a progress bar on stderr."""
     with tqdm(frames, total=total, unit="frame") as progress:
         yield from progress
 
@@ -41,18 +46,18 @@ def write_requests(
     style: Style = Style(),  # noqa: B008
     options: Options | None = None,
 ) -> None:
-    """Generates all that is asked for; a bad row of a manifest does not end the others.
+    """Writes the videos of all requests; a bad row of a manifest does not end the others.
 
     Args:
       animator: the trained stage 1.
-      generator: of stage 2; needed where a request does not bring its motion.
+      generator: the trained stage 2; needed for requests without a motion file.
       requests: from `manifest.read_requests`.
-      style: how portraits are cut and frames are shown.
-      options: how the generator works, by default as its config says.
+      style: how portraits are cropped, and how frames are shown.
+      options: how motion is generated; by default as the config of stage 2 says.
 
     Raises:
-      InputError: where the one request of the flags is bad; at the end, where rows were, with what
-        is wrong with the first of them.
+      InputError: where the one request of the flags is bad; at the end, where rows of a manifest
+        were, with the reason for the first of them.
     """
     failed, count = [], 0
     for where, request in requests:
@@ -60,7 +65,7 @@ def write_requests(
         try:
             if isinstance(request, InputError):
                 raise request
-            tell(write_request(animator, generator, request, style, options=options))
+            print_notices(write_request(animator, generator, request, style, options=options))
             print(f"video: {request.out}")
         except InputError as error:
             if not where:
@@ -79,61 +84,58 @@ def write_request(
     watch: Watch = show_progress,
     options: Options | None = None,
 ) -> list[str]:
-    """One video; frames go to the encoder as they are rendered.
+    """Writes one video.
 
     Args:
       animator: the trained stage 1.
-      generator: of stage 2; needed where the request does not bring its motion.
-      request: what goes in and where results go.
-      style: how the portrait is cut and frames are shown.
+      generator: the trained stage 2; needed for a request without a motion file.
+      request: names the files to read and to write.
+      style: how the portrait is cropped, and how frames are shown.
       watch: sees the frames on their way to the encoder.
-      options: how the generator works, by default as its config says.
+      options: how motion is generated; by default as the config of stage 2 says.
 
     Returns:
-      What its user should know: that its framing is unlike that of training frames, for example.
+      Notices, sentences that the user should read: that the portrait is framed unlike training
+      frames, for example.
 
     Raises:
-      InputError: where something of it is bad.
+      InputError: where a file cannot be read or written, or an option does not fit.
     """
     sound = read_sound(request.audio)
-    audio = sound.samples
-    num_frames = count_frames(audio, name=request.audio)
-    draws = generator if not request.motion else None
-    if draws is None and not request.motion:
-        raise InputError(f"{request.out}: wants --stage2, as it brings no motion")
-    # Before all else, as it may be done beside it.
-    heard = draws.hear(audio, options) if draws else None
-    portrait = Portrait.open(request.image, animator, style)
-    source = portrait.source
-    animator.prepare(source)
-    if request.motion:
-        shape = num_frames, animator.model.motion_dim
-        windows = iter([read_motion(request.motion, shape=shape)])
-    else:
-        assert draws and heard
-        draws.prepare(options)
-        windows = draws.motion_from_features(
-            source.motion, heard, num_frames,
-            seed=request.seed, speaker=request.speaker, options=options,
-        )  # fmt: skip
-    kept: list[np.ndarray] = []
+    num_frames = count_frames(sound.samples, name=request.audio)
+    rendering = _render(animator, generator, request, sound, num_frames, style, options)
+    motion: list[np.ndarray] = []
+    frames = rendering.frames(kept_motion=motion if request.save_motion else None)
     sheet = _Sheet(num_frames)
-
-    def frames() -> Iterator[np.ndarray]:
-        for motion in _keeping(windows, kept) if request.save_motion else windows:
-            for frame in portrait.render(motion):
-                sheet.see(frame)
-                yield frame
-
-    watched = watch(frames(), num_frames)
-    original = Recording(request.audio, sound.track)
-    write_video(request.out, watched, audio=original, metadata=METADATA)
+    _write(request.out, watch(sheet.collect(frames), num_frames), request.audio, sound)
     if request.sheet:
         images.write_image(request.sheet, sheet.draw())
     if request.save_motion:
-        write_motion(request.save_motion, np.concatenate(kept), source.image)
-    unlike = [f"{request.audio}: {UNLIKE_SPEECH}"] if is_unlike_speech(audio) else []
-    return [*sound.notices, *unlike, *portrait.notices]
+        write_motion(request.save_motion, np.concatenate(motion), rendering.portrait.source.image)
+    return [*sound.notices, *rendering.notices]
+
+
+def _render(
+    animator: Animator,
+    generator: GestureGenerator | None,
+    request: Request,
+    sound: Sound,
+    num_frames: int,
+    style: Style,
+    options: Options | None,
+) -> Rendering:
+    """Generates motion for the sound; or takes that of the request's motion file."""
+    if request.motion:
+        portrait = Portrait.open(request.image, animator, style)
+        portrait.prepare()
+        shape = num_frames, animator.model.motion_dim
+        return Rendering(portrait, [read_motion(request.motion, shape=shape)], portrait.notices)
+    if generator is None:
+        raise InputError(f"{request.out}: needs --stage2, as the request names no motion file")
+    return generator.render(
+        request.image, sound.samples, style=style, seed=request.seed, speaker=request.speaker,
+        options=options, name=request.audio,
+    )  # fmt: skip
 
 
 def animate(
@@ -155,22 +157,22 @@ def animate(
     Args:
       animator: the trained stage 1.
       image: path of the portrait.
-      driving: path of the video whose motion is taken.
+      driving: path of the video that the motion is taken from.
       out: path of the mp4 to write.
-      crop_px: border shaved off the driving video.
+      crop_px: width of a border that is cut off the driving video, in pixels.
       relative: applies the driving video's changes to the portrait's own pose; else the portrait
         takes the poses themselves.
       side_by_side: shows the portrait, the driving frame and the result in a row.
       save_motion: path of an .npz with the motion features, if wanted.
-      style: how the portrait is cut and frames are shown.
+      style: how the portrait is cropped, and how frames are shown.
       watch: sees the frames on their way to the encoder.
       num_frames: for `watch`, where it is known.
 
     Returns:
-      What its user should know, as of `write_request`.
+      Notices, as `write_request` does.
 
     Raises:
-      InputError: for files that cannot be read, or what does not go together.
+      InputError: where a file cannot be read or written, or options contradict each other.
     """
     if side_by_side and (style.paste_back or style.explain):
         raise InputError("--side_by_side shows squares; drop it, or --paste_back and --explain")
@@ -180,43 +182,47 @@ def animate(
     source = portrait.source
     size = source.size if side_by_side else animator.resolution
     driving_frames = iterate_video(driving, size=size, crop=Crop(crop_px))
-    # The copies are apart by no more than a batch.
+    # One copy is ahead of the other by no more than a batch.
     driving_frames, shown = itertools.tee(driving_frames)
     motions = animator.iterate_motion(driving_frames)
     if relative:
         motions = animator.retarget(source, motions)
-    kept: list[np.ndarray] = []
+    kept_motion: list[np.ndarray] = []
     if save_motion:
-        motions = _keeping(motions, kept)
+        motions = _keep(motions, kept_motion)
     if side_by_side:
         own = images.to_uint8(source.image)
         frames = animator.render_frames(source, motions, adapt=True)
-        frames = (np.hstack([own, *pair]) for pair in zip(shown, frames, strict=True))
-        frames = portrait.show(frames)
+        rows = (np.hstack([own, *pair]) for pair in zip(shown, frames, strict=True))
+        frames = portrait.finish(rows)
     else:
-        del shown  # Or it would keep all frames.
+        del shown  # An unused copy would keep all frames.
         frames = portrait.render(motions)
     sound = read_sound(driving) if has_audio(driving) else None
-    watched = watch(frames, num_frames)
-    original = Recording(driving, sound.track) if sound else None
-    write_video(out, watched, audio=original, metadata=METADATA)
+    _write(out, watch(frames, num_frames), driving, sound)
     if save_motion:
-        write_motion(save_motion, np.stack(kept), source.image)
+        write_motion(save_motion, np.stack(kept_motion), source.image)
     return [*(sound.notices if sound else ()), *portrait.notices]
 
 
-def tell(notices: Iterable[str]) -> None:
-    """Prints what users should know on stderr, each of it once."""
+def print_notices(notices: Iterable[str]) -> None:
+    """Prints notices on stderr, each of them once in a process."""
     for notice in notices:
-        _tell_once(one_line(notice))
+        _print_once(one_line(notice))
 
 
 @functools.cache
-def _tell_once(notice: str) -> None:
+def _print_once(notice: str) -> None:
     print(f"note: {notice}", file=sys.stderr)
 
 
-def _keeping(items: Iterable[np.ndarray], kept: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _write(out: str, frames: Iterator[np.ndarray], heard: str, sound: Sound | None) -> None:
+    """Encodes frames, with the sound of the file `heard` as it was given."""
+    audio = Recording(heard, sound.track) if sound else None
+    write_video(out, frames, audio=audio, metadata=METADATA)
+
+
+def _keep(items: Iterable[np.ndarray], kept: list[np.ndarray]) -> Iterator[np.ndarray]:
     for item in items:
         kept.append(item)
         yield item
@@ -226,16 +232,18 @@ class _Sheet:
     """Keeps a few frames spread over a clip."""
 
     def __init__(self, num_frames: int):
-        wanted = np.linspace(0, num_frames - 1, min(_SHEET_PICTURES, num_frames))
-        self._wanted = set(wanted.astype(int).tolist())
-        self._seen = 0
+        numbers = np.linspace(0, num_frames - 1, min(_SHEET_PICTURES, num_frames))
+        self._numbers = set(numbers.astype(int).tolist())
         self._frames: list[np.ndarray] = []
 
-    def see(self, frame: np.ndarray) -> None:
-        if self._seen in self._wanted:
-            self._frames.append(frame)
-        self._seen += 1
+    def collect(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Passes frames on, and keeps some of them."""
+        for number, frame in enumerate(frames):
+            if number in self._numbers:
+                self._frames.append(frame)
+            yield frame
 
     def draw(self) -> np.ndarray:
+        """The kept frames in two rows."""
         half = -(-len(self._frames) // 2)
         return images.contact_sheet([self._frames[:half], self._frames[half:]])

@@ -1,4 +1,4 @@
-"""A portrait as its user gave it: which square of it moves, and how its frames are shown."""
+"""A portrait as its user gave it: which square of it moves, and what its frames look like."""
 
 import dataclasses
 import os
@@ -15,136 +15,153 @@ from gesture_jax.media.framing import Crop, parse_crop
 from gesture_jax.media.paste import PasteBack
 from gesture_jax.media.watermark import Watermark
 
-# Fewer pixels than this share of the model's look blurred.
-_LEAST_SHARP = 0.75
+# A square with fewer pixels than this share of the model's resolution looks blurred.
+_MIN_SHARPNESS = 0.75
+# A frame, and the pictures of `explain.rows`.
+_EXPLAIN_COLUMNS = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What is asked of pictures.
+    """How a portrait is cropped, and how its frames are shown.
 
     Attributes:
-      crop: the square that moves; None finds the person.
-      paste_back: whether frames are the whole picture, the square moving in it.
-      mark: drawn on every frame, where one is wanted.
-      size: height and width of the square that moves, see `Animator.choose_size`.
-      explain: whether frames are shown beside what they are put together from.
+      crop: which square of the portrait moves: "auto" finds the person (extra `[pose]`), "center"
+        is the central square, and "LEFT,TOP,SIZE" is a square in pixels.
+      paste_back: whether frames show the whole picture with the square moving in it.
+      watermark: a text that is drawn on every frame; "" draws the default text, None draws none.
+      size: height and width of the square that moves, in pixels; see `Animator.choose_size`.
+      explain: whether each frame is shown beside the layers that it is composed of.
     """
 
-    crop: Crop | None = Crop()  # noqa: RUF009
+    crop: str = "center"
     paste_back: bool = False
-    mark: Watermark | None = None
+    watermark: str | None = None
     size: int | None = None
     explain: bool = False
 
-    def __post_init__(self):
-        """Raises InputError for what does not go together."""
+    def __post_init__(self) -> None:
+        """Raises InputError for an unknown crop, a text without glyphs, or a contradiction."""
         if self.explain and self.paste_back:
             raise InputError("--explain shows squares; drop it or --paste_back")
-
-    @classmethod
-    def parse(
-        cls,
-        *,
-        crop: str,
-        paste_back: bool,
-        mark: str | None,
-        size: int | None = None,
-        explain: bool = False,
-    ) -> "Style":
-        """As users write it.
-
-        Args:
-          crop: "auto", "center" or "LEFT,TOP,SIZE".
-          paste_back: see above.
-          mark: the text; "" is the usual one, None is none.
-          size: see above.
-          explain: see above.
-
-        Raises:
-          InputError: for another crop, or a text that cannot be drawn.
-        """
-        return cls(
-            None if crop == "auto" else parse_crop(crop),
-            paste_back,
-            None if mark is None else Watermark(mark or watermark.DEFAULT),
-            size,
-            explain,
-        )
+        self.find_crop()
+        self.make_watermark()
 
     @classmethod
     def from_flags(cls, flags: Any) -> "Style":
-        """By the flags of `cli.define_style`; raises as `parse`."""
-        return cls.parse(
-            crop=flags.crop,
-            paste_back=flags.paste_back,
-            mark=flags.watermark,
-            size=flags.size,
-            explain=flags.explain,
-        )
+        """The style that the flags of `cli.define_style` ask for."""
+        return cls(**{field.name: flags[field.name].value for field in dataclasses.fields(cls)})
+
+    def find_crop(self) -> Crop | None:
+        """The square that moves; None where the person has to be found."""
+        return None if self.crop == "auto" else parse_crop(self.crop)
+
+    def make_watermark(self) -> Watermark | None:
+        """The function that draws the watermark on a frame, if there is one."""
+        if self.watermark is None:
+            return None
+        return Watermark(self.watermark or watermark.DEFAULT)
 
 
 @dataclasses.dataclass(frozen=True)
 class Portrait:
-    """A portrait, ready to move.
+    """A portrait that is ready to move, encoded once for any number of frames.
 
     Attributes:
-      source: its square, encoded.
-      notices: what its user should know, a sentence each.
+      source: the square that moves, encoded.
+      notices: sentences that the user should read: that the square is small, for example.
     """
 
     source: Source
-    notices: list[str]
+    notices: tuple[str, ...]
     _animator: Animator
-    _paste: PasteBack | None
     _style: Style
+    _paste_back: PasteBack | None
+    _watermark: Watermark | None
 
     @classmethod
-    def open(cls, path: str | os.PathLike, animator: Animator, style: Style) -> "Portrait":
-        """Reads a picture and encodes the square of it that moves.
+    def open(
+        cls,
+        image: str | os.PathLike | np.ndarray,
+        animator: Animator,
+        style: Style = Style(),
+    ) -> "Portrait":
+        """Reads a picture, chooses the square that moves, and encodes it.
+
+        Args:
+          image: path of a picture; or an array as in `Animator.encode_source`.
+          animator: the trained stage 1.
+          style: how the picture is cropped, and how frames are shown.
 
         Raises:
-          InputError: where it cannot be read, or the crop leaves it.
+          InputError: where the picture cannot be read, or the crop or the size does not fit it.
         """
-        photo = images.load_photo(path)
-        picture, crop = photo.picture, style.crop
-        if crop and photo.reduction > 1:  # Its numbers are those of the file's pixels.
-            crop = _reduce(path, photo, crop)
-        box, notices = portrait_framing.choose_square(path, picture, crop, animator.shoulders)
+        crop = style.find_crop()
+        if isinstance(image, str | os.PathLike):
+            name, photo = str(image), images.load_photo(image)
+            picture, crop = photo.picture, _reduce(name, photo, crop)
+        else:
+            name, picture = "the portrait", images.to_rgb(image)
+        box, notices = portrait_framing.choose_square(name, picture, crop, animator.shoulders)
         left, top, side = box
-        if side < _LEAST_SHARP * animator.resolution:
+        if side < _MIN_SHARPNESS * animator.resolution:
             wanted = animator.resolution
             notices.append(
-                f"{path}: the square that moves has {side}x{side} pixels, so that the video is "
+                f"{name}: the square that moves has {side}x{side} pixels, so that the video is "
                 f"blurred; give a picture with {wanted}x{wanted} or more around the person"
             )
-        paste = PasteBack(picture, box) if style.paste_back else None
+        paste_back = PasteBack(picture, box) if style.paste_back else None
         size = style.size
-        if paste and size is None and animator.model.carries_pixels:
-            # As sharp as the picture around it.
-            size = max(paste.side // 2 * 2, animator.resolution)
-        cut = picture[top : top + side, left : left + side]
+        if paste_back and size is None and animator.model.carries_pixels:
+            # The square becomes as sharp as the picture around it.
+            size = max(paste_back.side // 2 * 2, animator.resolution)
         try:
-            source = animator.encode_source(cut, size=size)
+            source = animator.encode_source(
+                picture[top : top + side, left : left + side], size=size
+            )
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        return cls(source, notices, animator, paste, style)
+            raise InputError(f"{name}: {error}") from None
+        return cls(source, tuple(notices), animator, style, paste_back, style.make_watermark())
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the frames of the video."""
+        if self._paste_back:
+            return self._paste_back.shape
+        if self._style.explain:
+            return self._animator.resolution, _EXPLAIN_COLUMNS * self._animator.resolution, 3
+        return self.source.image.shape
+
+    def prepare(self) -> None:
+        """Compiles what `render` calls, on a background thread."""
+        if not self._style.explain:
+            self._animator.prepare(self.source)
 
     def render(self, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Frames of the video for motion features [d], one after the other."""
+        """Renders a sequence of motion features.
+
+        Args:
+          motion: [d] each.
+
+        Yields:
+          The frames of the video, uint8, in the order of the features.
+        """
         if self._style.explain:
-            return self.show(self._animator.explain_frames(self.source, motion))
-        return self.show(self._animator.render_frames(self.source, motion, adapt=True))
+            return self.finish(self._animator.explain_frames(self.source, motion))
+        return self.finish(self._animator.render_frames(self.source, motion, adapt=True))
 
-    def show(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Frames of the model, [s, s, 3] uint8, as frames of the video."""
+    def finish(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pastes rendered squares [s, s, 3] uint8 into the picture, and draws the watermark."""
         for frame in frames:
-            frame = self._paste(frame) if self._paste else frame
-            yield self._style.mark(frame) if self._style.mark else frame
+            frame = self._paste_back(frame) if self._paste_back else frame
+            yield self._watermark(frame) if self._watermark else frame
 
 
-def _reduce(path: str | os.PathLike, photo: images.Photo, crop: Crop) -> Crop:
+def _reduce(name: str, photo: images.Photo, crop: Crop | None) -> Crop | None:
+    """The crop, given in pixels of the file, in pixels of the picture as it was read."""
+    if crop is None or photo.reduction == 1:
+        return crop
     try:
         return crop.reduce(photo.reduction, *photo.size)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{name}: {error}") from None

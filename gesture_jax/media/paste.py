@@ -18,13 +18,15 @@ class PasteBack:
 
     Attributes:
       side: of the square in the result, in pixels.
+      shape: height, width and channels of the result.
     """
 
     def __init__(self, picture: np.ndarray, box: tuple[int, int, int], *, most_px: int = MOST_PX):
         """The picture [h, w, 3], and left, top and side in pixels of the square that moves."""
         full = images.to_uint8(picture)
         self._picture = images.shrink(full, most_px=most_px)
-        height, width = self._picture.shape[:2]
+        self.shape = self._picture.shape
+        height, width = self.shape[:2]
         scale = width / full.shape[1]
         self.side = max(min(round(box[2] * scale), height, width), 1)
         self._left = min(round(box[0] * scale), width - self.side)

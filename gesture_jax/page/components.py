@@ -1,4 +1,4 @@
-"""The pieces that the page's tabs are built of."""
+"""Controls and panels that the page's tabs share."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ from gesture_jax.page.jobs import Cancelled, Finished
 from gesture_jax.page.settings import SAMPLERS, SETTINGS, defaults
 from gesture_jax.people import pose
 
-# Work with the models waits in one line, whoever asks.
-MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
+# Requests of all visitors share one queue for the models.
+MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
 RAW = {"preprocess": False, "api_visibility": "private"}
-"""Of events: their files are ours to read, whatever they are; and they are the page's own."""
+"""Options of events: the handlers read the files themselves, and no API is published."""
 
 
 def portrait_input(portraits: list[str], key: str) -> gr.Image:
-    """Where a portrait is given; one of the drawn people to begin with."""
+    """An upload for a portrait, with examples of drawn people."""
     image = gr.Image(
         label="Portrait", sources=["upload", "webcam", "clipboard"], type="filepath", height=260,
         elem_id=f"{key}-portrait", buttons=[],
@@ -30,41 +30,40 @@ def portrait_input(portraits: list[str], key: str) -> gr.Image:
     return image
 
 
-def look_inputs(desk_mark: str | None) -> list:
-    """How the portrait is cut and the video is shown."""
+def style_inputs(fixed_watermark: str | None) -> list:
+    """Controls for `Style`; a fixed watermark cannot be switched off."""
     with gr.Accordion("Picture", open=False):
         crop = _framing_input()
         paste_back = gr.Checkbox(
             False, label="Whole picture",
-            info="Puts the moving square back into the picture that you gave.",
+            info="Pastes the moving square back into your picture.",
         )  # fmt: skip
-        mark = gr.Checkbox(
-            desk_mark is not None, label="Watermark", interactive=desk_mark is None,
+        watermark = gr.Checkbox(
+            fixed_watermark is not None, label="Watermark", interactive=fixed_watermark is None,
             info="Writes “synthetic” into a corner of every frame.",
         )  # fmt: skip
-    return [crop, paste_back, mark]
+    return [crop, paste_back, watermark]
 
 
 def _framing_input() -> gr.Radio:
     finds = pose.is_installed()
-    lacks = f" (The extra [pose], which finds people, is missing: {pose.remedy()}.)"
-    missing = "" if finds else lacks
+    hint = f" (To find people, install the extra [pose]: {pose.remedy()}.)"
     choices = [("Find the person", "auto")] if finds else []
     return gr.Radio(
         [*choices, ("Centre", "center")], value="auto" if finds else "center", label="Framing",
         info="Which square of the portrait moves: around the person as in training, or the "
-        f"central one.{missing}",
+        f"central one.{'' if finds else hint}",
     )  # fmt: skip
 
 
 def number_inputs(config) -> tuple[list, Callable]:
-    """Controls of stage 2, and how they are set for the config of another model."""
+    """Controls for stage 2, and a function that sets them to the config of another model."""
     with gr.Accordion("Motion", open=False):
         seed = gr.Number(0, label="Seed", precision=0, info="The same seed gives the same video.")
         speaker = gr.Dropdown([], label="Manner", visible=False, info="Whose manner of moving.")
         sampler = gr.Dropdown(
             list(SAMPLERS), value=SAMPLERS[0], label="Sampler",
-            info="How noise is removed; dpm needs the fewest steps.",
+            info="Sampler of the diffusion; dpm needs the fewest steps.",
         )  # fmt: skip
         sliders = [
             gr.Slider(s.low, s.high, value=s.low, step=s.step, label=s.label, info=s.info)
@@ -72,7 +71,7 @@ def number_inputs(config) -> tuple[list, Callable]:
         ]
     controls = [seed, speaker, sampler, *sliders]
 
-    def settle(config) -> list:
+    def set_to(config) -> list:
         if config is None:
             return [gr.skip()] * (len(controls) - 1)
         names = list(config.speakers)
@@ -86,12 +85,12 @@ def number_inputs(config) -> tuple[list, Callable]:
         names = list(config.speakers)
         speaker.choices = [(name, name) for name in names]
         speaker.value, speaker.visible = (names[0] if names else None), bool(names)
-    return controls, settle
+    return controls, set_to
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """Where a result is seen."""
+    """The outputs of a tab."""
 
     status: gr.HTML
     video: gr.Video
@@ -101,7 +100,7 @@ class Panel:
 
     @classmethod
     def build(cls, key: str, hint: str) -> "Panel":
-        """Lays it out."""
+        """Adds the outputs to the page."""
         status = gr.HTML(theme.hint(hint), elem_id=f"{key}-status")
         video = gr.Video(
             show_label=False, interactive=False, autoplay=True, elem_id=f"{key}-video",
@@ -115,11 +114,11 @@ class Panel:
 
     @property
     def outputs(self) -> list:
-        """What `follow` gives new values to."""
+        """The components that `follow` updates."""
         return [self.status, self.video, self.plot, self.download, self.motion]
 
     def follow(self, start: Callable[[], Iterator]) -> Iterator[list]:
-        """Values of `outputs` while work goes on; one sentence where it cannot."""
+        """Yields values of `outputs` while a job runs, or its error."""
         hidden = [gr.update(visible=False, value=None) for _ in self.outputs[1:]]
         try:
             first = True

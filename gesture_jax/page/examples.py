@@ -1,4 +1,4 @@
-"""Portraits, speech and a driving video to try the page with: the procedural speaker's."""
+"""Example portraits, speech and a driving video, drawn by the procedural speaker."""
 
 import dataclasses
 import pathlib
@@ -19,7 +19,7 @@ class Examples:
     """Paths of files.
 
     Attributes:
-      portraits: people at rest.
+      portraits: of people at rest.
       speeches: of two voices.
       driving: a video of another person who gestures.
     """
@@ -30,7 +30,7 @@ class Examples:
 
 
 def draw_examples(folder: pathlib.Path) -> Examples:
-    """Draws all of them into a folder."""
+    """Writes all examples into a folder."""
     portraits = [str(folder / f"drawn_{identity}.png") for identity in _PEOPLE]
     for identity, path in zip(_PEOPLE, portraits, strict=True):
         images.write_image(path, speaker.portrait(identity=identity, size=_SIZE))

@@ -1,18 +1,20 @@
-"""What happens when somebody presses a button: uploads in, videos out, bad ones told of.
+"""What the page's buttons do: uploads in, videos out, and a sentence for bad input.
 
-Arguments come as browsers send them, unchecked: files as dicts with a path, which Gradio has made
-sure is one of its uploads, numbers as whatever was sent.
+Arguments arrive unchecked, as browsers send them: files as dicts with a path, of which Gradio has
+made sure that it is one of its uploads, and numbers as anything.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from gesture_jax.errors import InputError
 from gesture_jax.inference import pipeline
 from gesture_jax.inference.manifest import Request
 from gesture_jax.inference.pipeline import Watch
-from gesture_jax.inference.portraits import Portrait, Style
+from gesture_jax.inference.portraits import Style
 from gesture_jax.media.motion_files import read_motion
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
 from gesture_jax.media.sound import has_audio, read_audio
@@ -28,13 +30,13 @@ from gesture_jax.storage.files import as_path
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a visitor gets.
+    """A finished video.
 
     Attributes:
       video: path of the mp4.
       motion: path of the .npz.
-      svg: the motion against the sound.
-      notices: what to know about it.
+      svg: a plot of the motion against the sound.
+      notices: sentences that the user should read.
     """
 
     video: str
@@ -45,43 +47,43 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Handlers:
-    """Does what visitors ask for.
+    """Handles the requests of visitors.
 
     Attributes:
-      shelf: the models.
-      max_sec: longest speech or driving video that is taken.
-      mark: the watermark's text that every video gets; None leaves it to visitors.
+      models: the models that can be chosen.
+      max_sec: longest speech or driving video that is accepted.
+      watermark: the text that is drawn on every video; None leaves the choice to visitors.
     """
 
-    shelf: ModelCache
+    models: ModelCache
     max_sec: float
-    mark: str | None = None
+    watermark: str | None = None
 
     def talk(
-        self, visit: Session, model: str, image: Any, audio: Any, look: tuple, seed: Any,
+        self, session: Session, model: str, image: Any, audio: Any, style_values: tuple, seed: Any,
         speaker: str | None, sampler: str, *values: Any,
     ) -> Iterator[Progress | Finished[Result]]:  # fmt: skip
-        """A portrait and speech to a video.
+        """Makes a video from a portrait and speech.
 
         Args:
-          visit: whose it is.
-          model: the name of one.
+          session: the visitor's session.
+          model: name of the model.
           image: the uploaded portrait.
           audio: the uploaded speech.
-          look: framing, paste back, watermark.
+          style_values: the arguments of `style`.
           seed: of the noise.
-          speaker: whose manner, where the model knows several.
-          sampler: how noise is removed.
+          speaker: whose manner of moving, where the model knows several speakers.
+          sampler: name of the sampler.
           *values: of `settings.SETTINGS`.
 
         Raises:
-          InputError: for what is missing or bad.
+          InputError: for a missing upload or a bad value.
         """
-        image, audio = _upload(visit, image, "a portrait"), _upload(visit, audio, "speech")
-        style, changes = self.style(*look), sections(list(values), sampler)
+        image, audio = _upload(session, image, "a portrait"), _upload(session, audio, "speech")
+        style, changes = self.style(*style_values), sections(list(values), sampler)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise InputError("the seed has to be a whole number")
-        folder, stop = visit.begin()
+        folder, stop = session.begin()
         video, motion = str(folder / "video.mp4"), str(folder / "motion.npz")
         request = Request(
             image, audio, video, seed=seed, speaker=speaker or None, save_motion=motion
@@ -89,69 +91,66 @@ class Handlers:
 
         def job(watch: Watch) -> Result:
             sound = self._read_sound(audio)
-            generator = self.shelf.generator(model)
+            generator = self.models.generator(model)
             options = generator.options(**changes)
             notices = pipeline.write_request(
                 generator.animator, generator, request, style, watch, options
             )
             return Result(video, motion, plot.draw(read_motion(motion), sound), notices)
 
-        return _told_briefly(follow(job, stop), image, audio)
+        return _with_short_names(follow(job, stop), image, audio)
 
     def animate(
-        self, visit: Session, model: str, image: Any, driving: Any, look: tuple, relative: Any,
-        side_by_side: Any,
+        self, session: Session, model: str, image: Any, driving: Any, style_values: tuple,
+        relative: Any, side_by_side: Any,
     ) -> Iterator[Progress | Finished[Result]]:  # fmt: skip
-        """A portrait and a driving video to a video; arguments as of `talk`.
+        """Makes a video from a portrait and a driving video; for the arguments see `talk`.
 
         Raises:
-          InputError: for what is missing or bad.
+          InputError: for a missing upload or a bad value.
         """
-        image, driving = _upload(visit, image, "a portrait"), _upload(visit, driving, "a video")
-        style = self.style(*look)
-        folder, stop = visit.begin()
+        image, driving = _upload(session, image, "a portrait"), _upload(session, driving, "a video")
+        style = self.style(*style_values)
+        folder, stop = session.begin()
         video, motion = str(folder / "video.mp4"), str(folder / "motion.npz")
 
         def job(watch: Watch) -> Result:
             num_frames = self._count_frames(driving)
             sound = self._read_sound(driving) if has_audio(driving) else None
             notices = pipeline.animate(
-                self.shelf.animator(model), image, driving, video, relative=bool(relative),
+                self.models.animator(model), image, driving, video, relative=bool(relative),
                 side_by_side=bool(side_by_side), save_motion=motion, style=style, watch=watch,
                 num_frames=num_frames,
             )  # fmt: skip
             return Result(video, motion, plot.draw(read_motion(motion), sound), notices)
 
-        return _told_briefly(follow(job, stop), image, driving)
+        return _with_short_names(follow(job, stop), image, driving)
 
-    def listen(self, visit: Session, model: str, image: Any, chunk: Any, look: tuple) -> Live:
-        """Takes a piece of sound from the microphone; the first one begins the stream.
+    def listen(
+        self, session: Session, model: str, image: Any, chunk: Any, style_values: tuple
+    ) -> Live:
+        """Takes a chunk of sound from the microphone; the first one starts the stream.
 
         Raises:
-          InputError: for what is missing or bad.
+          InputError: for a missing upload or a bad value.
         """
-        if visit.live is None:
-            image = _upload(visit, image, "a portrait")
-            style = self.style(*look)
-
-            def open_stream():
-                generator = self.shelf.generator(model)
-                portrait = Portrait.open(image, generator.animator, style)
-                return generator.stream(portrait.source.image), portrait.show
-
-            visit.begin()
-            visit.live = Live(open_stream, max_sec=self.max_sec)
+        if session.live is None:
+            image = _upload(session, image, "a portrait")
+            style = self.style(*style_values)
+            open_stream = lambda: self.models.generator(model).stream(image, style=style)
+            session.begin()
+            session.live = Live(open_stream, max_sec=self.max_sec, shorten=_shortener(image))
         if chunk is not None:
-            path = _upload(visit, chunk, "sound")
-            visit.live.push(read_audio(path, stop_sec=self.max_sec))
-        return visit.live
+            path = _upload(session, chunk, "sound")
+            session.live.push(read_audio(path, stop_sec=self.max_sec))
+        return session.live
 
-    def style(self, crop: Any, paste_back: Any, mark: Any) -> Style:
-        """How portraits are cut and frames are shown."""
-        text = self.mark if self.mark is not None else ("" if mark else None)
-        return Style.parse(crop=str(crop), paste_back=bool(paste_back), mark=text)
+    def style(self, crop: Any, paste_back: Any, watermark: Any) -> Style:
+        """How portraits are cropped and frames are shown, from the values of the controls."""
+        text = self.watermark if self.watermark is not None else ("" if watermark else None)
+        return Style(crop=str(crop), paste_back=bool(paste_back), watermark=text)
 
-    def _read_sound(self, path: str):
+    def _read_sound(self, path: str) -> np.ndarray:
         sound = read_audio(path, stop_sec=self.max_sec + 1)
         if len(sound) > self.max_sec * SAMPLE_RATE_HZ:
             raise InputError(f"{path}: lasts longer than {self.max_sec:g} s; cut it")
@@ -165,7 +164,7 @@ class Handlers:
         return count
 
 
-def _upload(visit: Session, file: Any, what: str) -> str:
+def _upload(session: Session, file: Any, name: str) -> str:
     """The path of an uploaded file.
 
     Raises:
@@ -173,28 +172,28 @@ def _upload(visit: Session, file: Any, what: str) -> str:
     """
     path = file.get("path") if isinstance(file, dict) else None
     if not path:
-        raise InputError(f"{what} is missing; upload one, or choose an example")
-    visit.uploads.add(path)
+        raise InputError(f"{name} is missing; upload one, or choose an example")
+    session.uploads.add(path)
     return path
 
 
-def _told_briefly(updates: Iterator, *paths: str) -> Iterator:
-    """Errors and notices call an uploaded file by its name, not by where it is kept."""
-    brief = _shortener(*paths)
+def _with_short_names(updates: Iterator, *paths: str) -> Iterator:
+    """Replaces the paths of uploaded files by their names, in errors and notices."""
+    shorten = _shortener(*paths)
     try:
         for update in updates:
             if isinstance(update, Finished):
-                notices = [brief(notice) for notice in update.result.notices]
+                notices = [shorten(notice) for notice in update.result.notices]
                 update = Finished(dataclasses.replace(update.result, notices=notices))
             yield update
     except InputError as error:
-        raise InputError(brief(str(error))) from error
+        raise InputError(shorten(str(error))) from error
 
 
 def _shortener(*paths: str) -> Callable[[str], str]:
-    def brief(text: str) -> str:
+    def shorten(text: str) -> str:
         for path in paths:
             text = text.replace(path, as_path(path).name)
         return text
 
-    return brief
+    return shorten

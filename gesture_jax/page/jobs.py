@@ -1,4 +1,4 @@
-"""Work that a page waits for: done aside, told of while it goes on, and stopped when asked."""
+"""Runs the work of a request in a thread, reports its progress, and cancels it."""
 
 import concurrent.futures
 import dataclasses
@@ -16,17 +16,17 @@ _POLL_SEC = 0.25
 
 
 class Cancelled(Exception):
-    """The user, or the end of the visit, stopped the work."""
+    """The visitor has cancelled the work or closed the page."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far work is.
+    """The progress of a job.
 
     Attributes:
-      done: frames that are ready.
-      total: of how many, if that is known.
-      seconds_left: about so long, once that can be told.
+      done: number of frames that are ready.
+      total: number of all frames, if it is known.
+      seconds_left: an estimate, once there is one.
     """
 
     done: int = 0
@@ -36,24 +36,24 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Finished(Generic[T]):
-    """The end of work, with what came of it."""
+    """The end of a job, with its result."""
 
     result: T
 
 
 def follow(job: Callable[[Watch], T], stop: threading.Event) -> Iterator[Progress | Finished[T]]:
-    """Does a job in a thread of its own.
+    """Runs a job in a thread of its own.
 
     Args:
-      job: given the `Watch` that its frames have to pass through.
-      stop: ends the job at its next frame; set also where nobody follows any longer.
+      job: takes the `Watch` that its frames have to pass through.
+      stop: ends the job at its next frame; it is also set when this iterator is closed.
 
     Yields:
-      Progress, four times a second; at last what the job returned.
+      Progress, four times a second; in the end the job's result.
 
     Raises:
-      Cancelled: where it was stopped.
-      Exception: what the job raised.
+      Cancelled: where the job was stopped.
+      Exception: the error that the job raised.
     """
     counter = _Counter(stop)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -67,19 +67,19 @@ def follow(job: Callable[[Watch], T], stop: threading.Event) -> Iterator[Progres
 
 
 class _Counter:
-    """Counts frames on their way, and stops them."""
+    """Counts the frames of a job, and cancels it."""
 
     def __init__(self, stop: threading.Event):
         self._stop, self.progress = stop, Progress()
 
     def watch(self, frames: Iterator[np.ndarray], total: int | None) -> Iterator[np.ndarray]:
-        """See `jobs.Watch`."""
+        """See `pipeline.Watch`."""
         self.progress = Progress(0, total)
         began = None
         for done, frame in enumerate(frames, start=1):
             if self._stop.is_set():
                 raise Cancelled
-            # The first frame waits for networks to be compiled, which tells nothing of others.
+            # The first frame waits for compilation, so that its time does not count.
             began = began or time.monotonic()
             self.progress = Progress(done, total, _seconds_left(done, total, began))
             yield frame

@@ -1,61 +1,61 @@
-"""The page: three tabs, one model for all of them."""
+"""The page: three tabs, and one model for all of them."""
 
 import gradio as gr
 
 from gesture_jax.errors import InputError
 from gesture_jax.page import theme
 from gesture_jax.page.components import (  # fmt: skip
-    MODEL_LINE,
+    MODEL_QUEUE,
     RAW,
     Panel,
-    look_inputs,
     number_inputs,
     portrait_input,
+    style_inputs,
 )
 from gesture_jax.page.examples import Examples
 from gesture_jax.page.handlers import Handlers
 from gesture_jax.page.sessions import Sessions
 
-# A second of sound comes in two pieces; frames are shown as often.
+# The browser sends a chunk of sound, and gets new frames, this often.
 _STREAM_EVERY_SEC = 0.5
 
 
 def build(
-    desk: Handlers, visits: Sessions, examples: Examples, *, delete_after_sec: int
+    handlers: Handlers, sessions: Sessions, examples: Examples, *, delete_after_sec: int
 ) -> gr.Blocks:
-    """The page, not yet served."""
+    """Builds the page."""
     with gr.Blocks(
         title=theme.TITLE, analytics_enabled=False, delete_cache=(60, delete_after_sec)
     ) as page:
         gr.HTML(theme.HEADER)
-        names = desk.shelf.names
+        names = handlers.models.names
         model = gr.Dropdown(
             names, value=names[0], label="Model", elem_id="model",
-            info="What was trained; each has its own size of frames.",
+            info="Models differ in their training data and in the size of their frames.",
         )  # fmt: skip
         with gr.Tabs():
             with gr.Tab("Talk", id="talk"):
-                settle, controls = _talk_tab(desk, visits, examples, model)
+                set_to, controls = _talk_tab(handlers, sessions, examples, model)
             with gr.Tab("Animate", id="animate"):
-                _animate_tab(desk, visits, examples, model)
+                _animate_tab(handlers, sessions, examples, model)
             with gr.Tab("Live", id="live"):
-                _live_tab(desk, visits, examples, model)
-        set_controls = lambda name: settle(desk.shelf.config(name))
+                _live_tab(handlers, sessions, examples, model)
+        set_controls = lambda name: set_to(handlers.models.config(name))
         model.change(set_controls, model, controls, queue=False, show_progress="hidden", **RAW)
 
         def leave(request: gr.Request):
-            visits.end(request)
+            sessions.end(request)
 
         page.unload(leave)
     return page
 
 
 def lasting_files(page: gr.Blocks) -> set[str]:
-    """Files that belong to the page itself: its examples."""
+    """The files of the page's examples, which all visitors share."""
     return set().union(*(getattr(b, "keep_in_cache", ()) for b in page.blocks.values()))
 
 
-def _talk_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dropdown):
+def _talk_tab(handlers: Handlers, sessions: Sessions, examples: Examples, model: gr.Dropdown):
     with gr.Row():
         with gr.Column(scale=5):
             image = portrait_input(examples.portraits, "talk")
@@ -65,25 +65,27 @@ def _talk_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dr
             )  # fmt: skip
             voices = [f"Voice {number + 1}" for number in range(len(examples.speeches))]
             gr.Examples(
-                [[path] for path in examples.speeches], [audio], label="Made-up voices",
+                [[path] for path in examples.speeches], [audio], label="Synthetic voices",
                 example_labels=voices,
             )  # fmt: skip
-            pictures = look_inputs(desk.mark)
-            controls, settle = number_inputs(desk.shelf.config(desk.shelf.names[0]))
+            pictures = style_inputs(handlers.watermark)
+            controls, set_to = number_inputs(handlers.models.config(handlers.models.names[0]))
         with gr.Column(scale=6):
             go, cancel = _buttons("Generate", "talk")
             panel = Panel.build("talk", "Give a portrait and speech, then press Generate.")
 
-    def talk(request: gr.Request, name, image, audio, crop, paste, mark, *values):
-        visit, chosen = visits.of(request), (crop, paste, mark)
-        yield from panel.follow(lambda: desk.talk(visit, name, image, audio, chosen, *values))
+    def talk(request: gr.Request, name, image, audio, crop, paste, watermark, *values):
+        session, style = sessions.of(request), (crop, paste, watermark)
+        yield from panel.follow(lambda: handlers.talk(session, name, image, audio, style, *values))
 
     inputs = [model, image, audio, *pictures, *controls]
-    _connect(go, cancel, talk, inputs, panel, visits)
-    return settle, controls[1:]
+    _connect(go, cancel, talk, inputs, panel, sessions)
+    return set_to, controls[1:]
 
 
-def _animate_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dropdown) -> None:
+def _animate_tab(
+    handlers: Handlers, sessions: Sessions, examples: Examples, model: gr.Dropdown
+) -> None:
     with gr.Row():
         with gr.Column(scale=5):
             image = portrait_input(examples.portraits, "animate")
@@ -99,22 +101,26 @@ def _animate_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr
             side_by_side = gr.Checkbox(
                 False, label="Side by side", info="Portrait, driving frame and result in a row."
             )
-            pictures = look_inputs(desk.mark)
+            pictures = style_inputs(handlers.watermark)
         with gr.Column(scale=6):
             go, cancel = _buttons("Animate", "animate")
-            panel = Panel.build("animate", "Give a portrait and a video whose motion it takes.")
+            panel = Panel.build(
+                "animate", "Give a portrait and a video that the motion is taken from."
+            )
 
-    def animate(request: gr.Request, name, image, driving, relative, beside, *chosen):
-        visit = visits.of(request)
+    def animate(request: gr.Request, name, image, driving, relative, beside, *style):
+        session = sessions.of(request)
         yield from panel.follow(
-            lambda: desk.animate(visit, name, image, driving, chosen, relative, beside)
+            lambda: handlers.animate(session, name, image, driving, style, relative, beside)
         )
 
     inputs = [model, image, driving, relative, side_by_side, *pictures]
-    _connect(go, cancel, animate, inputs, panel, visits)
+    _connect(go, cancel, animate, inputs, panel, sessions)
 
 
-def _live_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dropdown) -> None:
+def _live_tab(
+    handlers: Handlers, sessions: Sessions, examples: Examples, model: gr.Dropdown
+) -> None:
     hint = "Give a portrait, then record: it talks with you, about a second behind."
     with gr.Row():
         with gr.Column(scale=5):
@@ -123,7 +129,7 @@ def _live_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dr
                 label="Microphone", sources=["microphone"], streaming=True, type="filepath",
                 elem_id="live-microphone", buttons=[],
             )  # fmt: skip
-            pictures = look_inputs(desk.mark)
+            pictures = style_inputs(handlers.watermark)
         with gr.Column(scale=6):
             status = gr.HTML(theme.hint(hint), elem_id="live-status")
             stage = gr.HTML(theme.live(None, "…"), elem_id="live-stage")
@@ -133,52 +139,52 @@ def _live_tab(desk: Handlers, visits: Sessions, examples: Examples, model: gr.Dr
             )  # fmt: skip
 
     def begin(request: gr.Request):
-        visits.of(request).stop()
+        sessions.of(request).stop()
         return theme.hint("Loading the model …"), gr.update(visible=True), gr.update(visible=False)
 
-    def listen(request: gr.Request, name, image, chunk, *chosen):
+    def listen(request: gr.Request, name, image, chunk, *style):
         try:
-            live = desk.listen(visits.of(request), name, image, chunk, chosen)
+            live = handlers.listen(sessions.of(request), name, image, chunk, style)
         except InputError as error:
             return theme.error(str(error)), gr.skip()
-        film = live.next_frames()
+        animation = live.next_frames()
         heard, shown = live.seconds
         words = f"{heard:.1f} s heard, {shown:.1f} s shown."
-        return theme.hint(words), theme.live(film) if film else gr.skip()
+        return theme.hint(words), theme.live(animation) if animation else gr.skip()
 
     def finish(request: gr.Request):
-        yield from _finish(visits.of(request))
+        yield from _finish(sessions.of(request))
 
     outputs = [status, stage]
     seen = {"show_progress": "hidden", **RAW}
     audio.start_recording(begin, None, [*outputs, video], queue=False, **seen)
     audio.stream(
         listen, [model, image, audio, *pictures], outputs, stream_every=_STREAM_EVERY_SEC,
-        time_limit=desk.max_sec, concurrency_limit=4, **seen,
+        time_limit=handlers.max_sec, concurrency_limit=4, **seen,
     )  # fmt: skip
     audio.stop_recording(finish, None, [*outputs, video], **seen)
 
 
-def _finish(visit):
-    """The frames that are still to come, and the video."""
-    live = visit.live
+def _finish(session):
+    """Yields the frames that are still to come, and in the end the video."""
+    live = session.live
     if live is None:
         yield gr.skip(), gr.skip(), gr.skip()
         return
     try:
         for heard, shown in live.finish():
-            film = live.next_frames()
+            animation = live.next_frames()
             words = f"{heard:.1f} s heard, {shown:.1f} s shown; finishing …"
-            yield theme.hint(words), theme.live(film) if film else gr.skip(), gr.skip()
-        path = visit.new_file("live.mp4")
+            yield theme.hint(words), theme.live(animation) if animation else gr.skip(), gr.skip()
+        path = session.new_file("live.mp4")
         live.write(path)
-        told = theme.done("Done.", live.notices)
-        yield told, gr.update(visible=False), gr.update(value=path, visible=True)
+        done = theme.done("Done.", live.notices)
+        yield done, gr.update(visible=False), gr.update(value=path, visible=True)
     except InputError as error:
         yield theme.error(str(error)), gr.skip(), gr.skip()
     finally:
-        if visit.live is live:
-            visit.live = None
+        if session.live is live:
+            session.live = None
 
 
 def _buttons(label: str, key: str) -> tuple[gr.Button, gr.Button]:
@@ -188,12 +194,12 @@ def _buttons(label: str, key: str) -> tuple[gr.Button, gr.Button]:
     return go, cancel
 
 
-def _connect(go, cancel, run, inputs: list, panel: Panel, visits: Sessions) -> None:
-    """A button that works, and one that stops it, also where it still waits in the line."""
-    event = go.click(run, inputs, panel.outputs, show_progress="hidden", **MODEL_LINE, **RAW)
+def _connect(go, cancel, run, inputs: list, panel: Panel, sessions: Sessions) -> None:
+    """Connects the button that starts the work, and the one that cancels it, also in the queue."""
+    event = go.click(run, inputs, panel.outputs, show_progress="hidden", **MODEL_QUEUE, **RAW)
 
     def stop(request: gr.Request):
-        visits.of(request).stop()
+        sessions.of(request).stop()
         return theme.hint("Cancelled.")
 
     cancel.click(

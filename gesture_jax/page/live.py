@@ -1,4 +1,4 @@
-"""A portrait that talks while its user does: sound from the microphone in, moving pictures out."""
+"""The live tab: sound from the microphone in, frames of a portrait that talks along out."""
 
 import io
 import queue
@@ -9,33 +9,35 @@ import numpy as np
 from PIL import Image
 
 from gesture_jax.errors import InputError
-from gesture_jax.inference.generator import METADATA
+from gesture_jax.inference.rendering import METADATA
 from gesture_jax.inference.stream import GestureStream
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gesture_jax.media.sound import SILENT, is_silent
 from gesture_jax.media.writer import write_video
 
-# JPEG quality of the frames that are kept for the video at the end.
+# Frames are kept as JPEGs of this quality for the video at the end.
 _QUALITY = 95
 
 
 class Live:
-    """One stream; sound is taken at once, and heard by a thread of its own."""
+    """One stream. `push` returns at once; a thread of its own generates the frames."""
 
     def __init__(
         self,
-        open_stream: Callable[[], tuple[GestureStream, Callable[[Iterator], Iterator]]],
+        open_stream: Callable[[], GestureStream],
         *,
         max_sec: float,
+        shorten: Callable[[str], str] = str,
     ):
-        """Begins.
+        """Starts the thread.
 
         Args:
-          open_stream: called in the thread: the stream, and what its frames have to pass through
-            (`Portrait.show`).
-          max_sec: of sound; what comes later is not taken.
+          open_stream: called in the thread; it loads the model and encodes the portrait.
+          max_sec: of sound; later sound is ignored.
+          shorten: shortens paths in the messages for the visitor.
         """
-        self._open_stream = open_stream
+        self._open_stream, self._shorten = open_stream, shorten
+        self._notices: list[str] = []
         self._room = round(max_sec * SAMPLE_RATE_HZ)
         self._sound: list[np.ndarray] = []
         self._inbox: queue.Queue[np.ndarray | None] = queue.Queue()
@@ -50,7 +52,7 @@ class Live:
         """Takes the next [n] samples at 16 kHz.
 
         Raises:
-          InputError: where the stream cannot go on.
+          InputError: where the stream has failed.
         """
         self._check()
         sound = sound[: self._room]
@@ -60,28 +62,28 @@ class Live:
             self._inbox.put(sound)
 
     def next_frames(self) -> bytes | None:
-        """What became ready since the last call, as a short film (WebP); None where nothing did."""
+        """The frames that are new since the last call, as a WebP animation; None without any."""
         ready = self._frames[self._shown :]
         self._shown += len(ready)
-        return _film(ready) if ready else None
+        return _animation(ready) if ready else None
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Of sound that was taken, and of frames that are ready."""
+        """Seconds of sound that has arrived, and of frames that are ready."""
         heard = sum(map(len, self._sound)) / SAMPLE_RATE_HZ
         return heard, len(self._frames) / FPS
 
     @property
     def notices(self) -> list[str]:
-        """What the user should know, after `finish`."""
+        """Sentences that the user should read, after `finish`."""
         silent = is_silent(np.concatenate(self._sound)) if self._sound else False
-        return [f"the recording {SILENT}"] if silent else []
+        return [*([f"the recording {SILENT}"] if silent else []), *self._notices]
 
     def finish(self) -> Iterator[tuple[float, float]]:
-        """Ends the stream; gives `seconds` until all frames are ready.
+        """Ends the stream; yields `seconds` until all frames are ready.
 
         Raises:
-          InputError: where the stream could not go on.
+          InputError: where the stream has failed.
         """
         self._inbox.put(None)
         while self._thread.is_alive():
@@ -93,7 +95,7 @@ class Live:
         """Writes the video with its sound, after `finish`.
 
         Raises:
-          InputError: where nothing was said.
+          InputError: where no sound has arrived.
         """
         if not self._frames:
             raise InputError("nothing was heard; allow the page to use the microphone, and talk")
@@ -101,7 +103,7 @@ class Live:
         write_video(path, map(_decode, self._frames), audio=audio, metadata=METADATA)
 
     def stop(self) -> None:
-        """Ends the thread without a result."""
+        """Ends the thread, and drops the frames that are still to come."""
         self._stopped.set()
         self._inbox.put(None)
 
@@ -111,14 +113,17 @@ class Live:
 
     def _run(self) -> None:
         try:
-            stream, show = self._open_stream()
+            stream = self._open_stream()
+            self._notices = [self._shorten(notice) for notice in stream.notices]
             while (sound := self._inbox.get()) is not None:
-                self._keep(show(stream.push(sound)))
-            self._keep(show(stream.finish()))
-        except Exception as error:  # Told to whoever asks next.
+                self._keep(stream.push(sound))
+            self._keep(stream.finish())
+        except InputError as error:
+            self._error = InputError(self._shorten(str(error)))
+        except Exception as error:  # The next call raises it.
             self._error = error
 
-    def _keep(self, frames: Iterator[np.ndarray]) -> None:
+    def _keep(self, frames: np.ndarray) -> None:
         for frame in frames:
             if self._stopped.is_set():
                 return
@@ -127,7 +132,7 @@ class Live:
             self._frames.append(file.getvalue())
 
 
-def _film(frames: list[bytes]) -> bytes:
+def _animation(frames: list[bytes]) -> bytes:
     first, *others = [Image.open(io.BytesIO(frame)) for frame in frames]
     file = io.BytesIO()
     duration = 1000 // FPS

@@ -1,4 +1,4 @@
-"""Which trained models the page offers, and the ones that are loaded."""
+"""The trained models that the page offers, and those of them that are loaded."""
 
 import collections
 import dataclasses
@@ -15,18 +15,18 @@ from gesture_jax.inference.animator import Animator
 from gesture_jax.inference.generator import GestureGenerator
 from gesture_jax.storage.files import as_path, find_files, is_folder
 
-# Loaded at once; one that was not used for longest is let go.
-_MOST_LOADED = 2
+# The least recently used model is dropped when more are loaded.
+_MAX_LOADED = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class NamedModel:
-    """A pair of workdirs to choose by name.
+    """A pair of workdirs with a name.
 
     Attributes:
-      name: what people read.
+      name: shown to visitors.
       stage1: workdir of the trained stage 1.
-      stage2: workdir of the stage 2 that was trained on it; None moves portraits by videos only.
+      stage2: workdir of the stage 2 that was trained on it; None for driving videos only.
     """
 
     name: str
@@ -35,9 +35,9 @@ class NamedModel:
 
 
 def find_models(folder: str | os.PathLike) -> list[NamedModel]:
-    """The models below a folder of workdirs, those that speak first.
+    """Finds the models below a folder of workdirs, those with a stage 2 first.
 
-    A stage 2 whose stage 1 has moved is looked for beside it, by that folder's name.
+    Where a stage 1 has moved, a folder of its name is searched beside the stage 2.
 
     Raises:
       InputError: where there is no such folder, or no model in it.
@@ -74,18 +74,18 @@ def bundled_models() -> list[NamedModel]:
 
 
 def _stage1_of(workdir, config: ConfigDict) -> str | None:
-    told = as_path(config.stage1_workdir)
-    for place in (told, workdir.parent / told.name):
-        if (place / "checkpoints").is_dir():
-            return str(place)
+    named = as_path(config.stage1_workdir)
+    for found in (named, workdir.parent / named.name):
+        if (found / "checkpoints").is_dir():
+            return str(found)
     return None
 
 
 class ModelCache:
-    """Models by name, loaded when they are first asked for."""
+    """Models by name, loaded on first use."""
 
     def __init__(self, models: Sequence[NamedModel]):
-        """The models to choose from, of different names."""
+        """Takes the models to choose from, which have different names."""
         self.models = {model.name: model for model in models}
         self._animators: collections.OrderedDict[str, Animator] = collections.OrderedDict()
         self._generators: dict[str, GestureGenerator] = {}
@@ -97,32 +97,32 @@ class ModelCache:
         return list(self.models)
 
     def config(self, name: str) -> ConfigDict | None:
-        """The config of a model's stage 2, where it has one that can be read."""
+        """The config of a model's stage 2, if it has one."""
         model = self.models.get(name)
         if model is None or model.stage2 is None:
             return None
         return checkpoints.read_config(model.stage2, stage="stage2")
 
     def animator(self, name: str) -> Animator:
-        """A model's stage 1.
+        """The stage 1 of a model.
 
         Raises:
-          InputError: where it is not known, or cannot be loaded.
+          InputError: where the model is unknown or cannot be loaded.
         """
         with self._lock:
             return self._load_animator(name)
 
     def generator(self, name: str) -> GestureGenerator:
-        """A model's stage 2.
+        """Both stages of a model.
 
         Raises:
-          InputError: where it is not known, cannot be loaded, or has no stage 2.
+          InputError: where the model is unknown, cannot be loaded, or has no stage 2.
         """
         with self._lock:
             animator = self._load_animator(name)
             if self.models[name].stage2 is None:
                 raise InputError(
-                    "this model has learned no speech; choose another one, or animate by a video"
+                    "this model knows no speech; choose another one, or animate with a video"
                 )
             if name not in self._generators:
                 stage2 = self.models[name].stage2
@@ -135,7 +135,7 @@ class ModelCache:
         if name not in self._animators:
             self._animators[name] = Animator.load(self.models[name].stage1)
         self._animators.move_to_end(name)
-        while len(self._animators) > _MOST_LOADED:
-            gone, _ = self._animators.popitem(last=False)
-            self._generators.pop(gone, None)
+        while len(self._animators) > _MAX_LOADED:
+            dropped, _ = self._animators.popitem(last=False)
+            self._generators.pop(dropped, None)
         return self._animators[name]

@@ -1,4 +1,4 @@
-"""The motion of a clip against its sound, as a picture for the page."""
+"""Plots the motion of a clip against its sound."""
 
 import io
 
@@ -9,16 +9,16 @@ from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
 from gesture_jax.metrics.motion import speed
 
 _SOUND, _MOTION = "#b9c3d6", "#4f46e5"
-# Points of the waveform's outline.
+# Number of points of the waveform's outline.
 _COLUMNS = 800
 
 
 def draw(motion: np.ndarray, audio: np.ndarray | None) -> str:
-    """An SVG element: how fast the portrait moves, over the waveform.
+    """Draws the speed of the motion over the waveform, as an SVG element.
 
     Args:
       motion: [t, d] motion features.
-      audio: [n] at 16 kHz, if there is sound.
+      audio: [n] at 16 kHz, or None without sound.
     """
     figure = Figure(figsize=(8.0, 2.3), layout="constrained")
     figure.patch.set_alpha(0.0)
@@ -43,7 +43,7 @@ def draw(motion: np.ndarray, audio: np.ndarray | None) -> str:
 
 
 def _outline(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times, and the lowest and highest sample about each of them."""
+    """Times, and the lowest and highest sample near each of them."""
     width = max(-(-len(audio) // _COLUMNS), 1)
     padded = np.pad(audio, (0, -len(audio) % width)).reshape(-1, width)
     times = (np.arange(len(padded)) + 0.5) * width / SAMPLE_RATE_HZ

@@ -1,4 +1,4 @@
-"""Serves the page."""
+"""Serves the web page."""
 
 import os
 import warnings
@@ -8,8 +8,8 @@ from gesture_jax.errors import InputError
 from gesture_jax.storage.files import lasting_folder, remove_folder
 
 _MAX_FILE_SIZE = "64mb"
-# People who wait for the models; more are told to come again.
-_LONGEST_LINE = 32
+# Visitors who may wait for the models; others are asked to try again.
+_MAX_QUEUE = 32
 _DELETE_AFTER_SEC = 3600
 
 
@@ -20,18 +20,17 @@ def serve(
     port: int | None = None,
     share: bool = False,
     max_sec: float = 60.0,
-    mark: str | None = None,
+    watermark: str | None = None,
 ) -> None:
-    """Serves until interrupted or told to end; visitors' files go then.
+    """Serves until a signal ends the process; visitors' files are removed then.
 
     Args:
-      models: `models.NamedModel`s, of different names.
-      host: the address to listen on; only this machine by default.
+      models: `model_cache.NamedModel`s with different names.
+      host: the address to listen on; by default only this machine can open the page.
       port: by default the first free one from 7860.
-      share: also makes a public address, through Gradio's servers.
-      max_sec: longest speech or driving video that is taken.
-      mark: the watermark's text that every video gets, "" for the usual one; None leaves it to
-        visitors.
+      share: whether to open a public address through Gradio's servers.
+      max_sec: longest speech or driving video that is accepted.
+      watermark: the text on every video, "" for the default text; None leaves it to visitors.
 
     Raises:
       InputError: where the extra `[app]` is not installed, or the port is taken.
@@ -44,12 +43,12 @@ def serve(
     from gesture_jax.page.model_cache import ModelCache
     from gesture_jax.page.sessions import Sessions
 
-    desk = Handlers(ModelCache(models), max_sec, mark)
-    desk.style("center", False, False)  # Which refuses a bad watermark.
-    visits = Sessions(folder, lambda: layout.lasting_files(page))
+    handlers = Handlers(ModelCache(models), max_sec, watermark)
+    handlers.style("center", False, False)  # Raises where the watermark cannot be drawn.
+    sessions = Sessions(folder, lambda: layout.lasting_files(page))
     examples = draw_examples(folder / "examples")
-    page = layout.build(desk, visits, examples, delete_after_sec=_DELETE_AFTER_SEC)
-    page.queue(max_size=_LONGEST_LINE, api_open=False)
+    page = layout.build(handlers, sessions, examples, delete_after_sec=_DELETE_AFTER_SEC)
+    page.queue(max_size=_MAX_QUEUE, api_open=False)
     try:
         page.launch(
             server_name=host, server_port=port, share=share, max_file_size=_MAX_FILE_SIZE,
@@ -61,19 +60,19 @@ def serve(
             f"--host={host} --port={port}: cannot be listened on; give others"
         ) from error
     finally:
-        visits.stop()  # The process ends only when nothing is under way.
+        sessions.stop()  # Threads at work would keep the process alive.
         remove_folder(folder)
 
 
 def _prepare_gradio(folder: str) -> None:
-    """Nothing of it leaves this machine unasked, and its files go when the page does."""
+    """Imports Gradio without telemetry, with its files in a folder that is removed at the end."""
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
-        with warnings.catch_warnings(action="ignore"):  # pydub's, that there is no ffmpeg.
+        with warnings.catch_warnings(action="ignore"):  # pydub warns that there is no ffmpeg.
             import gradio  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f'the page needs Gradio ({error}); `pip install "gesture_jax[app]"` brings it'
+            f'the page needs Gradio ({error}); install it with `pip install "gesture_jax[app]"`'
         ) from error

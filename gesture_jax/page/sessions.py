@@ -1,4 +1,4 @@
-"""Who looks at the page: what each visitor's files are, and what is to stop when they leave."""
+"""The sessions of visitors: their files, and their work, which stops when they leave."""
 
 import collections
 import pathlib
@@ -12,11 +12,12 @@ class Session:
     """One open page.
 
     Attributes:
-      live: the stream from its microphone, where one runs.
+      uploads: paths of the files that the visitor has uploaded.
+      live: the stream from the microphone, if one runs.
     """
 
     def __init__(self, root: pathlib.Path):
-        """Files are kept below `root`, under names that nobody can guess."""
+        """Files are kept below `root`, in a folder whose name nobody can guess."""
         self._root = root
         self._folder: pathlib.Path | None = None
         self._stop = threading.Event()
@@ -24,7 +25,7 @@ class Session:
         self.live = None
 
     def begin(self) -> tuple[pathlib.Path, threading.Event]:
-        """A new folder for what comes next, and what tells it to stop; the last one goes."""
+        """Starts new work: returns a new folder and a stop event, and removes the last folder."""
         self.stop()
         self._remove()
         self._stop = threading.Event()
@@ -32,18 +33,18 @@ class Session:
         return self._folder, self._stop
 
     def new_file(self, name: str) -> str:
-        """The path of a file to be made in the folder of what is under way."""
+        """A path in the folder of the current work."""
         return str(self._folder / name)
 
     def stop(self) -> None:
-        """Stops what is under way."""
+        """Stops the current work."""
         self._stop.set()
         if self.live is not None:
             self.live.stop()
             self.live = None
 
     def end(self, kept: Container[str]) -> None:
-        """Stops, and removes all files but those that others look at too."""
+        """Stops the work, and removes all files except those in `kept`."""
         self.stop()
         self._remove()
         for path in self.uploads:
@@ -57,28 +58,28 @@ class Session:
 
 
 class Sessions:
-    """All open pages, by the name that each one gives itself."""
+    """All open pages, by the session hash that each browser sends."""
 
     def __init__(self, root: pathlib.Path, lasting: Callable[[], Container[str]]):
-        """Where files are kept, and which of them belong to the page itself."""
+        """Takes the folder of all files, and a function that lists those of the page itself."""
         self._lasting = lasting
-        self._visits: dict[str, Session] = collections.defaultdict(lambda: Session(root))
+        self._sessions: dict[str, Session] = collections.defaultdict(lambda: Session(root))
 
     def of(self, request) -> Session:
-        """The visit that a request of Gradio belongs to."""
-        return self._visits[request.session_hash]
+        """The session that a request of Gradio belongs to."""
+        return self._sessions[request.session_hash]
 
     def stop(self) -> None:
-        """Stops what is under way for anybody."""
-        for visit in list(self._visits.values()):
-            visit.stop()
+        """Stops the work of all sessions."""
+        for session in list(self._sessions.values()):
+            session.stop()
 
     def end(self, request) -> None:
-        """Forgets a visit: the page was closed."""
-        visit = self._visits.pop(request.session_hash, None)
-        if visit is None:
+        """Ends the session of a page that was closed."""
+        session = self._sessions.pop(request.session_hash, None)
+        if session is None:
             return
         # Gradio keeps equal files of different visitors as one.
-        others = set().union(*(other.uploads for other in self._visits.values()))
+        others = set().union(*(other.uploads for other in self._sessions.values()))
         lasting = self._lasting()
-        visit.end({path for path in visit.uploads if path in others or path in lasting})
+        session.end({path for path in session.uploads if path in others or path in lasting})

@@ -1,4 +1,4 @@
-"""What can be set on the page: one table, from which the controls and their bounds come."""
+"""The settings of the page: one table defines the controls and their bounds."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,23 +8,24 @@ from ml_collections import ConfigDict
 
 from gesture_jax.diffusion import samplers
 from gesture_jax.errors import InputError
+from gesture_jax.inference.generator import CONFIG_SECTIONS
 
-# The quickest first.
+# The fastest first.
 SAMPLERS = tuple(reversed(samplers.SAMPLERS))
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A number that a model has a value for, and users may change.
+    """A number in the config of stage 2 that visitors may change.
 
     Attributes:
-      section: of the config of stage 2.
-      key: in it.
-      label: what people read.
-      info: what it does, in a line.
-      low: least value.
+      section: argument of `GestureGenerator.options`.
+      key: name in this section.
+      label: name of the control.
+      info: description of the control, one line.
+      low: smallest value.
       high: largest value.
-      step: between values; a whole number is one of whole numbers.
+      step: between values; an int makes the values whole numbers.
     """
 
     section: str
@@ -36,10 +37,10 @@ class Setting:
     step: float
 
     def check(self, value: Any) -> float:
-        """The value.
+        """Returns the value.
 
         Raises:
-          InputError: where it is no number within bounds.
+          InputError: where it is not a number within the bounds.
         """
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not self.low <= value <= self.high:
@@ -49,34 +50,36 @@ class Setting:
 
 SETTINGS = (
     Setting("control", "motion_scale", "Movement", "1 is as generated, 0 is still.", 0, 2, 0.05),
-    Setting("control", "head_scale", "Head", "The same, of the head alone.", 0, 2, 0.05),
-    Setting("control", "hands_scale", "Hands", "The same, of all below the head.", 0, 2, 0.05),
+    Setting("control", "head_scale", "Head", "The same for the head alone.", 0, 2, 0.05),
+    Setting("control", "hands_scale", "Hands", "The same for all below the head.", 0, 2, 0.05),
     Setting(
         "control", "rest_sec", "Come to rest",
         "Seconds over which the portrait returns to its own pose at the end.", 0, 5, 0.1,
     ),
     Setting(
         "sampler", "guidance", "Guidance",
-        "How much the speech counts; 1 is plain sampling, more follows it more closely.", 0, 5, 0.1,
+        "Weight of the speech; 1 is plain sampling, more follows it more closely.", 0, 5, 0.1,
     ),
     Setting(
-        "sampler", "num_steps", "Denoising steps", "More take longer and are finer.", 1, 1000, 1,
+        "sampler", "num_steps", "Denoising steps",
+        "More steps take longer and give finer motion.", 1, 1000, 1,
     ),
     Setting(
         "schedule", "candidates", "Candidates",
-        "Windows drawn to choose from, for what goes on best from what was before.", 1, 64, 1,
+        "Windows generated to choose the smoothest continuation from.", 1, 64, 1,
     ),
 )  # fmt: skip
-"""In the order in which they are shown."""
+"""The settings in the order in which they are shown."""
 
 
 def defaults(config: ConfigDict) -> list[float]:
-    """The values that a model has by itself, in the order of `SETTINGS`."""
-    return [config[setting.section][setting.key] for setting in SETTINGS]
+    """The values of a model's config, in the order of `SETTINGS`."""
+    section = lambda setting: config[CONFIG_SECTIONS.get(setting.section, setting.section)]
+    return [section(setting)[setting.key] for setting in SETTINGS]
 
 
 def sections(values: list[Any], sampler: str) -> Mapping[str, Mapping[str, Any]]:
-    """What `GestureGenerator.options` takes, from the values of the controls.
+    """The arguments of `GestureGenerator.options`, from the values of the controls.
 
     Raises:
       InputError: for values out of bounds.

@@ -1,4 +1,4 @@
-"""How the page looks: its words at the top, colours, and the snippets of HTML it shows."""
+"""The look of the page: its header, colours and snippets of HTML."""
 
 import base64
 import html
@@ -47,7 +47,7 @@ CSS = """
 
 
 def theme() -> gr.themes.Base:
-    """Fonts of the visitor's system: nothing is fetched from elsewhere."""
+    """Colours, and fonts of the visitor's system, so that no font is downloaded."""
     system = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     return gr.themes.Soft(
         primary_hue="indigo",
@@ -58,12 +58,12 @@ def theme() -> gr.themes.Base:
 
 
 def error(sentence: str) -> str:
-    """What went wrong."""
+    """An error message."""
     return f'<div class="gj-status gj-error" role="alert">{html.escape(sentence)}</div>'
 
 
 def done(sentence: str, notices: list[str]) -> str:
-    """What was made, and what to know about it."""
+    """A message that work is done, with notices."""
     notes = "".join(
         f'<div class="gj-status gj-note">{html.escape(notice)}</div>' for notice in notices
     )
@@ -71,7 +71,7 @@ def done(sentence: str, notices: list[str]) -> str:
 
 
 def working(progress: Progress) -> str:
-    """A bar, and in words how far the work is."""
+    """A progress bar with a text."""
     if not progress.done:
         words = "Loading and compiling the model, reading your files …"
         return f'{_status(words)}<div class="gj-bar"><div class="gj-waiting"></div></div></div>'
@@ -88,20 +88,20 @@ def working(progress: Progress) -> str:
 
 
 def hint(words: str) -> str:
-    """What to expect in an empty place."""
+    """A hint in a place that is still empty."""
     return EMPTY.format(html.escape(words))
 
 
-def live(film: bytes | None, words: str = "") -> str:
-    """Where a streaming portrait is seen."""
-    if film is None:
+def live(animation: bytes | None, words: str = "") -> str:
+    """The picture of the live tab: a WebP animation, or words."""
+    if animation is None:
         return f'<div class="gj-live">{html.escape(words)}</div>'
-    data = base64.b64encode(film).decode()
+    data = base64.b64encode(animation).decode()
     return f'<div class="gj-live"><img alt="live" src="data:image/webp;base64,{data}"></div>'
 
 
 def plot(svg: str) -> str:
-    """A drawing of `plot.draw`."""
+    """The SVG of `plot.draw`."""
     return f'<div class="gj-plot">{svg}</div>'
 
 

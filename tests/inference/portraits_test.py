@@ -1,4 +1,4 @@
-"""Any portrait: which square of it moves, how it is put back, and the mark on its frames."""
+"""Any portrait: the square that moves, pasting it back, and the watermark on frames."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from gesture_jax.errors import InputError
 from gesture_jax.inference import pipeline
 from gesture_jax.inference.animator import Animator
 from gesture_jax.inference.portraits import Portrait, Style
-from gesture_jax.media import framing, images
+from gesture_jax.media import images
 from gesture_jax.media.framing import Crop
 from gesture_jax.media.paste import PasteBack
 from gesture_jax.media.video import iterate_pictures
@@ -141,25 +141,27 @@ def test_far_framing_is_told_in_words(measured, told):
 def test_crops_are_as_of_prepare(animator, tmp_path):
     images.write_image(tmp_path / "p.png", _noise(48, 64))
     for crop, (left, top, side) in (("center", (8, 0, 48)), ("3,5,20", (3, 5, 20))):
-        style = Style.parse(crop=crop, paste_back=False, mark=None)
-        square = Portrait.open(tmp_path / "p.png", animator, style).source.image
+        square = Portrait.open(tmp_path / "p.png", animator, Style(crop)).source.image
+        of_array = Portrait.open(_noise(48, 64), animator, Style(crop)).source.image
+        np.testing.assert_array_equal(of_array, square)
         cut = _noise(48, 64)[top : top + side, left : left + side]
         np.testing.assert_array_equal(square, images.square(cut, size=animator.resolution))
-    with pytest.raises(InputError, match="64x48 pixels, outside of which"):
-        style = Style.parse(crop="60,0,20", paste_back=False, mark=None)
-        Portrait.open(tmp_path / "p.png", animator, style)
+    for image, name in ((tmp_path / "p.png", "p.png"), (_noise(48, 64), "the portrait")):
+        with pytest.raises(InputError, match=f"{name}: 64x48 pixels, outside of which"):
+            Portrait.open(image, animator, Style("60,0,20"))
+        with pytest.raises(InputError, match=f"{name}: size 999"):
+            Portrait.open(image, animator, Style(size=999))
 
 
 @pytest.mark.skipif(pose.is_installed(), reason="the extra [pose] is installed")
-def test_without_the_pose_model_the_centre_is_told_of_once(animator, tmp_path, capsys):
-    pipeline._tell_once.cache_clear()  # Other tests of this process may have been told.
-    images.write_image(tmp_path / "p.png", _noise(48, 64))
-    portraits = [Portrait.open(tmp_path / "p.png", animator, Style(None)) for _ in range(2)]
+def test_without_the_pose_model_one_note_says_that_the_centre_is_used(animator, capsys):
+    pipeline._print_once.cache_clear()  # Other tests of this process may have printed it.
+    portraits = [Portrait.open(_noise(48, 64), animator, Style("auto")) for _ in range(2)]
     for portrait in portraits:
-        pipeline.tell(portrait.notices)
-    told = capsys.readouterr().err
-    assert told.count("note: ") == 1 and 'pip install "gesture_jax[pose]"' in told
-    assert not Portrait.open(tmp_path / "p.png", animator, Style(Crop())).notices
+        pipeline.print_notices(portrait.notices)
+    printed = capsys.readouterr().err
+    assert printed.count("note: ") == 1 and 'pip install "gesture_jax[pose]"' in printed
+    assert not Portrait.open(_noise(48, 64), animator, Style("center")).notices
 
 
 @_needs_pose
@@ -194,7 +196,7 @@ def test_pasted_and_marked_videos(animator, tmp_path):
     picture.save(tmp_path / "p.png")
     frames = speaker.perform(identity=0, seed=0, duration_sec=0.2, size=32).frames
     write_video(tmp_path / "d.mp4", frames)
-    style = Style(framing.parse_crop("40,20,64"), paste_back=True, mark=Watermark())
+    style = Style("40,20,64", paste_back=True, watermark="")
     out, motion = tmp_path / "o.mp4", str(tmp_path / "m.npz")
     pipeline.animate(
         animator, str(tmp_path / "p.png"), str(tmp_path / "d.mp4"), str(out), style=style,

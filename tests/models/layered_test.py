@@ -11,6 +11,7 @@ from scipy import ndimage
 from gesture_jax.errors import InputError
 from gesture_jax.inference import explain
 from gesture_jax.inference.animator import Animator, adapt_motion
+from gesture_jax.inference.portraits import Portrait, Style
 from gesture_jax.media import images
 from gesture_jax.models.build import build_model
 from gesture_jax.models.layered import Layers
@@ -192,6 +193,7 @@ def test_frames_are_explained(animator, frames):
     motion = animator.extract_motion(frames[1:])
     (strip,) = animator.explain_frames(source, motion)
     assert strip.shape == (32, 6 * 32, 3) and strip.dtype == np.uint8
+    assert Portrait.open(frames[0], animator, Style(explain=True)).frame_shape == strip.shape
     small = animator.encode_source(frames[0], size=32)
     np.testing.assert_allclose(
         strip[:, :32], next(animator.render_frames(small, motion, adapt=True)), atol=6

@@ -391,9 +391,11 @@ def test_long_speech_is_processed_without_copies(stages):
     """The sound is in memory once; a further tenth of its size would be a copy."""
     generator = GestureGenerator.load(stage1=stages / "stage1", stage2=stages / "stage2")
     sound = np.random.default_rng(0).standard_normal(5 * 60 * 16_000).astype(np.float32) * 0.1
-    assert next(generator.hear(sound)).shape[1] == 35  # What is loaded once does not count.
+    assert (
+        next(generator.extract_features(sound)).shape[1] == 35
+    )  # What is loaded once does not count.
     looks = {
-        "hear": lambda: next(generator.hear(sound)),
+        "hear": lambda: next(generator.extract_features(sound)),
         "silent": lambda: is_silent(sound),
     }
     for name, look in looks.items():

@@ -79,7 +79,7 @@ def test_a_visitor_of_the_page_changes_nothing_for_others(stages):
     desk = Handlers(
         ModelCache([NamedModel("m", str(stages / "stage1"), str(stages / "stage2"))]), 60.0
     )
-    generator = desk.shelf.generator("m")
+    generator = desk.models.generator("m")
     portrait = images.load_image(stages / "portrait.png")
     speech = read_audio(stages / "speech.wav")
 
@@ -88,7 +88,7 @@ def test_a_visitor_of_the_page_changes_nothing_for_others(stages):
         return [*stream.push(speech), *stream.finish()]
 
     before = live()
-    values = settings.defaults(desk.shelf.config("m"))
+    values = settings.defaults(desk.models.config("m"))
     values[0] = 0.0  # There is no motion.
     assert settings.SETTINGS[0].key == "motion_scale"
     uploads = ({"path": str(stages / name)} for name in ("portrait.png", "speech.wav"))

@@ -322,7 +322,7 @@ def test_a_square_is_given_in_pixels_of_the_file(tmp_path, monkeypatch):
     animator = Animator.load(tmp_path / "stage1")
     Image.fromarray(_patches(_COLOURS, side=16)).save(tmp_path / "large.png")
     open_square = lambda *box: Portrait.open(
-        tmp_path / "large.png", animator, Style(crop=Crop(box_px=box))
+        tmp_path / "large.png", animator, Style(crop=",".join(map(str, box)))
     )
     whole = open_square(16, 32, 16).source.image
     monkeypatch.setattr(images, "_KEPT_PIXELS", 1000)

@@ -1,4 +1,4 @@
-"""What is behind the web page: models, settings, work that is followed, files of visitors."""
+"""Behind the web page: models, settings, jobs and their progress, files of visitors."""
 
 import dataclasses
 import threading
@@ -39,32 +39,31 @@ def test_models_are_found_in_pairs(runs, tmp_path):
         assert alone.stage2 is None and "videos only" in alone.name
     finally:
         moved.rename(runs)
-    for folder, told in ((tmp_path, "no trained model"), (tmp_path / "none", "no such folder")):
-        with pytest.raises(InputError, match=told):
+    for folder, message in ((tmp_path, "no trained model"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(InputError, match=message):
             model_cache.find_models(folder)
 
 
-def test_models_are_loaded_once_and_let_go(runs):
+def test_models_are_loaded_once_and_dropped(runs):
     (model,) = model_cache.find_models(runs)
-    shelf = model_cache.ModelCache([dataclasses.replace(model, name=name) for name in "abc"])
-    first = shelf.generator("a")
-    assert shelf.generator("a") is first and first.animator is shelf.animator("a")
-    shelf.animator("b"), shelf.animator("c")
-    assert shelf.generator("a") is not first
+    models = model_cache.ModelCache([dataclasses.replace(model, name=name) for name in "abc"])
+    first = models.generator("a")
+    assert models.generator("a") is first and first.animator is models.animator("a")
+    models.animator("b"), models.animator("c")
+    assert models.generator("a") is not first
     with pytest.raises(InputError, match="no such model"):
-        shelf.animator("../a")
+        models.animator("../a")
     mute = model_cache.ModelCache([dataclasses.replace(model, stage2=None)])
-    with pytest.raises(InputError, match="learned no speech"):
+    with pytest.raises(InputError, match="knows no speech"):
         mute.generator(model.name)
 
 
 @pytest.mark.parametrize("preset", ["paper", "demo", "smoke"])
-def test_what_models_have_by_themselves_is_within_bounds(preset):
+def test_defaults_of_models_are_within_bounds(preset):
     config = stage2_config.get_config(preset)
     values = settings.defaults(config)
     chosen = settings.sections(values, config.sampler.name)
-    for setting in settings.SETTINGS:
-        assert chosen[setting.section][setting.key] == config[setting.section][setting.key]
+    assert [chosen[setting.section][setting.key] for setting in settings.SETTINGS] == values
 
 
 @pytest.mark.parametrize("value", [-1, 1e9, float("nan"), "1", None, True, [1]])
@@ -84,7 +83,7 @@ def _frames(count, pause_sec=0.0):
         yield np.zeros((2, 2, 3), np.uint8)
 
 
-def test_work_is_told_of_while_it_goes_on():
+def test_jobs_report_their_progress():
     job = lambda watch: sum(1 for _ in watch(_frames(60, 0.02), 60))
     *updates, last = jobs.follow(job, threading.Event())
     assert last == jobs.Finished(60)
@@ -94,8 +93,8 @@ def test_work_is_told_of_while_it_goes_on():
     assert left and all(0 <= seconds < 60 for seconds in left) and left[-1] < left[0]
 
 
-@pytest.mark.parametrize("how", ["asked", "page closed"])
-def test_work_stops_when_nobody_wants_it(how):
+@pytest.mark.parametrize("how", ["cancelled", "page closed"])
+def test_jobs_stop_when_nobody_needs_them(how):
     stop, ended = threading.Event(), threading.Event()
 
     def job(watch):
@@ -106,7 +105,7 @@ def test_work_stops_when_nobody_wants_it(how):
 
     updates = jobs.follow(job, stop)
     next(updates)
-    if how == "asked":
+    if how == "cancelled":
         stop.set()
         with pytest.raises(jobs.Cancelled):
             list(updates)
@@ -115,7 +114,7 @@ def test_work_stops_when_nobody_wants_it(how):
     assert ended.wait(timeout=10)
 
 
-def test_what_a_job_raises_arrives():
+def test_errors_of_jobs_arrive():
     def job(watch):
         raise InputError("bad.wav: is empty")
 
@@ -124,22 +123,22 @@ def test_what_a_job_raises_arrives():
 
 
 def test_files_go_with_their_visitors_and_only_theirs(tmp_path):
-    """Names that visitors give themselves are no part of paths."""
+    """Session hashes, which visitors choose, are no part of paths."""
     own, shared, lasting = (tmp_path / name for name in ("own.png", "shared.png", "drawn.png"))
     for path in (own, shared, lasting):
         path.write_bytes(b"x")
-    visits = Sessions(tmp_path / "visits", lambda: {str(lasting)})
+    sessions = Sessions(tmp_path / "sessions", lambda: {str(lasting)})
     one, other = _Request("../../one"), _Request("other")
-    visits.of(one).uploads |= {str(own), str(shared), str(lasting)}
-    visits.of(other).uploads |= {str(shared)}
-    first, stop = visits.of(one).begin()
-    second, _ = visits.of(one).begin()
-    assert stop.is_set() and not first.exists() and second.parent == tmp_path / "visits"
-    visits.end(one)
+    sessions.of(one).uploads |= {str(own), str(shared), str(lasting)}
+    sessions.of(other).uploads |= {str(shared)}
+    first, stop = sessions.of(one).begin()
+    second, _ = sessions.of(one).begin()
+    assert stop.is_set() and not first.exists() and second.parent == tmp_path / "sessions"
+    sessions.end(one)
     assert not second.exists() and not own.exists() and shared.exists() and lasting.exists()
-    visits.end(other)
+    sessions.end(other)
     assert not shared.exists()
-    visits.end(_Request("never seen"))
+    sessions.end(_Request("never seen"))
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 60])

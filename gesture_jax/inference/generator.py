@@ -33,8 +33,6 @@ from gesture_jax.models.denoiser import Sampling
 from gesture_jax.speech.detection import UNLIKE_SPEECH, is_unlike_speech
 from gesture_jax.speech.extractor import SpeechFeatureExtractor
 
-# The sections of the config of stage 2 that differ in name from the arguments of `options`.
-CONFIG_SECTIONS = {"schedule": "pace", "stream_schedule": "stream_pace"}
 # Pieces of speech features that may be computed ahead of their use; one is 0.4 s of speech.
 _PREFETCHED = 16
 
@@ -126,7 +124,7 @@ class GestureGenerator:
         }  # fmt: skip
         for name, values in sections.items():
             changes = {k: v for k, v in (values or {}).items() if v is not None}
-            config[CONFIG_SECTIONS.get(name, name)].update(changes)
+            config[name].update(changes)
         config_check.check(config)
         return Options(
             motion_model.make_sampling(config),

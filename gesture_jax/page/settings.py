@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from gesture_jax.diffusion import samplers
 from gesture_jax.errors import InputError
-from gesture_jax.inference.generator import CONFIG_SECTIONS
 
 # The fastest first.
 SAMPLERS = tuple(reversed(samplers.SAMPLERS))
@@ -74,8 +73,7 @@ SETTINGS = (
 
 def defaults(config: ConfigDict) -> list[float]:
     """The values of a model's config, in the order of `SETTINGS`."""
-    section = lambda setting: config[CONFIG_SECTIONS.get(setting.section, setting.section)]
-    return [section(setting)[setting.key] for setting in SETTINGS]
+    return [config[setting.section][setting.key] for setting in SETTINGS]
 
 
 def sections(values: list[Any], sampler: str) -> Mapping[str, Mapping[str, Any]]:

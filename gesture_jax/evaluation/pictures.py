@@ -17,9 +17,9 @@ import numpy as np
 
 from gesture_jax.evaluation import videos
 from gesture_jax.metrics import image as image_metrics
+from gesture_jax.metrics import perceptual
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.precision import float32_matmuls
-from gesture_jax.training import losses
 
 _BATCH = 8
 # Networks see few frames of a video, and a batch that is filled up costs as much as a full one.
@@ -135,7 +135,7 @@ def _compare_features(networks, ours, theirs, *boxes) -> dict[str, jax.Array]:
     pictures = _to_float(ours), _to_float(theirs)
     ((name, variables),) = networks.items()
     masks = _masks(boxes, theirs.shape)
-    distances = losses.lpips(variables, *pictures, masks=list(masks.values()))
+    distances = perceptual.lpips(variables, *pictures, masks=list(masks.values()))
     return {f"{name}{region}": each for region, each in zip(masks, distances, strict=True)}
 
 

@@ -273,7 +273,7 @@ def make_step(
 
 def _gradients(task, state, frozen, batch, key, mesh, num_parts, policy):
     """`(gradients, metrics), model state`: means over the parts of a batch, rows k, k + n, ..."""
-    grad_fn = jax.value_and_grad(remat.keep_less(task.loss, policy), has_aux=True)
+    grad_fn = jax.value_and_grad(remat.checkpoint(task.loss, policy), has_aux=True)
     # At rest the state lies in pieces; the networks see whole parameters, so that the compiler has
     # no reason to gather pictures instead.
     params = sharding.gather(state.params, mesh)

@@ -29,7 +29,7 @@ from gesture_jax.models.motion_space import (
     unit_statistics,
 )
 from gesture_jax.ops.precision import float32_matmuls
-from gesture_jax.ops.rows import of_others
+from gesture_jax.ops.rows import apply_to_other_rows
 from gesture_jax.parallel import processes
 from gesture_jax.storage.files import absolute, as_path
 from gesture_jax.training.extraction import default_folder, extract_motions
@@ -169,7 +169,7 @@ class Objective:
         sample = lambda speech: self._sample(variables, key, prior, speech, batch["speaker"])
         generated = {
             "": sample(speech),
-            "_shuffled_speech": of_others(sample, speech, batch["other"]),
+            "_shuffled_speech": apply_to_other_rows(sample, speech, batch["other"]),
             "_still": self._hold(batch, variables["statistics"]),
         }
         values = {}

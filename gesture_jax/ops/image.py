@@ -11,27 +11,25 @@ from jaxtyping import Float
 
 from gesture_jax.array_types import Array, FeatureMap, typechecked
 
-_MAP_SHAPE = (..., None, None, None)
-
 
 @typechecked
 def upsample_nearest(x: FeatureMap) -> Float[Array, "*b 2*h 2*w c"]:
     """Repeats every pixel twice along rows and columns: `[*b, 2h, 2w, c]`."""
-    chex.assert_shape(x, _MAP_SHAPE)
+    _check_map(x)
     return jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
 
 
 @typechecked
 def downsample_nearest(x: FeatureMap) -> Float[Array, "*b (h+1)//2 (w+1)//2 c"]:
     """Keeps the even rows and columns: `[*b, h/2, w/2, c]`."""
-    chex.assert_shape(x, _MAP_SHAPE)
+    _check_map(x)
     return x[..., ::2, ::2, :]
 
 
 @typechecked
 def average_pool(x: FeatureMap) -> Float[Array, "*b h//2 w//2 c"]:
     """The mean of every 2x2 block: `[*b, h/2, w/2, c]`; `h` and `w` must be even."""
-    chex.assert_shape(x, _MAP_SHAPE)
+    _check_map(x)
     *lead, height, width, channels = x.shape
     blocks = x.reshape(*lead, height // 2, 2, width // 2, 2, channels)
     return blocks.mean(axis=(-4, -2))
@@ -40,7 +38,7 @@ def average_pool(x: FeatureMap) -> Float[Array, "*b h//2 w//2 c"]:
 @typechecked
 def pyramid(x: FeatureMap, *, num_levels: int) -> list[Float[Array, "*b _ _ c"]]:
     """The image at scales 1, 1/2, 1/4, ...: `num_levels` maps, the finest first."""
-    chex.assert_shape(x, _MAP_SHAPE)
+    _check_map(x)
     levels = [x]
     for _ in range(num_levels - 1):
         levels.append(average_pool(levels[-1]))
@@ -54,7 +52,7 @@ def enlarge(x: FeatureMap, size: int) -> Float[Array, "*b {size} {size} c"]:
     Equals `jax.image.resize`, which multiplies by dense matrices. This reads each row and column
     from its two neighbours instead, which suits maps that grow to full pictures.
     """
-    chex.assert_shape(x, _MAP_SHAPE)
+    _check_map(x)
     for axis in (x.ndim - 3, x.ndim - 2):
         side = x.shape[axis]
         index = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0.0, side - 1.0)
@@ -72,7 +70,7 @@ def box_blur(x: FeatureMap, size: int) -> FeatureMap:
 
     An even square reaches one pixel further down and to the right, like `"SAME"` padding.
     """
-    chex.assert_shape(x, _MAP_SHAPE)
+    _check_map(x)
     for axis in (x.ndim - 3, x.ndim - 2):
         window = [size if each == axis else 1 for each in range(x.ndim)]
         x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1,) * x.ndim, "SAME")
@@ -82,7 +80,7 @@ def box_blur(x: FeatureMap, size: int) -> FeatureMap:
 @typechecked
 def fold(x: FeatureMap, factor: int) -> Float[Array, "*b h//{factor} w//{factor} _"]:
     """Space to depth: blocks of factor x factor pixels to channels, `[*b, h/f, w/f, f f c]`."""
-    chex.assert_shape(x, _MAP_SHAPE)
+    _check_map(x)
     *lead, height, width, channels = x.shape
     blocks = x.reshape(*lead, height // factor, factor, width // factor, factor, channels)
     blocks = jnp.moveaxis(blocks, -4, -3)
@@ -92,7 +90,7 @@ def fold(x: FeatureMap, factor: int) -> Float[Array, "*b h//{factor} w//{factor}
 @typechecked
 def unfold(x: FeatureMap, factor: int) -> Float[Array, "*b {factor}*h {factor}*w _"]:
     """Depth to space, the inverse of `fold`: `[*b, f h, f w, c / f^2]`."""
-    chex.assert_shape(x, _MAP_SHAPE)
+    _check_map(x)
     *lead, height, width, channels = x.shape
     blocks = x.reshape(*lead, height, width, factor, factor, channels // factor**2)
     blocks = jnp.moveaxis(blocks, -4, -3)
@@ -140,6 +138,7 @@ def cut_squares(
     """
     chex.assert_rank(x, 4)
     chex.assert_shape(centres, (len(x), None, 2))
+    chex.assert_type([x, centres], float)
     height, width, channels = x.shape[1:]
     last = jnp.array([width - size, height - size])
     corners = jnp.clip(jnp.round(centres - size / 2).astype(jnp.int32), 0, last)
@@ -171,6 +170,11 @@ def read_points(x: Float[Array, "h w *r"], points: Float[Array, "k 2"]) -> Float
         _hat_weights(points[:, 0], width),
     ]
     return jnp.einsum("kh,kw,hw...->k...", *weights, x)
+
+
+def _check_map(x: FeatureMap) -> None:
+    chex.assert_shape(x, (..., None, None, None))
+    chex.assert_type(x, float)
 
 
 def _hat_weights(position: jax.Array, size: int) -> jax.Array:

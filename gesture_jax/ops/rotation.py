@@ -155,4 +155,5 @@ def scale_deviation(
     """
     angles, own_angles = matrix_to_angles_feature(motion), matrix_to_angles_feature(own)
     chex.assert_axis_dimension(scale, -1, angles.shape[-1])
+    chex.assert_type(scale, float)
     return angles_to_matrix_feature(own_angles + scale * (angles - own_angles))

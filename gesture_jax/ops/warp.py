@@ -102,6 +102,7 @@ def displace(x: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) -> Float
       [b, h, w, c], of the dtype of `x`.
     """
     chex.assert_rank(x, 4)
+    chex.assert_type(x, float)
     places = find_places(flow)
     chex.assert_shape(places.index, x.shape[:3])
     return jax.vmap(_read_bilinear)(x, places).astype(x.dtype)
@@ -142,6 +143,7 @@ def with_differences(x: FeatureMap) -> Float[Array, "*b h w 4*c"]:
     map has the border's values.
     """
     chex.assert_shape(x, (..., None, None, None))
+    chex.assert_type(x, float)
     down, across = _second_difference(x, -3), _second_difference(x, -2)
     return jnp.concatenate([x, down, across, _second_difference(down, -2)], axis=-1)
 
@@ -160,6 +162,8 @@ def read_bicubic(x: Float[Array, "h w c"], places: Places) -> Float[Array, "*b c
     Returns:
       [b, h, w, c].
     """
+    chex.assert_rank(x, 3)
+    chex.assert_is_divisible(x.shape[2], 4)
     plain, down, across, both = jnp.split(read_bilinear(x, places), 4, axis=-1)
     y, x = (part * (1.0 - part) / 2.0 for part in (places.down, places.right))
     return plain - y * down - x * across + y * x * both

@@ -35,10 +35,9 @@ def pyramid_l1(
         the batch. A pixel of a coarser scale has the mean weight of the pixels that it covers. All
         count alike by default.
     """
-    chex.assert_equal_shape([image, target])
     if weights is None:
-        weights = jnp.ones_like(image[..., :1])
-    _check_weights(image, weights)
+        weights = jnp.ones((*image.shape[:-1], 1), image.dtype)
+    _check_pictures(image, target, weights)
     levels = zip(
         *(image_ops.pyramid(x, num_levels=num_levels) for x in (image, target, weights)),
         strict=True,
@@ -58,15 +57,15 @@ def weighted_squares(image: Image, target: Image, *, weights: PixelWeights) -> S
       target: [b, h, w, 3].
       weights: [b, h, w, 1], 0 or more: how much each pixel counts in the mean.
     """
-    chex.assert_equal_shape([image, target])
-    _check_weights(image, weights)
+    _check_pictures(image, target, weights)
     return _weighted_mean(jnp.square(image - target), weights)
 
 
-def _check_weights(image: Image, weights: PixelWeights) -> None:
-    chex.assert_shape(image, (..., None, None, 3))
+def _check_pictures(image: Image, target: Image, weights: PixelWeights) -> None:
+    chex.assert_shape([image, target], (None, None, None, 3))
+    chex.assert_equal_shape([image, target])
     chex.assert_shape(weights, (*image.shape[:-1], 1))
-    chex.assert_type([image, weights], float)
+    chex.assert_type([image, target, weights], float)
 
 
 def _weighted_mean(values: jax.Array, weights: FeatureMap) -> jax.Array:
@@ -106,9 +105,9 @@ def missed_points(
     Returns:
       The mean distance, over the points that are known and lie inside both frames.
     """
+    chex.assert_rank([flows, source, driving, layer], [5, 3, 3, 1])
     chex.assert_shape(flows, (len(source), None, None, None, 2))
-    chex.assert_shape([source, driving], (None, len(layer), 2))
-    chex.assert_equal_shape([source, driving])
+    chex.assert_shape([source, driving], (len(source), len(layer), 2))
     chex.assert_type([flows, source, driving, layer], [float, float, float, int])
     inside = lambda points: (jnp.abs(points) <= 1.0).all(axis=-1)  # False where NaN.
     known = inside(source) & inside(driving)
@@ -141,7 +140,9 @@ def pyramid_perceptual(
         does not change the scales: all of them are large enough for all five blocks.
       dtype: the dtype in which VGG computes.
     """
+    chex.assert_shape([image, target], (None, None, None, 3))
     chex.assert_equal_shape([image, target])
+    chex.assert_type([image, target], float)
     smallest = vgg_network(variables).config.min_size
     pairs = zip(
         image_ops.pyramid(image, num_levels=num_levels),

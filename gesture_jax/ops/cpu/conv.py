@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -98,6 +99,9 @@ def find_equal_sides(kernel: jax.Array, padding) -> int | None:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: FeatureMap, kernel: jax.Array, padding: int) -> FeatureMap:
     """A convolution of stride 1, by the faster algorithm; arguments as of `winograd.convolve`."""
+    chex.assert_rank([x, kernel], 4)
+    chex.assert_axis_dimension(kernel, 2, x.shape[3])
+    chex.assert_type([x, kernel], float)
     methods = (functools.partial(each, padding=padding) for each in (winograd.convolve, _xla))
     return _choose(x, kernel, _FORWARD_MINIMUM, *methods)(x, kernel)
 

@@ -111,6 +111,7 @@ def both_ways(matrix: np.ndarray, grid: _Grid) -> _Grid:
 
     It adds arrays: a product with such a small matrix takes ten times as long.
     """
+    chex.assert_rank(matrix, 2)
     columns = [_combine(matrix, column) for column in zip(*grid, strict=True)]
     return [_combine(matrix, row) for row in zip(*columns, strict=True)]
 

@@ -27,10 +27,10 @@ from gesture_jax.data.clips import ClipSource
 from gesture_jax.inference.animator import Animator
 from gesture_jax.media import images
 from gesture_jax.metrics import image as image_metrics
+from gesture_jax.metrics import perceptual
 from gesture_jax.ops.image import box_mask
 from gesture_jax.people.regions import HANDS, region_boxes
 from gesture_jax.pretrained import fetch
-from gesture_jax.training import losses
 
 COLUMNS = (
     "redrawn", "copy", "mean frame", "other motion", "hands", "hands copied", "SSIM", "ST-LPIPS",
@@ -148,7 +148,7 @@ def _share_kept(vgg, animator, sources, takes, name: str, motion: np.ndarray) ->
 
 @jax.jit
 def _st_lpips_batch(vgg, one, other):
-    return losses.st_lpips(vgg, one, other)
+    return perceptual.st_lpips(vgg, one, other)
 
 
 def _st_lpips(vgg, one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ import jax
 from benchmarks import ahead
 from benchmarks.report import Figure, time_ms
 from configs import stage1, stage2
-from gesture_jax.ops import conv, remat
+from gesture_jax.ops import remat
+from gesture_jax.ops.cpu import conv
 
 _L1_ALONE = {"loss": {"perceptual": 0.0, "warp": 0.0, "adversarial": 0.0}, "st_lpips": False}
 

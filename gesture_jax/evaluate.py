@@ -1,10 +1,10 @@
-"""The field's metrics of generated against real videos, as numbers and as a page.
+"""Compares generated with real videos by the usual metrics; writes numbers and a page.
 
     python -m gesture_jax.evaluate --real=DIR --generated=DIR --out=DIR [--paired]
 
-Writes DIR/metrics.json and DIR/report.html. FGD, diversity and beat alignment are of motion, FVD of
-pictures in motion; PSNR, SSIM, ST-LPIPS and LPIPS compare frame by frame, where videos by the same
-name ought to be equal (--paired).
+Writes DIR/metrics.json and DIR/report.html. FGD, diversity and beat alignment measure motion; FVD
+measures video. PSNR, SSIM, ST-LPIPS and LPIPS compare frame by frame, if videos with the same name
+should be equal (--paired).
 """
 
 from absl import flags
@@ -15,29 +15,39 @@ from gesture_jax.storage.outputs import check_outputs
 _REAL = cli.define_path("real", None, "Folder of real videos.", required=True)
 _GENERATED = cli.define_path("generated", None, "Folder of generated videos.", required=True)
 _OUT = cli.define_path("out", None, "Folder for metrics.json and report.html.", required=True)
-_PAIRED = flags.DEFINE_boolean("paired", False, "Compares videos by one name frame by frame.")
-_LIMIT = flags.DEFINE_integer("limit", 0, "Videos of each folder; 0 is all.", 0)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the fit, the controls and the bootstrap.", 0, 2**31)
-_SIZE = flags.DEFINE_integer(
-    "size", 256, "Side in pixels at which pictures are compared.", 24, 2048
+_PAIRED = flags.DEFINE_boolean("paired", False, "Compare videos with the same name frame by frame.")
+_LIMIT = flags.DEFINE_integer("limit", 0, "Number of videos to use from each folder; 0 for all.", 0)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the fit, the controls and the bootstrap.", 0, 2**31
 )
+_SIZE = flags.DEFINE_integer("size", 256, "Side in pixels at which frames are compared.", 24, 2048)
 _PERCEPTUAL_STRIDE = flags.DEFINE_integer(
-    "perceptual_stride", 10, "One frame in so many goes through ST-LPIPS and LPIPS.", 1
+    "perceptual_stride", 10, "ST-LPIPS and LPIPS compare one frame in this many.", 1
 )
-_LPIPS = cli.define_path("lpips", "", "torchvision's alexnet-owt-7be5be79.pth, for LPIPS.")
-_FVD_FRAMES = flags.DEFINE_integer("fvd_frames", 16, "Frames of a clip of FVD.", 10, 1000)
-_FVD_STRIDE = flags.DEFINE_integer("fvd_stride", 16, "From one clip's start to the next one's.", 1)
-_FVD_CLIPS = flags.DEFINE_integer("fvd_clips", 4, "Clips of a video; 0 does without FVD.", 0)
+_LPIPS = cli.define_path(
+    "lpips", "", "File of AlexNet's weights for LPIPS, torchvision's alexnet-owt-7be5be79.pth."
+)
+_FVD_FRAMES = flags.DEFINE_integer("fvd_frames", 16, "Frames in a clip of FVD.", 10, 1000)
+_FVD_STRIDE = flags.DEFINE_integer(
+    "fvd_stride", 16, "Frames from one clip's start to the next one's in FVD.", 1
+)
+_FVD_CLIPS = flags.DEFINE_integer(
+    "fvd_clips", 4, "Largest number of clips from a video; 0 leaves FVD out.", 0
+)
 _MOTION = flags.DEFINE_enum(
     "motion", "pose", ["pose", "joints", "features"],
-    "From the videos (extra [pose]), or from an .npz beside each.",
+    "Kind of motion: detected in the videos (extra [pose]), or from an .npz beside each.",
 )  # fmt: skip
-_WINDOW = flags.DEFINE_integer("window", 64, "Frames of a window of FGD and diversity.", 12)
-_FIT = cli.define_path("fit", "", "Folder to fit FGD's autoencoder to; else --real.")
-_AUTOENCODER = cli.define_path("autoencoder", "", "A fitted one, OUT/fgd.npz of another time.")
+_WINDOW = flags.DEFINE_integer("window", 64, "Frames in a window of FGD and diversity.", 12)
+_FIT = cli.define_path(
+    "fit", "", "Folder of videos to fit FGD's autoencoder to; --real by default."
+)
+_AUTOENCODER = cli.define_path(
+    "autoencoder", "", "Fitted autoencoder: OUT/fgd.npz of an earlier evaluation."
+)
 _BAS_VARIANT = flags.DEFINE_enum(
     "bas_variant", "onsets", ["onsets", "bailando", "ha2g", "beat", "emage"],
-    "Which beats, and how near is near.",
+    "Variant of the beat alignment.",
 )  # fmt: skip
 
 

@@ -352,7 +352,7 @@ _ANIMATE = "animate --stage1=runs/stage1 --out=new.mp4 "
         ),
         (
             "evaluate --real=videos --generated=raw/oliver --out=new --paired",
-            "2 videos have no generated one by their name (p0#1, p1#1)",
+            "2 videos have no generated video with the same name (p0#1, p1#1)",
         ),
         ("train --config=configs/stage1.py:huge --workdir=new", "unknown preset 'huge'"),
         ("train --config=configs/stage9.py:demo --workdir=new", "configs/stage9.py"),

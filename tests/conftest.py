@@ -31,7 +31,7 @@ else:
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from gesture_jax.ops import conv  # noqa: E402
+from gesture_jax.ops.cpu import conv  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -43,8 +43,8 @@ def quickly_compiled():
         jax.config.update("jax_disable_most_optimizations", True)
         # Winograd, which compiles long, is turned off. `conv.use_xla_conv` would turn off our own
         # gradients too, and XLA without optimisations makes slow loops of JAX's.
-        for least in ("_CONVOLUTION", "_GRADIENT"):
-            patch.setattr(conv, least, (math.inf, 0))
+        for least in ("_FORWARD_MINIMUM", "_GRADIENT_MINIMUM"):
+            patch.setattr(conv, least, conv.Minimum(math.inf, 0))
         yield
     jax.config.update("jax_disable_most_optimizations", False)
 

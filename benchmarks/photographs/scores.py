@@ -8,11 +8,10 @@ import scipy.ndimage
 
 from benchmarks.photographs.clips import Finder, PhotographClip, cut_face
 from gesture_jax.media import images
-from gesture_jax.metrics import identity
+from gesture_jax.metrics import identity, perceptual
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.models.lpips import lpips_distance
 from gesture_jax.pretrained import fetch
-from gesture_jax.training import losses
 
 # VGG is slow: it sees one driving frame in so many.
 _LPIPS_STRIDE = 2
@@ -120,7 +119,7 @@ def st_lpips(vgg, clip: PhotographClip, ways: Sequence[np.ndarray]) -> list[floa
 
 @jax.jit
 def _see(vgg, pictures):
-    return losses.see(vgg, pictures)
+    return perceptual.vgg_features(vgg, pictures)
 
 
 @jax.jit

@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax.array_types import MotionSequence, Time
+from gesture_jax.array_types import MotionSequence, Time, typechecked
 from gesture_jax.errors import InputError
 
 _OFFSET = 0.008
@@ -55,21 +56,27 @@ class GaussianProcess:
 
     def add_noise(self, x0: jax.Array, noise: jax.Array, time: Time) -> jax.Array:
         """x_t of [b, ...] at times [b]."""
-        signal_scale, noise_scale = self._scales(time, x0.ndim)
+        chex.assert_equal_shape([x0, noise])
+        signal_scale, noise_scale = self._scales(time, x0)
         return signal_scale * x0 + noise_scale * noise
 
     def noise_from(self, noisy: jax.Array, x0: jax.Array, time: Time) -> jax.Array:
         """The noise that makes `noisy` of `x0`: the inverse of `add_noise`."""
-        signal_scale, noise_scale = self._scales(time, x0.ndim)
+        chex.assert_equal_shape([noisy, x0])
+        signal_scale, noise_scale = self._scales(time, x0)
         return (noisy - signal_scale * x0) / noise_scale
 
-    def _scales(self, time: Time, ndim: int) -> tuple[jax.Array, jax.Array]:
+    def _scales(self, time: Time, x0: jax.Array) -> tuple[jax.Array, jax.Array]:
         """sqrt(abar_t) and sqrt(1 - abar_t), [b, 1, ...]; of float64, where 1 - abar_t is tiny."""
+        chex.assert_type([x0, time], [float, int])
+        chex.assert_rank(time, 1)
+        chex.assert_equal_shape_prefix([x0, time], 1)
         variances = self.signal_variance, 1 - self.signal_variance
         tables = (jnp.asarray(np.sqrt(variance), jnp.float32) for variance in variances)
-        return tuple(table[time].reshape(-1, *(1,) * (ndim - 1)) for table in tables)
+        return tuple(table[time].reshape(-1, *(1,) * (x0.ndim - 1)) for table in tables)
 
 
+@typechecked
 def motion_loss(
     prediction: MotionSequence,
     target: MotionSequence,
@@ -90,6 +97,9 @@ def motion_loss(
     Returns:
       The loss, and its unweighted terms by name.
     """
+    chex.assert_rank(prediction, 3)
+    chex.assert_equal_shape([prediction, target])
+    chex.assert_type([prediction, target], float)
     error = prediction - target
     terms = {
         # Differences are linear: that of the errors is the error of the differences.

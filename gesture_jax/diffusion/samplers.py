@@ -21,6 +21,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +100,7 @@ class Sampler:
             now, step_key, told = inputs
             time = jnp.full(shape[:1], now["time"])
             x0 = denoise(noisy, time, *told)
+            chex.assert_shape(x0, shape)
             if self.clip is not None:
                 x0 = jnp.clip(x0, -self.clip, self.clip)
             x0 = x0 if bound is None else bound(x0)
@@ -208,7 +210,9 @@ def guided(denoise_both: Denoise, guidance: float | jax.Array) -> Denoise:
     """
 
     def denoise(noisy: jax.Array, time: Time, *known: Any) -> jax.Array:
-        conditional, null = jnp.split(denoise_both(noisy, time, *known), 2)
+        both = denoise_both(noisy, time, *known)
+        chex.assert_shape(both, (2 * len(noisy), *noisy.shape[1:]))
+        conditional, null = jnp.split(both, 2)
         return null + guidance * (conditional - null)
 
     return denoise

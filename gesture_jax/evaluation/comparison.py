@@ -1,4 +1,4 @@
-"""Two folders of videos to one set of results: which parts are computed, in which order."""
+"""Compares two folders of videos: runs all parts of the evaluation and collects their results."""
 
 import dataclasses
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gesture_jax.evaluation import appearance, motion, pictures, report, video_motion, videos
+from gesture_jax.evaluation import frames, fvd, motion, report, video_motion, videos
 from gesture_jax.evaluation.motion import MotionOptions
 from gesture_jax.evaluation.results import Results
 from gesture_jax.metrics.scores import mean_score
@@ -15,33 +15,33 @@ from gesture_jax.people import pose
 from gesture_jax.pretrained import fetch
 from gesture_jax.storage.files import as_path, hash_file
 
-_UNPAIRED = "compares frame by frame: pass --paired where videos by one name ought to be equal"
+_UNPAIRED = "compares frame by frame: pass --paired if videos with the same name should be equal"
 _NO_POSE = (
-    f"wants the pose model: {pose.remedy()}; or pass --motion=joints or --motion=features where "
-    "each video has an .npz beside it"
+    f"needs the pose model: {pose.remedy()}; or pass --motion=joints or --motion=features if each "
+    "video has an .npz beside it"
 )
-_NO_LPIPS = "wants AlexNet's weights: pass --lpips=alexnet-owt-7be5be79.pth, torchvision's file"
+_NO_LPIPS = "needs AlexNet's weights: pass --lpips=alexnet-owt-7be5be79.pth, torchvision's file"
 _PACKAGES = "gesture_jax", "jax", "flax", "av", "librosa", "numpy"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is compared with what, and how.
+    """Which videos are compared, and how.
 
     Attributes:
       real: folder of real videos.
-      generated: folder of generated ones.
-      out: folder that is written to.
-      paired: whether videos by one name ought to be equal, frame by frame.
-      limit: videos of each folder, 0 for all.
-      size: side in pixels at which pictures are compared.
-      perceptual_stride: one frame in so many is compared by ST-LPIPS and LPIPS.
-      lpips: file of AlexNet's weights; LPIPS is left out without it.
-      fvd_frames: of one clip.
+      generated: folder of generated videos.
+      out: folder for the results.
+      paired: whether videos with the same name should be equal, frame by frame.
+      limit: the largest number of videos from each folder, 0 for all.
+      size: side in pixels at which frames are compared.
+      perceptual_stride: ST-LPIPS and LPIPS compare every so-many-th frame.
+      lpips: file of AlexNet's weights; without it LPIPS is left out.
+      fvd_frames: frames in a clip.
       fvd_stride: frames from one clip's start to the next one's.
-      fvd_clips: of a video at most; 0 leaves FVD out.
-      motion: its kind and its measures.
-      seed: of all that is drawn.
+      fvd_clips: the largest number of clips from a video; 0 leaves FVD out.
+      motion: the kind of motion, and how it is compared.
+      seed: seeds all random draws.
     """
 
     real: str
@@ -60,13 +60,13 @@ class Settings:
 
 
 class Comparison:
-    """The videos of an evaluation, and what is found of them."""
+    """An evaluation: its videos and its results."""
 
     def __init__(self, settings: Settings):
         """Finds the videos.
 
         Raises:
-          InputError: where a folder is missing or empty, or names do not match.
+          InputError: for a missing or empty folder, or names that do not match.
         """
         self._settings, self._out = settings, as_path(settings.out)
         self._real, self._generated = (
@@ -80,7 +80,9 @@ class Comparison:
             None, dict.fromkeys((settings.real, settings.generated, settings.motion.fit))
         )
         unused = [
-            note for folder in folders for note in videos.tell_unused(folder, companions=companions)
+            note
+            for folder in folders
+            for note in videos.describe_unused(folder, companions=companions)
         ]
         self.results = Results(protocol=self._describe(), notes=unused)
 
@@ -90,14 +92,14 @@ class Comparison:
         Raises:
           InputError: for videos, motion or weights that cannot be read.
         """
-        parts = {"motion": self._motion, "pictures": self._pictures, "fvd": self._fvd}
+        parts = {"motion": self._motion, "pictures": self._frames, "fvd": self._fvd}
         for name, part in parts.items():
             start = time.perf_counter()
             self.results.add(part())
             self.results.seconds[name] = time.perf_counter() - start
 
     def write(self) -> str:
-        """Writes `metrics.json` and `report.html`; returns the table in plain text."""
+        """Writes `metrics.json` and `report.html`, and returns the table as plain text."""
         self.results.write(self._out / "metrics.json")
         clips = {path.stem: (self._partners.get(path), path) for path in self._generated}
         report.write(self._out / "report.html", self.results, clips, size=self._settings.size)
@@ -112,14 +114,14 @@ class Comparison:
             keep=self._out / "fgd.npz", paired=settings.paired, seed=settings.seed,
         )  # fmt: skip
 
-    def _pictures(self) -> Results:
+    def _frames(self) -> Results:
         settings = self._settings
         if not settings.paired:
             return Results(missing=dict.fromkeys(("psnr", "ssim", "st_lpips", "lpips"), _UNPAIRED))
         networks, part = self._load_networks()
         with tqdm(self._partners.items(), desc="pictures", unit="video") as progress:
             for generated, real in progress:
-                part.clips[generated.stem] = pictures.compare(
+                part.clips[generated.stem] = frames.compare(
                     real, generated, networks,
                     size=settings.size,
                     perceptual_stride=settings.perceptual_stride,
@@ -129,14 +131,14 @@ class Comparison:
         part.protocol["frames_left_out"] = sum(
             scores.pop("frames_left_out") for scores in part.clips.values()
         )
-        # In the order in which they are compared, which all clips share.
+        # All clips have the same scores in the same order.
         for name in next(iter(part.clips.values())):
             values = [scores[name] for scores in part.clips.values()]
             part.scores[name] = mean_score(values, seed=settings.seed)
         return part
 
     def _load_networks(self) -> tuple[dict[str, Any], Results]:
-        """Variables of the distances that there are weights for, and what is to say of them."""
+        """The variables of each distance whose weights are there, and the entries about them."""
         networks = {"st_lpips": fetch.load_vgg16()}
         part = Results(protocol={"st_lpips_sha256": hash_file(fetch.find("vgg16"))})
         path = self._settings.lpips
@@ -151,7 +153,7 @@ class Comparison:
         settings = self._settings
         if not settings.fvd_clips:
             return Results(missing={"fvd": "--fvd_clips is 0"})
-        return appearance.score(
+        return fvd.score(
             self._real, self._generated,
             size=settings.size,
             length=settings.fvd_frames,

@@ -1,4 +1,4 @@
-"""FGD, diversity and beat alignment of two folders, with their floor and their controls."""
+"""FGD, diversity and beat alignment of two folders of videos, with controls."""
 
 import dataclasses
 import pathlib
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gesture_jax.evaluation import video_motion, videos
-from gesture_jax.evaluation.results import Results, changes, small_sample_notes
-from gesture_jax.evaluation.video_motion import Moves
+from gesture_jax.evaluation.results import Results, make_controls, small_sample_notes
+from gesture_jax.evaluation.video_motion import ClipMotion
 from gesture_jax.metrics import beats, fgd
 from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.metrics.scores import frechet_score, halves_scores, mean_score, set_score
@@ -25,20 +25,20 @@ METRICS = (
 )
 _FIT_STEPS = 2000
 _STRIDE = 10
-Sides = dict[str, list[Moves]]
-"""All videos, by "real" and "generated"."""
+Sides = dict[str, list[ClipMotion]]
+"""The motion of all videos, by "real" and "generated"."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MotionOptions:
-    """Which motion, and how it is measured.
+    """Which kind of motion is compared, and how.
 
     Attributes:
-      kind: one of `moves.KINDS`.
-      bas_variant: one of `beats.VARIANTS`.
-      window: of FGD and diversity, in frames.
-      fit: folder of videos that FGD's autoencoder is fitted to; the real ones without it.
-      autoencoder: file of a fitted one, which is used as it is.
+      kind: one of `video_motion.KINDS`.
+      bas_variant: a key of `beats.VARIANTS`.
+      window: frames in a window of FGD and diversity.
+      fit: folder of videos to fit FGD's autoencoder to; empty for the real videos.
+      autoencoder: file of an autoencoder that is already fitted.
     """
 
     kind: str = "pose"
@@ -57,29 +57,29 @@ def score(
     paired: bool = False,
     seed: int = 0,
 ) -> Results:
-    """All measures of motion.
+    """Computes all metrics of motion.
 
     Args:
-      real: videos.
-      generated: others.
-      options: which motion, and how it is measured.
-      paired: whether each generated video belongs to the real one of its place.
-      keep: where a fitted autoencoder is written, for `options.autoencoder` of another time.
-      seed: of the fit, the pairs, the shuffled control and the bootstrap.
+      real: the real videos.
+      generated: the generated videos.
+      options: which kind of motion is compared, and how.
+      keep: file to write a fitted autoencoder to, for a later `options.autoencoder`.
+      paired: whether the generated videos belong to the real ones in the same order.
+      seed: seeds the fit, the pairs, the shuffled control and the bootstrap.
 
     Raises:
-      InputError: where motion is missing or shorter than a window, or has not the joints that the
-        beat alignment wants.
+      InputError: where motion is missing or shorter than a window, or lacks the joints that the
+        beat alignment needs.
     """
-    beats.find_variant(options.bas_variant)  # Before what takes long.
+    beats.find_variant(options.bas_variant)  # Fails early for an unknown name.
     sides = {
-        name: video_motion.read_all(paths, options.kind, what=name)
+        name: video_motion.read_all(paths, options.kind, label=name)
         for name, paths in (("real", real), ("generated", generated))
     }
     variables, fitted = _find_autoencoder(options, sides["real"], keep, seed)
     controls = {
         name: [dataclasses.replace(clip, motion=change(clip.motion)) for clip in sides["real"]]
-        for name, change in changes(seed).items()
+        for name, change in make_controls(seed).items()
     }
     results = Results()
     for part in (
@@ -91,12 +91,14 @@ def score(
     return results
 
 
-def _find_autoencoder(options: MotionOptions, real: list[Moves], keep: pathlib.Path, seed: int):
-    """The variables, and the files that they were fitted to."""
+def _find_autoencoder(
+    options: MotionOptions, real: list[ClipMotion], keep: pathlib.Path, seed: int
+) -> tuple[fgd.Variables, list[pathlib.Path]]:
+    """Reads or fits FGD's autoencoder: its variables, and the files that they were fitted to."""
     if options.autoencoder:
         return fgd.read_autoencoder(options.autoencoder), []
     if options.fit:
-        real = video_motion.read_all(videos.find_videos(options.fit), options.kind, what="to fit")
+        real = video_motion.read_all(videos.find_videos(options.fit), options.kind, label="to fit")
     for clip in real:
         _check_length(clip, options.window)
     windows = fgd.Windows((clip.vectors for clip in real), window=options.window, stride=_STRIDE)
@@ -105,12 +107,12 @@ def _find_autoencoder(options: MotionOptions, real: list[Moves], keep: pathlib.P
     return variables, [clip.path for clip in real]
 
 
-def _windows(clip: Moves, window: int) -> np.ndarray:
+def _windows(clip: ClipMotion, window: int) -> np.ndarray:
     _check_length(clip, window)
     return fgd.cut_windows(clip.vectors, window=window, stride=_STRIDE)
 
 
-def _check_length(clip: Moves, window: int) -> None:
+def _check_length(clip: ClipMotion, window: int) -> None:
     if len(clip.motion) < window:
         raise videos.too_short(clip.path, window)
 
@@ -123,14 +125,14 @@ def _score_sets(
     paired: bool,
     seed: int,
 ) -> Results:
-    """FGD and diversity, of the latents of windows."""
+    """FGD and diversity of the latents of windows."""
     encode = lambda clips: [fgd.encode_windows(variables, _windows(c, window)) for c in clips]
     latents = {name: encode(clips) for name, clips in {**sides, **controls}.items()}
     notes = small_sample_notes("FGD", {side: latents[side] for side in sides})
     real = latents.pop("real")
     diversity = lambda clips: set_score(motion_metrics.diversity, clips, seed=seed)
     rows = {
-        # Controls are made of the real clips, one of each.
+        # Each control is computed from a real clip, so they are paired.
         name: {
             "fgd": frechet_score(real, clips, paired=paired or name != "generated", seed=seed),
             "div": diversity(clips),
@@ -144,7 +146,7 @@ def _score_sets(
 
 
 def _score_beats(sides: Sides, controls: Sides, variant: str, seed: int) -> Results:
-    """Beat alignment, and how many beats there are."""
+    """Beat alignment and the number of beats."""
     find = _BeatFinder(variant, sides["real"])
     results, rows = Results(), {}
     for name, clips in {**sides, **controls}.items():
@@ -167,34 +169,34 @@ def _score_beats(sides: Sides, controls: Sides, variant: str, seed: int) -> Resu
     silent = sum(1 for clip in sides["generated"] if not len(find.sound(clip)))
     if silent:
         results.notes.append(
-            f"{silent} of {len(sides['generated'])} generated videos have no onset in their sound, "
-            "and no part in the beat alignment"
+            f"{silent} of {len(sides['generated'])} generated videos have no onset in their sound "
+            "and are left out of the beat alignment"
         )
     return results
 
 
 class _BeatFinder:
-    """One variant of the beat alignment, at the usual rates of the real clips."""
+    """One variant of the beat alignment, relative to the typical rates of the real clips."""
 
-    def __init__(self, variant: str, real: list[Moves]):
+    def __init__(self, variant: str, real: list[ClipMotion]):
         self._variant = variant
         self._names = real[0].names
-        self._usual = beats.typical_rates(variant, [c.motion for c in real], names=self._names)
+        self._typical = beats.typical_rates(variant, [c.motion for c in real], names=self._names)
         self._sounds: dict[pathlib.Path, np.ndarray] = {}
 
-    def motion(self, clip: Moves) -> list[np.ndarray]:
+    def motion(self, clip: ClipMotion) -> list[np.ndarray]:
         return beats.find_motion_beats(
-            self._variant, clip.motion, names=self._names, usual=self._usual
+            self._variant, clip.motion, names=self._names, typical=self._typical
         )
 
-    def sound(self, clip: Moves) -> np.ndarray:
-        # Controls have the sound of the clips that they are made of.
+    def sound(self, clip: ClipMotion) -> np.ndarray:
+        # Controls share the path and the sound of the clips that they are computed from.
         if clip.path not in self._sounds:
             self._sounds[clip.path] = beats.find_audio_beats(self._variant, clip.audio)
         return self._sounds[clip.path]
 
-    def score(self, clips: list[Moves]) -> dict[str, list[float]]:
-        """By metric, a value a clip."""
+    def score(self, clips: list[ClipMotion]) -> dict[str, list[float]]:
+        """One value for each clip, by metric."""
         found = [self.motion(clip) for clip in clips]
         aligned = [
             beats.align(self._variant, each, self.sound(clip), duration_sec=clip.duration_sec)
@@ -206,8 +208,8 @@ class _BeatFinder:
         ]
         return {"bas": aligned, "beats_per_sec": rates}
 
-    def score_other_sounds(self, clips: list[Moves]) -> np.ndarray:
-        """A value a clip: its motion with the sounds of others."""
+    def score_other_sounds(self, clips: list[ClipMotion]) -> np.ndarray:
+        """The alignment of each clip's motion with the sounds of other clips."""
         return beats.shuffled(
             self._variant,
             [self.motion(clip) for clip in clips],
@@ -215,8 +217,8 @@ class _BeatFinder:
             [clip.duration_sec for clip in clips],
         )
 
-    def curves(self, clip: Moves, side: str) -> dict[str, np.ndarray]:
-        """What plots show of a clip: its speed, and where its beats are about the onsets."""
+    def curves(self, clip: ClipMotion, side: str) -> dict[str, np.ndarray]:
+        """The curves of a clip for the plots: its speed, and its beats relative to the onsets."""
         motion, sound = np.concatenate(self.motion(clip)), self.sound(clip)
         curves = {f"speed_{side}": np.asarray(motion_metrics.speed(clip.vectors))}
         if len(motion) and len(sound):
@@ -247,10 +249,10 @@ def _describe(
         protocol["fgd_fit_data_sha256"] = videos.hash_videos(fitted)
     notes = []
     for side, clips in sides.items():
-        missing, all_of_them = sum(c.num_missing for c in clips), sum(c.motion.size for c in clips)
+        missing = sum(clip.num_missing for clip in clips)
         if missing:
-            share = missing / (all_of_them / 2)
+            share = missing / (sum(clip.motion.size for clip in clips) / 2)
             notes.append(
-                f"{side} videos: {share:.1%} of the joints were not seen, and are interpolated"
+                f"{side} videos: {share:.1%} of the joints were not detected and are interpolated"
             )
     return Results(protocol=protocol, notes=notes)

@@ -12,20 +12,20 @@ from gesture_jax.media.rates import FPS
 
 _COLORS = {"real": "#8a94a6", "generated": "#2463eb"}
 _WIDTH_IN = 10.0
-# Beyond half a second a beat has nothing to do with an onset.
+# A beat more than half a second away is unrelated to an onset.
 _OFFSET_SEC = 0.5
 _BINS = 41
 
 
 def draw(results: Results, shown: Sequence[str]) -> Iterator[str]:
-    """SVG elements: beats about onsets, speed of the clips `shown`, values of each clip."""
+    """Draws SVG elements: beats around onsets, speeds of the clips `shown`, values of all clips."""
     for figure in (_beats(results), _speeds(results, shown), _clips(results)):
         if figure is not None:
             yield _to_svg(figure)
 
 
 def _beats(results: Results) -> Figure | None:
-    """How far from each onset the nearest motion beat is, of all clips."""
+    """A histogram of the distances from onsets to the nearest motion beats, over all clips."""
     figure, (axes,) = _figure(1)
     bins = np.linspace(-_OFFSET_SEC, _OFFSET_SEC, _BINS)
     drawn = False
@@ -42,7 +42,7 @@ def _beats(results: Results) -> Figure | None:
 
 
 def _speeds(results: Results, shown: Sequence[str]) -> Figure | None:
-    """How fast each of a few clips moves."""
+    """The speed of each of a few clips."""
     known = lambda name: "speed_generated" in results.curves.get(name, {})
     shown = [name for name in dict.fromkeys(shown) if known(name)]
     if not shown:
@@ -58,7 +58,7 @@ def _speeds(results: Results, shown: Sequence[str]) -> Figure | None:
 
 
 def _clips(results: Results) -> Figure | None:
-    """Each metric that clips have one by one, in ascending order."""
+    """The values of all clips in ascending order, for each metric that clips have."""
     names = sorted({name for clip in results.clips.values() for name in clip})
     tables = {n: sorted(_finite(clip.get(n) for clip in results.clips.values())) for n in names}
     tables = {name: values for name, values in tables.items() if len(values) > 1}
@@ -76,7 +76,7 @@ def _finite(values) -> list[float]:
 
 
 def _figure(rows: int, *, height_in: float = 2.4):
-    # Not by pyplot, which keeps figures in a process-wide list.
+    # pyplot would keep the figure in a global list.
     figure = Figure(figsize=(_WIDTH_IN, height_in * rows), layout="constrained")
     return figure, figure.subplots(rows, squeeze=False)[:, 0]
 
@@ -90,7 +90,7 @@ def _label(axes, x: str, y: str, *, title: str = "") -> None:
 
 def _to_svg(figure: Figure) -> str:
     file = io.StringIO()
-    # Without a date, so that the same results give the same page.
+    # Leaves out the date, so that the same results give the same page.
     figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
     return text[text.index("<svg") :]

@@ -1,4 +1,4 @@
-"""`report.html`: one page with everything in it, to open anywhere and to hand on."""
+"""`report.html`: one self-contained page with tables, plots and videos."""
 
 import base64
 import html
@@ -19,15 +19,15 @@ from gesture_jax.media.writer import Recording, write_video
 from gesture_jax.metrics.scores import Score
 from gesture_jax.storage.files import temporary_folder, write_beside
 
-# A page that is mailed should not hold minutes of video.
+# Keeps the page small enough for a mail.
 _SHOWN_SEC = 10
 _CRF = 23
-# Whether more is better; of the others the nearer to the real videos' value the better.
-_BETTER = {
+# Whether a higher value is better; for metrics not listed, the real videos' value is the best.
+_HIGHER_IS_BETTER = {
     "fgd": False, "fgd_halves": False, "fvd": False, "fvd_halves": False,
     "psnr": True, "ssim": True, "st_lpips": False, "lpips": False,
 }  # fmt: skip
-# By which of a clip's values the best and worst are found: the first one that there is.
+# The metrics that rank clips from best to worst; the first one that clips have is used.
 _RANKED_BY = "psnr", "bas"
 
 
@@ -41,10 +41,10 @@ def write(
     """Writes the page.
 
     Args:
-      path: of the HTML file.
-      results: of all parts.
-      clips: by name, the real video that a generated one belongs to, if any, and that one.
-      size: side at which videos are shown.
+      path: the HTML file.
+      results: the results of all parts.
+      clips: by name, the pair of the real video, if there is one, and the generated one.
+      size: side in pixels at which videos are shown.
     """
     known = {name: results.clips.get(name, {}) for name in clips}
     chosen = _choose(known)
@@ -57,7 +57,7 @@ def write(
             for rank, name in chosen.items()
         ),
         plots=_section("Plots", "".join(plots.draw(results, list(chosen.values())))),
-        controls=_list(f"{name}: {what}" for name, what in CONTROLS.items()),
+        controls=_list(map(": ".join, CONTROLS.items())),
         protocol=_definitions(results.protocol),
     )
     with write_beside(path) as beside:
@@ -65,7 +65,7 @@ def write(
 
 
 def plain_table(results: Results) -> str:
-    """The metrics and controls for a terminal, a line each, what is missing, and notes."""
+    """The results for a terminal: one line for each metric, missing metric and note."""
     width = max(map(len, results.scores), default=0)
     lines = []
     for name, score in results.scores.items():
@@ -82,7 +82,7 @@ def plain_table(results: Results) -> str:
 
 
 def _choose(clips: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """The best, the median and the worst clip by name, as many as there are."""
+    """The names of the best, the median and the worst clip, by their titles."""
     for metric in _RANKED_BY:
         scored = {n: v[metric] for n, v in clips.items() if math.isfinite(v.get(metric, math.nan))}
         if scored:
@@ -93,7 +93,7 @@ def _choose(clips: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 
 
 def _missing(results: Results) -> Iterator[tuple[str, str]]:
-    """Names of metrics, and the reason that they share."""
+    """Names of missing metrics, joined where they share a reason, and that reason."""
     by_reason = sorted(results.missing, key=results.missing.get)
     for reason, names in itertools.groupby(by_reason, results.missing.get):
         yield ", ".join(names), reason
@@ -101,7 +101,7 @@ def _missing(results: Results) -> Iterator[tuple[str, str]]:
 
 def _table(results: Results) -> str:
     rows = list(results.controls)
-    titles = "metric", "value", "95 %", "clips", *rows
+    titles = "metric", "value", "95 % interval", "clips", *rows
     head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
     body = "".join(_row(name, score, results, rows) for name, score in results.scores.items())
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -109,7 +109,7 @@ def _table(results: Results) -> str:
 
 def _row(name: str, score: Score, results: Results, rows: list[str]) -> str:
     metric = name.removesuffix("_hands").removesuffix("_background")
-    arrow = {True: " ↑", False: " ↓", None: ""}[_BETTER.get(metric)]
+    arrow = {True: " ↑", False: " ↓", None: ""}[_HIGHER_IS_BETTER.get(metric)]
     controls = [results.controls[row].get(name) for row in rows]
     cells = [
         html.escape(name) + arrow,
@@ -132,7 +132,7 @@ def _values(clip: Mapping[str, float]) -> str:
 def _figure(
     title: str, values: str, real: pathlib.Path | None, generated: pathlib.Path, *, size: int
 ) -> str:
-    content = base64.b64encode(_show(real, generated, size=size)).decode()
+    content = base64.b64encode(_side_by_side(real, generated, size=size)).decode()
     sides = "real, generated" if real else "generated"
     return (
         f"<figure><video controls muted loop playsinline preload='auto' "
@@ -142,8 +142,8 @@ def _figure(
     )
 
 
-def _show(real: pathlib.Path | None, generated: pathlib.Path, *, size: int) -> bytes:
-    """The bytes of an mp4 of both side by side, with the generated one's sound."""
+def _side_by_side(real: pathlib.Path | None, generated: pathlib.Path, *, size: int) -> bytes:
+    """The bytes of an mp4 that shows both videos, with the generated one's sound."""
     sides = [videos.read_frames(path, size=size) for path in (real, generated) if path]
     frames = (np.hstack(both) for both in zip(*sides, strict=False))
     sound = read_sound(generated) if has_audio(generated) else None
@@ -199,9 +199,9 @@ _PAGE = string.Template("""<!doctype html>
 </style>
 <h1>Generated against real video</h1>
 $table
-<p>↑ more is better, ↓ less; without an arrow, the nearer to the real videos' value the better.
-Intervals are by bootstrap over clips.</p>
-<h2>To know of these numbers</h2>
+<p>↑ higher is better, ↓ lower is better; without an arrow, the real videos' value is the best one.
+Intervals are from a bootstrap over clips.</p>
+<h2>Notes on these numbers</h2>
 <ul>$notes</ul>
 <h2>Clips</h2>
 <div class="clips">$clips</div>

@@ -1,4 +1,4 @@
-"""What an evaluation has found, section by section, and its file `metrics.json`."""
+"""The results of an evaluation, and the file `metrics.json`."""
 
 import dataclasses
 import json
@@ -14,17 +14,17 @@ from gesture_jax.metrics.scores import Score
 from gesture_jax.storage.files import write_beside
 
 CONTROLS = {
-    "real": "one half of the real videos against the other: the least to hope for, for as many "
-    "generated ones in the rows of halves",
-    "still": "the first frame of each real video, held",
+    "real": "one half of the real videos against the other half: the best value that generated "
+    "videos can reach in the rows of halves",
+    "still": "the first frame of each real video, repeated",
     "shuffled": "the frames of each real video in random order",
-    "other speech": "what was generated, against the sound of other clips",
+    "other speech": "the generated motion, against the sound of other clips",
 }
-"""Rows beside the metrics, and what they are."""
+"""The controls that a report shows beside the metrics, and their meanings."""
 
 
-def changes(seed: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """How the controls that are made of real frames are made: [t, *] to [t, *]."""
+def make_controls(seed: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """The controls that are computed from real frames: functions from [t, *] to [t, *]."""
     return {
         "still": lambda frames: np.repeat(frames[:1], len(frames), axis=0),
         "shuffled": np.random.default_rng(seed).permutation,
@@ -32,24 +32,29 @@ def changes(seed: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
 
 def small_sample_notes(metric: str, sides: Mapping[str, Sequence[np.ndarray]]) -> list[str]:
-    """Of each side, the features [k, d] of its clips: a sentence where they are too few."""
+    """Warns of each side that has too few features for a Frechet distance.
+
+    Args:
+      metric: its name.
+      sides: the features [k, d] of each clip, by "real" and "generated".
+    """
     notes = {side: small_sample_note(Moments.of(np.concatenate(c))) for side, c in sides.items()}
     return [f"{metric}, {side}: {note}" for side, note in notes.items() if note]
 
 
 @dataclasses.dataclass
 class Results:
-    """Of one part of an evaluation, or of all.
+    """The results of one part of an evaluation, or of all parts.
 
     Attributes:
       scores: by metric.
-      controls: the same metrics of other videos, by `CONTROLS`.
-      clips: values by the name of a clip, then by metric.
-      missing: metrics that could not be computed, and how to get them.
-      notes: what a reader has to know of these numbers, sentences.
-      protocol: what they follow from, JSON-ready.
+      controls: by the key of `CONTROLS`, then by metric.
+      clips: by the name of a clip, then by metric.
+      missing: why a metric was not computed and how to get it, by metric.
+      notes: warnings about the numbers, each a sentence.
+      protocol: all settings that the numbers depend on, ready for JSON.
       seconds: time taken, by part.
-      curves: for the plots: by the name of a clip, then of the curve, [n].
+      curves: arrays [n] for the plots, by the name of a clip, then by that of the curve.
     """
 
     scores: dict[str, Score] = dataclasses.field(default_factory=dict)
@@ -62,7 +67,7 @@ class Results:
     curves: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def add(self, other: "Results") -> None:
-        """Takes another part's findings over."""
+        """Adds the results of another part."""
         self.scores |= other.scores
         for name in ("controls", "clips", "curves"):
             table = getattr(self, name)
@@ -76,7 +81,7 @@ class Results:
     def write(self, path: str | os.PathLike) -> None:
         """Writes `metrics.json`: the metrics by name, then `controls`, `clips`, `protocol`, ...
 
-        What is not a number is null.
+        NaN and infinity become null.
         """
         content = {
             **{name: dataclasses.asdict(score) for name, score in self.scores.items()},
@@ -95,7 +100,7 @@ class Results:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity."""
+    """Replaces NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

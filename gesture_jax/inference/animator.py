@@ -22,7 +22,7 @@ from gesture_jax.models import layered
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
 from gesture_jax.ops import rotation
-from gesture_jax.ops.conv import use_xla_conv
+from gesture_jax.ops.cpu.conv import use_xla_conv
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.ops.warp import Places, with_differences
 from gesture_jax.parallel import aot_cache, hardware, sharding

@@ -1,26 +1,27 @@
-"""Beat alignment of motion and sound (BAS, "beat consistency"), by the name of its variant.
+"""Beat alignment of motion and sound (BAS, "beat consistency"), in the variants of several papers.
 
     BAS = mean over a in A of exp(-min over b in B of (a - b)^2 / (2 sigma^2))                  (1)
 
 A are the beats of the sound and B those of the motion; a variant may average over B instead. Papers
-agree on (1) and on nothing else, so that a value without the name of its variant says little:
+agree on (1) and on nothing else, so a value means little without the name of its variant:
 
 | variant | beats of the motion: minima of | beats of the sound | sigma |
 |---|---|---|---|
 | `onsets` | the speed of all features, smoothed by 80 ms; joints are not needed | onsets | 0.1 s |
 | `bailando` | the joints' mean speed, smoothed by 83 ms | onsets | 0.05 s |
-| `ha2g` | the change of the arms' angles, relative to the usual | onsets | 0.1 s |
+| `ha2g` | the change of the arms' angles, relative to its mean | onsets | 0.1 s |
 | `beat` | the right wrist's speed | onsets, moved back to the quiet before them | 0.3 s |
-| `emage` | each joint's speed by itself; their scores are averaged | onsets | 0.3 s |
+| `emage` | each joint's speed by itself; the joints' scores are averaged | onsets | 0.3 s |
 
-`onsets` is ours and the default: Bailando's beats (Li et al. 2022), of any features, with HA2G's
-width. Theirs is of music, whose beats are given; with speech its onsets take their place, here as
-in the others: HA2G (Liu et al. 2022), BEAT (Liu et al. 2022) and EMAGE (Liu et al. 2024). Their
-code counts in frames of their data; here all is in seconds, and a difference of two frames is that
-of the moment between them, not of the frame before or after.
+`onsets` is ours and the default: Bailando's beats (Li et al. 2022) for any features, with HA2G's
+sigma. Bailando is about music, whose beats are given; for speech its onsets replace them, here as
+in the other papers: HA2G (Liu et al. 2022), BEAT (Liu et al. 2022) and EMAGE (Liu et al. 2024).
+Their code counts in frames of their data. Here all times are in seconds, and a difference between
+two frames belongs to the moment between them, not to the frame before or after.
 
-Many beats of the motion raise the usual form, jitter's included. So a value belongs beside the
-number of beats a second, the value of real motion, and `shuffled`: that with other clips' sound.
+Averaged over the beats of the sound, more beats of the motion raise the value, even those of
+jitter. So report a value together with the number of beats per second, the value of real motion,
+and `shuffled`, the value with the sound of other clips.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import chex
 import librosa
 import numpy as np
 import scipy.ndimage
@@ -39,10 +41,11 @@ from gesture_jax.metrics import rates
 from gesture_jax.people.pose import JOINT_NAMES
 from gesture_jax.speech.extractor import compiled_alone
 
-# Of the mean rate; what a minimum must lie below its neighbours, more than float32 rounds.
+# How far a minimum must lie below its neighbours, as a share of the mean rate: above the rounding
+# errors of float32.
 _MIN_DEPTH = 1e-5
-# At 512 samples, 32 ms, librosa's comparison with the 30 ms before compares with nothing, and each
-# frame of a rise is an onset.
+# With 512 samples (32 ms), the 30 ms with which librosa compares a frame contain no other frame,
+# and each frame of a rise is an onset.
 _ONSET_HOP = 256
 _USUAL_HOP = 512
 # librosa analyses as many samples at once.
@@ -56,27 +59,27 @@ class Variant:
     """How beats are found and compared.
 
     Attributes:
-      find_rates: from motion and the names of its joints to [t - 1, k] rates of change, or to
-        [t, k] where each is that of its frame.
-      sigma_sec: of (1): a beat this far off counts 0.61, one twice as far 0.14.
+      find_rates: computes rates of change from motion and the names of its joints: [t - 1, k], or
+        [t, k] where each rate belongs to a frame.
+      sigma_sec: sigma in (1); a beat this far off counts 0.61, one twice as far off 0.14.
       smooth_sec: standard deviation of the Gaussian that smooths the curve; 0 for none.
-      reach_sec: a minimum lies below all within this of it, and next to it at least.
-      typical: rates are divided by what they usually are; see `typical_rates`.
-      apart: each rate has its own beats and its own score; else the mean rate has.
-      least_depth: how far a minimum must lie below the most within reach, of usual rates.
-      least_rate: what a minimum must exceed, of usual rates.
-      cut_sec: what does not count at either end of a clip.
-      onset_hop: samples from one look at the sound to the next.
-      backtracked: onsets are moved back to the least loudness before them.
-      over: whose beats the mean is over; those of the other side may be as many as they like.
+      reach_sec: a minimum lies below all values within this distance, and below its neighbours.
+      relative: whether rates are divided by their means over real motion; see `typical_rates`.
+      per_joint: whether each rate has its own beats and score; by default the mean rate has.
+      least_depth: how far a minimum must lie below the highest value within reach.
+      least_rate: the value that a minimum must exceed.
+      cut_sec: the part at either end of a clip that does not count.
+      onset_hop: samples between the frames in which onsets are looked for.
+      backtracked: whether onsets are moved back to the least loudness before them.
+      over: the side whose beats (1) is averaged over.
     """
 
     find_rates: Callable[[np.ndarray, Sequence[str]], np.ndarray]
     sigma_sec: float
     smooth_sec: float = 0.0
     reach_sec: float = 0.0
-    typical: bool = False
-    apart: bool = False
+    relative: bool = False
+    per_joint: bool = False
     least_depth: float = 0.0
     least_rate: float = 0.0
     cut_sec: float = 0.0
@@ -92,26 +95,26 @@ def bas(
     *,
     names: Sequence[str] = JOINT_NAMES,
     fps: float = FPS,
-    usual: np.ndarray | None = None,
+    typical: np.ndarray | None = None,
 ) -> float:
     """Beat alignment of one clip's motion with its sound, in [0, 1].
 
     Args:
-      variant: by name, one of `VARIANTS`, or one's own.
+      variant: a name in `VARIANTS`, or a variant of your own.
       motion: as `find_motion_beats` takes it.
-      audio: [n] float32, mono, 16 kHz; what goes on longer than the motion is not heard.
+      audio: [n] float32, mono, 16 kHz; sound after the end of the motion is ignored.
       names: of the joints.
-      fps: frames of the motion a second.
-      usual: of `typical_rates`.
+      fps: frames of the motion per second.
+      typical: from `typical_rates`.
 
     Returns:
-      0 where the motion has no beats; NaN where the sound has none, which a mean over clips leaves
-      out and counts.
+      0 where the motion has no beats; NaN where the sound has none: leave such clips out of a mean,
+      and say how many they are.
 
     Raises:
       InputError: as `find_motion_beats`.
     """
-    beats = find_motion_beats(variant, motion, names=names, fps=fps, usual=usual)
+    beats = find_motion_beats(variant, motion, names=names, fps=fps, typical=typical)
     return align(variant, beats, find_audio_beats(variant, audio), duration_sec=len(motion) / fps)
 
 
@@ -121,33 +124,34 @@ def find_motion_beats(
     *,
     names: Sequence[str] = JOINT_NAMES,
     fps: float = FPS,
-    usual: np.ndarray | None = None,
+    typical: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """When a motion slows down, as a variant sees it.
+    """The times at which a motion slows down, by the criteria of a variant.
 
     Args:
-      variant: by name, one of `VARIANTS`, or one's own.
+      variant: a name in `VARIANTS`, or a variant of your own.
       motion: [t, j, 2 or 3] joints, or [t, d] features of comparable scale, which only `onsets`
         can use.
       names: of the joints, [j].
-      fps: frames a second.
-      usual: [k] of `typical_rates` of real motion; the clip's own means without it, which takes
-        from `ha2g` and `emage` that little motion has few beats.
+      fps: frames per second.
+      typical: [k], from `typical_rates` of real motion. By default the clip's own means are used;
+        then little motion no longer has few beats in `ha2g` and `emage`.
 
     Returns:
-      [beats] in seconds, ascending, once; for each joint where a variant takes joints apart. Empty
-      for motion at rest.
+      One array [beats] in seconds, ascending; one for each joint where the variant is `per_joint`.
+      Empty for motion at rest.
 
     Raises:
-      InputError: for an unknown variant, features where joints are wanted, or joints that have not
-        the names of those wanted.
+      InputError: for an unknown variant, features where joints are needed, or joints without the
+        names that the variant needs.
     """
     chosen = find_variant(variant)
     curves = _find_rates(chosen, motion, names)
-    if chosen.typical and len(curves):
-        usual = curves.mean(axis=0) if usual is None else usual
-        curves = curves / np.maximum(usual, 1e-8)
-    if not chosen.apart:
+    if chosen.relative and len(curves):
+        typical = curves.mean(axis=0) if typical is None else typical
+        chex.assert_shape(typical, curves.shape[1:])
+        curves = curves / np.maximum(typical, 1e-8)
+    if not chosen.per_joint:
         curves = curves.mean(axis=1, keepdims=True)
     curves = _smooth(curves, chosen.smooth_sec * fps)
     first = (len(motion) - len(curves)) / 2
@@ -158,10 +162,9 @@ def find_motion_beats(
 def typical_rates(
     variant: str | Variant, motions: Sequence[np.ndarray], *, names: Sequence[str] = JOINT_NAMES
 ) -> np.ndarray:
-    """What a variant's rates are on average over all frames of real clips: [k].
+    """The means of a variant's rates over all frames of real clips: [k].
 
-    To be given, from the same real clips, for real and for generated motion at the same rate of
-    frames.
+    Use the same means for real and for generated motion, at one frame rate.
 
     Raises:
       InputError: as `find_motion_beats`, or where there is no motion.
@@ -169,13 +172,14 @@ def typical_rates(
     chosen = find_variant(variant)
     each = [_find_rates(chosen, motion, names) for motion in motions]
     if not sum(map(len, each)):
-        raise InputError("typical rates want a motion of two frames or more")
+        raise InputError("typical rates need a motion of two frames or more")
     return np.concatenate(each).mean(axis=0)
 
 
 def find_audio_beats(variant: str | Variant, audio: Audio) -> np.ndarray:
-    """When sounds begin, as a variant hears it; see `audio_onsets`."""
+    """The times at which sounds begin, by the settings of a variant; see `audio_onsets`."""
     chosen = find_variant(variant)
+    chex.assert_rank(audio, 1)
     return audio_onsets(audio, hop=chosen.onset_hop, backtracked=chosen.backtracked)
 
 
@@ -186,17 +190,18 @@ def align(
     *,
     duration_sec: float,
 ) -> float:
-    """`beat_alignment`, averaged over the joints where a variant takes them apart.
+    """`beat_alignment`, averaged over the joints where the variant is `per_joint`.
 
     Args:
-      variant: whose sigma and side are used.
-      motion_beats: of `find_motion_beats`.
+      variant: the variant, which sets sigma and the side that is averaged over.
+      motion_beats: from `find_motion_beats`.
       audio_beats: [a] in seconds.
       duration_sec: of the motion; sound after its end does not count.
 
     Returns:
       In [0, 1]; 0 for no beats of the motion, NaN for none of the sound.
     """
+    chex.assert_rank([*motion_beats, audio_beats], 1)
     chosen = find_variant(variant)
     inside = lambda beats: beats[
         (beats >= chosen.cut_sec) & (beats < duration_sec - chosen.cut_sec)
@@ -220,19 +225,21 @@ def shuffled(
 ) -> np.ndarray:
     """The control: `align` of each motion with the sound of the clips after it, averaged.
 
-    What a value has by chance, from the number of beats on either side alone. Clips whose beats are
-    those of the motion's own clip, as where several people speak one recording, are left out.
+    This is the value that chance gives, from the numbers of beats alone. Clips with the same beats
+    as the motion's own clip are left out, because several videos may share one recording.
 
     Args:
-      variant: as of `align`.
-      motion_beats: [n] of `find_motion_beats`.
-      audio_beats: [n] of `find_audio_beats`, of the same clips in the same order.
+      variant: as in `align`.
+      motion_beats: [n] from `find_motion_beats`.
+      audio_beats: [n] from `find_audio_beats`, of the same clips in the same order.
       durations_sec: [n], of the motions.
-      num_others: how many clips' sounds each motion is compared with, at most.
+      num_others: the largest number of clips whose sound each motion is compared with.
 
     Returns:
       [n]; NaN where no other clip has a beat.
     """
+    chex.assert_rank([*itertools.chain(*motion_beats), *audio_beats], 1)
+    chex.assert_equal(len(motion_beats), len(audio_beats))
     count = len(motion_beats)
     means = np.full(count, np.nan)
     for index, (beats, duration_sec) in enumerate(zip(motion_beats, durations_sec, strict=True)):
@@ -248,15 +255,16 @@ def shuffled(
 
 
 def beats_per_sec(motion_beats: Sequence[np.ndarray], duration_sec: float) -> float:
-    """Beats a second of `find_motion_beats`, the mean over the joints where they are apart."""
+    """Beats per second, from `find_motion_beats`; the mean over joints where there are several."""
+    chex.assert_rank(list(motion_beats), 1)
     return float(np.mean([len(beats) for beats in motion_beats])) / duration_sec
 
 
 def find_variant(variant: str | Variant) -> Variant:
-    """The variant by its name; one's own as it is.
+    """The variant with a name; a `Variant` is returned unchanged.
 
     Raises:
-      InputError: for a name that is none.
+      InputError: for an unknown name.
     """
     if isinstance(variant, Variant):
         return variant
@@ -266,15 +274,16 @@ def find_variant(variant: str | Variant) -> Variant:
 
 
 def motion_beats(motion: np.ndarray, *, fps: float = FPS) -> np.ndarray:
-    """When a motion slows down between two strokes: strict local minima of its `motion.speed`.
+    """The times at which a motion slows down between strokes: strict local minima of its speed.
 
-    The beats of `onsets`, as in Bailando and EDGE, whose Gaussian of 5 frames at 60 a second is the
-    80 ms of `speed`. The first and last value are no minima, nor are equal ones. Speed i is the
-    change from frame i to frame i + 1, hence that of the moment between them, (i + 0.5) / fps.
+    These are the beats of `onsets`, as in Bailando and EDGE; their Gaussian of 5 frames at 60 per
+    second is the 80 ms of `motion.speed`. The first and the last value are no minima, and neither
+    are equal ones. Speed i is the change from frame i to frame i + 1, so it belongs to the moment
+    between them, (i + 0.5) / fps.
 
     Args:
       motion: [t, d], features of comparable scale.
-      fps: frames a second.
+      fps: frames per second.
 
     Returns:
       [beats] in seconds, ascending; empty for motion at rest.
@@ -313,18 +322,19 @@ def beat_alignment(
     sigma_sec: float = 0.1,
     over: Side = "audio",
 ) -> float:
-    """(1): how close to each beat of one side a beat of the other is, in [0, 1].
+    """Equation (1): how close the beats of both sides are, in [0, 1].
 
     Args:
       motion_beats_sec: [m], in any order.
-      audio_beats_sec: [a].
-      sigma_sec: a beat this far off counts 0.61, one twice as far 0.14.
-      over: whose beats are averaged over.
+      audio_beats_sec: [a], in any order.
+      sigma_sec: a beat this far off counts 0.61, one twice as far off 0.14.
+      over: the side whose beats are averaged over.
 
     Returns:
-      0 for no motion beats; NaN for no audio beats, which a mean over clips leaves out and counts.
+      0 for no motion beats; NaN for no audio beats.
     """
     motion_beats_sec, audio_beats_sec = np.asarray(motion_beats_sec), np.asarray(audio_beats_sec)
+    chex.assert_rank([motion_beats_sec, audio_beats_sec], 1)
     if not len(audio_beats_sec):
         return float("nan")
     if not len(motion_beats_sec):
@@ -336,9 +346,10 @@ def beat_alignment(
 
 def _find_rates(variant: Variant, motion: np.ndarray, names: Sequence[str]) -> np.ndarray:
     motion = np.asarray(motion, np.float64)
+    chex.assert_shape(motion, (None, None, ...))
     if len(motion) > 1:
         return variant.find_rates(motion, names)
-    # No rate, of as many features as there would be.
+    # An empty array with the right number of features.
     return variant.find_rates(np.zeros((2, *motion.shape[1:])), names)[:0]
 
 
@@ -348,12 +359,12 @@ def _smooth(curves: np.ndarray, sigma_frames: float) -> np.ndarray:
     blur = lambda x: scipy.ndimage.gaussian_filter1d(
         x, sigma_frames, axis=0, mode="constant", truncate=3.0
     )
-    # Near the ends the kernel loses weight; what is left is made to sum to one.
+    # Near the ends part of the kernel lies outside; the rest is scaled to sum to one.
     return blur(curves) / blur(np.ones_like(curves))
 
 
 def _find_minima(variant: Variant, curve: np.ndarray, reach: int) -> np.ndarray:
-    """Indices of strict minima of [t], among the values up to `reach` before and after."""
+    """Indices of the strict minima of [t], compared with up to `reach` values before and after."""
     if len(curve) < 3:
         return np.zeros(0)
     around = np.pad(curve, reach, constant_values=np.nan)
@@ -368,15 +379,17 @@ def _find_minima(variant: Variant, curve: np.ndarray, reach: int) -> np.ndarray:
 
 VARIANTS = {
     "onsets": Variant(rates.feature_speed, 0.1, smooth_sec=0.08, onset_hop=_ONSET_HOP),
-    # 3 and 5 frames at 60 a second.
+    # 3 and 5 frames at 60 per second.
     "bailando": Variant(rates.joint_speeds, 0.05, smooth_sec=5 / 60, onset_hop=_ONSET_HOP),
-    # Neighbours at 15 frames a second.
-    "ha2g": Variant(rates.arm_angle_changes, 0.1, reach_sec=1 / 15, typical=True, least_depth=0.03),
-    # Two frames at 15 a second.
+    # Neighbouring frames at 15 per second.
+    "ha2g": Variant(
+        rates.arm_angle_changes, 0.1, reach_sec=1 / 15, relative=True, least_depth=0.03
+    ),
+    # Two frames at 15 per second.
     "beat": Variant(rates.wrist_speed, 0.3, reach_sec=2 / 15, backtracked=True),
-    # Seven frames at 30 a second; 60 of them are cut.
+    # Seven frames at 30 per second; 60 frames are cut.
     "emage": Variant(
-        rates.upper_body_speeds, 0.3, reach_sec=7 / 30, typical=True, apart=True, least_rate=0.3,
-        cut_sec=2.0,
+        rates.upper_body_speeds, 0.3, reach_sec=7 / 30, relative=True, per_joint=True,
+        least_rate=0.3, cut_sec=2.0,
     ),
 }  # fmt: skip

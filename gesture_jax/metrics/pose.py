@@ -1,8 +1,8 @@
-"""How the person of a video moves, by joints that do not depend on where and how large they are.
+"""Poses of the person in a video, independent of the person's position and size.
 
-For FGD, diversity and beats of videos: of real and of generated ones alike, by the same pose model.
-A pose is [25, 2], the joints of `data.pose.JOINT_NAMES`: x to the right and y down from the middle
-of the shoulders, in shoulder widths.
+FGD, diversity and beat alignment of videos use them; one pose model serves real and generated
+videos. A pose is [25, 2], the joints of `people.pose.JOINT_NAMES`: x to the right and y down from
+the middle of the shoulders, in shoulder widths.
 """
 
 import dataclasses
@@ -13,8 +13,11 @@ import pathlib
 import zipfile
 import zlib
 
+import chex
 import numpy as np
+from jaxtyping import Float
 
+from gesture_jax.array_types import typechecked
 from gesture_jax.errors import InputError
 from gesture_jax.media.video import iterate_pictures
 from gesture_jax.people import pose
@@ -22,17 +25,17 @@ from gesture_jax.storage.cache import cache_dir
 from gesture_jax.storage.files import as_path, hash_file, local_copy, write_beside
 
 # The longer side of the pictures that the model sees; a square in them is large enough for it.
-_MOST_PX = 2 * pose.MIN_PX
+_MAX_SIDE_PX = 2 * pose.MIN_PX
 _SHOULDERS = [pose.JOINT_NAMES.index(f"{side}_shoulder") for side in ("right", "left")]
 
 
 @dataclasses.dataclass(frozen=True)
 class Poses:
-    """Of one video.
+    """The poses of one video.
 
     Attributes:
       keypoints: [t, 25, 2] float32 in shoulder widths, 25 frames a second; all finite.
-      num_missing: how many of them were not seen, and are filled in.
+      num_missing: how many of them were not detected, and are filled in.
     """
 
     keypoints: np.ndarray
@@ -40,18 +43,18 @@ class Poses:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the video."""
+        """Number of frames in the video."""
         return len(self.keypoints)
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """What the pose model sees in a video.
+class DetectedJoints:
+    """The joints that the pose model detects in a video.
 
     Attributes:
       joints: [t, 25, 2] float32, (x, y) as fractions of width and height; NaN where one is not
-        seen.
-      size_px: width and height of the pictures in which they were looked for.
+        detected.
+      size_px: width and height of the pictures that the model was given.
     """
 
     joints: np.ndarray
@@ -59,110 +62,121 @@ class Seen:
 
 
 def read_poses(path: str | os.PathLike, *, cache: str | os.PathLike | None = None) -> Poses:
-    """The poses of a video, found once and kept on disk.
+    """The poses of a video, detected once and cached on disk.
 
-    A joint that is not seen for some frames moves evenly from where it was to where it is next; one
-    that is never seen lies in the middle of the shoulders.
+    A joint that is not detected for some frames moves evenly between its neighbouring positions;
+    one that is never detected lies in the middle of the shoulders.
 
     Args:
       path: the video.
-      cache: as of `see_joints`.
+      cache: as in `detect_joints`.
 
     Raises:
-      InputError: as `see_joints`, or where no person with two shoulders is seen in the video.
+      InputError: as `detect_joints`, or where no person with two shoulders is found in the video.
     """
-    seen = see_joints(path, cache=cache)
-    missing = np.isnan(seen.joints).any(axis=-1)
+    found = detect_joints(path, cache=cache)
+    missing = np.isnan(found.joints).any(axis=-1)
     if missing.all():
-        raise InputError(f"{path}: no person is seen in it; give a video that shows one")
+        raise InputError(f"{path}: no person is found in it; give a video that shows one")
     if missing[:, _SHOULDERS].all(axis=0).any():
-        raise InputError(f"{path}: not both shoulders are ever seen, by which poses are measured")
-    keypoints = normalise(interpolate(seen.joints * seen.size_px.astype(np.float32)))
+        raise InputError(
+            f"{path}: shows no frame with one of the shoulders, which set the scale of poses; give "
+            "a video that shows both"
+        )
+    keypoints = normalise(interpolate(found.joints * found.size_px.astype(np.float32)))
     return Poses(keypoints, int(missing.sum()))
 
 
-def see_joints(path: str | os.PathLike, *, cache: str | os.PathLike | None = None) -> Seen:
-    """The joints of a video, found once and kept on disk.
+def detect_joints(
+    path: str | os.PathLike, *, cache: str | os.PathLike | None = None
+) -> DetectedJoints:
+    """The joints in a video, detected once and cached on disk.
 
     Args:
       path: the video.
-      cache: folder where what was found is kept, by the video's content and the model's version;
-        `cache_dir()/poses` without it.
+      cache: folder of cached joints, by the video's content and the model's version;
+        `cache_dir()/poses` by default.
 
     Raises:
       InputError: where the extra `[pose]` is not installed, or the video cannot be read.
     """
     if not pose.is_installed():
         raise InputError(
-            f"poses of videos want a pose model, which is not installed; {pose.remedy()}"
+            f"poses of videos need a pose model, which is not installed; {pose.remedy()}"
         )
     folder = cache_dir() / "poses" if cache is None else as_path(cache)
-    kept = folder / f"{hash_file(path)[:32]}-{_model_version()}-{_MOST_PX}.npz"
-    seen = _read_kept(kept)
-    if seen is None:
-        seen = _look(path)
-        with write_beside(kept) as beside, beside.open("wb") as file:
-            np.savez_compressed(file, joints=seen.joints, size_px=seen.size_px)
-    return seen
+    cached = folder / f"{hash_file(path)[:32]}-{_model_version()}-{_MAX_SIDE_PX}.npz"
+    found = _read_cached(cached)
+    if found is None:
+        found = _detect(path)
+        with write_beside(cached) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, joints=found.joints, size_px=found.size_px)
+    return found
 
 
-def interpolate(joints: np.ndarray) -> np.ndarray:
-    """Fills in joints that are not seen, [t, j, 2] with NaN: linearly in time, held at the ends.
+@typechecked
+def interpolate(joints: Float[np.ndarray, "t j 2"]) -> Float[np.ndarray, "t j 2"]:
+    """Fills in missing joints, [t, j, 2] with NaN: linearly in time, constant at the ends.
 
     Returns:
-      [t, j, 2]; NaN for a joint that is never seen.
+      [t, j, 2]; NaN for a joint that is missing in all frames.
     """
+    chex.assert_shape(joints, (None, None, 2))
+    chex.assert_type(joints, float)
     filled = np.array(joints)
     frames = np.arange(len(joints))
     for joint in range(joints.shape[1]):
-        seen = ~np.isnan(joints[:, joint]).any(axis=-1)
-        for axis in range(2) if seen.any() else ():
-            places = joints[seen, joint, axis]
-            filled[:, joint, axis] = np.interp(frames, frames[seen], places)
+        known = ~np.isnan(joints[:, joint]).any(axis=-1)
+        for axis in range(2) if known.any() else ():
+            values = joints[known, joint, axis]
+            filled[:, joint, axis] = np.interp(frames, frames[known], values)
     return filled
 
 
-def normalise(joints: np.ndarray) -> np.ndarray:
-    """From pixels to shoulder widths, from the middle of the shoulders of each frame.
+@typechecked
+def normalise(joints: Float[np.ndarray, "t j 2"]) -> Float[np.ndarray, "t j 2"]:
+    """Converts pixels to shoulder widths, from the middle of the shoulders of each frame.
 
-    The width is the median over the frames: someone who turns aside does not grow.
+    The width is the median over the frames, so that a person who turns sideways does not grow.
 
     Args:
-      joints: [t, 25, 2] in pixels, or in units of any size as long as both axes have the same; NaN
-        for joints that are never seen, which shoulders are not.
+      joints: [t, 25, 2] in pixels, or in any unit that both axes share; NaN for joints that are
+        missing in all frames. Shoulders must not be missing.
 
     Returns:
-      [t, 25, 2] float32, zero for joints that are never seen.
+      [t, 25, 2] float32, zero for joints that are missing.
     """
+    chex.assert_shape(joints, (None, len(pose.JOINT_NAMES), 2))
+    chex.assert_type(joints, float)
     right, left = (joints[:, joint] for joint in _SHOULDERS)
     width = np.median(np.linalg.norm(left - right, axis=-1))
     middle = (right + left)[:, None] / 2
     return np.nan_to_num((joints - middle) / np.maximum(width, 1e-6)).astype(np.float32)
 
 
-def _look(path: str | os.PathLike) -> Seen:
+def _detect(path: str | os.PathLike) -> DetectedJoints:
     found = []
     with pose.track_joints() as find_joints:
-        for picture in iterate_pictures(path, most_px=_MOST_PX):
+        for picture in iterate_pictures(path, most_px=_MAX_SIDE_PX):
             found.append(find_joints(picture))
-    return Seen(np.stack(found), np.array(picture.shape[1::-1]))
+    return DetectedJoints(np.stack(found), np.array(picture.shape[1::-1]))
 
 
-def _read_kept(path: pathlib.Path) -> Seen | None:
-    """None where there is no such file, or it is damaged."""
+def _read_cached(path: pathlib.Path) -> DetectedJoints | None:
+    """Reads a cached file; None where there is no such file, or it is damaged."""
     try:
-        # Of a damaged archive NumPy would leave its own file open.
+        # `np.load` of a path would leave the file open if the archive is damaged.
         with local_copy(path).open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            seen = Seen(saved["joints"].astype(np.float32), saved["size_px"].astype(int))
-    # What zip, zlib and NumPy raise for bytes that are wrong; TypeError for a single array.
+            joints, size_px = saved["joints"].astype(np.float32), saved["size_px"].astype(int)
+    # The errors that zip, zlib and NumPy raise for damaged files; TypeError for a single array.
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    fits = seen.joints.shape[1:] == (len(pose.JOINT_NAMES), 2) and seen.size_px.shape == (2,)
-    return seen if fits and len(seen.joints) else None
+    fits = joints.shape[1:] == (len(pose.JOINT_NAMES), 2) and size_px.shape == (2,)
+    return DetectedJoints(joints, size_px) if fits and len(joints) else None
 
 
 @functools.cache
 def _model_version() -> str:
-    """The package that brings the pose model, of several by that name, and its version."""
+    """The package that provides the pose model, one of several forks, and its version."""
     name, *_ = importlib.metadata.packages_distributions()["mediapipe"]
     return f"{name}-{importlib.metadata.version(name)}"

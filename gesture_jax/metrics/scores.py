@@ -1,19 +1,25 @@
-"""A number with how many clips it is of, and how sure it is: intervals of 95 % by bootstrap.
+"""Metrics of sets of clips, with the number of clips and 95 % bootstrap intervals.
 
-Clips are drawn with replacement, never windows or frames, which are alike within a clip.
+The bootstrap draws clips with replacement, never windows or frames, which are correlated within a
+clip.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import chex
 import numpy as np
 import scipy.stats
+from jaxtyping import Float
 
+from gesture_jax.array_types import typechecked
 from gesture_jax.metrics.frechet import Moments, frechet_distance
 
+Features = Sequence[Float[np.ndarray, "_ d"]]
+"""For each clip, the features [k, d] of its windows."""
 _LEVEL = 0.95
 _MEAN_RESAMPLES = 1000
-# Each takes eigenvalues of matrices as wide as the features.
+# Fewer, because each needs eigenvalues of matrices as large as the number of features.
 _SET_RESAMPLES = 100
 
 
@@ -22,10 +28,10 @@ class Score:
     """A metric of a set of clips.
 
     Attributes:
-      value: of all clips; NaN where no clip has one.
-      count: clips that it is of.
+      value: the metric over all clips; NaN where no clip has a value.
+      count: number of clips that have a value.
       low: lower end of the interval; NaN for fewer than two clips.
-      high: upper end.
+      high: upper end of the interval.
     """
 
     value: float
@@ -35,13 +41,14 @@ class Score:
 
 
 def mean_score(values: Sequence[float], *, seed: int = 0) -> Score:
-    """The mean of one value a clip, [n]; clips whose value is NaN are left out of the count."""
+    """The mean of one value for each clip, [n]; NaN values are left out and not counted."""
     values = np.asarray(values, np.float64)
+    chex.assert_rank(values, 1)
     values = values[~np.isnan(values)]
     if not len(values):
         return Score(float("nan"), 0)
     if len(values) < 2 or np.ptp(values) == 0:
-        # Equal values have no spread to draw from.
+        # The bootstrap fails for values without any spread.
         ends = (values[0],) * 2 if len(values) > 1 else (float("nan"),) * 2
         return Score(float(values.mean()), len(values), *map(float, ends))
     ends = scipy.stats.bootstrap(
@@ -51,29 +58,33 @@ def mean_score(values: Sequence[float], *, seed: int = 0) -> Score:
     return Score(float(values.mean()), len(values), float(ends.low), float(ends.high))
 
 
+@typechecked
 def frechet_score(
-    real: Sequence[np.ndarray],
-    generated: Sequence[np.ndarray],
+    real: Features,
+    generated: Features,
     *,
     paired: bool = False,
     seed: int = 0,
 ) -> Score:
-    """The Frechet distance of two sets, from the features [k, d] of each clip's windows.
+    """The Frechet distance between two sets of clips.
 
-    Drawing with replacement repeats clips, which adds to a distance that few examples make too
-    large already. So only the spread of what is drawn is used: 1.96 standard deviations to either
-    side of the value, 0 at the least.
+    Draws with replacement repeat clips, which increases a distance that few examples already make
+    too large. So only the spread of the draws is used: the interval reaches 1.96 standard
+    deviations to either side of the value, and not below 0.
 
     Args:
-      real: a clip each.
-      generated: others.
-      paired: whether each belongs to the real one of its place, and is drawn with it.
-      seed: of the draw.
+      real: features of the real clips.
+      generated: features of the generated clips.
+      paired: whether the generated clips belong to the real ones in the same order; then both are
+        drawn together.
+      seed: seeds the draws.
 
     Raises:
       InputError: for fewer than two windows, or features that are not finite.
     """
-    sides = _turn_into_span(real, generated)
+    chex.assert_rank([*real, *generated], 2)
+    chex.assert_type([*real, *generated], float)
+    sides = _project_to_span(real, generated)
     distance = lambda *chosen: frechet_distance(*(
         Moments.of(np.concatenate([clips[index] for index in indices]))
         for clips, indices in zip(sides, chosen, strict=True)
@@ -84,27 +95,33 @@ def frechet_score(
     return _set_score(distance, sizes, seed=seed)
 
 
+@typechecked
 def halves_scores(
-    real: Sequence[np.ndarray], generated: Sequence[np.ndarray], *, seed: int = 0
+    real: Features, generated: Features, *, seed: int = 0
 ) -> tuple[Score, Score] | None:
-    """Frechet distances to every other real clip, of as many windows each: they can be compared.
+    """Frechet distances to one half of the real clips, from equal numbers of windows.
 
-    A distance grows as examples get fewer, so that one of halves says nothing beside one of all.
+    A distance grows as the number of examples falls, so distances of halves must not be compared
+    with distances of whole sets. These two can be compared with each other.
 
     Returns:
-      Of every other generated clip (of all, where there is one), and of the rest of the real ones,
-      which is the least to hope for. None where a half has fewer than two windows.
+      The distance of half of the generated clips (of all, where there is only one), and that of the
+      other half of the real clips, which is the best possible value. None where a half has fewer
+      than two windows.
     """
+    chex.assert_rank([*real, *generated], 2)
+    chex.assert_type([*real, *generated], float)
     half, rest = real[::2], real[1::2]
     others = generated[1::2] or generated
     count = min(sum(map(len, rest)), sum(map(len, others)))
     if min(sum(map(len, half)), count) < 2:
         return None
-    return tuple(frechet_score(half, _thin(clips, count), seed=seed) for clips in (others, rest))
+    score = lambda clips: frechet_score(half, _subsample(clips, count), seed=seed)
+    return score(others), score(rest)
 
 
-def _thin(clips: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """So many of all windows, spread evenly over the clips."""
+def _subsample(clips: Features, count: int) -> list[np.ndarray]:
+    """Chooses `count` of all windows, spread evenly over the clips."""
     ends = np.cumsum([len(clip) for clip in clips])
     chosen = np.linspace(0, ends[-1] - 1, count).round().astype(int)
     split = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
@@ -114,16 +131,17 @@ def _thin(clips: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
     return [part for part in parts if len(part)]
 
 
-def set_score(
-    statistic: Callable[[np.ndarray], float], clips: Sequence[np.ndarray], *, seed: int = 0
-) -> Score:
-    """A statistic of the features of all clips, [k, d] each, such as their diversity."""
+@typechecked
+def set_score(statistic: Callable[[np.ndarray], float], clips: Features, *, seed: int = 0) -> Score:
+    """A statistic of the features of all clips, such as their diversity."""
+    chex.assert_rank(list(clips), 2)
+    chex.assert_type(list(clips), float)
     of_chosen = lambda chosen: statistic(np.concatenate([clips[index] for index in chosen]))
     return _set_score(of_chosen, [len(clips)], seed=seed)
 
 
 def _set_score(statistic: Callable[..., float], sizes: Sequence[int], *, seed: int) -> Score:
-    """Of indices of clips, for each set of so many."""
+    """The score of a statistic that takes indices of clips, for each of the sets' sizes."""
     value = float(statistic(*map(np.arange, sizes)))
     if min(sizes) < 2:
         return Score(value, min(sizes))
@@ -136,11 +154,11 @@ def _set_score(statistic: Callable[..., float], sizes: Sequence[int], *, seed: i
     return Score(value, min(sizes), max(value - reach, 0.0), value + reach)
 
 
-def _turn_into_span(*sides: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """The same features by coordinates in the space that all of them span.
+def _project_to_span(*sides: Features) -> list[list[np.ndarray]]:
+    """The same features in coordinates of the space that all of them span.
 
-    A Frechet distance does not change as axes are turned, and eigenvalues cost the cube of the
-    dimension: of I3D's 400 a few videos need far fewer.
+    A rotation of the axes does not change a Frechet distance, and eigenvalues cost the cube of the
+    dimension: a few videos span far fewer than I3D's 400 dimensions.
     """
     together = np.concatenate([clip for clips in sides for clip in clips]).astype(np.float64)
     if len(together) < together.shape[1] and np.isfinite(together).all():

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gesture_jax.array_types import FeatureMap
 from gesture_jax.models.initializers import lecun_normal
 from gesture_jax.ops import image, remat
-from gesture_jax.ops.conv import conv_general_dilated, of_upsampled
+from gesture_jax.ops.conv import conv_general_dilated, conv_upsampled
 
 _FEWEST_CHANNELS_A_GROUP = 8
 EPSILON = 1e-5
@@ -37,7 +37,7 @@ def conv(
         padding=kernel_size // 2,
         dtype=dtype,
         name=name,
-        conv_general_dilated=of_upsampled if upsample else conv_general_dilated,
+        conv_general_dilated=conv_upsampled if upsample else conv_general_dilated,
         **{"kernel_init": lecun_normal, **options},
     )
 

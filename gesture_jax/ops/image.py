@@ -1,46 +1,58 @@
-"""Resizing of image batches, the ways that the networks need it, and masks of boxes.
+"""Resizing of image batches, as the networks need it, masks of boxes, and cut-outs.
 
-What resizes takes `[*b, h, w, c]` and keeps the dtype.
+Functions that resize take `[*b, h, w, c]` and keep the dtype.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from gesture_jax.array_types import FeatureMap
+from gesture_jax.array_types import Array, FeatureMap, typechecked
 
 
-def upsample_nearest(x: FeatureMap) -> FeatureMap:
+@typechecked
+def upsample_nearest(x: FeatureMap) -> Float[Array, "*b 2*h 2*w c"]:
     """Repeats every pixel twice along rows and columns: `[*b, 2h, 2w, c]`."""
+    _check_map(x)
     return jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
 
 
-def downsample_nearest(x: FeatureMap) -> FeatureMap:
+@typechecked
+def downsample_nearest(x: FeatureMap) -> Float[Array, "*b (h+1)//2 (w+1)//2 c"]:
     """Keeps the even rows and columns: `[*b, h/2, w/2, c]`."""
+    _check_map(x)
     return x[..., ::2, ::2, :]
 
 
-def average_pool(x: FeatureMap) -> FeatureMap:
+@typechecked
+def average_pool(x: FeatureMap) -> Float[Array, "*b h//2 w//2 c"]:
     """The mean of every 2x2 block: `[*b, h/2, w/2, c]`; `h` and `w` must be even."""
+    _check_map(x)
     *lead, height, width, channels = x.shape
     blocks = x.reshape(*lead, height // 2, 2, width // 2, 2, channels)
     return blocks.mean(axis=(-4, -2))
 
 
-def pyramid(x: FeatureMap, *, num_levels: int) -> list[FeatureMap]:
+@typechecked
+def pyramid(x: FeatureMap, *, num_levels: int) -> list[Float[Array, "*b _ _ c"]]:
     """The image at scales 1, 1/2, 1/4, ...: `num_levels` maps, the finest first."""
+    _check_map(x)
     levels = [x]
     for _ in range(num_levels - 1):
         levels.append(average_pool(levels[-1]))
     return levels
 
 
-def enlarge(x: FeatureMap, size: int) -> FeatureMap:
-    """A square map bilinearly at a larger size, `[*b, size, size, c]`; its border goes on.
+@typechecked
+def enlarge(x: FeatureMap, size: int) -> Float[Array, "*b {size} {size} c"]:
+    """A square map, bilinearly interpolated to `[*b, size, size, c]`; its border extends outwards.
 
-    The same as `jax.image.resize`, which multiplies by dense matrices: here each row and column is
-    read from its two neighbours, for maps that are enlarged to full pictures.
+    Equals `jax.image.resize`, which multiplies by dense matrices. This reads each row and column
+    from its two neighbours instead, which suits maps that grow to full pictures.
     """
+    _check_map(x)
     for axis in (x.ndim - 3, x.ndim - 2):
         side = x.shape[axis]
         index = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0.0, side - 1.0)
@@ -52,34 +64,43 @@ def enlarge(x: FeatureMap, size: int) -> FeatureMap:
     return x
 
 
+@typechecked
 def box_blur(x: FeatureMap, size: int) -> FeatureMap:
-    """The mean over a square of `size` pixels around each pixel; what lies outside counts as 0.
+    """The mean over a square of `size` pixels around each pixel; pixels outside count as 0.
 
-    An even square reaches one pixel further down and to the right, as `"SAME"` padding has it.
+    An even square reaches one pixel further down and to the right, like `"SAME"` padding.
     """
+    _check_map(x)
     for axis in (x.ndim - 3, x.ndim - 2):
         window = [size if each == axis else 1 for each in range(x.ndim)]
         x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1,) * x.ndim, "SAME")
     return x / size**2
 
 
-def fold(x: FeatureMap, factor: int) -> FeatureMap:
-    """Blocks of factor x factor pixels to channels: `[*b, h/f, w/f, f f c]`."""
+@typechecked
+def fold(x: FeatureMap, factor: int) -> Float[Array, "*b h//{factor} w//{factor} _"]:
+    """Space to depth: blocks of factor x factor pixels to channels, `[*b, h/f, w/f, f f c]`."""
+    _check_map(x)
     *lead, height, width, channels = x.shape
     blocks = x.reshape(*lead, height // factor, factor, width // factor, factor, channels)
     blocks = jnp.moveaxis(blocks, -4, -3)
     return blocks.reshape(*lead, height // factor, width // factor, factor**2 * channels)
 
 
-def unfold(x: FeatureMap, factor: int) -> FeatureMap:
-    """The inverse of `fold`, channels to pixels: `[*b, f h, f w, c / f^2]`."""
+@typechecked
+def unfold(x: FeatureMap, factor: int) -> Float[Array, "*b {factor}*h {factor}*w _"]:
+    """Depth to space, the inverse of `fold`: `[*b, f h, f w, c / f^2]`."""
+    _check_map(x)
     *lead, height, width, channels = x.shape
     blocks = x.reshape(*lead, height, width, factor, factor, channels // factor**2)
     blocks = jnp.moveaxis(blocks, -4, -3)
     return blocks.reshape(*lead, height * factor, width * factor, channels // factor**2)
 
 
-def box_mask(boxes: jax.Array, *, height: int, width: int) -> FeatureMap:
+@typechecked
+def box_mask(
+    boxes: Float[Array, "*b r 4"], *, height: int, width: int
+) -> Float[Array, "*b {height} {width} 1"]:
     """1 on the pixels whose centres lie in one of the boxes, 0 on the others.
 
     Args:
@@ -87,11 +108,13 @@ def box_mask(boxes: jax.Array, *, height: int, width: int) -> FeatureMap:
         left corner; the centre of row i, column j lies at (j + 0.5, i + 0.5). Boxes without an
         area, such as zeros, cover nothing.
       height: of the picture in pixels.
-      width: likewise.
+      width: of the picture in pixels.
 
     Returns:
       [*b, h, w, 1] float32.
     """
+    chex.assert_shape(boxes, (..., None, 4))
+    chex.assert_type(boxes, float)
     left, top, right, bottom = jnp.moveaxis(jnp.asarray(boxes)[..., None], -2, 0)
     x, y = jnp.arange(width) + 0.5, jnp.arange(height) + 0.5
     columns, rows = (left <= x) & (x < right), (top <= y) & (y < bottom)
@@ -99,8 +122,11 @@ def box_mask(boxes: jax.Array, *, height: int, width: int) -> FeatureMap:
     return inside.any(axis=-3)[..., None].astype(jnp.float32)
 
 
-def cut_squares(x: FeatureMap, centres: jax.Array, *, size: int) -> FeatureMap:
-    """Squares around points, moved into the picture where they would leave it.
+@typechecked
+def cut_squares(
+    x: Float[Array, "b h w c"], centres: Float[Array, "b k 2"], *, size: int
+) -> Float[Array, "b*k {size} {size} c"]:
+    """Squares around points; a square that would leave the picture is moved back into it.
 
     Args:
       x: [b, h, w, c].
@@ -110,6 +136,9 @@ def cut_squares(x: FeatureMap, centres: jax.Array, *, size: int) -> FeatureMap:
     Returns:
       [b k, size, size, c].
     """
+    chex.assert_rank(x, 4)
+    chex.assert_shape(centres, (len(x), None, 2))
+    chex.assert_type([x, centres], float)
     height, width, channels = x.shape[1:]
     last = jnp.array([width - size, height - size])
     corners = jnp.clip(jnp.round(centres - size / 2).astype(jnp.int32), 0, last)
@@ -117,12 +146,13 @@ def cut_squares(x: FeatureMap, centres: jax.Array, *, size: int) -> FeatureMap:
     def cut(picture, corner):
         return jax.lax.dynamic_slice(picture, (corner[1], corner[0], 0), (size, size, channels))
 
-    squares = jax.vmap(lambda picture, those: jax.vmap(lambda one: cut(picture, one))(those))
-    return squares(x, corners).reshape(-1, size, size, channels)
+    cut_all = jax.vmap(jax.vmap(cut, in_axes=(None, 0)))
+    return cut_all(x, corners).reshape(-1, size, size, channels)
 
 
-def read_points(x: jax.Array, points: jax.Array) -> jax.Array:
-    """Reads a map at points, bilinearly; outside, its border goes on.
+@typechecked
+def read_points(x: Float[Array, "h w *r"], points: Float[Array, "k 2"]) -> Float[Array, "k *r"]:
+    """Reads a map at points, bilinearly; beyond its border it keeps the border's values.
 
     Args:
       x: [h, w, *rest].
@@ -131,6 +161,9 @@ def read_points(x: jax.Array, points: jax.Array) -> jax.Array:
     Returns:
       [k, *rest].
     """
+    chex.assert_shape(x, (None, None, ...))
+    chex.assert_shape(points, (None, 2))
+    chex.assert_type([x, points], float)
     height, width = x.shape[:2]
     weights = [
         _hat_weights(points[:, 1], height),
@@ -139,7 +172,12 @@ def read_points(x: jax.Array, points: jax.Array) -> jax.Array:
     return jnp.einsum("kh,kw,hw...->k...", *weights, x)
 
 
+def _check_map(x: FeatureMap) -> None:
+    chex.assert_shape(x, (..., None, None, None))
+    chex.assert_type(x, float)
+
+
 def _hat_weights(position: jax.Array, size: int) -> jax.Array:
-    """[k, size]: how much each cell counts at places in [-1, 1]."""
+    """[k, size]: how much each cell counts at positions in [-1, 1]."""
     index = jnp.clip(((position + 1.0) * size - 1.0) / 2.0, 0.0, size - 1.0)
     return jnp.maximum(1.0 - jnp.abs(index[:, None] - jnp.arange(size)), 0.0)

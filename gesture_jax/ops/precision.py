@@ -1,8 +1,8 @@
 """Full float32 on every device.
 
-Left to themselves GPUs multiply float32 numbers as tf32, of 10 bits, and TPUs as bfloat16, of 7.
-Training bears that. A frame of the paper's network does not: on an H100 it was 0.019 off on
-average, and 0.3 at most (benchmarks/README.md).
+By default GPUs multiply float32 numbers as tf32 (10 bits of mantissa) and TPUs as bfloat16 (7
+bits). That is enough for training. It is not enough for a frame of the paper's network: on an H100
+that was off by 0.019 on average and 0.3 at most (benchmarks/README.md).
 """
 
 import functools
@@ -15,7 +15,7 @@ P, T = ParamSpec("P"), TypeVar("T")
 
 
 def float32_matmuls(function: Callable[P, T]) -> Callable[P, T]:
-    """`function`, to be compiled, whose matrix products and convolutions are exact to float32."""
+    """Makes matrix products and convolutions of a function exact to float32, once it is traced."""
 
     @functools.wraps(function)
     def exactly(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,6 +1,7 @@
-"""What a training step keeps of its forward pass for the gradient; the rest is computed once more.
+"""Rematerialisation: which results of the forward pass a training step keeps for the gradient.
 
-Networks name what is worth keeping; outside of a gradient names change nothing.
+The step computes the others once more. Networks name the results that are worth keeping; the names
+change nothing outside of a gradient.
 """
 
 from collections.abc import Callable
@@ -11,25 +12,30 @@ from jax.ad_checkpoint import checkpoint_name
 _PRODUCT, _BLOCK = "product", "block"
 POLICIES = {
     "none": None,
-    # Norms and activations are computed again, which is little work.
+    # Computes norms and activations again, which is little work.
     "cheap": jax.checkpoint_policies.save_only_these_names(_PRODUCT, _BLOCK),
-    # Each block is computed again from its input: the most work, and the least is kept.
+    # Computes each block again from its input: the most work and the least memory.
     "blocks": jax.checkpoint_policies.save_only_these_names(_BLOCK),
 }
-"""By name, as the config says it: what is computed again."""
+"""By the name that a config uses: which results are kept."""
 
 
 def product(x: jax.Array) -> jax.Array:
-    """`x`, the result of a convolution, of attention or of a feed-forward part."""
+    """Marks the result of a convolution, of attention or of a feed-forward layer."""
     return checkpoint_name(x, _PRODUCT)
 
 
 def block(x: jax.Array) -> jax.Array:
-    """`x`, the result of a block of a network."""
+    """Marks the result of a block of a network."""
     return checkpoint_name(x, _BLOCK)
 
 
-def keep_less(function: Callable, policy: str) -> Callable:
-    """`function`, whose gradient needs less memory and more time, by a name of `POLICIES`."""
+def checkpoint(function: Callable, policy: str) -> Callable:
+    """Returns `function` with a gradient that needs less memory and more time.
+
+    Args:
+      function: what is differentiated.
+      policy: a key of `POLICIES`; "none" returns `function` itself.
+    """
     chosen = POLICIES[policy]
     return jax.checkpoint(function, policy=chosen) if chosen else function

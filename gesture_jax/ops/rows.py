@@ -1,20 +1,34 @@
-"""Controls by which an example of a batch gets what belongs to another one."""
+"""Controls in which each example of a batch gets the value of another example."""
 
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int, Shaped
+
+from gesture_jax.array_types import Array, typechecked
 
 
-def of_others(
-    make: Callable[[jax.Array], jax.Array], values: jax.Array, others: jax.Array
-) -> jax.Array:
-    """What `make` gives each example for the value of another one; NaN where there is no other.
+@typechecked
+def apply_to_other_rows(
+    function: Callable[[jax.Array], jax.Array],
+    values: Shaped[Array, "b *v"],
+    others: Int[Array, "b"],
+) -> Float[Array, "b *r"]:
+    """Applies a function to values of which each example has that of another example.
 
     Args:
-      make: [b, ...] to [b, ...] float.
-      values: [b, ...], a row an example.
-      others: [b], the `other` of a test batch: rows, or -1 for none.
+      function: maps [b, ...] to [b, ...] float.
+      values: [b, ...], a row for each example.
+      others: [b], the entry `other` of a test batch: the row whose value each example gets, or -1
+        for none.
+
+    Returns:
+      The function's result; NaN in the rows that have no other one.
     """
-    made = make(values[others])
+    chex.assert_rank(others, 1)
+    chex.assert_type(others, int)
+    chex.assert_equal_shape_prefix([values, others], 1)
+    made = function(values[others])
     return jnp.where((others >= 0).reshape(-1, *[1] * (made.ndim - 1)), made, jnp.nan)

@@ -1,32 +1,40 @@
-"""The warps: a volume sampled where a field of 3x3 matrices and one translation say.
+"""Warps: a volume is sampled at positions given by a field of 3x3 matrices and one translation.
 
-`deviation_warp` is the reference's, in three dimensions; `exact_deviation_warp` the same without
-its half cell of misfit. `flow_warp` reads the same field as a plain displacement of each cell: the
-exact identity where it is zero, and easier to learn by far.
+`deviation_warp` is the reference's warp, in three dimensions. `exact_deviation_warp` is the same
+without its misfit of half a cell. `flow_warp` takes the same field as a plain displacement of each
+cell: it is the exact identity where the field is zero, and far easier to learn.
 
-A sample of the first two has eight neighbours in the volume. CPUs and GPUs read these one by one.
-A TPU reads a whole tile of 4 kB for each, so that the warp alone would take many times as long as
-all convolutions (benchmarks/README.md); there, neighbours in depth read a slab of it together.
+Each sample of the first two has eight neighbours in the volume. CPUs and GPUs read these one by
+one. A TPU would read a whole tile of 4 kB for each, and the warp alone would take many times as
+long as all convolutions (benchmarks/README.md). So samples that are neighbours in depth read one
+slab of the volume together there.
 """
 
 import functools
 import itertools
 
+import chex
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from gesture_jax.array_types import FeatureMap
+from gesture_jax.array_types import Array, FeatureMap, typechecked
+
+Volume = Float[Array, "b h w d"]
+Field = Float[Array, "b h w 3 3"]
+Translation = Float[Array, "b 3"]
 
 
-def deviation_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> FeatureMap:
+@typechecked
+def deviation_warp(volume: Volume, field: Field, translation: Translation) -> Volume:
     """Samples V at (I + M) g + t, trilinearly, zero outside.
 
     The channels of V are the depth axis of the volume. g is the grid point, (x, y, z) along width,
     height and depth, each from -1 to 1 inclusive; yet a position p in [-1, 1] reads index
-    ((p + 1) N - 1) / 2. So a zero field is not quite the identity: that is the reference's
-    arithmetic (reference 2.6), kept for its weights.
+    ((p + 1) N - 1) / 2. So a zero field is not quite the identity. This is the reference's
+    arithmetic (reference 2.6), which its weights need.
 
     Args:
       volume: [b, h, w, d].
@@ -36,22 +44,26 @@ def deviation_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array)
     Returns:
       [b, h, w, d], of the volume's dtype.
     """
+    _check_arguments(volume, field, translation)
     return _warp(volume, field, translation, False)
 
 
-def exact_deviation_warp(
-    volume: FeatureMap, field: jax.Array, translation: jax.Array
-) -> FeatureMap:
+@typechecked
+def exact_deviation_warp(volume: Volume, field: Field, translation: Translation) -> Volume:
     """`deviation_warp`, but the identity where field and translation are zero.
 
     A position p reads index (p + 1) (N - 1) / 2, so that -1 and 1 are the first and last cells'
     centres.
     """
+    _check_arguments(volume, field, translation)
     return _warp(volume, field, translation, True)
 
 
-def flow_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> FeatureMap:
-    """Samples V, all channels alike, at (x, y) + M[:2, 2] + t[:2], bilinearly; the border goes on.
+@typechecked
+def flow_warp(volume: Volume, field: Field, translation: Translation) -> Volume:
+    """Samples V, all channels alike, at (x, y) + M[:2, 2] + t[:2], bilinearly.
+
+    Beyond the border it reads the border's values.
 
     Args:
       volume: [b, h, w, d].
@@ -62,34 +74,48 @@ def flow_warp(volume: FeatureMap, field: jax.Array, translation: jax.Array) -> F
     Returns:
       [b, h, w, d], of the volume's dtype.
     """
+    _check_arguments(volume, field, translation)
     return jax.vmap(_flow_one)(volume, field, translation)
 
 
-def displace(x: FeatureMap, flow: jax.Array) -> FeatureMap:
-    """Reads a map at displaced places, bilinearly; the border goes on.
+def _check_arguments(volume: Volume, field: Field, translation: Translation) -> None:
+    chex.assert_rank(volume, 4)
+    chex.assert_shape(field, (*volume.shape[:3], 3, 3))
+    chex.assert_shape(translation, (len(volume), 3))
+    chex.assert_type([volume, field, translation], float)
 
+
+@typechecked
+def displace(x: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) -> Float[Array, "b h w c"]:
+    """Reads a map at displaced positions, bilinearly.
+
+    Beyond the border it reads the border's values.
     The centre of row i of n lies at (2 i + 1) / n - 1, so that a flow means the same at every size:
-    enlarged with a picture, it moves the picture alike.
+    enlarged together with a picture, it moves the picture in the same way.
 
     Args:
       x: [b, h, w, c].
-      flow: [b, h, w, 2], the displacements (x, y) of where to read, in units where the map reaches
-        from -1 to 1.
+      flow: [b, h, w, 2], displacements (x, y) from each pixel to the position that is read, in
+        units where the map reaches from -1 to 1.
 
     Returns:
       [b, h, w, c], of the dtype of `x`.
     """
-    return jax.vmap(_displace_one)(x, flow.astype(jnp.float32))
+    chex.assert_rank(x, 4)
+    chex.assert_type(x, float)
+    places = find_places(flow)
+    chex.assert_shape(places.index, x.shape[:3])
+    return jax.vmap(_read_bilinear)(x, places).astype(x.dtype)
 
 
 @flax.struct.dataclass
 class Places:
-    """Where a flow reads a map: between which pixels, and how far between.
+    """Positions at which a map is read, each between four pixels.
 
     Attributes:
-      index: [b, h, w] int32, of the upper left one of four pixels, row by row.
-      down: [b, h, w, 1] in [0, 1], how far below that pixel the place lies.
-      right: [b, h, w, 1], likewise to its right.
+      index: [*b, h, w] int32, which pixel, row by row, is the upper left one of the four.
+      down: [*b, h, w, 1] in [0, 1], how far below that pixel the position lies.
+      right: [*b, h, w, 1] in [0, 1], how far to its right the position lies.
     """
 
     index: jax.Array
@@ -97,45 +123,61 @@ class Places:
     right: jax.Array
 
 
-def find_places(flow: jax.Array) -> Places:
-    """The places that `displace` reads by a flow [b, h, w, 2]."""
+@typechecked
+def find_places(flow: Float[Array, "b h w 2"]) -> Places:
+    """The positions at which `displace` reads a map for a flow [b, h, w, 2]."""
+    chex.assert_shape(flow, (None, None, None, 2))
+    chex.assert_type(flow, float)
+    height, width = flow.shape[1:3]
+    flow = flow.astype(jnp.float32)
+    columns = jnp.arange(width)[None, :] + flow[..., 0] * (width / 2)
+    rows = jnp.arange(height)[:, None] + flow[..., 1] * (height / 2)
+    return _places(rows, columns, height, width)
 
-    def find(flow: jax.Array) -> Places:
-        (row, _, down), (column, _, right) = _displaced_cells(flow.shape, flow)
-        return Places(row * flow.shape[1] + column, down, right)
 
-    return jax.vmap(find)(flow.astype(jnp.float32))
+@typechecked
+def with_differences(x: FeatureMap) -> Float[Array, "*b h w 4*c"]:
+    """Appends to a map [*b, h, w, c] the differences that `read_bicubic` needs: [*b, h, w, 4 c].
 
-
-def with_differences(x: FeatureMap) -> FeatureMap:
-    """A map [*b, h, w, c] with what `read_bicubic` needs of it: [*b, h, w, 4 c].
-
-    Its second differences down, across, and down of those across; the border goes on.
+    These are its second differences down, across, and down of those across. Beyond the border the
+    map has the border's values.
     """
+    chex.assert_shape(x, (..., None, None, None))
+    chex.assert_type(x, float)
     down, across = _second_difference(x, -3), _second_difference(x, -2)
     return jnp.concatenate([x, down, across, _second_difference(down, -2)], axis=-1)
 
 
-def read_bicubic(x: FeatureMap, places: Places) -> FeatureMap:
-    """Reads a map at places, bicubically: bilinear reading blurs what moves.
+@typechecked
+def read_bicubic(x: Float[Array, "h w c"], places: Places) -> Float[Array, "*b c//4"]:
+    """Reads a map bicubically: bilinear reading blurs whatever moves.
 
-    Along one axis, Catmull-Rom interpolation at a share t between two pixels is the linear one less
-    t (1 - t) / 2 times the second difference, read linearly too.
+    Along one axis, Catmull-Rom interpolation at a share t between two pixels is linear
+    interpolation minus t (1 - t) / 2 times the second difference, interpolated linearly too.
 
     Args:
       x: [h, w, 4 c], of `with_differences`.
-      places: where, [b, h, w].
+      places: the positions, [b, h, w].
 
     Returns:
       [b, h, w, c].
     """
+    chex.assert_rank(x, 3)
+    chex.assert_is_divisible(x.shape[2], 4)
     plain, down, across, both = jnp.split(read_bilinear(x, places), 4, axis=-1)
     y, x = (part * (1.0 - part) / 2.0 for part in (places.down, places.right))
     return plain - y * down - x * across + y * x * both
 
 
-def read_bilinear(x: FeatureMap, places: Places) -> FeatureMap:
-    """Reads a map [h, w, c] at places [b, h, w]: [b, h, w, c], as `displace` does."""
+@typechecked
+def read_bilinear(x: Float[Array, "h w c"], places: Places) -> Float[Array, "*b c"]:
+    """Reads a map [h, w, c] bilinearly at positions [b, h, w], like `displace`: [b, h, w, c]."""
+    chex.assert_rank(x, 3)
+    chex.assert_type(x, float)
+    return _read_bilinear(x, places)
+
+
+def _read_bilinear(x: jax.Array, places: Places) -> jax.Array:
     width, channels = x.shape[1:]
     pixels = jnp.reshape(x, (-1, channels))
     read = lambda further: pixels.at[places.index + further].get(mode="promise_in_bounds")
@@ -150,46 +192,32 @@ def _second_difference(x: jax.Array, axis: int) -> jax.Array:
     return take(index - 1) + take(index + 1) - 2.0 * x
 
 
-def _displace_one(x: jax.Array, flow: jax.Array) -> jax.Array:
-    return _bilinear(x, *_displaced_cells(x.shape, flow))
-
-
-def _displaced_cells(shape: tuple[int, ...], flow: jax.Array) -> tuple[tuple, tuple]:
-    """Rows and columns of where a flow reads, each of `_between_cells`."""
-    height, width = shape[:2]
-    columns = jnp.arange(width)[None, :] + flow[..., 0] * (width / 2)
-    rows = jnp.arange(height)[:, None] + flow[..., 1] * (height / 2)
-    return _between_cells(rows, height), _between_cells(columns, width)
-
-
 def _flow_one(volume: jax.Array, field: jax.Array, translation: jax.Array) -> jax.Array:
     height, width, _ = volume.shape
     shift = field[..., 2].astype(jnp.float32) + translation
     x, y = jnp.linspace(-1.0, 1.0, width), jnp.linspace(-1.0, 1.0, height)
     columns = (x[None, :] + shift[..., 0] + 1.0) / 2.0 * (width - 1)
     rows = (y[:, None] + shift[..., 1] + 1.0) / 2.0 * (height - 1)
-    return _bilinear(volume, _between_cells(rows, height), _between_cells(columns, width))
+    return _read_bilinear(volume, _places(rows, columns, height, width)).astype(volume.dtype)
 
 
-def _bilinear(x: jax.Array, rows: tuple, columns: tuple) -> jax.Array:
-    """[h, w, c] read between rows and columns, each of `_between_cells`."""
-    (y_low, y_high, y_part), (x_low, x_high, x_part) = rows, columns
-    read = lambda row, column: x.at[row, column].get(mode="promise_in_bounds")
-    upper = read(y_low, x_low) * (1.0 - x_part) + read(y_low, x_high) * x_part
-    lower = read(y_high, x_low) * (1.0 - x_part) + read(y_high, x_high) * x_part
-    return (upper * (1.0 - y_part) + lower * y_part).astype(x.dtype)
+def _places(rows: jax.Array, columns: jax.Array, height: int, width: int) -> Places:
+    """Positions counted in cells from the first row and column, moved into the map."""
+    row, down = _between_cells(rows, height)
+    column, right = _between_cells(columns, width)
+    return Places(row * width + column, down, right)
 
 
-def _between_cells(index: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Neighbours of a place among `size` cells, counted in cells, and how far between it lies."""
+def _between_cells(index: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """The cell before a position among `size` cells, and how far beyond that cell it lies."""
     index = jnp.clip(index, 0.0, size - 1)
     low = jnp.minimum(jnp.floor(index), size - 2).astype(jnp.int32)
-    return low, low + 1, (index - low)[..., None]
+    return low, (index - low)[..., None]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _warp(volume, field, translation, exact: bool):
-    """By whichever way suits the device; nothing but the inputs is kept for the gradient."""
+    """Picks the method that suits the device; the gradient keeps nothing but the inputs."""
     by_blocks, by_corners = (_each_example(way, exact) for way in (_by_blocks, _by_corners))
     return jax.lax.platform_dependent(volume, field, translation, tpu=by_blocks, default=by_corners)
 
@@ -210,15 +238,15 @@ _warp.defvjp(_forward, _backward)
 
 
 def _each_example(way, exact: bool):
-    """Over a batch: an example's samples are read from its own volume only.
+    """Maps over a batch, so that an example reads from its own volume only.
 
-    A gather over the whole batch would make a sharded program fetch all volumes to every device.
+    A gather over the whole batch would make a sharded program copy all volumes to every device.
     """
     return jax.vmap(functools.partial(way, exact=exact))
 
 
 def _by_corners(volume, field, translation, *, exact: bool) -> jax.Array:
-    """Eight reads a sample, of one number each."""
+    """Reads eight single numbers for each sample."""
     _, width, depth = volume.shape
     low, fraction = _neighbours(volume.shape, field, translation, exact=exact)
     flat = _with_outside(volume).ravel()
@@ -234,10 +262,10 @@ def _by_corners(volume, field, translation, *, exact: bool) -> jax.Array:
 
 
 def _by_blocks(volume, field, translation, *, exact: bool) -> jax.Array:
-    """One read for a block of samples that follow each other in depth: a slab of 3 x 3 x (2 n + 2).
+    """Reads a slab of 3 x 3 x (2 n + 2) for each block of n samples that are neighbours in depth.
 
-    With a field from -1 to 1 the n samples of a block move by less than a cell in the plane, and by
-    less than two in depth each, so that all their neighbours are in the slab.
+    While the field is within [-1, 1], the samples of a block lie within one cell in the plane and
+    within two cells for each sample in depth, so that the slab has all their neighbours.
     """
     height, width, depth = volume.shape
     count = _block_size(volume.shape)
@@ -251,7 +279,7 @@ def _by_blocks(volume, field, translation, *, exact: bool) -> jax.Array:
     padded = _with_outside(volume)
     read = lambda x, y, z: jax.lax.dynamic_slice(padded, (y, x, z), (3, 3, reach[2]))
     slabs = jax.vmap(read)(*starts)[:, None]  # [blocks, 1, y, x, z]
-    # Where each sample lies in its slab, and the weight of each plane of it: a hat around there.
+    # The position of each sample in its slab; planes are weighted by a hat around it.
     pairs = zip(low, starts, fraction, strict=True)
     within = [index - start[:, None] + part for index, start, part in pairs]
     hats = lambda axis: [_hat(within[axis] - plane)[..., None] for plane in range(3)]
@@ -262,7 +290,7 @@ def _by_blocks(volume, field, translation, *, exact: bool) -> jax.Array:
 
 
 def _block_size(shape: tuple[int, int, int]) -> int:
-    """The largest divisor of the depth whose samples move by less than a cell of the plane."""
+    """The largest divisor of the depth for which a block stays within one cell of the plane."""
     height, width, depth = shape
     a_sample = max(height, width) / max(depth - 1, 1)  # Cells, at most.
     fits = lambda count: depth % count == 0 and (count - 1) * a_sample < 1.0 - 1e-3
@@ -270,17 +298,17 @@ def _block_size(shape: tuple[int, int, int]) -> int:
 
 
 def _hat(distance: jax.Array) -> jax.Array:
-    """The weight of linear interpolation, of a neighbour at a distance in cells."""
+    """The weight that linear interpolation gives a neighbour at a distance in cells."""
     return jnp.maximum(1.0 - jnp.abs(distance), 0.0)
 
 
 def _with_outside(volume: jax.Array) -> jax.Array:
-    """One cell of zeros all around stands for everything outside."""
+    """Pads by one cell of zeros on all sides, which stands for everything outside."""
     return jnp.pad(volume, 1)
 
 
 def _neighbours(shape, field, translation, *, exact: bool) -> tuple[list[jax.Array], ...]:
-    """Along x, y and z: of every sample the lower neighbour, and how far beyond it; [h, w, d]."""
+    """The lower neighbour of each sample, and the distance to it; [h, w, d] for each of x, y, z."""
     height, width, depth = shape
     positions = _positions(shape, field, translation)
     sizes = width, height, depth
@@ -292,7 +320,7 @@ def _neighbours(shape, field, translation, *, exact: bool) -> tuple[list[jax.Arr
 def _positions(shape, field: jax.Array, translation: jax.Array) -> list[jax.Array]:
     """x, y and z in [-1, 1] of every sample, each [h, w, d].
 
-    Along the depth of a cell they lie on a straight line, so a base and a step a cell are enough.
+    Samples of one cell of the plane lie on a straight line, so a base and a step suffice.
     """
     height, width, depth = shape
     x = jnp.linspace(-1.0, 1.0, width)[None, :]
@@ -305,7 +333,7 @@ def _positions(shape, field: jax.Array, translation: jax.Array) -> list[jax.Arra
 
 
 def _cell(position: jax.Array, size: int, *, exact: bool) -> tuple[jax.Array, jax.Array]:
-    """Index of the lower neighbour in the padded axis, and how far beyond it the position lies."""
+    """The index of the lower neighbour in the padded axis, and the distance beyond it."""
     inclusive = (position + 1.0) * (size - 1.0) / 2.0
     index = inclusive if exact else ((position + 1.0) * size - 1.0) / 2.0
     index = jnp.clip(index, -1.0, size)

@@ -22,7 +22,7 @@ from flax import linen as nn
 
 import gesture_jax
 from gesture_jax.errors import InputError
-from gesture_jax.ops import conv
+from gesture_jax.ops.cpu import conv
 from gesture_jax.storage.cache import TRACED_DIR
 from gesture_jax.storage.files import as_path, is_remote, remove_folder, write_beside
 

@@ -1,38 +1,43 @@
-"""Losses of pictures: what stage 1 is trained by.
+"""Losses of stage 1, all of them on pictures.
 
-The two sides of the adversarial game are trained by one backward pass over the sum of their losses.
-So the discriminator's loss wants the generator's pictures as constants, and the generator's terms
-want the discriminator's parameters as constants; `jax.lax.stop_gradient` is the caller's to place.
+One backward pass over the sum of both losses trains the generator and the discriminator. So the
+discriminator's loss needs the generator's pictures as constants, and the generator's terms need the
+discriminator's parameters as constants; the caller applies `jax.lax.stop_gradient`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Float, Int
 
-from gesture_jax.array_types import FeatureMap, Image
+from gesture_jax.array_types import Array, FeatureMap, Image, PixelWeights, typechecked
+from gesture_jax.metrics.perceptual import vgg_features, vgg_network
 from gesture_jax.models import vgg
-from gesture_jax.models.alexnet import AlexNet
-from gesture_jax.models.lpips import lpips_distance
 from gesture_jax.ops import image as image_ops
 
+Scalar = Float[Array, ""]
 
+
+@typechecked
 def pyramid_l1(
-    image: Image, target: Image, *, num_levels: int, weights: FeatureMap | None = None
-) -> jax.Array:
+    image: Image, target: Image, *, num_levels: int, weights: PixelWeights | None = None
+) -> Scalar:
     """Mean absolute difference, averaged over the scales 1, 1/2, 1/4, ...; a scalar.
 
     Args:
       image: [b, h, w, 3].
       target: [b, h, w, 3].
-      num_levels: how many scales.
+      num_levels: number of scales.
       weights: [b, h, w, 1], 0 or more: how much each pixel counts in the mean over all pixels of
-        the batch, at coarser scales the pool of what it covers; all count alike without it.
+        the batch. A pixel of a coarser scale has the mean weight of the pixels that it covers. All
+        count alike by default.
     """
     if weights is None:
-        weights = jnp.ones_like(image[..., :1])
+        weights = jnp.ones((*image.shape[:-1], 1), image.dtype)
+    _check_pictures(image, target, weights)
     levels = zip(
         *(image_ops.pyramid(x, num_levels=num_levels) for x in (image, target, weights)),
         strict=True,
@@ -40,37 +45,55 @@ def pyramid_l1(
     return jnp.stack([_weighted_mean(jnp.abs(a - b), w) for a, b, w in levels]).mean()
 
 
-def weighted_squares(image: Image, target: Image, *, weights: FeatureMap) -> jax.Array:
+@typechecked
+def weighted_squares(image: Image, target: Image, *, weights: PixelWeights) -> Scalar:
     """Mean squared difference; a scalar.
 
-    It weighs the few pixels that are far off, as hands are, and is what PSNR measures.
+    It stresses the few pixels that are far off, such as those of hands, and it is what PSNR
+    measures.
 
     Args:
       image: [b, h, w, 3].
       target: [b, h, w, 3].
       weights: [b, h, w, 1], 0 or more: how much each pixel counts in the mean.
     """
+    _check_pictures(image, target, weights)
     return _weighted_mean(jnp.square(image - target), weights)
 
 
+def _check_pictures(image: Image, target: Image, weights: PixelWeights) -> None:
+    chex.assert_shape([image, target], (None, None, None, 3))
+    chex.assert_equal_shape([image, target])
+    chex.assert_shape(weights, (*image.shape[:-1], 1))
+    chex.assert_type([image, target, weights], float)
+
+
 def _weighted_mean(values: jax.Array, weights: FeatureMap) -> jax.Array:
-    # Of no weight at all there is no mean, but a batch may be so.
+    # A batch in which no pixel has any weight has a loss of zero.
     weighted = (weights * values.mean(axis=-1, keepdims=True)).sum()
     return weighted / jnp.maximum(weights.sum(), 1e-6)
 
 
-def total_variation(x: FeatureMap) -> jax.Array:
+@typechecked
+def total_variation(x: FeatureMap) -> Scalar:
     """Mean absolute difference of neighbours in a map [b, h, w, c], down and across; a scalar."""
+    chex.assert_rank(x, 4)
+    chex.assert_type(x, float)
     down, across = jnp.diff(x, axis=1), jnp.diff(x, axis=2)
     return jnp.abs(down).mean() + jnp.abs(across).mean()
 
 
+@typechecked
 def missed_points(
-    flows: jax.Array, source: jax.Array, driving: jax.Array, *, layer: np.ndarray
-) -> jax.Array:
+    flows: Float[Array, "b f f l 2"],
+    source: Float[Array, "b k 2"],
+    driving: Float[Array, "b k 2"],
+    *,
+    layer: Int[Array, "k"],
+) -> Scalar:
     """How far flows miss points that are known in both frames; a scalar.
 
-    A flow at a point of the driving frame has to lead to the same point of the source.
+    A flow at a point of the driving frame should lead to the same point of the source.
 
     Args:
       flows: [b, f, f, l, 2], displacements (x, y) of l layers, in units where the frame reaches
@@ -82,6 +105,10 @@ def missed_points(
     Returns:
       The mean distance, over the points that are known and lie inside both frames.
     """
+    chex.assert_rank([flows, source, driving, layer], [5, 3, 3, 1])
+    chex.assert_shape(flows, (len(source), None, None, None, 2))
+    chex.assert_shape([source, driving], (len(source), len(layer), 2))
+    chex.assert_type([flows, source, driving, layer], [float, float, float, int])
     inside = lambda points: (jnp.abs(points) <= 1.0).all(axis=-1)  # False where NaN.
     known = inside(source) & inside(driving)
     source, driving = (jnp.where(known[..., None], x, 0.0) for x in (source, driving))
@@ -92,6 +119,7 @@ def missed_points(
     return (known * missed).sum() / jnp.maximum(known.sum(), 1)
 
 
+@typechecked
 def pyramid_perceptual(
     variables: Mapping[str, Any],
     image: Image,
@@ -100,102 +128,63 @@ def pyramid_perceptual(
     num_levels: int,
     num_blocks: int = 5,
     dtype: Any = jnp.float32,
-) -> jax.Array:
-    """`vgg.perceptual_distance`, averaged over the scales 1, 1/2, 1/4, ... that VGG can see.
+) -> Scalar:
+    """`vgg.perceptual_distance`, averaged over those scales that are large enough for VGG.
 
     Args:
       variables: of `pretrained.load_vgg16` or `load_vgg19`.
       image: [b, h, w, 3] in [0, 1].
       target: [b, h, w, 3] in [0, 1]; a constant.
-      num_levels: scales at most.
-      num_blocks: of VGG that are computed and compared, from the first on. The scales are those
-        that all five can see, whatever it is.
-      dtype: what VGG computes in.
+      num_levels: the largest number of scales 1, 1/2, 1/4, ...
+      num_blocks: how many of VGG's blocks are computed and compared, from the first one on. This
+        does not change the scales: all of them are large enough for all five blocks.
+      dtype: the dtype in which VGG computes.
     """
-    smallest = vgg_of(variables).config.min_size
+    chex.assert_shape([image, target], (None, None, None, 3))
+    chex.assert_equal_shape([image, target])
+    chex.assert_type([image, target], float)
+    smallest = vgg_network(variables).config.min_size
     pairs = zip(
         image_ops.pyramid(image, num_levels=num_levels),
         image_ops.pyramid(jax.lax.stop_gradient(target), num_levels=num_levels),
         strict=True,
     )
-    look = lambda picture: see(variables, picture, num_blocks=num_blocks, dtype=dtype)
+    features = lambda x: vgg_features(variables, x, num_blocks=num_blocks, dtype=dtype)
     return jnp.stack([
-        vgg.perceptual_distance(look(ours), look(theirs))
+        vgg.perceptual_distance(features(ours), features(theirs))
         for ours, theirs in pairs
         if min(ours.shape[1:3]) >= smallest
     ]).mean()  # fmt: skip
 
 
-def vgg_of(variables: Mapping[str, Any]) -> vgg.VGG:
-    """The network that the variables are of: ST-LPIPS's heads come with VGG-16."""
-    return vgg.VGG(vgg.VGG16 if "heads" in variables else vgg.VGG19)
-
-
-def see(
-    variables: Mapping[str, Any], image: Image, *, num_blocks: int = 5, dtype: Any = jnp.float32
-) -> list[jax.Array]:
-    """VGG's features of pictures [b, h, w, 3] in [0, 1], one [b, h', w', c] a block."""
-    params = {"params": variables["params"]}
-    return vgg_of(variables).clone(dtype=dtype).apply(params, image, num_blocks=num_blocks)
-
-
-def st_lpips(variables: Mapping[str, Any], image: Image, target: Image) -> jax.Array:
-    """ST-LPIPS of pictures [b, h, w, 3] in [0, 1], by `pretrained.load_vgg16`: [b]."""
-    (distance,) = lpips(variables, image, target)
-    return distance
-
-
-def lpips(
-    variables: Mapping[str, Any],
-    image: Image,
-    target: Image,
-    *,
-    masks: Sequence[FeatureMap | None] = (None,),
-) -> list[jax.Array]:
-    """`lpips_distance` of pictures, once for each mask.
-
-    Args:
-      variables: of `pretrained.load_lpips` for LPIPS, of `load_vgg16` for ST-LPIPS.
-      image: [b, h, w, 3] in [0, 1], as large as the network wants.
-      target: the same.
-      masks: [b, h, w, 1] each, 1 where a difference counts; None is everywhere.
-
-    Returns:
-      [b] for each mask; NaN where it is empty.
-    """
-    heads = [variables["heads"][name] for name in sorted(variables["heads"])]
-    ours, theirs = (_features(variables, picture) for picture in (image, target))
-    return [lpips_distance(ours, theirs, heads, mask) for mask in masks]
-
-
-def _features(variables: Mapping[str, Any], image: Image) -> list[jax.Array]:
-    # The convolutions of VGG's blocks have two numbers each.
-    if "conv1" in variables["params"]:
-        return AlexNet().apply({"params": variables["params"]}, image)
-    return see(variables, image)
-
-
-def hinge_discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))], what the discriminator minimises; a scalar.
+@typechecked
+def hinge_discriminator(real_logits: Float[Array, "*r"], fake_logits: Float[Array, "*f"]) -> Scalar:
+    """E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))], which the discriminator minimises; a scalar.
 
     Lim and Ye 2017, "Geometric GAN", https://arxiv.org/abs/1705.02894. Logits of any shape.
     """
+    chex.assert_type([real_logits, fake_logits], float)
     return jax.nn.relu(1.0 - real_logits).mean() + jax.nn.relu(1.0 + fake_logits).mean()
 
 
-def hinge_generator(fake_logits: jax.Array) -> jax.Array:
-    """-E[D(fake)], what the generator minimises against `hinge_discriminator`; a scalar."""
+@typechecked
+def hinge_generator(fake_logits: Float[Array, "*f"]) -> Scalar:
+    """-E[D(fake)], which the generator minimises against `hinge_discriminator`; a scalar."""
+    chex.assert_type(fake_logits, float)
     return -fake_logits.mean()
 
 
+@typechecked
 def feature_matching(
-    fake_features: Sequence[jax.Array], real_features: Sequence[jax.Array]
-) -> jax.Array:
+    fake_features: Sequence[Float[Array, "..."]], real_features: Sequence[Float[Array, "..."]]
+) -> Scalar:
     """Mean absolute difference of the discriminator's features, averaged over layers; a scalar.
 
     Wang et al. 2018, "pix2pixHD", https://arxiv.org/abs/1711.11585, equation 4, which sums where
     this averages. Features of real pictures are constants.
     """
+    chex.assert_trees_all_equal_shapes(list(fake_features), list(real_features))
+    chex.assert_type([*fake_features, *real_features], float)
     pairs = zip(fake_features, real_features, strict=True)
     distances = [jnp.abs(fake - jax.lax.stop_gradient(real)).mean() for fake, real in pairs]
     return jnp.stack(distances).mean()

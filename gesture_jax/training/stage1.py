@@ -19,12 +19,13 @@ from gesture_jax.errors import InputError
 from gesture_jax.inference import explain
 from gesture_jax.media import images
 from gesture_jax.metrics import image as image_metrics
+from gesture_jax.metrics.perceptual import st_lpips
 from gesture_jax.models.build import build_model
 from gesture_jax.models.discriminator import PatchDiscriminator
 from gesture_jax.ops import image as image_ops
-from gesture_jax.ops.conv import use_xla_conv
+from gesture_jax.ops.cpu.conv import use_xla_conv
 from gesture_jax.ops.precision import float32_matmuls
-from gesture_jax.ops.rows import of_others
+from gesture_jax.ops.rows import apply_to_other_rows
 from gesture_jax.people.regions import HANDS, MOUTH, REGIONS
 from gesture_jax.people.skeleton import Skeleton
 from gesture_jax.pretrained import fetch
@@ -213,7 +214,7 @@ class Objective:
             "": self._redraw(variables, batch),
             "_copy_source": batch["source"],
             # Shows whether the network uses the motion at all.
-            "_other_motion": of_others(
+            "_other_motion": apply_to_other_rows(
                 lambda other: self._redraw(variables, {**batch, "driving": other}),
                 driving,
                 batch["other"],
@@ -225,7 +226,7 @@ class Objective:
             values[f"psnr_hands{name}"] = image_metrics.psnr(picture, driving, hands)
             values[f"ssim{name}"] = image_metrics.ssim(picture, driving)
             if "st_lpips" in frozen:
-                values[f"st_lpips{name}"] = losses.st_lpips(frozen["st_lpips"], picture, driving)
+                values[f"st_lpips{name}"] = st_lpips(frozen["st_lpips"], picture, driving)
         return values
 
     def summarise(self, tables: dict[str, np.ndarray]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from gesture_jax.models.motion_space import (
     unit_statistics,
 )
 from gesture_jax.ops.precision import float32_matmuls
-from gesture_jax.ops.rows import of_others
+from gesture_jax.ops.rows import apply_to_other_rows
 from gesture_jax.training import fgd_reference, inputs
 
 
@@ -166,7 +166,7 @@ class Objective:
         sample = lambda speech: self._sample(variables, key, prior, speech, batch["speaker"])
         generated = {
             "": sample(speech),
-            "_shuffled_speech": of_others(sample, speech, batch["other"]),
+            "_shuffled_speech": apply_to_other_rows(sample, speech, batch["other"]),
             "_still": self._hold_still(batch, variables["statistics"]),
         }
         values = {}

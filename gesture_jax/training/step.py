@@ -56,7 +56,7 @@ def _compute_gradients(objective, state, frozen, batch, key, mesh, num_parts, po
 
     Part k holds the rows k, k + n, ... of the batch.
     """
-    grad_fn = jax.value_and_grad(remat.keep_less(objective.loss, policy), has_aux=True)
+    grad_fn = jax.value_and_grad(remat.checkpoint(objective.loss, policy), has_aux=True)
     # The state is sharded between steps. The networks get whole parameters, so that the compiler
     # has no reason to gather activations instead.
     params = sharding.gather(state.params, mesh)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from gesture_jax.errors import InputError
-from gesture_jax.evaluation import motion, pictures, report, videos
+from gesture_jax.evaluation import frames as frame_scores
+from gesture_jax.evaluation import motion, report, videos
 from gesture_jax.evaluation.comparison import Comparison, Settings
 from gesture_jax.evaluation.motion import MotionOptions
 from gesture_jax.evaluation.results import Results
@@ -41,10 +42,12 @@ def test_folders_are_matched_by_name_and_nobody_is_left_alone(tmp_path):
     assert [path.name for path in real] == ["a.mov", "b.mp4"]
     assert videos.find_videos(tmp_path / "real", limit=1) == real[:1]
     assert videos.match(real[:1], generated) == [(real[0], generated[0])]
-    with pytest.raises(InputError, match=r"1 videos have no generated one by their name \(b\)"):
+    with pytest.raises(
+        InputError, match=r"1 videos have no generated video with the same name \(b\)"
+    ):
         videos.match(real, generated)
     (tmp_path / "real/a.webm").touch()
-    with pytest.raises(InputError, match="holds two videos by the name of a"):
+    with pytest.raises(InputError, match="holds two videos named a"):
         videos.find_videos(tmp_path / "real")
     with pytest.raises(InputError, match="no such folder"):
         videos.find_videos(tmp_path / "nowhere")
@@ -73,9 +76,11 @@ def test_scores_of_a_pair_by_hand(tmp_path):
     grey = lambda level, count: np.full((count, 32, 32, 3), level, np.uint8)
     _write(tmp_path / "real.mp4", grey(102, 11))
     _write(tmp_path / "generated.mp4", grey(153, 9))
-    boxes = pictures.Boxes(np.zeros((11, 2, 4)), np.tile([[[0.0, 0.0, 16.0, 32.0]]], (11, 1, 1)))
+    boxes = frame_scores.Boxes(
+        np.zeros((11, 2, 4)), np.tile([[[0.0, 0.0, 16.0, 32.0]]], (11, 1, 1))
+    )
     boxes.hands[:5, 0] = [2, 2, 20, 20]
-    found = pictures.compare(
+    found = frame_scores.compare(
         tmp_path / "real.mp4", tmp_path / "generated.mp4", {},
         size=32, perceptual_stride=1, boxes=boxes,
     )  # fmt: skip
@@ -92,8 +97,8 @@ def test_scores_of_a_pair_by_hand(tmp_path):
 def test_equal_videos_are_equal_and_a_region_never_seen_has_no_value(tmp_path):
     _write(tmp_path / "video.mp4", _noise(3))
     path = tmp_path / "video.mp4"
-    nobody = pictures.Boxes(np.zeros((3, 2, 4)), np.zeros((3, 1, 4)))
-    found = pictures.compare(path, path, {}, size=32, perceptual_stride=1, boxes=nobody)
+    nobody = frame_scores.Boxes(np.zeros((3, 2, 4)), np.zeros((3, 1, 4)))
+    found = frame_scores.compare(path, path, {}, size=32, perceptual_stride=1, boxes=nobody)
     assert found["psnr"] == 100.0 and found["ssim"] == pytest.approx(1.0, abs=1e-6)
     assert np.isnan([found["psnr_hands"], found["psnr_background"]]).all()
 

@@ -213,13 +213,13 @@ def test_beat_wants_the_least_speed_of_two_frames_at_15_a_second():
 
 def test_ha2g_leaves_out_what_is_shallow_beside_usual_changes():
     poses = _bending(_SLOW_SEC)
-    usual = metrics.typical_rates("ha2g", [poses])
-    assert usual.shape == (4,)
-    assert usual == pytest.approx([0, 0.25 / np.pi / _FPS] * 2, rel=1e-2)
-    count = lambda usual: len(metrics.find_motion_beats("ha2g", poses, usual=usual)[0])
+    typical = metrics.typical_rates("ha2g", [poses])
+    assert typical.shape == (4,)
+    assert typical == pytest.approx([0, 0.25 / np.pi / _FPS] * 2, rel=1e-2)
+    count = lambda typical: len(metrics.find_motion_beats("ha2g", poses, typical=typical)[0])
     # A mean of four angles, two of which change, by 0.12 of the usual less than two frames later.
-    assert count(usual) == 10
-    assert count(100 * usual) == 0
+    assert count(typical) == 10
+    assert count(100 * typical) == 0
 
 
 def test_emage_scores_joints_apart_and_leaves_out_where_they_stop():
@@ -247,9 +247,9 @@ def test_joints_are_wanted_by_all_but_one_and_by_their_names():
         with pytest.raises(InputError, match="has no joints"):
             metrics.find_motion_beats(name, features)
     assert len(metrics.find_motion_beats("onsets", features)[0])
-    with pytest.raises(InputError, match="3 joints want as many names, not 25"):
+    with pytest.raises(InputError, match="3 joints need as many names, not 25"):
         metrics.find_motion_beats("bailando", features.reshape(50, 3, 2))
-    with pytest.raises(InputError, match=r"not there: \['left_wrist'\]"):
+    with pytest.raises(InputError, match=r"are missing: \['left_wrist'\]"):
         metrics.find_motion_beats("beat", features.reshape(50, 3, 2), names="abc")
     with pytest.raises(InputError, match="tango: no such beat alignment; one of onsets, bailando"):
         metrics.find_motion_beats("tango", features)

@@ -61,7 +61,7 @@ def test_ssim_is_the_same_either_way_and_picture_by_picture():
     np.testing.assert_allclose(values[2], metrics.ssim(one[2], other[2]), atol=1e-6)
 
 
-def test_ssim_wants_a_window():
+def test_ssim_needs_a_window():
     small = np.zeros((2, 16, 10, 3), np.float32)
     with pytest.raises(ValueError, match=r"11 pixels or more a side, not \(16, 10\)"):
         metrics.ssim(small, small)

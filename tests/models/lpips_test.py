@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gesture_jax.errors import InputError
+from gesture_jax.metrics import perceptual
 from gesture_jax.models import alexnet, lpips
 from gesture_jax.pretrained import fetch
-from gesture_jax.training import losses
 from tests import torch_file
 
 # Place among torchvision's features: channels out and in, side of the kernel.
@@ -60,7 +60,7 @@ def variables(arrays, tmp_path_factory):
 @pytest.fixture(scope="module")
 def distance(variables):
     """LPIPS of pictures [b, h, w, 3] in [0, 1], and of the masks."""
-    return jax.jit(lambda *pair, masks=(None,): losses.lpips(variables, *pair, masks=masks))
+    return jax.jit(lambda *pair, masks=(None,): perceptual.lpips(variables, *pair, masks=masks))
 
 
 def _picture(seed=0, size=(48, 56)):

@@ -15,7 +15,7 @@ from gesture_jax.inference.windows import WindowState
 from gesture_jax.models import motion_model
 from gesture_jax.models.build import build_model
 from gesture_jax.models.motion_space import MotionSpace
-from gesture_jax.ops import conv
+from gesture_jax.ops.cpu import conv
 from gesture_jax.parallel import aot_cache
 from gesture_jax.storage import cache
 from tests import tiny

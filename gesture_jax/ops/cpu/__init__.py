@@ -1,1 +1,1 @@
-"""What only CPUs want."""
+"""Methods that only CPUs need."""

@@ -1,48 +1,56 @@
 """Convolutions by Winograd's algorithm, for CPUs: a fraction of the products, the same result.
 
-A tile of 4x4 outputs is made of a tile of 6x6 inputs by a 3x3 kernel, of 5x5 by a 2x2 one. Tiles
-and kernel are transformed by small constant matrices, between which a convolution is 36, or 25,
-matrix products over channels instead of 144, or 64 (Lavin and Gray 2016,
-https://arxiv.org/abs/1509.09308). Errors grow to about 1e-5 of the largest output.
+A tile of 4x4 outputs is computed from a tile of 6x6 inputs for a 3x3 kernel, of 5x5 inputs for a
+2x2 one. Small constant matrices transform tiles and kernel; between these transforms a convolution
+is 36 (or 25) matrix products over channels instead of 144 (or 64). See Lavin and Gray 2016,
+https://arxiv.org/abs/1509.09308. Errors grow to about 1e-5 of the largest output.
 
-The products are arrays of their own: to put maps together in one costs more than all else.
+Each product is an array of its own: joining them to one array would take longer than all else.
 """
 
 import functools
 from collections.abc import Callable, Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
+from jaxtyping import Float
 from numpy.polynomial import polynomial
 
-from gesture_jax.array_types import FeatureMap
+from gesture_jax.array_types import Array, FeatureMap, typechecked
 
 _TILE = 4
-# Where polynomials are evaluated, beside at infinity: as many as wanted, from the first one on.
+# The points at which polynomials are evaluated, besides infinity; 2x2 kernels need all but one.
 _POINTS = np.array([0.0, 1.0, -1.0, 2.0, -2.0])
 
-# Arrays, row by row.
+# A matrix of arrays, row by row.
 _Grid = Sequence[Sequence[jax.Array]]
-# XLA merges what makes a map with what reads it, in loops that choose among all places of a tile
-# for each number and take ten times as long; programs of their own are let alone. JAX, for its
-# part, does not trace again a shape that comes again.
+# XLA would fuse the operations that write a map with those that read it, into loops that choose
+# among all positions of a tile for each number and take ten times as long. It leaves separate
+# programs alone. They also spare JAX from tracing the same shape again.
 _compiled_alone = set_xla_metadata(inlineable="false")
 
 
-def convolve(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
+@typechecked
+def convolve(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "r r c o"], *, padding: int
+) -> Float[Array, "b _ _ o"]:
     """A convolution of stride 1.
 
     Args:
       x: [b, h, w, c].
-      kernel: [r, r, c, o], r being 2 or 3.
+      kernel: [r, r, c, o]; r is 2 or 3.
       padding: zeros on each side, p.
 
     Returns:
       [b, h + 2p - r + 1, w + 2p - r + 1, o].
     """
+    chex.assert_rank([x, kernel], 4)
+    chex.assert_axis_dimension(kernel, 2, x.shape[3])
+    chex.assert_type([x, kernel], float)
     height, width = _output_size(x, kernel.shape[0], padding)
     return _whole_tiles(x, kernel, padding=padding)[:, :height, :width]
 
@@ -50,7 +58,7 @@ def convolve(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
 @_compiled_alone
 @functools.partial(jax.jit, static_argnames="padding")
 def _whole_tiles(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMap:
-    """See `convolve`; as far as its last tiles reach."""
+    """See `convolve`; the result extends to the end of the last tiles."""
     size = kernel.shape[0]
     inputs, kernels, outputs = _matrices(size)
     reach = _output_size(x, size, padding)
@@ -67,19 +75,25 @@ def _whole_tiles(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMa
 
 @_compiled_alone
 @functools.partial(jax.jit, static_argnames=("size", "padding"))
-def kernel_gradient(x: FeatureMap, cotangent: FeatureMap, *, size: int, padding: int) -> jax.Array:
+@typechecked
+def kernel_gradient(
+    x: Float[Array, "b h w c"], cotangent: Float[Array, "b _ _ o"], *, size: int, padding: int
+) -> Float[Array, "{size} {size} c o"]:
     """The gradient of `convolve` by its kernel.
 
     Args:
-      x: [b, h, w, c], what it was given.
-      cotangent: [b, h', w', o], the gradient of what it made.
-      size: of the kernel, r.
-      padding: as there.
+      x: [b, h, w, c], its input.
+      cotangent: [b, h', w', o], the gradient by its result.
+      size: rows and columns of the kernel, r.
+      padding: zeros on each side.
 
     Returns:
       [r, r, c, o].
     """
-    # As plain matrices: with more axes the product is several times slower.
+    chex.assert_rank([x, cotangent], 4)
+    chex.assert_shape(cotangent, (len(x), *_output_size(x, size, padding), None))
+    chex.assert_type([x, cotangent], float)
+    # Products of plain matrices: with more axes they are several times slower.
     flat = lambda tile: tile.reshape(-1, tile.shape[-1])
     product = lambda one, other: flat(one).T @ flat(other)
     inputs, kernels, outputs = _matrices(size)
@@ -93,19 +107,21 @@ def kernel_gradient(x: FeatureMap, cotangent: FeatureMap, *, size: int, padding:
 
 
 def both_ways(matrix: np.ndarray, grid: _Grid) -> _Grid:
-    """M g M^T of a grid g of arrays, an array [rows, columns, ...] among them.
+    """M g M^T of a grid g of arrays, which may be one array [rows, columns, ...].
 
-    By sums: a product with a matrix as small takes ten times as long.
+    It adds arrays: a product with such a small matrix takes ten times as long.
     """
+    chex.assert_rank(matrix, 2)
     columns = [_combine(matrix, column) for column in zip(*grid, strict=True)]
     return [_combine(matrix, row) for row in zip(*columns, strict=True)]
 
 
 @functools.cache
 def _matrices(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For inputs [n, n], kernels [n, size] and outputs [4, n]: B^T, G and A^T of the paper.
+    """The matrices B^T [n, n] for inputs, G [n, size] for kernels and A^T [4, n] for outputs.
 
-    They multiply polynomials by their values at n - 1 points and at infinity (Toom and Cook).
+    The names are the paper's. They multiply polynomials by means of their values at n - 1 points
+    and at infinity (Toom and Cook).
     """
     points = _POINTS[: _TILE + size - 2]
     others = [np.delete(points, i) for i in range(len(points))]
@@ -130,10 +146,10 @@ def _output_size(x: FeatureMap, size: int, padding: int) -> tuple[int, int]:
 def _transform_tiles(
     matrix: np.ndarray, x: FeatureMap, *, padding: int, reach: Sequence[int]
 ) -> _Grid:
-    """M t M^T of every tile t: place by place in a tile, [b, rows of tiles, columns, c] each.
+    """M t M^T of every tile t: for each position in a tile, [b, rows of tiles, columns, c].
 
-    Tiles start four pixels apart and are as wide as the matrix; there are as many as it takes to
-    make `reach` outputs. Rows are done with before columns are cut, as tiles overlap.
+    Tiles start four pixels apart and are as wide as the matrix; there are enough of them for
+    `reach` outputs. Rows are transformed before columns are cut, because tiles overlap.
     """
     span = matrix.shape[1]
     counts = [-(-length // _TILE) for length in reach]
@@ -160,7 +176,8 @@ def _pairwise(function: Callable, ones: _Grid, others: _Grid) -> _Grid:
 def _combine(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
     """M x; zeros and ones cost nothing.
 
-    By operations of `lax`, of which there are thousands: those of `jnp` take longer to trace.
+    It uses `lax`, because there are thousands of operations and those of `jnp` take longer to
+    trace.
     """
 
     def scaled(factor: float, part: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""FVD of two folders, with its floor and its controls."""
+"""FVD of two folders of videos, with its best possible value and its controls."""
 
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,13 +7,14 @@ import numpy as np
 from tqdm import tqdm
 
 from gesture_jax.evaluation import videos
-from gesture_jax.evaluation.results import Results, changes, small_sample_notes
-from gesture_jax.metrics import fvd
+from gesture_jax.evaluation.results import Results, make_controls, small_sample_notes
+from gesture_jax.metrics import fvd as fvd_metric
 from gesture_jax.metrics.scores import frechet_score, halves_scores
 from gesture_jax.pretrained import fetch
 from gesture_jax.storage.files import hash_file
 
-Change = Callable[[np.ndarray], np.ndarray]
+Control = Callable[[np.ndarray], np.ndarray]
+"""Changes the frames of a real clip, [t, h, w, 3]."""
 
 
 def score(
@@ -27,17 +28,17 @@ def score(
     paired: bool = False,
     seed: int = 0,
 ) -> Results:
-    """FVD, of clips cut from the videos.
+    """FVD of clips that are cut from videos.
 
     Args:
-      real: videos.
-      generated: others.
-      size: side in pixels at which they are read.
-      length: of a clip in frames.
+      real: the real videos.
+      generated: the generated videos.
+      size: side in pixels at which videos are read.
+      length: frames in a clip.
       stride: frames from the start of one clip to the next.
-      most: clips of one video.
-      paired: whether each generated video belongs to the real one of its place.
-      seed: of the shuffled control, and of the bootstrap.
+      most: the largest number of clips from one video.
+      paired: whether the generated videos belong to the real ones in the same order.
+      seed: seeds the shuffled control and the bootstrap.
 
     Raises:
       InputError: where a video is shorter than a clip, or the weights cannot be fetched.
@@ -45,16 +46,16 @@ def score(
     variables = fetch.load_i3d()
     cut = {"size": size, "length": length, "stride": stride, "most": most}
 
-    def logits(paths: Sequence[pathlib.Path], name: str, change: Change = lambda clip: clip):
+    def logits(paths: Sequence[pathlib.Path], name: str, change: Control = lambda clip: clip):
         clips = _Clips(paths, change, name, **cut)
-        return clips.split(fvd.logits(variables, clips))
+        return clips.split(fvd_metric.logits(variables, clips))
 
     sides = {"real": logits(real, "real"), "generated": logits(generated, "generated")}
-    others = {name: logits(real, name, change) for name, change in changes(seed).items()}
-    found = lambda other, paired: frechet_score(sides["real"], other, paired=paired, seed=seed)
-    # Made of the real clips, one of each.
-    controls = {name: {"fvd": found(other, True)} for name, other in others.items()}
-    scores = {"fvd": found(sides["generated"], paired)}
+    others = {name: logits(real, name, change) for name, change in make_controls(seed).items()}
+    distance = lambda other, paired: frechet_score(sides["real"], other, paired=paired, seed=seed)
+    # Each control is computed from a real video, so they are paired.
+    controls = {name: {"fvd": distance(other, True)} for name, other in others.items()}
+    scores = {"fvd": distance(sides["generated"], paired)}
     if halves := halves_scores(sides["real"], sides["generated"], seed=seed):
         scores["fvd_halves"], controls["real"] = halves[0], {"fvd_halves": halves[1]}
     protocol = {
@@ -71,9 +72,9 @@ def score(
 
 
 class _Clips:
-    """The clips of all videos in a row, as the network wants them; remembers whose each is."""
+    """Iterates over the clips of all videos, and remembers how many belong to each video."""
 
-    def __init__(self, paths: Sequence[pathlib.Path], change: Change, name: str, *, size, **cut):
+    def __init__(self, paths: Sequence[pathlib.Path], change: Control, name: str, *, size, **cut):
         self._paths, self._change, self._name = paths, change, name
         self._size, self._cut = size, cut
         self._counts: list[int] = []
@@ -90,5 +91,5 @@ class _Clips:
                     raise videos.too_short(path, self._cut["length"])
 
     def split(self, rows: np.ndarray) -> list[np.ndarray]:
-        """[n, d] of all clips -> [k, d] of each video."""
+        """Splits the rows [n, d] of all clips into the rows [k, d] of each video."""
         return np.split(rows, np.cumsum(self._counts)[:-1])

@@ -1,7 +1,8 @@
-"""Frame by frame: PSNR, SSIM, ST-LPIPS and LPIPS of a video and its reconstruction.
+"""PSNR, SSIM, ST-LPIPS and LPIPS of a video and its reconstruction, frame by frame.
 
-For pairs that ought to be equal, as a clip and its self-reenactment. What was generated from speech
-moves otherwise than the recording, as it should, and its frames are not compared.
+They are for pairs that should be equal, such as a clip and its self-reenactment. A video that was
+generated from speech moves differently from the recording, as it should, so its frames are not
+compared.
 """
 
 import collections
@@ -17,28 +18,29 @@ import numpy as np
 
 from gesture_jax.evaluation import videos
 from gesture_jax.metrics import image as image_metrics
+from gesture_jax.metrics import perceptual
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.precision import float32_matmuls
-from gesture_jax.training import losses
 
 _BATCH = 8
-# Networks see few frames of a video, and a batch that is filled up costs as much as a full one.
+# Small, because networks compare few frames of a video, and a padded batch costs as much as a full
+# one.
 _NETWORK_BATCH = 2
 
 
 class Boxes(NamedTuple):
-    """Where hands and the person are in each frame, in pixels: left, top, right, bottom.
+    """Boxes around the hands and the person in each frame, in pixels: left, top, right, bottom.
 
     Attributes:
-      hands: [t, 2, 4], zeros where one is not seen.
-      person: [t, 1, 4], zeros where nobody is seen.
+      hands: [t, 2, 4], zeros for a hand that was not found.
+      person: [t, 1, 4], zeros where no person was found.
     """
 
     hands: np.ndarray
     person: np.ndarray
 
     def frame(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of one frame; the last one's beyond the end."""
+        """The boxes of one frame; beyond the end, those of the last frame."""
         return tuple(table[min(number, len(table) - 1)] for table in self)
 
 
@@ -54,17 +56,17 @@ def compare(
     """Scores of one pair of videos, each the mean over its frames.
 
     Args:
-      real: a video.
-      generated: another, compared as long as both last.
-      networks: variables by the name of the distance, "st_lpips" and "lpips", of those wanted.
-      size: side in pixels at which they are compared.
-      perceptual_stride: networks compare one frame in so many; the other measures, each one.
-      boxes: of the real video, if its hands and its background are to be scored apart.
+      real: the real video.
+      generated: the generated video; the longer of both is compared up to the end of the other.
+      networks: variables of the perceptual distances to compute, by name: "st_lpips", "lpips".
+      size: side in pixels at which videos are compared.
+      perceptual_stride: the perceptual distances use every so-many-th frame, the others use all.
+      boxes: of the real video, to score its hands and its background separately too.
 
     Returns:
-      `psnr`, `ssim` and what `networks` names, each also as `_hands` and `_background` where boxes
-      are given, NaN where a region is never seen; and `frames_left_out`, what one of both videos
-      has beyond the other.
+      `psnr`, `ssim` and the distances in `networks`; with boxes, also the same names with `_hands`
+      and `_background`, NaN for a region that no frame shows; and `frames_left_out`, the number of
+      frames that the longer video has beyond the end of the other.
     """
     pixels = _Averager(_compare_pixels, _BATCH)
     perceptual = [
@@ -88,7 +90,7 @@ def compare(
 
 
 class _Averager:
-    """Mean scores over frames, computed in batches of one shape, so that each compiles once."""
+    """Averages scores over frames, in batches of one shape, so that `score` compiles once."""
 
     def __init__(self, score: Callable[..., dict[str, jax.Array]], batch_size: int):
         self._score, self._batch_size, self._rows = score, batch_size, []
@@ -100,7 +102,7 @@ class _Averager:
             self._flush()
 
     def finish(self) -> dict[str, float]:
-        """Means over the frames that have a value."""
+        """The means over the frames that have a value."""
         if self._rows:
             self._flush()
         return {name: _mean(np.concatenate(values)) for name, values in self._values.items()}
@@ -135,7 +137,7 @@ def _compare_features(networks, ours, theirs, *boxes) -> dict[str, jax.Array]:
     pictures = _to_float(ours), _to_float(theirs)
     ((name, variables),) = networks.items()
     masks = _masks(boxes, theirs.shape)
-    distances = losses.lpips(variables, *pictures, masks=list(masks.values()))
+    distances = perceptual.lpips(variables, *pictures, masks=list(masks.values()))
     return {f"{name}{region}": each for region, each in zip(masks, distances, strict=True)}
 
 
@@ -144,11 +146,11 @@ def _to_float(pictures: jax.Array) -> jax.Array:
 
 
 def _masks(boxes: tuple[jax.Array, ...], shape: tuple[int, ...]) -> dict[str, jax.Array | None]:
-    """By the ending of a score's name; None is the whole frame."""
+    """Masks of the regions, by the ending of a score's name; None is the whole frame."""
     if not boxes:
         return {"": None}
     height, width = shape[1:3]
     hands, person = (image_ops.box_mask(each, height=height, width=width) for each in boxes)
-    # A frame in which nobody is seen has no background to tell from a person.
-    somebody = person.max(axis=(1, 2, 3), keepdims=True)
-    return {"": None, "_hands": hands, "_background": somebody * (1.0 - person)}
+    # Where no person was found, the background is unknown.
+    has_person = person.max(axis=(1, 2, 3), keepdims=True)
+    return {"": None, "_hands": hands, "_background": has_person * (1.0 - person)}

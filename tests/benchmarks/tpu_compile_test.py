@@ -36,7 +36,7 @@ def test_a_tpus_compiler_takes_the_step_and_tells_its_memory(table):
 def test_for_a_tpu_too_only_what_is_learned_is_exchanged(table):
     """No pictures: what has no parameter's shape is summed over the batch, and small."""
     assert "all-reduce: " in table and "all-gather: " in table
-    (others,) = re.findall(r"beside parameters and statistics: (.*)", table)
+    (others,) = re.findall(r"besides parameters and statistics: (.*)", table)
     for kind, sizes in re.findall(r"([a-z-]+) \w+\[([\d, ]*)\]", others):
         assert kind == "all-reduce"
         assert math.prod(map(int, sizes.split(","))) < 3 * 16**2

@@ -1,4 +1,4 @@
-"""The documents: they build without a warning, and each command in them is one that works."""
+"""Tests that the documentation builds without a warning and that its commands are valid."""
 
 import ast
 import importlib.util
@@ -18,19 +18,19 @@ _PAGES = [
     *(_ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *(_ROOT / name / "README.md" for name in ("launch", "benchmarks")),
 ]
-# Other programs, which cannot be run here.
+# Programs that cannot be run in tests.
 _FOREIGN = {"pip", "docker", "gcloud"}
 
 
 def _commands(page):
-    """Lines of the shell of a page, without remarks; indented blocks, as in lists, too."""
+    """Returns the shell commands of a page without comments, also those in indented blocks."""
     blocks = re.findall(r"^( *)```bash\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
     lines = [line.strip() for _, block in blocks for line in block.splitlines()]
     return [line.split("   #")[0].rstrip() for line in lines]
 
 
 def _new_commands():
-    """By page and line, those that the tests of the README do not run as they stand."""
+    """Returns the commands that the tests of the README do not run already."""
     known = {line for block in commands_test.readme("bash") for line in block.splitlines()}
     return [
         pytest.param(line, id=f"{page.relative_to(_ROOT)}: {line[:60]}")
@@ -41,10 +41,10 @@ def _new_commands():
 
 
 @pytest.mark.parametrize("command", _new_commands())
-def test_commands_of_the_documents_are_understood(command, tmp_path, monkeypatch):
-    """Flags and keys of configs that exist, with values that they can have."""
+def test_commands_in_the_documentation_are_valid(command, tmp_path, monkeypatch):
+    """Flags and config keys exist, and their values are valid."""
     monkeypatch.chdir(tmp_path)
-    # Variables of the shell, and names in capitals, stand for some text.
+    # Shell variables and names in capitals are placeholders, which are parsed as text.
     words = shlex.split(command.replace(" ...", ""))
     match words:
         case ["python", "-m", module, *arguments] if module.startswith("gesture_jax."):
@@ -77,7 +77,7 @@ def _check_launch(script, arguments):
     assert shown.returncode == 0, shown.stderr
 
 
-def test_they_build_without_a_warning_and_each_page_is_in_the_menu(tmp_path):
+def test_it_builds_without_a_warning_and_each_page_is_in_the_menu(tmp_path):
     site = tmp_path / "site"
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={site}"],
@@ -89,3 +89,5 @@ def test_they_build_without_a_warning_and_each_page_is_in_the_menu(tmp_path):
     text = (site / "commands.html").read_text()
     assert "--motion_scale" in text and str(_ROOT) not in text
     assert "extract_motion" in (site / "python.html").read_text()
+    # The pages include the config files.
+    assert "feature_matching" in (site / "configs.html").read_text()

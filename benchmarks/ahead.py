@@ -1,7 +1,7 @@
-"""Programs on shapes in place of arrays, to be compiled where there are no devices, data or memory.
+"""Programs on abstract arrays, which can be compiled without devices, data or memory.
 
-Nothing is written again here: the step is the one that `train_lib.train` makes, rendering and
-sampling those of `Animator` and `WindowSampler`.
+These are the package's own programs: the training step of `training.loop`, rendering as in
+`Animator`, and sampling as in `WindowSampler`.
 """
 
 import math
@@ -15,7 +15,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from benchmarks import compiled
-from configs import stage1 as stage1_config
+from gesture_jax import presets
 from gesture_jax.errors import InputError
 from gesture_jax.inference import windows
 from gesture_jax.inference.animator import abstract_variables, render_batch
@@ -27,43 +27,43 @@ from gesture_jax.training import loop, optim
 
 
 class Program(NamedTuple):
-    """A function to be compiled, its abstract arguments, and those of them that are learned."""
+    """A function to compile, its abstract arguments, and the learned ones among these."""
 
     function: Any
     arguments: tuple
     state: Any
 
     def lower(self) -> jax.stages.Lowered:
-        """Ready for compilation."""
+        """Returns the lowered program, ready for compilation."""
         return self.function.lower(*self.arguments)
 
 
 def make_objective(config: ConfigDict) -> Any:
-    """A stage without data; what data would tell of sizes is that of the preset's stage 1."""
+    """Makes a stage without data; sizes that depend on data are those of the preset's stage 1."""
     if config.stage == "stage2" and not config.feature_dim:
-        stage1 = stage1_config.get_config(config.preset)
+        stage1 = presets.load(f"configs/stage1.py:{config.preset}")
         config.feature_dim = build_model(**stage1.model).motion_dim
         config.speech_dim = MotionDenoiser.speech_dim
     return loop.OBJECTIVES[config.stage](config)
 
 
 def abstract_state(config: ConfigDict, mesh: Mesh) -> loop.TrainState:
-    """Shapes and shardings of the state that training starts from."""
+    """Returns shapes and shardings of the state from which training starts."""
     create = _creator(config)
     return sharding.abstract(create, sharding.state_shardings(jax.eval_shape(create), mesh))
 
 
 def create_state(config: ConfigDict, abstract: loop.TrainState) -> loop.TrainState:
-    """That state itself, where `abstract_state` has it."""
+    """Creates that state, with the shardings that `abstract_state` returns."""
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(_creator(config), out_shardings=where)()
 
 
 def train_step(config: ConfigDict, devices: Sequence[Any], batch_size: int) -> Program:
-    """A step of training of a batch over all devices.
+    """Makes the training step for a batch that is split over all devices.
 
     Raises:
-      InputError: where the batch or the config's mesh does not fit the devices.
+      InputError: if the batch or the config's mesh does not fit the devices.
     """
     part_size = batch_size // config.accumulate_steps
     mesh = sharding.make_mesh(config.mesh.to_dict(), batch_size=part_size, devices=devices)
@@ -84,16 +84,16 @@ def train_step(config: ConfigDict, devices: Sequence[Any], batch_size: int) -> P
 
 
 def running_step(config: ConfigDict, program: Program) -> tuple[Callable, compiled.Report]:
-    """A step on a random batch, to be called again and again, and what its compiler says of it.
+    """Returns a function that runs the step on a random batch, and the compiler's report on it.
 
     Args:
-      config: the one that `program` is of.
-      program: of `train_step`.
+      config: the config from which `program` was made.
+      program: made by `train_step`.
     """
     step = program.lower().compile()
     random = np.random.default_rng(0)
     _, frozen, batch, key = program.arguments
-    # Of whole numbers, such as speakers, all are 0.
+    # Integers, such as speaker numbers, all become 0.
     draw = lambda one: jax.device_put(random.random(one.shape).astype(one.dtype), one.sharding)
     frozen, batch = jax.tree.map(draw, (frozen, batch))
     key = jax.device_put(jax.random.key(0), key.sharding)
@@ -108,10 +108,10 @@ def running_step(config: ConfigDict, program: Program) -> tuple[Callable, compil
 
 
 def render(config: ConfigDict, device: Any, batch_size: int) -> Program:
-    """Frames of one portrait, a batch on one device.
+    """Makes the program that renders a batch of frames of one portrait on one device.
 
     Raises:
-      InputError: for a config of another stage.
+      InputError: for a config of stage 2.
     """
     _check_stage(config, "stage1", "render")
     model = build_model(**config.model)
@@ -128,10 +128,12 @@ def render(config: ConfigDict, device: Any, batch_size: int) -> Program:
 
 
 def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
-    """A window of motion from speech, the best of some, as whole speech is taken; on one device.
+    """Makes the program that samples a window of motion on one device.
+
+    The window is the best of some candidates, with the schedule for whole recordings.
 
     Raises:
-      InputError: for a config of another stage.
+      InputError: for a config of stage 1.
     """
     _check_stage(config, "stage2", "sample")
     objective = make_objective(config)
@@ -151,7 +153,7 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
 
 
 def bytes_a_device(tree: Any) -> int:
-    """What a device holds of abstract arrays that have shardings."""
+    """Returns how many bytes of abstract arrays with shardings each device holds."""
     size = lambda leaf: leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
     return sum(size(leaf) for leaf in jax.tree.leaves(tree))
 
@@ -171,4 +173,4 @@ def _optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 def _check_stage(config: ConfigDict, stage: str, part: str) -> None:
     if config.stage != stage:
-        raise InputError(f"--part={part} wants a config of {stage}, this is of {config.stage}")
+        raise InputError(f"--part={part} needs a config of {stage}, not of {config.stage}")

@@ -1,9 +1,9 @@
-"""Speech to an mp4 with sound by `generate`, from the start of the program to its end.
+"""Times `generate` from the start of the program to the finished mp4 with sound.
 
     python -m benchmarks.clips [STAGE1 STAGE2]
 
-Each clip is made by a process of its own; one that may compile comes before, and is left out.
-Without arguments: by the bundled weights.
+Each clip is made by a separate process. A first clip, which may include compilation, is not
+counted. Without arguments, the bundled weights are measured.
 """
 
 import pathlib
@@ -27,34 +27,34 @@ _RUNS = 3
 
 
 def figures(flags_of: dict[str, list[str]]) -> Iterator[Figure]:
-    """Of each name, whose weights are given as flags of `generate`."""
+    """Yields the figures for each set of weights, given as flags of `generate` by name."""
     for name, flags in flags_of.items():
         for seconds in _LENGTHS_SEC:
             runs = make(seconds, flags, count=_RUNS)
-            spent, megabytes = (list(values) for values in zip(*runs, strict=True))
+            times, megabytes = (list(values) for values in zip(*runs, strict=True))
             clip = f"{name}: a clip of {seconds} s"
-            yield f"{clip}, the whole command", "s", spent
-            yield f"{clip}, its frames", "1/s", [seconds * FPS / one for one in spent]
+            yield f"{clip}, the whole command", "s", times
+            yield f"{clip}, its frames", "1/s", [seconds * FPS / each for each in times]
             yield f"{clip}, memory", "MB", megabytes
 
 
 def make(seconds: int, flags: Sequence[str], *, count: int) -> list[tuple[float, float]]:
-    """Makes a clip so many times, and before them one of a second, which compiles.
+    """Makes the same clip several times, after a clip of one second, which compiles.
 
     Args:
-      seconds: of speech.
-      flags: of `generate`, which name the weights.
-      count: of clips.
+      seconds: length of the speech.
+      flags: flags of `generate` that name the weights.
+      count: how many times to make the clip.
 
     Returns:
-      The time of each, in seconds, and its largest memory, in megabytes.
+      For each clip the time in seconds and the peak memory in megabytes.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        said = speaker.perform(identity=0, seed=9, duration_sec=20.0, size=16).audio
+        speech = speaker.perform(identity=0, seed=9, duration_sec=20.0, size=16).audio
         images.write_image(folder / "portrait.png", speaker.portrait(identity=0, size=256))
         for length in (1, seconds):
-            sound = np.resize(said, length * SAMPLE_RATE_HZ)
+            sound = np.resize(speech, length * SAMPLE_RATE_HZ)
             write_audio(folder / f"{length}.wav", sound, SAMPLE_RATE_HZ)
         _generate(folder, 1, flags)
         return [_generate(folder, seconds, flags) for _ in range(count)]
@@ -73,7 +73,7 @@ def _generate(folder: pathlib.Path, seconds: int, flags: Sequence[str]) -> tuple
     done = subprocess.run(
         [sys.executable, "-c", program, *command], check=True, capture_output=True, text=True
     )
-    # Linux counts in kB.
+    # Linux reports kB.
     return time.perf_counter() - begin, int(done.stdout.split()[-1]) / 1024
 
 

@@ -1,6 +1,6 @@
-"""What a compiled program says of itself: memory, operations, collectives, and the time they imply.
+"""Reads memory, operations and collectives from a compiled program, and the time that they imply.
 
-All figures are of one chip.
+All figures are per chip.
 """
 
 import collections
@@ -16,14 +16,14 @@ from gesture_jax.parallel.hardware import Chip
 _ITEM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
 _KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 _COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(_KINDS)})(-start)?\(")
-# What the main program makes, with the order of its axes in memory and its tiles.
+# An array in the main program, with the order of its axes in memory and its tiles.
 _TILED = re.compile(r" = ([a-z]+\d*)\[([\d,]+)\]\{([\d,]+):T\((\d+),(\d+)\)")
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One message of a program, arrays of a kind sent at once."""
+    """An array that chips exchange."""
 
     kind: str
     dtype: str
@@ -36,13 +36,13 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Padding:
-    """What arrays of one kind waste of a chip's memory and traffic.
+    """Memory that arrays of one dtype and shape waste by padding.
 
     Attributes:
-      dtype: of their numbers.
-      shape: of each.
-      factor: by which each is larger than its numbers.
-      wasted: bytes, of all that the program makes.
+      dtype: data type.
+      shape: shape of each array.
+      factor: size of an array with padding, relative to its size without.
+      wasted: wasted bytes, summed over all such arrays in the program.
     """
 
     dtype: str
@@ -53,14 +53,14 @@ class Padding:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What the compiler says, in bytes and operations of one chip.
+    """The compiler's figures, in bytes and operations per chip.
 
     Attributes:
-      arguments: the state, the batch and frozen networks.
-      temporaries: everything between.
-      total: the largest memory: arguments, results that do not take their place, temporaries, code.
-      flops: operations, counted by the compiler in the program as it will run.
-      traffic: bytes between the chip and its memory.
+      arguments: size of the state, the batch and the frozen networks.
+      temporaries: size of all intermediate arrays.
+      total: peak memory: arguments, results that do not reuse their memory, temporaries and code.
+      flops: operations, counted by the compiler in the optimised program.
+      traffic: bytes moved between the chip and its memory.
       collectives: all arrays that chips exchange.
     """
 
@@ -72,11 +72,11 @@ class Report:
     collectives: tuple[Collective, ...]
 
     def seconds(self, chip: Chip) -> dict[str, float]:
-        """The least time that each resource of a chip takes; the largest is the roofline."""
+        """Returns the least time for each resource of a chip; the largest is the roofline."""
         return {
             "compute": self.flops / chip.flops,
             "traffic": self.traffic / chip.memory_rate,
-            # Each number goes around a ring twice to be summed, once to be gathered.
+            # Around a ring, a sum sends each number twice and a gather once.
             "links": sum(
                 (2 if c.kind == "all-reduce" else 1) * c.bytes for c in self.collectives
             ) / chip.link_rate,
@@ -94,11 +94,11 @@ def read(compiled: jax.stages.Compiled) -> Report:
 
 
 def find_collectives(text: str) -> list[Collective]:
-    """All arrays that a program's text (HLO) sends between chips, once each."""
+    """Returns every array that a program (HLO text) sends between chips."""
     found = []
     for result, kind, start in _COLLECTIVE.findall(text):
         arrays = _ARRAY.findall(result)
-        # Begun apart from their end, these name what they read before what they make.
+        # The asynchronous start of these operations lists its inputs before its outputs.
         if start and kind in ("all-gather", "collective-permute"):
             arrays = [a for a in arrays if a[0] != "u32"]
             arrays = arrays[len(arrays) // 2 :]
@@ -108,10 +108,10 @@ def find_collectives(text: str) -> list[Collective]:
 
 
 def find_padding(text: str) -> list[Padding]:
-    """Arrays of a program's text that fill their tiles badly, the most wasteful kind first.
+    """Returns the padded arrays in a program's text, the most wasteful kind first.
 
-    Tiles lie over the two axes that are innermost in memory: 8 or fewer rows of 128 for the most
-    part, so that an array whose innermost axis has 34 numbers takes almost four times their room.
+    Tiles cover the two axes that are innermost in memory, mostly 8 or fewer rows of 128 numbers. So
+    an array with 34 numbers in its innermost axis takes almost four times their memory.
     """
     wasted = collections.Counter()
     main = text[max(text.find("\nENTRY "), 0) :]
@@ -126,24 +126,25 @@ def find_padding(text: str) -> list[Padding]:
 
 
 def not_of(state: Any, collectives: tuple[Collective, ...], parts: int = 1) -> list[Collective]:
-    """Those that are neither of a shape in the state, whole or one of `parts`, nor single numbers.
+    """Returns the collectives of arrays that are no scalars and have no shape found in the state.
 
-    Parameters, their gradients and statistics have such shapes; pictures and volumes do not. The
-    compiler may turn axes around, and drop those of one.
+    Shapes in the state, whole or as one of `parts`, are those of parameters, their gradients and
+    statistics; pictures and volumes have others. The order of axes, and axes of size 1, are
+    ignored, since the compiler may change them.
     """
     known = set()
     for leaf in jax.tree.leaves(state):
         known.add(_ignoring_order(leaf.shape))
         for axis, size in enumerate(leaf.shape):
             if size % parts == 0:
-                cut = *leaf.shape[:axis], size // parts, *leaf.shape[axis + 1 :]
-                known.add(_ignoring_order(cut))
+                part = *leaf.shape[:axis], size // parts, *leaf.shape[axis + 1 :]
+                known.add(_ignoring_order(part))
     known.add(())
     return [c for c in collectives if _ignoring_order(c.shape) not in known]
 
 
 def count(collectives: tuple[Collective, ...]) -> dict[str, tuple[int, int]]:
-    """How many arrays of each kind, and their bytes."""
+    """Returns the number of arrays and their bytes, for each kind of collective."""
     numbers, sizes = collections.Counter(), collections.Counter()
     for each in collectives:
         numbers[each.kind] += 1

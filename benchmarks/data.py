@@ -1,8 +1,8 @@
-"""How fast data are made and read on this machine: `python -m benchmarks.data [DATASET]`.
+"""Measures how fast data are made and read on this machine: `python -m benchmarks.data [DATASET]`.
 
-Batches of the `paper` preset, 256x256, read from DATASET or from drawn clips of 15 s made for it,
-against a plain loop over PNG files, as the field's training codes have it. Prints a table, appends
-it to `benchmarks/results.jsonl`, and ends with how many TPU chips the loader feeds.
+Reads batches of the `paper` preset, 256x256, from DATASET or from drawn clips of 15 s, and compares
+with a plain loop over PNG files, which is common in the field. Prints a table, appends it to
+`benchmarks/results.jsonl`, and says how many TPU chips the loader can feed.
 """
 
 import functools
@@ -27,11 +27,11 @@ _SIZE = 256
 _BATCH_SIZE, _WINDOWS = 16, 64
 _WARM_UP, _BATCHES, _RUNS = 4, 24, 3
 _MOTION_DIM, _SPEECH_DIM = 2307, 1059
-# 196.6 GMAC draw a frame from a source and a driving frame (reference 2.8); two operations each,
-# and the gradient costs twice the forward pass.
-_FLOP_A_PAIR = 196.6e9 * 2 * 3
-# Peak of a v5e chip in bfloat16, and the share of it that convolutional nets reach.
-_CHIP_FLOPS, _SHARE = 197e12, 0.4
+# A forward pass takes 196.6 GMAC per pair of frames, two operations each, and the gradient twice as
+# much.
+_FLOP_PER_PAIR = 196.6e9 * 2 * 3
+# Peak of a v5e chip in bfloat16, and the fraction that convolutional networks reach.
+_CHIP_FLOPS, _PEAK_FRACTION = 197e12, 0.4
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def _draw(path: pathlib.Path) -> pathlib.Path:
 
 
 def _parts(source: clips.ClipSource) -> Iterator[Figure]:
-    """What a pair costs, on one core."""
+    """Times the parts of loading a pair, on one core."""
     jpeg = source[0]["frames"][0]
     yield "a frame: size as JPEG", "kB", [len(jpeg) / 1000]
     random = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def _pairs(source: clips.ClipSource, rates: list[float]) -> Iterator[Figure]:
 
 
 def _rates(iterator: pipeline.BatchIterator, batch_size: int) -> list[float]:
-    """Examples a second, in a few runs."""
+    """Returns examples per second, for a few runs."""
     for _ in range(_WARM_UP):
         next(iterator)
     values = []
@@ -102,7 +102,7 @@ def _rates(iterator: pipeline.BatchIterator, batch_size: int) -> list[float]:
 
 
 def _png_loop(source: clips.ClipSource, folder: pathlib.Path) -> Iterator[Figure]:
-    """Pairs of PNG files of one clip, read and stacked one after the other."""
+    """Times a loop that reads pairs of PNG files of one clip one after the other."""
     folder.mkdir()
     frames = clips.decode_frames(source[0], range(64))
     for number, frame in enumerate(frames):
@@ -120,7 +120,7 @@ def _png_loop(source: clips.ClipSource, folder: pathlib.Path) -> Iterator[Figure
 
 
 def _windows(path: pathlib.Path) -> Iterator[Figure]:
-    """Stage 2's windows, of clips of 15 s with all features."""
+    """Times loading windows for stage 2, from clips of 15 s with all features."""
     random = np.random.default_rng(0)
 
     def records(count: int):
@@ -139,7 +139,7 @@ def _windows(path: pathlib.Path) -> Iterator[Figure]:
 
 
 def _preparation(folder: pathlib.Path) -> Iterator[Figure]:
-    """Videos of 1280x720 at 25 frames a second to clips of 256x256."""
+    """Times preparation of videos of 1280x720 at 25 frames a second into clips of 256x256."""
     (folder / "videos").mkdir()
     done = speaker.perform(identity=0, seed=0, duration_sec=20.0, size=_SIZE)
     wide = (np.asarray(Image.fromarray(frame).resize((1280, 720))) for frame in done.frames)
@@ -160,12 +160,13 @@ def _preparation(folder: pathlib.Path) -> Iterator[Figure]:
         yield f"prepare 1280x720, {num_workers} workers", "min of video/min", [rate]
 
 
-def _print_chips(pairs_a_second: float) -> None:
-    chip = _CHIP_FLOPS * _SHARE / _FLOP_A_PAIR
+def _print_chips(pairs_per_sec: float) -> None:
+    chip = _CHIP_FLOPS * _PEAK_FRACTION / _FLOP_PER_PAIR
     print(
-        f"\nTPU v5e, paper preset: {_FLOP_A_PAIR / 1e12:.2f} TFLOP a pair; a chip does "
-        f"{_CHIP_FLOPS / 1e12:.0f} TFLOP/s at its peak,\nat {_SHARE:.0%} of it {chip:.0f} pairs/s. "
-        f"{pairs_a_second:.0f} pairs/s feed {pairs_a_second / chip:.1f} chips."
+        f"\nTPU v5e, paper preset: {_FLOP_PER_PAIR / 1e12:.2f} TFLOP per pair; a chip reaches "
+        f"{_CHIP_FLOPS / 1e12:.0f} TFLOP/s at its peak,\n"
+        f"and at {_PEAK_FRACTION:.0%} of that {chip:.0f} pairs/s. "
+        f"{pairs_per_sec:.0f} pairs/s feed {pairs_per_sec / chip:.1f} chips."
     )
 
 

@@ -1,9 +1,9 @@
-"""What an evaluation takes: clips of 4 s at 256 pixels against compressed copies of themselves.
+"""Measures time and memory of an evaluation: clips of 4 s at 256 pixels against compressed copies.
 
 python -m benchmarks.evaluation FOLDER NUM_CLIPS OUT [EVALUATE_FLAG ...]
 
-The clips are cut from the videos of FOLDER, at times spread over them. Prints the seconds that each
-part took, whole and a clip, and the most memory that it had.
+The clips are cut from the videos in FOLDER, at times spread over them. Prints the seconds that each
+part took, in total and per clip, and the peak memory.
 """
 
 import json
@@ -26,32 +26,32 @@ _CRF = {"real": 10, "generated": 36}
 
 
 def cut_clips(folder: str, num_clips: int, out: pathlib.Path) -> None:
-    """Writes `real` and `generated`, the same clips, little and much compressed."""
+    """Writes the same clips to `real`, and more strongly compressed to `generated`."""
     sources = videos.find_videos(folder)
     for number, path in enumerate(sources):
-        wanted = len(range(number, num_clips, len(sources)))
+        count = len(range(number, num_clips, len(sources)))
         frames, audio = read_video(path, size=_SIZE), read_audio(path)
         last_sec = len(frames) / FPS - _CLIP_SEC
-        for index, start_sec in enumerate(np.linspace(0, last_sec, wanted)):
+        for index, start_sec in enumerate(np.linspace(0, last_sec, count)):
             first = round(start_sec * FPS)
-            count = round(_CLIP_SEC * FPS)
-            sound = audio[first * SAMPLES_PER_FRAME :][: count * SAMPLES_PER_FRAME]
+            length = round(_CLIP_SEC * FPS)
+            sound = audio[first * SAMPLES_PER_FRAME :][: length * SAMPLES_PER_FRAME]
             for side, crf in _CRF.items():
                 target = out / side / f"{path.stem}-{index}.mp4"
-                write_video(target, frames[first : first + count], audio=sound, crf=crf)
+                write_video(target, frames[first : first + length], audio=sound, crf=crf)
 
 
 def measure(out: pathlib.Path, num_clips: int, flags: list[str]) -> dict[str, dict[str, float]]:
-    """Runs the command; a row for each part of it."""
+    """Runs the command, and returns a row for each of its parts."""
     command = [
         sys.executable, "-m", "gesture_jax.evaluate", "--paired", f"--real={out / 'real'}",
         f"--generated={out / 'generated'}", f"--out={out / 'result'}", *flags,
     ]  # fmt: skip
     subprocess.run(command, check=True)
     found = json.loads((out / "result" / "metrics.json").read_text())["seconds"]
-    table = {part: {"s": sec, "s a clip": sec / num_clips} for part, sec in found.items()}
+    table = {part: {"s": sec, "s per clip": sec / num_clips} for part, sec in found.items()}
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"\n{num_clips} clips, at most {memory:.2f} GiB\n")
+    print(f"\n{num_clips} clips, peak memory {memory:.2f} GiB\n")
     return table
 
 

@@ -1,9 +1,9 @@
-"""How well stage 1 redraws people who are framed unlike those that it was trained on.
+"""Measures how well stage 1 reconstructs people who are framed differently from its training data.
 
     python -m benchmarks.framing --stage1=WORKDIR
 
-Two frames of a drawn person, both moved or scaled alike: how much of PSNR is lost against the
-person in their usual place, which says how far `data/people.py` may call near.
+Source and driving frame of a drawn person are shifted or scaled alike. The loss of PSNR relative to
+the usual framing shows which tolerance `gesture_jax/data/portrait_framing.py` may use.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ from gesture_jax.procedural import speaker
 
 _STAGE1 = cli.define_path("stage1", None, "Workdir of a stage 1.", required=True)
 _PEOPLE, _FRAMES = 4, 6
-# Frames are drawn at this size, and their edges repeated so far around them.
-_SIZE_PX, _ROOM_PX = 256, 192
+# Frames are drawn at this size, and padded by this many pixels that repeat their edges.
+_SIZE_PX, _PADDING_PX = 256, 192
 
 
 def main(_) -> None:
@@ -27,26 +27,26 @@ def main(_) -> None:
         for k in range(_PEOPLE)
     ]
     usual = _psnr(animator, clips)
-    print(f"in their usual place: {usual:.2f} dB")
+    print(f"usual framing: {usual:.2f} dB")
     for name, values in (
         ("right", (0.01, 0.02, 0.03, 0.04, 0.08, 0.12, 0.2)),
         ("down", (-0.08, -0.04, -0.02, 0.02, 0.04, 0.08)),
         ("larger", (0.6, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.4)),
     ):
         for value in values:
-            lost = _psnr(animator, clips, **{name: value}) - usual
-            print(f"| {name} | {value:g} | {lost:+.2f} dB |")
+            change = _psnr(animator, clips, **{name: value}) - usual
+            print(f"| {name} | {value:g} | {change:+.2f} dB |")
 
 
 def _psnr(animator: Animator, clips, *, right=0.0, down=0.0, larger=1.0) -> float:
     side = round(_SIZE_PX / larger)
-    left = _ROOM_PX + (_SIZE_PX - side) / 2 - right * side
-    top = _ROOM_PX + (_SIZE_PX - side) / 2 - down * side
+    left = _PADDING_PX + (_SIZE_PX - side) / 2 - right * side
+    top = _PADDING_PX + (_SIZE_PX - side) / 2 - down * side
     errors = []
     for frames in clips:
         chosen = frames[np.linspace(0, len(frames) - 1, _FRAMES + 1).astype(int)]
-        room = (_ROOM_PX, _ROOM_PX)
-        padded = np.pad(chosen, ((0, 0), room, room, (0, 0)), mode="edge")
+        padding = (_PADDING_PX, _PADDING_PX)
+        padded = np.pad(chosen, ((0, 0), padding, padding, (0, 0)), mode="edge")
         cut = padded[:, round(top) : round(top) + side, round(left) : round(left) + side]
         first, *others = [images.square(frame, size=animator.resolution) for frame in cut]
         motion = animator.extract_motion(others)

@@ -1,30 +1,30 @@
-"""Do generated gestures belong to the speech? On the test clips of a stage 2's motions.
+"""Measures whether generated gestures belong to the speech, on the test clips of a stage 2.
 
 python -m benchmarks.gestures STAGE2
 
-Every test clip's motion is made anew from its speech and its first frame. Motion is compared as
-angles less their speaker's mean over the training clips, standardised, whatever space stage 2 works
-in; that needs neither joints nor pictures. Prints a Markdown table.
+Motion is generated for every test clip from its speech and its first frame. Motion is compared as
+standardised angles minus their speaker's mean over the training clips, in whatever space stage 2
+works; this needs neither joints nor pictures. Prints a Markdown table.
 
-| row | what |
+| row | motion |
 |---|---|
-| real | the clips themselves; their FGD is that of two halves, fewer and so further apart |
-| generated | from the clip's speech |
-| other speech | from the speech of another clip |
-| still | the first frame, held |
+| real | of the clips; the FGD compares two halves, which have fewer examples and so a larger FGD |
+| generated | generated from the clip's speech |
+| other speech | generated from the speech of another clip |
+| still | the first frame of the clip, held |
 | shuffled frames | the frames of another clip, in random order |
 
-| column | what |
+| column | meaning |
 |---|---|
-| FGD | Frechet distance to the real windows; mean by autoencoders fitted to the training motions |
-| FGD, least and most | by one of these autoencoders, which differ in their seeds alone |
-| diversity | mean distance of two windows, in the autoencoders' latents: the mean |
+| FGD | Frechet distance to the real windows, mean over autoencoders fitted to training motions |
+| FGD, least and most | smallest and largest of these; the autoencoders differ in their seeds |
+| diversity | mean distance of two windows in the latents, mean over the autoencoders |
 | BAS | beat alignment with the clip's own sound |
-| BAS, other sound | with that of other clips: the same motion, the wrong sound |
-| standard errors | the difference of both over its standard error over clips |
-| beats/s | of the motion |
-| correlation | of the speed curve with that of the real motion |
-| seam | jerk at the borders of windows over jerk elsewhere, median over clips |
+| BAS, other sound | beat alignment of the same motion with the sound of other clips |
+| standard errors | difference of the two, divided by its standard error over clips |
+| beats/s | beats per second of the motion |
+| correlation | correlation of the speed curve with that of the real motion |
+| seam | jerk at the borders of windows divided by jerk elsewhere, median over clips |
 """
 
 import collections
@@ -51,16 +51,16 @@ COLUMNS = (
 )  # fmt: skip
 _STRIDE = 10
 _OTHER_SOUNDS = 8
-# By one autoencoder the distance to a control may come out three times that by another.
+# The distance to a control may be three times as large with one autoencoder as with another.
 _AUTOENCODERS = 4
 _FIT_STEPS = 1000
 
 
 class Bench:
-    """The test clips of a stage 2, what was said in them, and what FGD is measured by."""
+    """The test clips of a stage 2, their speech, and the autoencoders for FGD."""
 
     def __init__(self, workdir: str):
-        """Reads all that rows are made of, and fits the autoencoders."""
+        """Reads the clips and fits the autoencoders."""
         config = checkpoints.read_config(workdir, stage="stage2")
         self.use(workdir)
         self._window = config.model.window
@@ -73,7 +73,7 @@ class Bench:
             [angles - self._means[name] for name, each in by_speaker.items() for angles in each]
         ).std(axis=0)
         sounds = ClipSource(test.metadata["data_path"], "test")
-        # What windows read beyond the end of a clip.
+        # Windows read these features beyond the end of a clip.
         silence = self.generator.feature_extractor.listen(
             np.zeros(64_000, "f4"), num_frames=self._window
         )
@@ -94,14 +94,14 @@ class Bench:
         self._real = self._latents([take["motion"] for take in self.takes])
 
     def use(self, workdir: str) -> None:
-        """From now on measures this stage 2, trained on the same motions."""
+        """Measures another stage 2 from now on, trained on the same motions."""
         config = checkpoints.read_config(workdir, stage="stage2")
         self.generator = GestureGenerator.load(stage1=config.stage1_workdir, stage2=workdir)
 
     def generate(
         self, *, speech_of: int = 0, seed: int = 0, options: Options | None = None
     ) -> list[np.ndarray]:
-        """Motion [t, d] for each test clip, by its own speech or that of the n-th clip after it."""
+        """Generates motion [t, d] for each test clip from the speech of the n-th clip after it."""
         motions = []
         for index, take in enumerate(self.takes):
             features = self.takes[(index + speech_of) % len(self.takes)]["features"]
@@ -113,24 +113,24 @@ class Bench:
         return motions
 
     def rows(self) -> dict[str, dict[str, float]]:
-        """The table: `COLUMNS` of each row."""
+        """Returns the table: `COLUMNS` for each row."""
         real = [take["motion"] for take in self.takes]
         random = np.random.default_rng(0)
         if len(real) < 2:
-            raise InputError("the controls are made of other test clips; give a data set of two")
+            raise InputError("the controls need other test clips; use a dataset with two or more")
         return {
             "real": self.row(real) | _spread(self._floor(real)),
             "generated": self.row(self.generate()),
             "other speech": self.row(self.generate(speech_of=len(real) // 2)),
             "still": self.row([np.repeat(motion[:1], len(motion), axis=0) for motion in real]),
-            # Of the same speaker, whose number of clips before it is the number of speakers.
+            # Clips of the speakers alternate, so this is another clip of the same speaker.
             "shuffled frames": self.row(
                 [random.permutation(real[index - len(self._means)]) for index in range(len(real))]
             ),
         }
 
     def row(self, motions: list[np.ndarray]) -> dict[str, float]:
-        """`COLUMNS` of motions, one for each test clip."""
+        """Returns `COLUMNS` for motions, one for each test clip."""
         encoded = self._encode_all(motions)
         latents = self._latents(motions)
         own, other = self._alignment(encoded)
@@ -154,23 +154,23 @@ class Bench:
         }
 
     def distances(self, latents: list[np.ndarray]) -> list[float]:
-        """By each autoencoder, how far latents [n, 32] are from those of the real test windows."""
+        """Returns distances of latents [n, 32] from those of real windows, by autoencoder."""
         return [_distance(*pair) for pair in zip(self._real, latents, strict=True)]
 
     def _alignment(self, encoded: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """BAS of each motion with its own clip's sound, and with those of the clips after it."""
+        """Returns BAS of each motion with its own clip's sound, and with the next clips' sound."""
         beats = [[beat_metrics.motion_beats(motion)] for motion in encoded]
         onsets = [take["onsets"] for take in self.takes]
-        lasting = [len(motion) / FPS for motion in encoded]
+        durations = [len(motion) / FPS for motion in encoded]
         own = [
             beat_metrics.align("onsets", each, sound, duration_sec=duration)
-            for each, sound, duration in zip(beats, onsets, lasting, strict=True)
+            for each, sound, duration in zip(beats, onsets, durations, strict=True)
         ]
-        other = beat_metrics.shuffled("onsets", beats, onsets, lasting, num_others=_OTHER_SOUNDS)
+        other = beat_metrics.shuffled("onsets", beats, onsets, durations, num_others=_OTHER_SOUNDS)
         return np.array(own), other
 
     def _floor(self, motions: list[np.ndarray]) -> list[float]:
-        """By each autoencoder, the distance of two halves of each speaker's clips."""
+        """Returns distances between two halves of each speaker's clips, by autoencoder."""
         halves = ([], [])
         for index, (motion, take) in enumerate(zip(motions, self.takes, strict=True)):
             half = halves[index // len(self._means) % 2]
@@ -184,7 +184,7 @@ class Bench:
         return self._encode_windows(np.concatenate(windows))
 
     def _encode_windows(self, windows: np.ndarray) -> list[np.ndarray]:
-        """[n, t, d] to [n, 32] by each autoencoder."""
+        """Encodes windows [n, t, d] to latents [n, 32] with each autoencoder."""
         return [fgd.encode_windows(variables, windows) for variables in self._autoencoders]
 
     def _windows(self, motion: np.ndarray, speaker: str) -> np.ndarray:
@@ -198,8 +198,8 @@ class Bench:
         ]
 
     def _encode(self, motion: np.ndarray, speaker: str) -> np.ndarray:
-        size = np.maximum(self._std, 0.25 * np.sqrt(np.mean(self._std**2)))
-        return (_angles(motion) - self._means[speaker]) / size
+        scale = np.maximum(self._std, 0.25 * np.sqrt(np.mean(self._std**2)))
+        return (_angles(motion) - self._means[speaker]) / scale
 
 
 def _spread(distances: list[float]) -> dict[str, float]:

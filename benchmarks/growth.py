@@ -1,10 +1,10 @@
-"""What more of it costs: longer speech, larger batches, finer pictures.
+"""Measures how time grows with longer speech, larger batches and larger pictures.
 
 python -m benchmarks.growth STAGE2 [PLOT.png]
 
-The command line makes clips of 10 s, 1 min and 10 min, each in a process of its own. A network like
-that of STAGE2's stage 1 renders batches of one frame and more, and frames of other resolutions.
-Prints Markdown tables and draws them.
+The command line makes clips of 10 s, 1 min and 10 min, each in a separate process. The network of
+STAGE2's stage 1, with random weights, renders batches of different sizes and frames of different
+resolutions. Prints Markdown tables and plots them.
 """
 
 import statistics
@@ -30,24 +30,24 @@ Table = dict[str, dict[str, float]]
 
 
 def lengths(stage1: str, stage2: str) -> Table:
-    """`generate`, of so many seconds of speech."""
+    """Times `generate` for several lengths of speech."""
     table = {}
     (flags,) = start.weights(stage1, stage2).values()
     for seconds in _LENGTHS_SEC:
-        ((spent, megabytes),) = clips.make(seconds, flags, count=1)
+        ((time, megabytes),) = clips.make(seconds, flags, count=1)
         table[str(seconds)] = {
-            "time, s": spent, "frames/s": seconds * FPS / spent, "memory, MB": megabytes
+            "time, s": time, "frames/s": seconds * FPS / time, "memory, MB": megabytes
         }  # fmt: skip
     return table
 
 
 def batches(config) -> Table:
-    """Rendering, of so many frames at once."""
+    """Times rendering for several batch sizes."""
     return {str(size): _rendering(config.model, batch_size=size) for size in _BATCHES}
 
 
 def resolutions(config) -> Table:
-    """Rendering, of frames of so many pixels; the network is as deep, its volume larger."""
+    """Times rendering at several resolutions; the network stays as deep, its volume grows."""
     return {
         str(side): _rendering({**config.model, "resolution": side}, batch_size=4)
         for side in _RESOLUTIONS_PX
@@ -67,7 +67,7 @@ def _rendering(model, *, batch_size: int) -> dict[str, float]:
 
 
 def draw(tables: dict[str, tuple[Table, str, int]], path: str) -> None:
-    """One curve a table, both axes logarithmic, beside the power of x that it should follow."""
+    """Plots each table on logarithmic axes, with the power of x that it should follow, dotted."""
     figure, axes = plt.subplots(1, len(tables), figsize=(4 * len(tables), 3), layout="constrained")
     for axis, (name, (table, column, power)) in zip(axes, tables.items(), strict=True):
         x, y = [*map(float, table)], [row[column] for row in table.values()]
@@ -80,7 +80,7 @@ def draw(tables: dict[str, tuple[Table, str, int]], path: str) -> None:
 
 
 def main(stage2: str, plot: str = "") -> None:
-    """Measures, prints and draws."""
+    """Measures, prints and plots."""
     stage1 = checkpoints.read_config(stage2, stage="stage2").stage1_workdir
     config = checkpoints.read_config(stage1, stage="stage1")
     tables = {

@@ -1,19 +1,21 @@
-"""How good a stage 1 redraws unseen frames, clip by clip.
+"""Measures how well a stage 1 reconstructs unseen frames, clip by clip.
 
 python -m benchmarks.pictures STAGE1 DATASET [SHEET.png]
 
-Every frame of every test clip is redrawn from one source frame: the first of the clip, or, where
-the test clip is the end of a recording (`prepare --split_within_clips`), the first of the
-recording, which was trained on. Beside it stand what needs no model: the source copied, and the
-recording's mean frame, test part included, which no model may see. Prints a Markdown table.
+Every frame of every test clip is reconstructed ("redrawn") from one source frame. This is the first
+frame of the clip; if the test clip is the end of a recording (`prepare --split_within_clips`), it
+is the first frame of the recording, which is training data. Two references need no model: a copy of
+the source, and the mean frame of the recording, test part included, which no model may see. Prints
+a Markdown table.
 
-| column | what |
+| column | meaning |
 |---|---|
 | redrawn, copy, mean frame | PSNR in dB |
-| other motion | PSNR where the motion is that of a frame a third of the clip away |
-| hands, hands copied | PSNR within the boxes of the hands |
-| SSIM; ST-LPIPS, copied | of the redrawn frames, and ST-LPIPS of the source copied |
-| kept | share of frames, driven by other people, nearer (ST-LPIPS) to the source than to them |
+| other motion | PSNR with the motion of a frame a third of the clip away |
+| hands, hands copied | PSNR within the boxes of the hands, of the reconstruction and the copy |
+| SSIM | SSIM of the reconstruction |
+| ST-LPIPS, ST-LPIPS copied | ST-LPIPS of the reconstruction and the copy |
+| kept | of frames driven by other people, the share closer (ST-LPIPS) to the source than to them |
 """
 
 import sys
@@ -38,18 +40,18 @@ COLUMNS = (
 )  # fmt: skip
 _SHEET_PICTURES = 12
 _BATCH = 16
-# Of each clip; VGG is slow.
+# Frames of each clip that go through VGG, which is slow.
 _LPIPS_FRAMES = 32
 _CROSS_FRAMES = 8
 
 
 def measure(workdir: str, data: str, *, sheet: str | None = None) -> dict[str, dict[str, float]]:
-    """`COLUMNS` for each test clip, and their average as "average".
+    """Returns `COLUMNS` for each test clip, and their averages as "average".
 
     Args:
-      workdir: of a trained stage 1.
-      data: a data set of `gesture_jax.prepare`.
-      sheet: path of a PNG to write: source, driving and redrawn frames.
+      workdir: workdir of a trained stage 1.
+      data: a dataset made by `gesture_jax.prepare`.
+      sheet: path of a PNG to write, with source frames, driving frames and reconstructions.
     """
     animator = Animator.load(workdir)
     takes = _read_takes(data)
@@ -62,7 +64,7 @@ def measure(workdir: str, data: str, *, sheet: str | None = None) -> dict[str, d
         other = animator.render(sources[name], np.roll(motion, len(motion) // 3, axis=0))
         table[name] = _row(vgg, take, redrawn, other)
         table[name]["kept"] = _share_kept(vgg, animator, sources, takes, name, motion)
-        pictures += _some(take, redrawn, count=-(-_SHEET_PICTURES // len(takes)))
+        pictures += _choose(take, redrawn, count=-(-_SHEET_PICTURES // len(takes)))
     if sheet:
         chosen = np.linspace(0, len(pictures) - 1, _SHEET_PICTURES, dtype=int)
         rows = zip(*(pictures[i] for i in chosen), strict=True)
@@ -73,7 +75,7 @@ def measure(workdir: str, data: str, *, sheet: str | None = None) -> dict[str, d
 
 
 def show(column: str, value: float) -> str:
-    """A value of a column as text."""
+    """Formats a value of a column."""
     if np.isnan(value):
         return "-"
     digits = 3 if "LPIPS" in column or column == "SSIM" else 1
@@ -86,7 +88,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _read_takes(data: str) -> dict[str, dict]:
-    """For each test clip its frames, hands, source frame and mean frame, in [0, 1]."""
+    """Returns frames, hands, source frame and mean frame of each test clip, in [0, 1]."""
     train, test = ClipSource(data, "train"), ClipSource(data, "test")
     beginnings = {record["clip_id"]: index for index, record in enumerate(train)}
     takes = {}
@@ -131,7 +133,7 @@ def _row(vgg, take: dict, redrawn: np.ndarray, other: np.ndarray) -> dict[str, f
 
 
 def _share_kept(vgg, animator, sources, takes, name: str, motion: np.ndarray) -> float:
-    """Other people moved by this one: who do they look like?"""
+    """Returns how often other people, driven by this clip, keep their own appearance."""
     chosen = np.linspace(0, len(motion) - 1, _CROSS_FRAMES, dtype=int)
     driving = takes[name]["frames"][chosen]
     # One clip of each other person.
@@ -152,13 +154,13 @@ def _st_lpips_batch(vgg, one, other):
 
 
 def _st_lpips(vgg, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """In batches of one size, the last one filled up."""
+    """Computes ST-LPIPS in batches of equal size; the last one is padded."""
     indices = np.arange(-(-len(one) // _BATCH) * _BATCH).reshape(-1, _BATCH) % len(one)
     parts = [_st_lpips_batch(vgg, jnp.asarray(one[i]), jnp.asarray(other[i])) for i in indices]
     return np.concatenate(parts)[: len(one)]
 
 
-def _some(take: dict, redrawn: np.ndarray, *, count: int) -> list[tuple[np.ndarray, ...]]:
+def _choose(take: dict, redrawn: np.ndarray, *, count: int) -> list[tuple[np.ndarray, ...]]:
     chosen = np.linspace(0, len(redrawn) - 1, count + 2, dtype=int)[1:-1]
     return [(take["source"], take["frames"][i], redrawn[i]) for i in chosen]
 

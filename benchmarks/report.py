@@ -1,4 +1,4 @@
-"""Times parts, prints them as a table as they come, and keeps them."""
+"""Times functions, and prints and saves the figures."""
 
 import json
 import os
@@ -14,32 +14,32 @@ import jax
 RESULTS = pathlib.Path(__file__).with_name("results.jsonl")
 _NUM_RUNS = 5
 _LEAST_SEC, _MOST_SEC = 2.0, 120.0
-# Name, unit and values of a figure.
 Figure = tuple[str, str, list[float]]
+"""Name, unit and values of a measurement."""
 
 
 def report(figures: Iterable[Figure], *, quiet: bool = False) -> None:
     """Prints the median and range of each figure, and appends them to `results.jsonl`.
 
     Args:
-      figures: of one run.
-      quiet: appends only.
+      figures: the figures of one run.
+      quiet: whether to append without printing.
     """
-    about = _machine()
+    machine = _machine()
     with RESULTS.open("a") as file:
         for name, unit, values in figures:
             median, low, high = statistics.median(values), min(values), max(values)
             if not quiet:
                 print(f"{name:52} {median:10.2f} {unit}   ({low:.2f} to {high:.2f})", flush=True)
             record = {"name": name, "unit": unit, "median": median, "low": low, "high": high}
-            file.write(json.dumps({**record, **about}) + "\n")
+            file.write(json.dumps({**record, **machine}) + "\n")
 
 
 def time_ms(run: Callable[[], object], *, per: int = 1) -> list[float]:
-    """Milliseconds of each run, divided by `per`; the first run, which compiles, is left out.
+    """Returns the milliseconds of each run, divided by `per`, without the first, which compiles.
 
-    Five runs: more of what is done in no time, as machines have slow moments, and of what takes
-    minutes fewer, but two.
+    There are five runs or more, until two seconds have passed, because machines have slow moments;
+    after two minutes, two runs are enough.
     """
     jax.block_until_ready(run())
     values: list[float] = []
@@ -58,12 +58,12 @@ def format_table(
     first: str,
     show: Callable[[str, float], str] = lambda column, value: f"{value:.3g}",
 ) -> str:
-    """A table in Markdown.
+    """Formats a Markdown table.
 
     Args:
-      table: a row a name, each of the same columns.
+      table: rows by name, all with the same columns.
       first: heading of the first column.
-      show: the text of a value in a column.
+      show: formats a value, given its column.
     """
     columns = list(next(iter(table.values())))
     lines = [[first, *columns], ["---"] * (len(columns) + 1)]

@@ -1,18 +1,18 @@
-"""How fast the parts are on this machine: `python -m benchmarks.run [PART ...]`.
+"""Measures the speed of the parts on this machine: `python -m benchmarks.run [PART ...]`.
 
-Prints a table and appends one JSON object a figure to `benchmarks/results.jsonl`. Compilation does
-not count. Each figure is the median of several runs, with the range beside it.
+Prints a table and appends one JSON object per figure to `benchmarks/results.jsonl`. Compilation is
+excluded. Each figure is the median of several runs, with the range beside it.
 
-| part | what |
+| part | what it measures |
 |---|---|
-| machine | the floor: products of matrices and copies |
-| start | the import, the help, and how soon `generate` draws |
-| data | drawing, features of speech |
-| ops | warps and convolutions, beside XLA's own |
+| machine | matrix products and copies, as a reference for the other parts |
+| start | the import, `--help`, and the time until `generate` renders |
+| data | drawing people, and speech features |
+| ops | warps and convolutions, compared with XLA's own |
 | clips | `generate`, from speech to an mp4 with sound |
-| stream | how late frames are while one speaks |
-| demo, photo, paper | a portrait encoded, motion read, frames rendered, motion sampled |
-| training | a step of either stage |
+| stream | the delay of frames while someone speaks |
+| demo, photo, paper | encoding a portrait, extracting motion, rendering frames, sampling motion |
+| training | a training step of each stage |
 """
 
 import functools
@@ -26,8 +26,7 @@ import numpy as np
 
 from benchmarks import clips, start, stream, training
 from benchmarks.report import report, time_ms
-from configs import stage1 as stage1_config
-from configs import stage2 as stage2_config
+from gesture_jax import presets
 from gesture_jax.inference.animator import Animator
 from gesture_jax.models import motion_model
 from gesture_jax.models.build import build_model
@@ -37,7 +36,7 @@ from gesture_jax.ops.warp import deviation_warp, flow_warp
 from gesture_jax.procedural import speaker
 from gesture_jax.speech import extractor
 
-# Batch, side, and channels in and out: VGG's first block, `photo`, and the levels of `paper`.
+# (batch, side, input channels, output channels) in VGG's first block, `photo` and `paper`.
 _CONVS = (4, 64, 64, 64), (4, 32, 128, 128), (4, 32, 512, 512), (1, 128, 256, 256)
 _CONVS += ((1, 256, 128, 128),)
 
@@ -47,7 +46,7 @@ def main(names: list[str]) -> None:
         "machine": _machine,
         "start": lambda: itertools.chain(_start(), start.figures(start.weights())),
         "clips": lambda: clips.figures(start.weights()),
-        "stream": stream.of_bundled,
+        "stream": stream.bundled_figures,
         "data": _data,
         "ops": lambda: itertools.chain(_warps(), _convolutions()),
         "demo": lambda: itertools.chain(_stage1("demo"), _stage2("demo")),
@@ -76,7 +75,7 @@ def _machine():
 
 
 def _start():
-    """Programs in processes of their own, as users meet them."""
+    """Times programs in processes of their own, as users run them."""
     programs = {
         "import gesture_jax": ["-c", "import gesture_jax"],
         "generate --help": ["-m", "gesture_jax.generate", "--help"],
@@ -89,26 +88,26 @@ def _start():
 
 
 def _convolutions():
-    """3x3 convolutions and their gradients by the kernel, by XLA and by Winograd's algorithm."""
+    """Times 3x3 convolutions and their kernel gradients, with XLA and with Winograd's algorithm."""
     random = np.random.default_rng(0)
-    for batch, side, depth, made in _CONVS:
-        x = random.standard_normal((batch, side, side, depth), np.float32)
-        cotangent = random.standard_normal((batch, side, side, made), np.float32)
-        kernel = random.standard_normal((3, 3, depth, made), np.float32)
-        by_kernel = lambda x, kernel, y: jax.vjp(lambda k: _xla(x, k), kernel)[1](y)[0]
-        fast = lambda x, kernel: winograd.convolve(x, kernel, padding=1)
-        fast_by_kernel = lambda x, _, y: winograd.kernel_gradient(x, y, size=3, padding=1)
-        gigaflops = 2 * 9 * batch * side**2 * depth * made / 1e9
-        name = f"convolution {batch} x {side}x{side}, {depth} to {made}"
-        for way, function, arrays in (
+    for batch, side, inputs, outputs in _CONVS:
+        x = random.standard_normal((batch, side, side, inputs), np.float32)
+        cotangent = random.standard_normal((batch, side, side, outputs), np.float32)
+        kernel = random.standard_normal((3, 3, inputs, outputs), np.float32)
+        xla_gradient = lambda x, kernel, y: jax.vjp(lambda k: _xla(x, k), kernel)[1](y)[0]
+        convolve = lambda x, kernel: winograd.convolve(x, kernel, padding=1)
+        gradient = lambda x, _, y: winograd.kernel_gradient(x, y, size=3, padding=1)
+        gigaflops = 2 * 9 * batch * side**2 * inputs * outputs / 1e9
+        name = f"convolution {batch} x {side}x{side}, {inputs} to {outputs}"
+        for label, function, arrays in (
             ("XLA", _xla, (x, kernel)),
-            ("Winograd", fast, (x, kernel)),
-            ("gradient by the kernel, XLA", by_kernel, (x, kernel, cotangent)),
-            ("gradient by the kernel, Winograd", fast_by_kernel, (x, kernel, cotangent)),
+            ("Winograd", convolve, (x, kernel)),
+            ("gradient by the kernel, XLA", xla_gradient, (x, kernel, cotangent)),
+            ("gradient by the kernel, Winograd", gradient, (x, kernel, cotangent)),
         ):
             run = jax.jit(function)
             times = time_ms(lambda run=run, arrays=arrays: run(*arrays))
-            yield f"{name}: {way}", "GFLOP/s", [1000 * gigaflops / ms for ms in times]
+            yield f"{name}: {label}", "GFLOP/s", [1000 * gigaflops / ms for ms in times]
 
 
 def _xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -129,7 +128,7 @@ def _data():
 
 
 def _warps():
-    """The volume of the demo preset, a batch of eight, and its gradient."""
+    """Times the warps and their gradients on the volume of the demo preset, in a batch of eight."""
     random = np.random.default_rng(0)
     volume = random.standard_normal((8, 16, 16, 32), np.float32)
     field = random.uniform(-0.2, 0.2, (8, 16, 16, 3, 3)).astype(np.float32)
@@ -144,7 +143,7 @@ def _warps():
 
 
 def _stage1(preset: str):
-    model = build_model(**stage1_config.get_config(preset).model)
+    model = build_model(**presets.load(f"configs/stage1.py:{preset}").model)
     image = np.random.default_rng(0).random((model.resolution, model.resolution, 3), np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), image[None], image[None])
     animator = Animator(model, variables)
@@ -158,18 +157,18 @@ def _stage1(preset: str):
 
 
 def _stage2(preset: str):
-    config = stage2_config.get_config(preset)
-    grid = build_model(**stage1_config.get_config(preset).model).motion_grid
+    config = presets.load(f"configs/stage2.py:{preset}")
+    grid = build_model(**presets.load(f"configs/stage1.py:{preset}").model).motion_grid
     model = MotionDenoiser(motion_dim=3 * grid**2 + 3, **config.model)
     params = jax.jit(model.init_variables)(jax.random.key(0))["params"]
     prior = jnp.zeros((1, model.num_prior, model.motion_dim))
-    heard = jnp.zeros((1, model.window, model.speech_dim))
+    speech = jnp.zeros((1, model.window, model.speech_dim))
     options = dict(
         process=motion_model.make_process(config), sampling=motion_model.make_sampling(config)
     )
     for candidates in (1, 5):
         draw = functools.partial(sample_motion, model, num_candidates=candidates, **options)
-        draw = jax.jit(lambda p, key, draw=draw: draw(p, key, prior, heard))
+        draw = jax.jit(lambda p, key, draw=draw: draw(p, key, prior, speech))
         steps = f"{config.sampler.num_steps} guided steps"
         name = f"{preset}: sample 3.2 s of motion, {steps}, the best of {candidates}"
         yield name, "ms", time_ms(lambda draw=draw: draw(params, jax.random.key(0)))

@@ -1,8 +1,9 @@
-"""What more devices change, on a machine that has none: `python -m benchmarks.scale`.
+"""Measures the effect of more devices, on a machine without any: `python -m benchmarks.scale`.
 
-Two tables. A step of stage 1's `smoke` on 1, 2, 4 and 8 simulated devices, each in a process of its
-own: they share the machine's cores, so that time tells what it costs to be many, not what it gains.
-And what a device holds of the state of `paper`, counted without making it.
+Prints two tables. The first has a step of stage 1's `smoke` on 1, 2, 4 and 8 simulated devices, in
+separate processes. The devices share the machine's cores, so the times show the overhead of more
+devices and not the gain. The second has the size of the state of `paper` per device, computed
+without creating the state.
 """
 
 import json
@@ -14,7 +15,7 @@ import jax
 
 from benchmarks import ahead
 from benchmarks.report import format_table, time_ms
-from configs import stage1 as stage1_config
+from gesture_jax import presets
 from gesture_jax.parallel import sharding
 
 _NUMBERS = 1, 2, 4, 8, 16
@@ -24,20 +25,20 @@ _BATCH_SIZE = 8
 def main() -> None:
     """Measures and prints."""
     simulate(max(_NUMBERS))
-    steps = {str(number): _measure_apart(number) for number in _NUMBERS[:-1]}
+    steps = {str(number): _measure_in_process(number) for number in _NUMBERS[:-1]}
     print(format_table(steps, first="devices"))
     print()
     print(format_table({str(n): _count_state(n) for n in _NUMBERS}, first="fsdp"))
 
 
 def simulate(num_devices: int) -> None:
-    """Makes JAX see so many CPU devices, if it has not looked yet."""
+    """Simulates this many CPU devices; call it before JAX initialises its backend."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", num_devices)
 
 
-def _measure_apart(num_devices: int) -> dict[str, float]:
-    """`measure` in a process that has so many devices."""
+def _measure_in_process(num_devices: int) -> dict[str, float]:
+    """Runs `measure` in a process with this many devices."""
     program = f"from benchmarks import scale; scale.measure({num_devices})"
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True
@@ -46,9 +47,9 @@ def _measure_apart(num_devices: int) -> dict[str, float]:
 
 
 def measure(num_devices: int) -> None:
-    """Prints time of a step, whose batch is the same for any number of devices, and memory."""
+    """Prints time and memory of a step; the batch is the same for any number of devices."""
     simulate(num_devices)
-    config = stage1_config.get_config("smoke")
+    config = presets.load("configs/stage1.py:smoke")
     program = ahead.train_step(config, jax.devices(), _BATCH_SIZE)
     run, found = ahead.running_step(config, program)
     times = time_ms(run)
@@ -61,8 +62,8 @@ def measure(num_devices: int) -> None:
 
 
 def _count_state(fsdp: int) -> dict[str, float]:
-    """Gigabytes on a device of 16 where each group of `fsdp` holds the state once."""
-    config = stage1_config.get_config("paper")
+    """Returns gigabytes per device, of 16 devices, if each group of `fsdp` holds the state once."""
+    config = presets.load("configs/stage1.py:paper")
     mesh = sharding.make_mesh({"data": -1, "fsdp": fsdp}, batch_size=max(_NUMBERS))
     state = ahead.abstract_state(config, mesh)
     parts = {

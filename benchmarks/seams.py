@@ -1,10 +1,10 @@
-"""Do the seams between windows show? On a minute of speech of each drawn person.
+"""Measures how visible the seams between windows are, on a minute of speech of each drawn person.
 
 python -m benchmarks.seams STAGE2
 
-Jerk where windows meet over jerk elsewhere: 1 where a seam does not show. Prints a Markdown table:
-as the config says, without the choice among candidates, without the fade too, and for the speakers'
-real motion at the same places.
+The measure is the jerk where windows meet divided by the jerk elsewhere; 1 means that a seam does
+not show. The rows of the Markdown table are: the config as it is, a single candidate, a single
+candidate without cross-fade, and the speakers' real motion at the same positions.
 """
 
 import sys
@@ -20,11 +20,11 @@ from gesture_jax.procedural import speaker
 
 _SPEECH_SEC = 60.0
 _PEOPLE = 4
-_FIRST_SEED = 70_000  # Of speech that no data set has.
+_FIRST_SEED = 70_000  # Datasets contain no speech with such seeds.
 
 
 def measure(stage2: str) -> dict[str, dict[str, float]]:
-    """A row a way of joining windows."""
+    """Returns a row for each way of joining windows."""
     stage1 = checkpoints.read_config(stage2, stage="stage2").stage1_workdir
     generator = GestureGenerator.load(stage1=stage1, stage2=stage2)
     size = generator.animator.resolution

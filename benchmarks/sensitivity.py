@@ -1,17 +1,17 @@
-"""Which metric notices which damage? Videos against damaged copies of themselves.
+"""Shows which metric notices which kind of damage, by comparing videos with damaged copies.
 
 python -m benchmarks.sensitivity FOLDER OUT [EVALUATE_FLAG ...]
 
-Every kind of damage comes in three strengths; `python -m gesture_jax.evaluate --paired` compares.
-Motion is that of the pose model where the extra `[pose]` is installed. Prints a Markdown table: a
-metric notices a kind of damage where its three values are in order, each clear of the one before.
+Each kind of damage has three strengths; `python -m gesture_jax.evaluate --paired` compares. Motion
+is detected by the pose model if the extra `[pose]` is installed. Prints a Markdown table. A metric
+notices a kind of damage if its values for the three strengths are in order and differ.
 
 | damage | strengths |
 |---|---|
 | noise | Gaussian, of 2, 8 and 24 of 255 |
 | blur | Gaussian, of 0.5, 1 and 2 pixels at 256 |
-| drop | every 2nd, 4th and 8th frame, shown as much longer |
-| shuffle | frames in random order within 4, 8 and 16 |
+| drop | only every 2nd, 4th or 8th frame is kept, and shown longer |
+| shuffle | frames in random order within groups of 4, 8 and 16 |
 | compression | x264 at crf 28, 36 and 44 |
 """
 
@@ -65,7 +65,7 @@ DAMAGES = {
 
 
 def write_damaged(source: pathlib.Path, out: pathlib.Path, damage: str, strength: float) -> None:
-    """Copies of all videos of a folder, damaged; "none" and 0 for plain ones at the same size."""
+    """Writes damaged copies of all videos in a folder; damage "none" only scales them."""
     random = np.random.default_rng(0)
     for path in videos.find_videos(source):
         frames = read_video(path, size=_SIZE)
@@ -78,7 +78,7 @@ def write_damaged(source: pathlib.Path, out: pathlib.Path, damage: str, strength
 
 
 def measure(folder: str, out: str, flags: list[str]) -> dict[str, dict[str, float]]:
-    """A row for each damage and strength; what is there already is not computed again."""
+    """Returns a row for each damage and strength; existing results are reused."""
     root, table = pathlib.Path(out), {}
     plain = root / "none"
     if not plain.exists():
@@ -103,7 +103,7 @@ def measure(folder: str, out: str, flags: list[str]) -> dict[str, dict[str, floa
 
 
 def noticed(table: dict[str, dict[str, float]]) -> dict[str, str]:
-    """For each damage the metrics that notice it, in the order of its strengths."""
+    """Returns, for each kind of damage, the metrics that rank its strengths correctly."""
     found = {}
     for damage, (_, strengths) in DAMAGES.items():
         rows = [table["none 0"], *(table[f"{damage} {strength}"] for strength in strengths)]

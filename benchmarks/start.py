@@ -1,9 +1,9 @@
-"""Seconds from the start of `generate` to its first frames.
+"""Measures the time from the start of `generate` to its first frames.
 
     python -m benchmarks.start [STAGE1 STAGE2]
 
-Each run is a process of its own, of the command itself, on ten seconds of speech. The first one,
-which may compile, is left out. Without arguments: of the bundled weights.
+Each run is the command itself in a separate process, on ten seconds of speech. The first run, which
+may compile, is not counted. Without arguments, the bundled weights are measured.
 """
 
 import os
@@ -14,14 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-# All else is imported where it is used: the command under watch imports by itself.
+# Other modules are imported where they are used, so that the measured command imports them itself.
 _NUM_RUNS = 7
 _EVENTS = "rendering begins", "first frames"
 _STARTED = "GESTURE_JAX_STARTED"
 
 
 def figures(flags_of: dict[str, list[str]]) -> Iterator[tuple[str, str, list[float]]]:
-    """Of each name, whose weights are given as flags of `generate`."""
+    """Yields the figures for each set of weights, given as flags of `generate` by name."""
     from gesture_jax.media import images
     from gesture_jax.media.rates import SAMPLE_RATE_HZ
     from gesture_jax.media.writer import write_audio
@@ -44,7 +44,7 @@ def figures(flags_of: dict[str, list[str]]) -> Iterator[tuple[str, str, list[flo
 
 
 def weights(*stages: str) -> dict[str, list[str]]:
-    """Flags of `generate`, by name: of STAGE1 and STAGE2, or of all bundled weights."""
+    """Returns flags of `generate` by name, for the given stages or for all bundled weights."""
     if stages:
         stage1, stage2 = stages
         return {"given weights": [f"--stage1={stage1}", f"--stage2={stage2}"]}
@@ -54,7 +54,7 @@ def weights(*stages: str) -> dict[str, list[str]]:
 
 
 def _run(flags: list[str]) -> list[float]:
-    """When each of `_EVENTS` happened."""
+    """Returns the time of each of `_EVENTS`."""
     program = f"from benchmarks import start; start.watch({flags!r})"
     environment = {**os.environ, _STARTED: str(time.time())}
     command = [sys.executable, "-c", program]
@@ -63,7 +63,7 @@ def _run(flags: list[str]) -> list[float]:
 
 
 def watch(flags: list[str]) -> None:
-    """Runs `generate` up to its first frames, and prints when each of `_EVENTS` happened."""
+    """Runs `generate` up to its first frames, and prints the time of each of `_EVENTS`."""
     sys.argv = ["generate", *flags]
     from gesture_jax import cli, generate
 
@@ -75,7 +75,7 @@ def watch(flags: list[str]) -> None:
         fetch = animator._fetch
 
         def fetch_and_end(image, count):
-            # Two batches are being computed by now.
+            # Two batches are being computed at this point.
             times = [time.time()]
             fetch(image, count)
             times.append(time.time())

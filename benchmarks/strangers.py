@@ -1,22 +1,22 @@
-"""Does anything blow up? Pictures that are no portraits, animated by drawn speech.
+"""Checks that nothing diverges on pictures that are no portraits, animated with synthetic speech.
 
 python -m benchmarks.strangers [STAGE1 STAGE2] [COUNT]
 
-By default the bundled weights and 200 pictures: noise, stripes, gradients, text, flat colours, and
-the photographs that come with scikit-image, cut and mirrored. Each one moves for two seconds. The
-Markdown table has a row for each kind of picture; the command exits with code 1 where a picture is
-beyond one of the limits below.
+By default this uses the bundled weights and 200 pictures: noise, stripes, gradients, text, flat
+colours, and the photographs in scikit-image, cut and mirrored. Each picture is animated for two
+seconds. The Markdown table has a row for each kind of picture. The command exits with code 1 if a
+picture exceeds one of the limits below.
 
-| column | what |
+| column | meaning |
 |---|---|
-| pictures | how many |
-| pose | how far the picture's own motion feature is from those of training: root mean square of its values, in standard deviations; drawn portraits have 1 |
-| motion | largest distance of a frame's pose from the picture's own, likewise |
-| distance | mean absolute difference of a frame from the picture, of 1, the mean over pictures |
-| distance, most | the largest of them |
-| step, most | largest mean absolute difference of two frames that follow each other |
-| beyond | pictures that are beyond a limit |
-"""  # noqa: E501  (a row of a table is a line)
+| pictures | number of pictures |
+| pose | distance of the picture's own motion feature from the training data: root mean square of its values, in standard deviations; about 1 for drawn portraits |
+| motion | largest distance of a frame's pose from the picture's own pose, in the same unit |
+| distance | mean absolute difference between a frame and the picture, in [0, 1]; largest over the frames, mean over the pictures |
+| distance, most | the same, largest over the pictures |
+| step, most | largest mean absolute difference between consecutive frames |
+| beyond | number of pictures that exceed a limit |
+"""  # noqa: E501  (each row of the table is one line)
 
 import sys
 from collections.abc import Callable, Iterator
@@ -35,8 +35,8 @@ from gesture_jax.procedural import speaker
 _SECONDS = 2.0
 _SIDE = 256
 _COUNT = 200
-# A frame that has little to do with its picture, two frames that have little to do with each other,
-# and a pose that no person takes. Blotches of old weights were at 0.3, 0.1 and 100.
+# Beyond these, a frame hardly resembles its picture or the frame before, or no person takes the
+# pose. Diverged motion of old weights reached 0.3, 0.1 and 100.
 _MOST_DISTANCE, _MOST_STEP, _MOST_MOTION = 0.25, 0.06, 4.0
 _PHOTOGRAPHS = (
     "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel",
@@ -46,7 +46,7 @@ _SENTENCE = "The quick brown fox jumps over the lazy dog. 0123456789 "
 
 
 def pictures(count: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Kinds and pictures [h, w, 3] uint8, the kinds in turn."""
+    """Yields pairs of kind and picture [h, w, 3] uint8; the kinds alternate."""
     makers = {
         "noise": _noise, "stripes": _stripes, "gradient": _gradient, "text": _text, "flat": _flat,
         "photograph": _photograph, "photograph, cut": _photograph_cut, "drawn person": _person,
@@ -58,7 +58,7 @@ def pictures(count: int) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _noise(random: np.random.Generator, number: int) -> np.ndarray:
-    """Of pixels, of blocks, and blurred."""
+    """Returns noise of pixels or blocks, sharp or smooth."""
     blocks = 2 ** (number % 7 + 2)
     small = random.integers(0, 256, (blocks, blocks, 3), dtype=np.uint8)
     resample = (Image.Resampling.NEAREST, Image.Resampling.BICUBIC)[number % 2]
@@ -66,7 +66,7 @@ def _noise(random: np.random.Generator, number: int) -> np.ndarray:
 
 
 def _stripes(random: np.random.Generator, number: int) -> np.ndarray:
-    """Up, across and aslant; both at once are checkers."""
+    """Returns vertical, horizontal or diagonal stripes, or a checkerboard."""
     y, x = np.mgrid[:_SIDE, :_SIDE]
     width = 2 ** (number % 6 + 1)
     place = (x, y, x + y, (x // width + y // width) * width)[number % 4]
@@ -112,13 +112,13 @@ def _photograph_cut(random: np.random.Generator, number: int) -> np.ndarray:
 
 
 def _person(random: np.random.Generator, number: int) -> np.ndarray:
-    """Somebody for once, upright: what the others are compared with."""
+    """Returns a drawn person, as a reference for the other kinds."""
     del random
     return speaker.portrait(identity=number, size=_SIDE)
 
 
 def measure(stage1: str, stage2: str, *, count: int = _COUNT) -> dict[str, dict[str, float]]:
-    """A row a kind of picture, and one of all."""
+    """Returns a row for each kind of picture, and one for all."""
     generator = GestureGenerator.load(stage1=stage1, stage2=stage2)
     config, variables = load_stage2(stage2, generator.animator)
     space, statistics = motion_model.build(config)[0], variables["statistics"]
@@ -126,15 +126,15 @@ def measure(stage1: str, stage2: str, *, count: int = _COUNT) -> dict[str, dict[
     def distances(own: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         own, motion = (np.asarray(space.from_feature(feature)) for feature in (own, motion))
         pose = (own - statistics["motion_mean"]) / statistics["motion_std"]
-        # The same angle may be told in two ways.
+        # Angles that differ by a full turn are the same.
         turned = (motion - own + np.pi) % (2.0 * np.pi) - np.pi
-        return _size(pose), _size(turned / statistics["pose_std"])
+        return _rms(pose), _rms(turned / statistics["pose_std"])
 
     audio = speaker.perform(identity=0, seed=70_000, duration_sec=_SECONDS, size=16).audio
-    heard = np.concatenate(list(generator.extract_features(audio)))
+    features = np.concatenate(list(generator.extract_features(audio)))
     rows: dict[str, list[dict[str, float]]] = {}
     for number, (kind, picture) in enumerate(pictures(count)):
-        rows.setdefault(kind, []).append(_animate(generator, distances, picture, heard, number))
+        rows.setdefault(kind, []).append(_animate(generator, distances, picture, features, number))
     rows["all"] = [row for each in rows.values() for row in each]
     return {kind: _summarise(each) for kind, each in rows.items()}
 
@@ -143,12 +143,12 @@ def _animate(
     generator: GestureGenerator,
     distances: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
     picture: np.ndarray,
-    heard: np.ndarray,
+    features: np.ndarray,
     seed: int,
 ) -> dict[str, float]:
     source = generator.animator.encode_source(picture)
     num_frames = round(_SECONDS * FPS)
-    pieces = generator.motion_from_features(source.motion, [heard], num_frames, seed=seed)
+    pieces = generator.motion_from_features(source.motion, [features], num_frames, seed=seed)
     motion = np.concatenate(list(pieces))
     frames = generator.animator.render(source, motion, adapt=True)
     shown = np.asarray(source.image, np.float32) / 255.0
@@ -159,16 +159,16 @@ def _animate(
         "distance": np.abs(frames - shown).mean(axis=(1, 2, 3)).max(),
         "step": np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2, 3)).max(),
     }
-    sound = np.isfinite(frames).all() and frames.min() >= 0.0 and frames.max() <= 1.0
+    valid = np.isfinite(frames).all() and frames.min() >= 0.0 and frames.max() <= 1.0
     within = (
         values["distance"] <= _MOST_DISTANCE
         and values["step"] <= _MOST_STEP
         and values["motion"] <= _MOST_MOTION
     )
-    return {**values, "beyond": float(not (sound and within))}
+    return {**values, "beyond": float(not (valid and within))}
 
 
-def _size(values: np.ndarray) -> np.ndarray:
+def _rms(values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(values).mean(axis=-1))
 
 
@@ -186,7 +186,7 @@ def _summarise(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the table; returns the exit code."""
+    """Prints the table and returns the exit code."""
     count = int(arguments.pop()) if arguments and arguments[-1].isdecimal() else _COUNT
     chosen = bundled.find()
     stage1, stage2 = arguments or (chosen["stage1"], chosen["stage2"])

@@ -1,9 +1,9 @@
-"""While it is still being spoken, how late are frames?
+"""Measures the delay of frames while the speech is still being spoken.
 
     python -m benchmarks.stream [STAGE1 STAGE2]
 
-Speech of the procedural speaker is pushed in chunks of 40 ms, as a microphone would. Without
-arguments: by the bundled weights.
+Speech of the procedural speaker is pushed in chunks of 40 ms, as from a microphone. Without
+arguments, the bundled weights are measured.
 """
 
 import sys
@@ -20,30 +20,29 @@ _SPEECH_SEC = 20.0
 _RUNS = 3
 
 
-def of_bundled() -> Iterator[Figure]:
-    """Of the weights that come with the package."""
+def bundled_figures() -> Iterator[Figure]:
+    """Yields the figures for all bundled weights."""
     for name in bundled.PRESETS:
         yield from figures(name, **bundled.find(name))
 
 
-def figures(of: str, *, stage1: str, stage2: str) -> Iterator[Figure]:
-    """Of a preset or whatever else it is called."""
+def figures(label: str, *, stage1: str, stage2: str) -> Iterator[Figure]:
+    """Yields the figures for one pair of stages, under a label."""
     generator = GestureGenerator.load(stage1=stage1, stage2=stage2)
     portrait = speaker.portrait(identity=0, size=generator.animator.resolution)
     audio = speaker.perform(identity=0, seed=9, duration_sec=_SPEECH_SEC, size=16).audio
     _push_all(generator, portrait, audio[: 4 * 16_000])  # Compiles.
     runs = [_push_all(generator, portrait, audio) for _ in range(_RUNS)]
     pace = generator.defaults.stream_schedule
-    name = (
-        f"{of}: stream, hop {pace.hop}, look-ahead {pace.look_ahead}, {pace.candidates} candidates"
-    )
+    schedule = f"hop {pace.hop}, look-ahead {pace.look_ahead}, {pace.candidates} candidates"
+    name = f"{label}: stream, {schedule}"
     yield f"{name}: first frame after the first sample", "s", [first for first, _, _ in runs]
     yield f"{name}: longest wait for a push", "s", [longest for _, longest, _ in runs]
     yield f"{name}: time of work over time of speech", "", [total for _, _, total in runs]
 
 
 def _push_all(generator: GestureGenerator, portrait, audio) -> tuple[float, float, float]:
-    """When the first frame was there, the longest push, and the share of time at work."""
+    """Returns time of the first frame, longest push, and share of time spent computing."""
     stream = generator.stream(portrait)
     spent, first = [], None
     for end in range(640, len(audio) + 1, 640):
@@ -56,5 +55,7 @@ def _push_all(generator: GestureGenerator, portrait, audio) -> tuple[float, floa
 
 
 if __name__ == "__main__":
-    stages = sys.argv[1:]
-    report(figures("given weights", stage1=stages[0], stage2=stages[1]) if stages else of_bundled())
+    if stages := sys.argv[1:]:
+        report(figures("given weights", stage1=stages[0], stage2=stages[1]))
+    else:
+        report(bundled_figures())

@@ -1,15 +1,15 @@
-"""What a TPU's compiler makes of our programs, asked on a machine that has no TPU.
+"""Compiles our programs for TPUs and reports on them, on a machine without a TPU.
 
     python -m benchmarks.tpu_compile --topology=v5e:4x4 --config=configs/stage1.py:paper --batch=1,2
 
-Wants `pip install libtpu`, which is the compiler. Prints, for each batch a chip: memory,
-operations, the least time that they take (by the chip's peaks, which nothing reaches), what chips
-exchange, and which arrays fill the chip's tiles badly.
+Needs `pip install libtpu`, which contains the compiler. Prints, for each batch size per chip:
+memory, operations, the least time that they take (at the chip's peaks, which no program reaches),
+the arrays that chips exchange, and the arrays that are padded most.
 """
 
 import os
 
-# Before JAX is imported: there is no TPU here to ask, and its programs cannot be kept.
+# Set before JAX is imported: there is no TPU to query, and TPU programs cannot be cached.
 os.environ |= {
     "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "JAX_ENABLE_COMPILATION_CACHE": "false",
@@ -34,21 +34,24 @@ from gesture_jax.errors import InputError
 from gesture_jax.parallel.hardware import Chip, find_chip
 
 _CONFIG = cli.define_config()
-_TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "The slice, as in v5e:4x4 or v5p:2x2x2.")
+_TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "The slice, such as v5e:4x4 or v5p:2x2x2.")
 _PART = flags.DEFINE_enum(
-    "part", "step", ["step", "render", "sample"], "A training step, frames, or a window of motion."
+    "part",
+    "step",
+    ["step", "render", "sample"],
+    "The program: a training step, rendering, sampling.",
 )
-_BATCH = flags.DEFINE_list("batch", ["1"], "Examples a chip; several are compiled in turn.")
+_BATCH = flags.DEFINE_list("batch", ["1"], "Examples per chip; a list compiles several programs.")
 _EFFORT = flags.DEFINE_float(
-    "effort", -1.0, "How hard the compiler tries, from -1 to 1; at 256x256 its own 0 takes hours.",
+    "effort", -1.0, "The compiler's effort, from -1 to 1; at 256x256 its default, 0, takes hours.",
     -1.0, 1.0,
 )  # fmt: skip
-_TEXT = cli.define_path("text", "", "File for the last program as compiled, in XLA's HLO.")
+_TEXT = cli.define_path("text", "", "File for the HLO text of the last compiled program.")
 flags.mark_flag_as_required("config")
 
-# bfloat16 products that make one of float32: training takes one for it, inference is exact.
+# bfloat16 products for one float32 product: training uses one, inference is exact.
 _PRODUCTS = {"step": 1, "render": 6, "sample": 6}
-# In the compiler's refusal: "Used 20.1G of 15.75G hbm".
+# Part of the compiler's error message: "Used 20.1G of 15.75G hbm".
 _REFUSAL = re.compile(r"Used (\S+) of (\S+) hbm")
 
 
@@ -59,9 +62,9 @@ def main(_) -> None:
     chip = find_chip(kind)
     if chip is None:
         raise InputError(
-            f"no peaks are known of {kind!r}; gesture_jax/parallel/hardware.py has those known"
+            f"the peaks of {kind!r} are unknown; add them to gesture_jax/parallel/hardware.py"
         )
-    print(f"{_PART.value} of {_CONFIG.value.stage} on {len(devices)} x {kind}, figures of one chip")
+    print(f"{_PART.value} of {_CONFIG.value.stage} on {len(devices)} x {kind}, figures per chip")
     rows, notes = {}, []
     for batch in map(int, _BATCH.value):
         program = make_program(_CONFIG.value, _PART.value, devices, batch)
@@ -74,10 +77,10 @@ def main(_) -> None:
 
 
 def describe(topology: str) -> Sequence[Any]:
-    """Devices of a slice, which need not be there.
+    """Returns the devices of a slice, which need not exist.
 
     Raises:
-      InputError: where the compiler is not installed, or does not know the slice.
+      InputError: if the compiler is not installed, or does not know the slice.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise InputError("the TPU's compiler is not installed; `pip install libtpu==0.0.42.*`")
@@ -91,7 +94,7 @@ def describe(topology: str) -> Sequence[Any]:
 def make_program(
     config: ConfigDict, part: str, devices: Sequence[Any], batch: int
 ) -> ahead.Program:
-    """The part of a config, `batch` examples a chip; frames and motion are made by one chip."""
+    """Makes the program for a part, with `batch` examples per chip; inference uses one chip."""
     if part == "step":
         return ahead.train_step(config, devices, batch * len(devices))
     if part == "render":
@@ -102,7 +105,7 @@ def make_program(
 def _compile(
     program: ahead.Program, chip: Chip, fsdp: int, products: int
 ) -> tuple[dict[str, str], list[str]]:
-    """A row of the table, and lines on what the chips exchange."""
+    """Returns a row of the table, and lines about the arrays that chips exchange."""
     start = time.perf_counter()
     try:
         done = program.lower().compile()
@@ -127,7 +130,7 @@ def _compile(
         "compiled in": f"{time.perf_counter() - start:.0f} s",
     }
     padded = [
-        f"{p.dtype}{list(p.shape)} {p.factor:.1f} times as large, {p.wasted / 1e6:.0f} MB"
+        f"{p.dtype}{list(p.shape)} {p.factor:.1f} times as large, {p.wasted / 1e6:.0f} MB wasted"
         for p in compiled.find_padding(text)[:_WORST]
     ]
     return row, [*_exchanged(report, program, fsdp), f"padded most: {', '.join(padded)}"]
@@ -140,7 +143,7 @@ def _exchanged(report: compiled.Report, program: ahead.Program, fsdp: int) -> li
     ]
     others = compiled.not_of(program.state, report.collectives, fsdp)
     names = sorted({f"{other.kind} {other.dtype}{list(other.shape)}" for other in others})
-    return [*lines, f"exchanged beside parameters and statistics: {', '.join(names) or 'nothing'}"]
+    return [*lines, f"exchanged besides parameters and statistics: {', '.join(names) or 'nothing'}"]
 
 
 _WORST = 4

@@ -1,4 +1,4 @@
-"""What MkDocs asks while it builds: links out of docs/, and the flags of each command."""
+"""MkDocs hooks: they resolve links that leave docs/, and insert the flags of each command."""
 
 import posixpath
 import re
@@ -7,7 +7,7 @@ import sys
 
 from gesture_jax.__main__ import COMMANDS
 
-# Pages that stand for files outside docs/.
+# Pages that show files outside docs/.
 _PAGES = {
     "../README.md": "index.md",
     "../launch/README.md": "launch.md",
@@ -20,14 +20,14 @@ _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
 def on_page_markdown(markdown: str, **_) -> str:
-    """Comes after the plugins, so that what they include is there."""
+    """Runs after the plugins, so included files are already inserted."""
     if "@commands@" in markdown:
         markdown = markdown.replace("@commands@", "\n\n".join(map(_describe, COMMANDS)))
     return _LINK.sub(_link, markdown)
 
 
 def _link(match: re.Match) -> str:
-    """A link within the site; where it would leave docs/ for a file without a page, its text."""
+    """Returns a link within the site, or only its text if the target has no page."""
     text, target, anchor = match[1], posixpath.normpath(match[2]), match[3] or ""
     if not target.startswith("../"):
         return match[0]
@@ -35,9 +35,9 @@ def _link(match: re.Match) -> str:
 
 
 def _describe(command: str) -> str:
-    """A section with the command's docstring and flags, as --help has them."""
-    asked = [sys.executable, "-m", "gesture_jax", command, "--help"]
-    told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
-    # Between them the file is named, by a path of this machine.
-    doc, flags = re.split(r"\nflags:\n\s*\S+:\n", told)
+    """Returns a section with the command's docstring and flags, as printed by --help."""
+    program = [sys.executable, "-m", "gesture_jax", command, "--help"]
+    output = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    # The line between them names the module's file, a path on this machine.
+    doc, flags = re.split(r"\nflags:\n\s*\S+:\n", output)
     return f"## {command}\n\n```text\n{doc}\n{flags.rstrip()}\n```"

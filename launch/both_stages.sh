@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains stage 1, then stage 2 on its motions: launch/both_stages.sh PRESET DATASET OUT
-# Can be run again after an interruption: each stage resumes by itself.
+# Trains stage 1, then stage 2 on its motion features: launch/both_stages.sh PRESET DATASET OUT
+# After an interruption, run it again: each stage resumes.
 set -euo pipefail
 if [ $# -ne 3 ]; then
   echo "usage: launch/both_stages.sh PRESET DATASET OUT" >&2

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the launchers share: options, and commands that are shown or run. Sourced, not run.
+# Functions that the launchers share: they read options, and show or run commands. Source this file.
 
 dry_run=false
 train_flags=()
@@ -9,12 +9,12 @@ fail() {
   exit 2
 }
 
-# The comment at the top of the script.
+# Prints the comment at the top of the script.
 usage() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
 }
 
-# read_options "NAME ..." ARGUMENT...: --NAME=VALUE sets $NAME; what follows -- is for the trainer.
+# read_options "NAME ..." ARGUMENT...: --NAME=VALUE sets $NAME; arguments after -- are for the trainer.
 read_options() {
   local known=" $1 " argument option
   shift
@@ -53,7 +53,7 @@ need_train_flags() {
   ((${#train_flags[@]})) || fail "flags of gesture_jax.train are missing: -- --config=... --workdir=..."
 }
 
-# show COMMAND...: as one line that a shell reads back as the same words.
+# show COMMAND...: prints it as one line that a shell reads back as the same words.
 show() {
   local word line=""
   for word in "$@"; do
@@ -63,17 +63,17 @@ show() {
   echo "${line% }"
 }
 
-# run COMMAND...: runs it, or under --dry_run shows it.
+# run COMMAND...: runs it, or prints it under --dry_run.
 run() {
   if [[ $dry_run == true ]]; then show "$@"; else "$@"; fi
 }
 
-# What a remote shell is told: a detached run of the trainer, joined by the variables given.
+# Prints the command for a remote shell that starts the trainer detached, with the given variables.
 remote_start() {
   show launch/detached.sh start run env "$@" .venv/bin/python -m gesture_jax.train "${train_flags[@]}"
 }
 
-# pack FILE: the commit that is checked out, as an archive to send.
+# pack FILE: writes the commit that is checked out to an archive, to be sent to hosts.
 pack() {
   run mkdir -p "$(dirname "$1")"
   run git archive --format=tar.gz --prefix=gesture_jax/ --output="$1" HEAD

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A command that outlives the connection which started it; tpu_pod.sh and ssh_hosts.sh call this on
-# the hosts.
+# Runs a command that outlives the connection which started it; tpu_pod.sh and ssh_hosts.sh call this
+# script on the hosts.
 #
-#   launch/detached.sh start RUN COMMAND...   starts it, unless RUN is still running
+#   launch/detached.sh start RUN COMMAND...   starts the command, unless RUN is still running
 #   launch/detached.sh follow RUN             prints its log until it ends; exits with its code
-#   launch/detached.sh code RUN               prints its exit code: nothing while it has none
-#   launch/detached.sh stop RUN               ends it and all that it started
+#   launch/detached.sh code RUN               prints its exit code, or nothing while it is running
+#   launch/detached.sh stop RUN               ends it and all processes that it started
 #
-# RUN is a folder: log, pid, and exit, which holds the exit code.
+# RUN is a folder with the files log, pid, and exit (the exit code).
 set -euo pipefail
 
 action=$1 folder=$2
@@ -21,7 +21,7 @@ case $action in
       exit 0
     fi
     rm -f "$folder/exit"
-    # It inherits the lock, and holds it for as long as any of its processes lives.
+    # The command inherits the lock and holds it while any of its processes is alive.
     setsid "$0" guard "$folder" "$@" >>"$folder/log" 2>&1 </dev/null &
     echo $! >"$folder/pid"
     echo "$(hostname): started"
@@ -45,7 +45,7 @@ case $action in
   stop)
     [[ -s $folder/pid ]] || exit 0
     pid=$(<"$folder/pid")
-    # The minus: the whole process group, of which setsid made it the leader.
+    # The minus sign means the whole process group; setsid made the command its leader.
     kill -TERM -- "-$pid" 2>/dev/null || exit 0
     for ((tries = 0; tries < 60; tries++)); do
       kill -0 -- "-$pid" 2>/dev/null || exit 0

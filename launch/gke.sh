@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# TPU slices on Google Kubernetes Engine, by xpk or by a JobSet of one's own.
+# Trains on TPU slices on Google Kubernetes Engine, with xpk or with your own JobSet.
 #
 #   launch/gke.sh ACTION --name=NAME [OPTIONS] [--dry_run] [-- TRAIN_FLAGS]
 #
 # Actions:
 #   image      builds this checkout's image and pushes it: --image
-#   xpk        submits by xpk: --image --cluster --zone [--project] [--type=v5litepod-16]
-#   manifest   prints the JobSet: --image [--topology=4x4] [--hosts=4] [--chips=4, of a host]
+#   xpk        submits with xpk: --image --cluster --zone [--project] [--type=v5litepod-16]
+#   manifest   prints the JobSet: --image [--topology=4x4] [--hosts=4] [--chips=4, per host]
 #              [--accelerator=tpu-v5-lite-podslice]
-#   apply      submits that JobSet by kubectl
-#   logs       of the first process
-#   delete     the JobSet
-# --restarts=20: how often it is started again, from its last checkpoint.
+#   apply      submits that JobSet with kubectl
+#   logs       follows the log of the first process
+#   delete     deletes the JobSet
+# --restarts=20: how often it is restarted, from its last checkpoint.
 set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source=launch/common.sh
@@ -27,7 +27,7 @@ name="" image="" cluster="" zone="" project="" type=v5litepod-16 restarts=20
 topology=4x4 hosts=4 chips=4 accelerator=tpu-v5-lite-podslice
 read_options "name image cluster zone project type restarts topology hosts chips accelerator" "$@"
 need name
-# One process a host; JAX asks the cluster for the others.
+# One process per host; JAX asks the cluster for the addresses of the others.
 train=(env JAX_NUM_PROCESSES=auto python -m gesture_jax.train "${train_flags[@]}")
 
 image() {
@@ -50,7 +50,7 @@ manifest() {
   local text word command=""
   need image
   need_train_flags
-  # Words as YAML has them: in single quotes, which are doubled inside.
+  # YAML puts words in single quotes, and doubles quotes inside.
   for word in "${train[@]}"; do
     command+=", '${word//\'/\'\'}'"
   done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the package with all it needs into .venv: launch/install.sh EXTRA (tpu, cuda or cpu).
-# Runs on each host, in the checkout; a second run does what is missing. Where the system's Python is
-# older than 3.11, as on TPU VMs, uv brings its own.
+# Installs the package and its dependencies into .venv: launch/install.sh EXTRA (tpu, cuda or cpu).
+# Runs on each host, in the checkout; a second run installs what is missing. If the system's Python is
+# older than 3.11, as on TPU VMs, uv downloads a newer one.
 set -euo pipefail
 extra=$1
 if [[ ! -x .venv/bin/python ]]; then

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Several processes on this machine, each with simulated CPU devices of its own: a pod, without one.
+# Runs several processes on this machine, each with its own simulated CPU devices, like a pod.
 #
 #   launch/local.sh [--processes=2] [--devices=2] [--port=PORT] [--python=python] [--dry_run] \
 #     -- --config=configs/stage1.py:smoke --workdir=runs/local
 #
-# When one process fails, the others are ended, and its exit code is that of this script.
+# When one process fails, the others are ended, and the script exits with its exit code.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"
@@ -16,7 +16,7 @@ need_train_flags
 end_others() {
   local pid tries
   for pid in $(jobs -pr); do kill -TERM "$pid" || true; done
-  # JAX takes SIGTERM as a warning, so that a run may go on after it.
+  # JAX treats SIGTERM as a warning of preemption, so a run may continue after it.
   for ((tries = 0; tries < 20; tries++)); do
     [[ -n $(jobs -pr) ]] || return 0
     sleep 0.5
@@ -26,7 +26,7 @@ end_others() {
 trap end_others EXIT
 trap 'exit 130' INT TERM
 
-# Simulated devices can hang in a program that comes from the compilation cache without it.
+# Without this flag, simulated devices can hang in a program from the compilation cache.
 scheduler="${XLA_FLAGS:-} --xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 for ((process = 0; process < processes; process++)); do

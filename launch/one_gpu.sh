@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Both stages of `photo` from a folder of half-body photographs, on one GPU: the weights that come
-# with the package. Planned for 12 minutes on an H100 with 16 CPU cores: 2 for the data, 8 for stage 1,
-# 2 for stage 2.
+# Trains both stages of `photo` from a folder of half-body photographs, on one GPU, as for the bundled
+# weights. Planned for 12 minutes on an H100 with 16 CPU cores: 2 for the data, 8 for stage 1, 2 for
+# stage 2.
 #
 #   launch/one_gpu.sh --portraits=DIR --out=DIR [--rigs=DIR] [--preset=photo] [--size=256] \
 #     [--clips=6] [--test_portraits=NAME,...] [--stage1_steps=5000] [--stage2_steps=2000] \
 #     [--python=python] [--dry_run] [-- FLAGS OF STAGE 1]
 #
-# What is made: OUT/data, OUT/stage1, OUT/stage2 and both stages packed, OUT/photo_stage1.safetensors
-# and OUT/photo_stage2.safetensors. It can be run again after an interruption: each step goes on by
-# itself. --rigs keeps what is found in the photographs, and may be given as --portraits later.
+# Writes OUT/data, OUT/stage1, OUT/stage2, and both stages packed as OUT/photo_stage1.safetensors and
+# OUT/photo_stage2.safetensors. After an interruption, run it again: each step resumes. --rigs keeps
+# the rigs made from the photographs; you can pass that folder as --portraits later.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"
@@ -19,10 +19,10 @@ stage1_steps=5000 stage2_steps=2000 python=python
 read_options "portraits out rigs preset size clips test_portraits stage1_steps stage2_steps python" "$@"
 need portraits out
 
-# Nearly all of the card's memory, taken at once: the frames lie there for the whole training.
+# Reserves nearly all of the GPU's memory at once: the frames stay there for the whole training.
 export XLA_PYTHON_CLIENT_MEM_FRACTION="${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.92}"
 
-# Clips of 6.6 s have two windows of stage 2 each.
+# A clip of 6.6 s holds two windows of stage 2.
 run "$python" -m gesture_jax.prepare --portraits="$portraits" --rigs="${rigs:-$out/rigs}" \
   --clips_per_portrait="$clips" --clip_sec=6.6 --size="$size" ${test_portraits:+--test_portraits="$test_portraits"} \
   --out="$out/data"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Plain hosts by SSH, one process each with all of its GPUs (or TPUs, or its CPU).
+# Trains on plain hosts over SSH, one process per host with all of its GPUs (or TPUs, or its CPU).
 #
 #   launch/ssh_hosts.sh ACTION --hosts=HOST,HOST,... [OPTIONS] [--dry_run] [-- TRAIN_FLAGS]
 #
 # Actions: up (install, start, follow), install, start, follow (the log of the first host), stop.
-# Options: --extra=cuda (cuda, tpu or cpu), --port=23456 and --address=HOST, where the others reach the
-#   first host (by default its name in --hosts).
-# The workdir and the data are on a disk that all hosts share. A run that failed goes on after
-# another `up`.
+# Options: --extra=cuda (cuda, tpu or cpu); --port=23456 and --address=HOST, at which the others reach
+#   the first host (default: its name in --hosts).
+# The workdir and the data must be on a disk that all hosts share. After a failure, `up` continues the
+# run.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# A TPU pod slice by gcloud, from nothing to a finished run.
+# Trains on a TPU pod slice with gcloud, from nothing to a finished run.
 #
 #   launch/tpu_pod.sh ACTION --name=NAME --zone=ZONE [OPTIONS] [--dry_run] [-- TRAIN_FLAGS]
 #
 # Actions:
-#   up       all of it: creates, installs, trains until it is done. A slice that was preempted is made
-#            again, a run that failed is started again; both go on from the last checkpoint. Bad input
+#   up       does everything: creates the slice, installs, and trains to the end. A preempted slice is
+#            created again and a failed run restarted; both continue from the last checkpoint. Bad input
 #            (exit code 2) ends it.
-#   create   the slice, queued until there is one
-#   install  this commit, on all workers
-#   start    training on all workers, detached
-#   follow   the log of worker 0
-#   stop     training on all workers; end `up` first, or it starts it again
-#   delete   the slice
+#   create   creates the slice; the request is queued until one is available
+#   install  installs this commit on all workers
+#   start    starts training on all workers, detached
+#   follow   follows the log of worker 0
+#   stop     stops training on all workers; end `up` first, or it starts training again
+#   delete   deletes the slice
 # Options: --type=v5litepod-16, --version=v2-alpha-tpuv5-lite (the VM's image), --project=PROJECT,
-#   --spot=true (cheaper, may be preempted), --queued=false (a slice at once or an error), and
-#   --setup=COMMAND, which each worker runs before it installs, for instance to mount a shared disk.
+#   --spot=true (cheaper, may be preempted), --queued=false (get a slice at once or fail), and
+#   --setup=COMMAND, which each worker runs before installation, for instance to mount a shared disk.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"
@@ -48,14 +48,14 @@ create() {
   fi
   run "${tpus[@]}" queued-resources create "$name" --node-id="$name" "${place[@]}" \
     --accelerator-type="$type" --runtime-version="$version" "${how[@]}"
-  [[ $dry_run == false ]] || echo "# every 30 s, until it says READY:"
+  [[ $dry_run == false ]] || echo "# repeated every 30 s until the state is READY:"
   until [[ $(node_state) == READY ]]; do
     if [[ $dry_run == true ]]; then
       show_node_state
       return
     fi
     sleep 30
-    case $(queue_state) in FAILED | SUSPENDED) fail "$name: the queue gives no slice; see its state" ;; esac
+    case $(queue_state) in FAILED | SUSPENDED) fail "$name: the request for a slice failed; look at its state" ;; esac
   done
 }
 
@@ -96,9 +96,9 @@ delete() {
 }
 
 make_again() {
-  # What was preempted cannot be restarted, and its name is taken until it is deleted.
+  # A preempted slice cannot be restarted, and its name is taken until it is deleted.
   if [[ $dry_run == true ]]; then
-    echo "# unless it is READY already; what is left of a preempted one is deleted first:"
+    echo "# unless it is READY already; a preempted slice is deleted first:"
   fi
   delete || true
   create
@@ -112,22 +112,22 @@ up() {
   while true; do
     follow || true
     if [[ $dry_run == true ]]; then
-      echo "# 0: done; 2: bad input, given up; none: followed again; others: stopped, started again:"
+      echo "# 0: done; 2: bad input, give up; none: follow again; others: stop, start again:"
       code
       stop
       return
     fi
-    # gcloud has exit codes of its own, so that the host is asked.
+    # gcloud has exit codes of its own, so this asks the host for the trainer's.
     case $(code || true) in
       0) return ;;
       2) fail "$name: the trainer refused its input; see its log" ;;
-      "") ;; # Only the connection broke, or the slice is gone.
+      "") ;; # The connection broke, or the slice is gone.
       *) stop || true ;;
     esac
     sleep 15
     if [[ $(node_state) != READY ]]; then
       make_again
-      install || true # It may be preempted again at any time; then the next round sees it.
+      install || true # It may be preempted again at any time; the next round handles that.
     fi
     start || true
   done

@@ -13,7 +13,8 @@
 
 # %% [markdown]
 # # The procedural speaker
-# An endless, seeded source of people who talk with their hands: what demos and tests are made of.
+# The procedural speaker is an endless, seeded source of people who talk with their hands. Demos and
+# tests use it.
 
 # %%
 import mediapy
@@ -24,8 +25,8 @@ from gesture_jax.procedural import speaker
 from gesture_jax.speech.extractor import speech_features
 
 # %% [markdown]
-# A person is a number, and so is what they say. Frames, sound, joints and the times of the
-# stressed syllables come together.
+# A number (`identity`) determines the person, and another (`seed`) the speech. A performance
+# contains frames, sound, joints and the times of the stressed syllables.
 
 # %%
 done = speaker.perform(identity=2, seed=7, duration_sec=4.0, size=192)
@@ -36,8 +37,8 @@ people = [speaker.portrait(identity=number, size=192) for number in range(6)]
 mediapy.show_image(images.contact_sheet([people, done.frames[10:100:15]]))
 
 # %% [markdown]
-# What the diffusion hears of it: 35 features a frame. Onset strength, the first, rises where a
-# stressed syllable begins.
+# The diffusion model gets 35 speech features per frame. The first is the onset strength, which
+# rises at the beginning of a stressed syllable.
 
 # %%
 features = speech_features(done.audio)

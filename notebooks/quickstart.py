@@ -13,10 +13,11 @@
 
 # %% [markdown]
 # # A portrait that talks with its hands
-# One picture and a recording in, a video out. On a CPU, a GPU or a TPU, with the same code.
+# This notebook turns one picture and a recording into a video, with the same code on a CPU, a GPU
+# or a TPU.
 #
 # In Colab, install the package first: upload the wheel that `python -m build` makes, and run
-# `%pip install gesture_jax-*.whl` in a cell of its own. On a GPU, add `"jax[cuda12]"`.
+# `%pip install gesture_jax-*.whl` in a separate cell. On a GPU, add `"jax[cuda12]"`.
 
 # %%
 import os
@@ -33,13 +34,14 @@ from gesture_jax.procedural import speaker
 print(jax.devices())
 
 # %% [markdown]
-# Workdirs of your own trainings, or files that were made of them. Without any, the weights that
-# come with the package: those for photographs where IMAGE is yours, those for drawn people where
-# it is not.
+# Set STAGE1 and STAGE2 to workdirs of your own trainings, or to files packed from them. Otherwise
+# the bundled weights are used: those for photographs if you set IMAGE, and those for drawn people
+# if you do not.
 
 # %% tags=["parameters"]
 STAGE1, STAGE2 = os.environ.get("STAGE1"), os.environ.get("STAGE2")
-IMAGE, AUDIO = os.environ.get("IMAGE"), os.environ.get("AUDIO")  # Yours; without, drawn ones.
+# Without these, a drawn person speaks.
+IMAGE, AUDIO = os.environ.get("IMAGE"), os.environ.get("AUDIO")
 
 # %%
 if STAGE1:
@@ -51,7 +53,8 @@ else:
 generator = gesture_jax.GestureGenerator.load(**weights)
 
 # %% [markdown]
-# Whom, and what they say. The drawn people are nobody; ask real ones before you make them talk.
+# Load the portrait and the speech. Drawn people do not exist; ask real people before you make them
+# talk.
 
 # %%
 portrait = images.load_image(IMAGE) if IMAGE else speaker.portrait(identity=2, size=256)
@@ -67,14 +70,14 @@ clip.write("talk.mp4")
 display(Video("talk.mp4", embed=True))  # With its sound.
 
 # %% [markdown]
-# Some of its frames, in the order of time.
+# Some of its frames, in order of time:
 
 # %%
 mediapy.show_images(list(clip.frames[:: max(1, len(clip.frames) // 12)]), height=128, columns=6)
 
 # %% [markdown]
-# Another seed moves differently to the same words; `motion_scale` makes all moves smaller. What
-# is kept in `clip.motion` can be rendered on any other portrait.
+# Another seed gives different motion for the same words, and `motion_scale` makes all motion
+# smaller. You can render `clip.motion` on any other portrait.
 
 # %%
 calm = generator.options(control={"motion_scale": 0.5, "rest_sec": 1.0})
@@ -83,5 +86,5 @@ clip.write("calm.mp4")
 display(Video("calm.mp4", embed=True))
 
 # %% [markdown]
-# Who watches it has to be told that it is synthetic; the file's metadata say so as well. Go on
-# with `train_your_own.ipynb`, or look inside with `inside_the_model.ipynb`.
+# Tell everyone who watches the video that it is synthetic; the file's metadata say so as well.
+# Next, read `train_your_own.ipynb` or `inside_the_model.ipynb`.

@@ -13,9 +13,9 @@
 
 # %% [markdown]
 # # From a folder of videos to a model of your own
-# Videos of people who talk to a camera and agreed to this, named `SPEAKER#ID.mp4` or
-# `SPEAKER/ID.mp4`, in; both stages trained; a video out. Each step can be interrupted and run
-# again: what is done is not done twice.
+# This notebook trains both stages on videos of people who talk to a camera and agreed to this,
+# named `SPEAKER#ID.mp4` or `SPEAKER/ID.mp4`, and makes a video. You can interrupt each step and run
+# it again; it skips what is already done.
 
 # %%
 import os
@@ -34,8 +34,8 @@ from gesture_jax.preparation import dataset, videos
 from gesture_jax.training import loop, metrics_writer
 
 # %% [markdown]
-# `demo` is 64x64, about 20 minutes of one CPU core's time; `paper` is 256x256, days of a GPU or
-# TPU.
+# The preset `demo` (64x64) takes about 20 minutes of one CPU core's time; `paper` (256x256) takes
+# days on a GPU or TPU.
 
 # %% tags=["parameters"]
 VIDEOS = "videos"
@@ -43,20 +43,21 @@ PRESET = os.environ.get("PRESET", "demo")
 DATA, STAGE1, STAGE2 = "data/mine", "runs/stage1", "runs/stage2"
 
 # %% [markdown]
-# ## The data set
-# Square clips at 25 frames a second, with 16 kHz speech. What is left out is told of, with the
-# reason.
+# ## The dataset
+# The videos become square clips at 25 frames a second, with 16 kHz speech. The report lists what
+# was left out, with the reason.
 
 # %%
 config = presets.load(f"configs/stage1.py:{PRESET}")
-seen = pose.is_installed()  # The extra [pose] finds people, and their hands.
-settings = videos.Settings(config.model.resolution, require_person=seen, joints=seen)
+has_pose = pose.is_installed()  # The extra [pose] finds people and their hands.
+settings = videos.Settings(config.model.resolution, require_person=has_pose, joints=has_pose)
 report = videos.write_videos(VIDEOS, DATA, settings=settings)
 print(dataset.format_report(report or dataset.read_report(DATA)))
 
 # %% [markdown]
-# ## Stage 1: to redraw a person in another pose
-# The pictures show source, driving frame, and what was made of both. The longer, the sharper.
+# ## Stage 1: redraw a person in another pose
+# The pictures show source, driving frame and reconstruction. They become sharper with more
+# training.
 
 # %%
 config.data.path = DATA
@@ -78,9 +79,9 @@ show_newest_sample(STAGE1)
 show_losses(STAGE1)
 
 # %% [markdown]
-# ## Stage 2: to make such poses from speech
-# The poses of all frames are read off first. The picture shows a test clip as it moved, and as
-# generated.
+# ## Stage 2: generate such poses from speech
+# First the motion features of all frames are extracted. The picture shows the real and the
+# generated motion of a test clip.
 
 # %%
 config = presets.load(f"configs/stage2.py:{PRESET}")
@@ -92,7 +93,7 @@ show_losses(STAGE2)
 
 # %% [markdown]
 # ## A video
-# The data set keeps a portrait and a sound of its test split, to try it on.
+# The dataset contains a portrait and a sound from its test split to try the model on.
 
 # %%
 generator = gesture_jax.GestureGenerator.load(stage1=STAGE1, stage2=STAGE2)
@@ -102,5 +103,6 @@ generator.generate(portrait, speech, sample_rate=16_000, seed=0).write("mine.mp4
 display(Video("mine.mp4", embed=True))
 
 # %% [markdown]
-# Not as hoped? Look at `data/mine/contact_sheet.html`: is everybody framed alike, are both hands
-# in the picture? `docs/stage1.md` and `docs/stage2.md` have the figures to expect at each step.
+# If the video does not look right, open `data/mine/contact_sheet.html`: is everybody framed alike,
+# and are both hands in the picture? `docs/stage1.md` and `docs/stage2.md` list the values to expect
+# at each step.

@@ -89,3 +89,5 @@ def test_documentation_builds_without_warnings_and_has_all_pages_in_its_menu(tmp
     text = (site / "commands.html").read_text()
     assert "--motion_scale" in text and str(_ROOT) not in text
     assert "extract_motion" in (site / "python.html").read_text()
+    # The pages include the config files.
+    assert "feature_matching" in (site / "configs.html").read_text()

@@ -1,28 +1,28 @@
-"""How good a stage 1 moves photographs of people that it was not trained on.
+"""Measures how well a stage 1 animates photographs of people that it was not trained on.
 
     python -m benchmarks.photographs WEIGHTS --data=DATASET --portraits=DIR [--out=DIR]
 
-WEIGHTS is the workdir of a stage 1, what `gesture_jax.pack` made of it, or a bundled preset. DATASET
-is made by `gesture_jax.prepare --portraits=DIR --test_portraits=NAME,...`; of each person in its
-test split the first clip is measured, and its first frame is the source. --portraits is the folder
-of all portraits, those of training too: a face has to be nearer to its own than to any other. Other
-weights stand beside these, by default the bundled ones (--beside=none leaves them out). The extra
-`[pose]` finds faces and people.
+WEIGHTS is the workdir of a stage 1, a file packed from it by `gesture_jax.pack`, or a bundled preset.
+DATASET is made by `gesture_jax.prepare --portraits=DIR --test_portraits=NAME,...`. The first clip of
+each person in its test split is measured, with its first frame as the source. --portraits is the
+folder of all portraits, including those for training: a face has to be closer to its own portrait
+than to any other. --beside names other weights to compare with. The extra `[pose]` finds faces and
+people.
 
-Prints a table: means over the clips, and in brackets the lowest and highest. Keeps every figure in
-`results.jsonl`, and writes contact sheets to --out.
+Prints a table with means over the clips and, in brackets, the lowest and highest values. Appends
+every figure to `results.jsonl`, and writes contact sheets to --out.
 
-| row | what |
+| row | meaning |
 |---|---|
-| PSNR, SSIM, ST-LPIPS | of the whole frame |
-| share of ST-LPIPS | that of the redrawn frames, of that of the source copied |
-| sharpness | variance of the Laplacian within the box of the face or of the hands, of the driving frame's |
+| PSNR, SSIM, ST-LPIPS | for the whole frame |
+| share of ST-LPIPS | ST-LPIPS of the reconstruction, relative to that of the source copied |
+| sharpness | variance of the Laplacian within the box of the face or of the hands, relative to the driving frame |
 | PSNR, hands | within the boxes of the hands |
 | PSNR, background | outside the person's reach: where nobody stands and nothing moves |
-| recognised | frames whose face is found and nearest, of all portraits, to the person's own (`metrics.identity.recognise`); moved by their own motion, by another person's, and by how another person's changes |
-| CSIM | cosine of the embeddings of frame and portrait, under own motion |
-| same person | frames within the distance that the face network was trained to hold for one person |
-"""  # noqa: E501  (a row of a table is a line)
+| recognised | share of frames with a face that is closest, among all portraits, to the person's own (`metrics.identity.recognise`); with the person's own motion, with another person's motion, and with the changes of another person's motion |
+| CSIM | cosine similarity of the embeddings of frame and portrait, with the person's own motion |
+| same person | share of frames within the distance at which the face network was trained to accept a person |
+"""  # noqa: E501  (each row of the table is one line)
 
 import argparse
 import itertools
@@ -47,7 +47,7 @@ from gesture_jax.people import faces
 from gesture_jax.pretrained import fetch
 from gesture_jax.storage.cache import cache_dir
 
-# What is to be reached: at least, and at most.
+# The smallest and largest acceptable mean.
 TARGETS = {
     "share of ST-LPIPS": (None, 0.6),
     "sharpness, face": (0.8, 1.2),
@@ -60,23 +60,23 @@ TARGETS = {
 _MODES = ("own motion", "another's motion", "another's changes")
 _COPY, _TRUE = "source copied", "true frames"
 
-# Values of a measure, one a clip, NaN where it cannot be measured; by measure.
 Scores = dict[str, list[float]]
+"""Values by measure, one per clip; NaN where a clip cannot be measured."""
 
 
 def animate(animator: Animator, clips: Sequence[PhotographClip]) -> Iterator[dict[str, np.ndarray]]:
-    """Frames of each clip by `_MODES`, [n, s, s, 3] each, at the size of the clip."""
+    """Yields the frames of each clip by mode, [n, s, s, 3] each, at the size of the clip."""
     size = len(clips[0].source)
     larger = size if animator.model.carries_pixels and size > animator.resolution else None
-    # The first motion is that of the source.
+    # The first row of each motion belongs to the source.
     motions = [animator.extract_motion([clip.source, *clip.frames]) for clip in clips]
     for number, clip in enumerate(clips):
         source = animator.encode_source(clip.source, size=larger)
         other = motions[(number + len(clips) // 2) % len(clips)]
-        ways = motions[number], other, np.stack([*animator.retarget(source, other)])
-        # As `animate` and `generate` do with motion that is not the portrait's own.
+        driven = motions[number], other, np.stack([*animator.retarget(source, other)])
+        # `animate` and `generate` also adapt motion that is not the portrait's own.
         adapt = False, True, True
-        pairs = zip(ways, adapt, strict=True)
+        pairs = zip(driven, adapt, strict=True)
         frames = [animator.render(source, motion[1:], adapt=each) for motion, each in pairs]
         yield {
             mode: np.stack([images.square(frame, size=size) for frame in each])
@@ -85,21 +85,24 @@ def animate(animator: Animator, clips: Sequence[PhotographClip]) -> Iterator[dic
 
 
 def measure(
-    animators: dict[str, Animator], clips: Sequence[PhotographClip], who: Identity, out: str | None
+    animators: dict[str, Animator],
+    clips: Sequence[PhotographClip],
+    recogniser: Identity,
+    out: str | None,
 ) -> dict[str, Scores]:
-    """Scores of each stage 1 by its name, of the source copied and of the true frames.
+    """Scores each stage 1 by name, the source copied, and the true frames.
 
     Args:
-      animators: the networks.
-      clips: of `read_clips`.
-      who: knows the people.
+      animators: the networks by name.
+      clips: returned by `read_clips`.
+      recogniser: recognises the people.
       out: folder for contact sheets, if any.
     """
     vgg = fetch.load_vgg16()
-    ways = [animate(animator, clips) for animator in animators.values()]
+    streams = [animate(animator, clips) for animator in animators.values()]
     scores: dict[str, Scores] = {name: {} for name in (*animators, _COPY, _TRUE)}
     sheets: dict[str, list[list[np.ndarray]]] = {name: [] for name in animators}
-    for clip, *made in zip(clips, *ways, strict=True):
+    for clip, *made in zip(clips, *streams, strict=True):
         copied = np.broadcast_to(clip.source, clip.frames.shape)
         own = [modes[_MODES[0]] for modes in made]
         *distances, copy = st_lpips(vgg, clip, [*own, clip.source[None]])
@@ -107,11 +110,11 @@ def measure(
             row = compare(clip, modes[_MODES[0]])
             row |= {"ST-LPIPS": distance, "share of ST-LPIPS": distance / copy}
             for mode, frames in modes.items():
-                row |= _of_mode(who.scores(clip.speaker, frames), mode)
+                row |= _of_mode(recogniser.scores(clip.speaker, frames), mode)
             _append(scores[name], row)
             sheets[name].append(sheet.draw_row(clip, modes[_MODES[0]]))
         _append(scores[_COPY], {**compare(clip, copied), "ST-LPIPS": copy})
-        _append(scores[_TRUE], _of_mode(who.scores(clip.speaker, clip.frames), _MODES[0]))
+        _append(scores[_TRUE], _of_mode(recogniser.scores(clip.speaker, clip.frames), _MODES[0]))
         print(f"{clip.speaker}: measured", file=sys.stderr)
     for name, rows in sheets.items() if out else ():
         pathlib.Path(out).mkdir(parents=True, exist_ok=True)
@@ -131,7 +134,7 @@ def _append(scores: Scores, row: dict[str, float]) -> None:
 
 
 def tabulate(scores: dict[str, Scores]) -> dict[str, dict[str, str]]:
-    """Rows of the table: the target, whether the first weights reach it, means and ranges."""
+    """Returns rows of target, whether the first weights reach it, means and ranges."""
     table = {}
     first = next(iter(scores))
     for measure in scores[first]:
@@ -146,7 +149,7 @@ def tabulate(scores: dict[str, Scores]) -> dict[str, dict[str, str]]:
 
 
 def _average(scores: dict[str, Scores], name: str, measure: str) -> float:
-    """The mean over the clips; of shares that of what they are shares of, as clips differ much."""
+    """Returns the mean over the clips; for shares, the ratio of means, as clips differ a lot."""
     if measure == "share of ST-LPIPS":
         ours, copies = (scores[each]["ST-LPIPS"] for each in (name, _COPY))
         return float(np.mean(ours) / np.mean(copies))
@@ -183,7 +186,7 @@ def _unit(measure: str) -> str:
 
 
 def figures(scores: dict[str, Scores]) -> Iterator[report.Figure]:
-    """What `results.jsonl` keeps."""
+    """Yields the figures for `results.jsonl`."""
     for name, measures in scores.items():
         for measure, values in measures.items():
             factor = 100.0 if _unit(measure) == "%" else 1.0
@@ -193,7 +196,7 @@ def figures(scores: dict[str, Scores]) -> Iterator[report.Figure]:
 
 
 def load_animators(weights: str, beside: str) -> dict[str, Animator]:
-    """The weights by their name, and, unless it is "none", those beside them."""
+    """Loads the weights by name and, unless `beside` is "none", those to compare with."""
     found: dict[str, Animator] = {}
     for chosen in (weights, beside):
         if chosen != "none":
@@ -204,24 +207,19 @@ def load_animators(weights: str, beside: str) -> dict[str, Animator]:
     return found
 
 
-def _beside() -> str:
-    """The bundled weights that know drawn people only, as long as there are such."""
-    return "realtime" if "realtime" in bundled.PRESETS else "none"
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("photographs", description=__doc__.splitlines()[0])
-    parser.add_argument("weights", help="of a stage 1: workdir, packed file or preset")
-    parser.add_argument("--data", required=True, help="data set of moved portraits")
+    parser.add_argument("weights", help="workdir, packed file or bundled preset of a stage 1")
+    parser.add_argument("--data", required=True, help="dataset made from portraits")
     parser.add_argument("--portraits", required=True, help="folder of all portraits")
     parser.add_argument("--out", help="folder for contact sheets")
-    parser.add_argument("--beside", default="none", help="preset or weights, or none")
-    parser.add_argument("--frames", type=int, default=12, help="driving frames of each clip")
+    parser.add_argument("--beside", default="none", help="weights to compare with, or none")
+    parser.add_argument("--frames", type=int, default=12, help="number of driving frames per clip")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measures, prints, keeps."""
+    """Measures, prints and saves."""
     given = _parse(arguments)
     if not jax.config.jax_compilation_cache_dir:  # A second run compiles nothing.
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
@@ -234,11 +232,11 @@ def main(arguments: Sequence[str]) -> None:
         scores = measure(animators, clips, Identity(find, portraits), given.out)
     print(report.format_table(tabulate(scores), first="measure", show=lambda _, text: text))
     frames = given.frames * len(clips)
-    print(f"\n{len(clips)} clips, {frames} frames; {len(portraits)} portraits to tell apart")
+    print(f"\n{len(clips)} clips, {frames} frames; {len(portraits)} portraits to distinguish")
     for note in itertools.chain.from_iterable(clip.notes() for clip in clips):
         print(note)
     if left_out:
-        print(f"{left_out} further clips of the same people are not measured")
+        print(f"{left_out} further clips of the same people were not measured")
     report.report(figures(scores), quiet=True)
 
 

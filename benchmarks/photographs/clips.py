@@ -1,6 +1,6 @@
-"""Test clips of people whose portraits are known: frames, and where face, hands and background are.
+"""Test clips of known people: frames, and the positions of face, hands and background.
 
-`benchmarks.photographs` measures on them.
+`benchmarks.photographs` measures on these.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ from gesture_jax.people import faces
 from gesture_jax.people.faces import Face
 from gesture_jax.people.regions import HANDS, region_boxes
 
-# The background is what nobody covers and nothing passes over: where the person's share of the
-# first frame is below this, and no frame differs from it by more; the latter of 1, after a blur.
+# A pixel belongs to the background if the person's share of it in the first frame is below _PERSON,
+# and no frame, blurred and in [0, 1], differs from the first by more than _MOVED.
 _PERSON, _MOVED, _BLUR_PX = 0.2, 12 / 255, 1.0
-# Both are widened by this share of the frame.
+# Both regions are widened by this share of the frame.
 _MARGIN = 0.02
 _LEAST_BACKGROUND = 0.01
 
@@ -30,14 +30,14 @@ Finder = Callable[[np.ndarray], Face | None]
 
 @dataclasses.dataclass(frozen=True)
 class PhotographClip:
-    """What is measured of one clip.
+    """The data of one clip.
 
     Attributes:
-      speaker: whose portrait it is.
+      speaker: the person's name.
       source: [s, s, 3] float32 in [0, 1], the first frame of the clip.
       frames: [n, s, s, 3] float32, driving frames spread over the rest of it.
-      faces: the face of each driving frame; None where none is found.
-      hands: [n, 2, 4] boxes in pixels, (left, top, right, bottom); zeros where one is not known.
+      faces: the face in each driving frame; None if none is found.
+      hands: [n, 2, 4] boxes in pixels, (left, top, right, bottom); zeros if unknown.
       background: [s, s, 1] float32, 1 outside the person's reach.
     """
 
@@ -55,7 +55,7 @@ class PhotographClip:
         return np.asarray(box_mask(self.hands, height=side, width=side))
 
     def notes(self) -> list[str]:
-        """What cannot be measured, in sentences."""
+        """Returns a sentence for each part that cannot be measured."""
         missing = sum(face is None for face in self.faces)
         parts = {
             f"no face is found in {missing} of {len(self.faces)} driving frames": missing,
@@ -66,15 +66,15 @@ class PhotographClip:
 
 
 def read_clips(data: str, find: Finder, *, num_frames: int) -> tuple[list[PhotographClip], int]:
-    """The first clip of each person of the test split, and how many clips there are beside these.
+    """Reads the first clip of each person in the test split, and counts the remaining clips.
 
     Args:
-      data: a data set of `gesture_jax.prepare`.
-      find: of `faces.open_finder`.
-      num_frames: driving frames of each clip.
+      data: a dataset made by `gesture_jax.prepare`.
+      find: a finder from `faces.open_finder`.
+      num_frames: number of driving frames per clip.
 
     Raises:
-      InputError: where fewer than two people are in the split, or a clip is too short.
+      InputError: if fewer than two people are in the split, or a clip is too short.
     """
     if num_frames < 1:
         raise InputError(f"{num_frames} driving frames; give 1 or more")
@@ -107,7 +107,7 @@ def _read_clip(source: ClipSource, index: int, find: Finder, segment, count: int
 
 
 def _open_segmentation() -> Callable[[np.ndarray], np.ndarray]:
-    """From a picture [h, w, 3] uint8 to the person's share of each pixel [h, w]."""
+    """Returns a function from a picture [h, w, 3] uint8 to the person's share of each pixel."""
     import mediapipe
 
     model = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
@@ -115,14 +115,14 @@ def _open_segmentation() -> Callable[[np.ndarray], np.ndarray]:
 
 
 def background_mask(frames: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """Where nobody is in the first frame and nothing changes in any.
+    """Returns a mask of pixels without a person in the first frame and without change later.
 
     Args:
       frames: [t, s, s, 3] uint8.
       person: [s, s], the person's share of each pixel of the first frame.
 
     Returns:
-      [s, s, 1] float32 of 0 and 1; nowhere 1 where hardly anything is left.
+      [s, s, 1] float32 of 0 and 1; all 0 if hardly any background is left.
     """
     blurred = lambda frame: scipy.ndimage.gaussian_filter(_to_float(frame), (_BLUR_PX,) * 2 + (0,))
     first = blurred(frames[0])
@@ -135,16 +135,16 @@ def background_mask(frames: np.ndarray, person: np.ndarray) -> np.ndarray:
 
 
 def read_portraits(folder: str, find: Finder, *, size: int) -> dict[str, np.ndarray]:
-    """The aligned face, [150, 150, 3] uint8, of every portrait by its name.
+    """Reads the aligned face, [150, 150, 3] uint8, of every portrait by name.
 
     Args:
-      folder: of pictures; SPEAKER.jpg shows a speaker of the data set.
-      find: of `faces.open_finder`.
-      size: side of the frames, to which portraits are scaled: faces are compared as sharp as they
-        can be there.
+      folder: folder of pictures; SPEAKER.jpg shows a speaker of the dataset.
+      find: a finder from `faces.open_finder`.
+      size: side of the frames. Portraits are scaled to it, so that the faces that are compared
+        have the same resolution.
 
     Raises:
-      InputError: where there is no portrait, or one shows no face.
+      InputError: if there is no portrait, or one shows no face.
     """
     found = pathlib.Path(folder).glob("*")
     paths = sorted(path for path in found if path.suffix.lower() in images.ENDINGS)
@@ -160,7 +160,7 @@ def read_portraits(folder: str, find: Finder, *, size: int) -> dict[str, np.ndar
 
 
 def cut_face(picture: np.ndarray, find: Finder) -> np.ndarray | None:
-    """The aligned face of a picture [h, w, 3] uint8; None where none is found."""
+    """Returns the aligned face in a picture [h, w, 3] uint8, or None if none is found."""
     face = find(picture)
     return None if face is None else faces.cut_out(picture, face.points)
 

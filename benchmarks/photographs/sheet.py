@@ -1,4 +1,4 @@
-"""Contact sheets: what a stage 1 makes of each person, beside what it should be."""
+"""Contact sheets: reconstructions of each person beside the true frames."""
 
 import numpy as np
 from PIL import Image
@@ -10,9 +10,9 @@ _TILE_PX = 256
 
 
 def draw_row(clip: PhotographClip, redrawn: np.ndarray) -> list[np.ndarray]:
-    """Source, driving and redrawn frame, then face and hands of the latter two, enlarged.
+    """Returns source, driving frame and reconstruction; then faces and hands of the last two.
 
-    The frame is the one that differs most from the source.
+    The driving frame is the one that differs most from the source.
     """
     chosen = int(np.square(clip.frames - clip.source).mean(axis=(1, 2, 3)).argmax())
     pair = clip.frames[chosen], redrawn[chosen]
@@ -25,7 +25,7 @@ def draw_row(clip: PhotographClip, redrawn: np.ndarray) -> list[np.ndarray]:
 
 
 def _enlarge(picture: np.ndarray, box) -> np.ndarray:
-    """The square around a box, [256, 256, 3]; white where there is none."""
+    """Returns the square around a box, [256, 256, 3]; white if there is no box."""
     if box is None or not (box[2] > box[0] and box[3] > box[1]):
         return np.ones((_TILE_PX, _TILE_PX, 3), np.float32)
     left, top, right, bottom = box

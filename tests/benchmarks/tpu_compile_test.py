@@ -38,7 +38,7 @@ def test_the_tpu_compiler_accepts_the_step_and_reports_its_memory(table):
 def test_tpus_exchange_only_parameters(table):
     """Other arrays are small sums over the batch, and no pictures."""
     assert "all-reduce: " in table and "all-gather: " in table
-    (others,) = re.findall(r"beside parameters and statistics: (.*)", table)
+    (others,) = re.findall(r"besides parameters and statistics: (.*)", table)
     for kind, sizes in re.findall(r"([a-z-]+) \w+\[([\d, ]*)\]", others):
         assert kind == "all-reduce"
         assert math.prod(map(int, sizes.split(","))) < 3 * 16**2

@@ -115,7 +115,7 @@ def test_damaged_configs_raise_nothing_unforeseen(tree):
 
 
 def test_every_new_key_is_a_key():
-    known = config_check.RULES["stage1"].keys() | config_check.RULES["stage2"].keys()
+    known = config_check._rules("stage1").keys() | config_check._rules("stage2").keys()
     for old, new in renamed_keys.KEYS.items():
         assert any(key == new or key.startswith(f"{new}.") for key in known)
         assert not any(key == old or key.startswith(f"{old}.") for key in known)

@@ -1,4 +1,4 @@
-"""Buckets on this machine, served as Google and Amazon serve theirs, to the very libraries."""
+"""Local servers that emulate the buckets of Google and Amazon for the real client libraries."""
 
 import atexit
 import contextlib
@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 @contextlib.contextmanager
 def gs() -> Iterator[str]:
-    """The address of an empty bucket, for gcsfs, TensorStore and Google's own library."""
+    """Yields the address of an empty bucket, for gcsfs, TensorStore and Google's own library."""
     server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
     server.start()
     url = f"http://127.0.0.1:{server._api._httpd.server_address[1]}"
@@ -23,7 +23,7 @@ def gs() -> Iterator[str]:
         "TENSORSTORE_GCS_HTTP_URL": url,
         "GOOGLE_AUTH_TOKEN_FOR_TESTING": "nobody",
         "GOOGLE_CLOUD_PROJECT": "nothing",
-        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # Asks a service that is not emulated.
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # It needs a service that is not emulated.
     }
     try:
         yield "gs://bucket"
@@ -33,7 +33,7 @@ def gs() -> Iterator[str]:
 
 @contextlib.contextmanager
 def s3() -> Iterator[str]:
-    """The address of an empty bucket, for s3fs."""
+    """Yields the address of an empty bucket, for s3fs."""
     url = _serve_s3()
     urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
     fsspec.filesystem("s3").invalidate_cache()
@@ -43,7 +43,7 @@ def s3() -> Iterator[str]:
 
 @functools.cache
 def _serve_s3() -> str:
-    """One server a process, as clients keep its address."""
+    """Starts one server per process, as the clients keep its address."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     atexit.register(server.stop)

@@ -1,4 +1,4 @@
-"""Writes .safetensors files, honest or not: for tests of reading them."""
+"""Writes .safetensors files by hand, valid and invalid ones, for tests of readers."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Writes what `torch.save` writes, without torch: for tests of reading it."""
+"""Writes the files of `torch.save` without PyTorch, for tests of readers."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ _STORAGES = {np.dtype(np.float32): "FloatStorage", np.dtype(np.int64): "LongStor
 
 
 class Tensor:
-    """Pickles the way a torch tensor does."""
+    """Is pickled as a PyTorch tensor is."""
 
     def __init__(self, array, *, strides=None, offset=0):
         self.array, self.strides, self.offset = np.asarray(array), strides, offset
@@ -61,7 +61,7 @@ def save(content: Any, path: pathlib.Path) -> pathlib.Path:
 
 
 def save_older(content: Any, path: pathlib.Path) -> pathlib.Path:
-    """Like `save`, as PyTorch did before 1.6: pickles one after the other, then the storages."""
+    """Writes the format of PyTorch before 1.6: consecutive pickles, then the storages."""
     file = io.BytesIO()
     for part in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}):
         pickle.dump(part, file, protocol=2)
@@ -77,7 +77,7 @@ def save_older(content: Any, path: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _torch_by_name():
-    """Stand-ins for the names in the pickle; they are only named, never called."""
+    """Makes modules with the names that the pickle refers to; nothing of them is called."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in _STORAGES.values():
         setattr(torch, name, type(name, (), {"__module__": "torch", "__qualname__": name}))

@@ -93,7 +93,7 @@ def check(config: ConfigDict) -> None:
     flat = _flatten(config.to_dict())
     stage = flat.get("stage")
     if stage not in _STAGES:
-        raise InputError(f"stage is {stage!r}; wanted is one of {', '.join(_STAGES)}")
+        raise InputError(f"stage is {stage!r}; it has to be one of {', '.join(_STAGES)}")
     rules = _rules(stage)
     for key, value in flat.items():
         # The discriminator's optimizer has the keys of the other one, and its values where it lacks
@@ -175,14 +175,15 @@ def _check_value(key: str, value: Any, rule: _Rule) -> None:
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             names = ", ".join(sorted(_CHOICES[key]))
-            raise InputError(f"{key} is {value!r}; wanted is one of {names}")
+            raise InputError(f"{key} is {value!r}; it has to be one of {names}")
         return
     kind = type(rule.default)
     if kind in _KINDS:
         if not isinstance(value, kind):
-            raise InputError(f"{key} is {value!r}; wanted is {_KINDS[kind]}")
+            raise InputError(f"{key} is {value!r}; it has to be {_KINDS[kind]}")
         return
     is_number = isinstance(value, kind | int) and not isinstance(value, bool)
     if not is_number or not rule.low <= value <= rule.high:  # NaN is not.
         name = "a whole number" if kind is int else "a number"
-        raise InputError(f"{key} is {value!r}; wanted is {name} from {rule.low:g} to {rule.high:g}")
+        bounds = f"from {rule.low:g} to {rule.high:g}"
+        raise InputError(f"{key} is {value!r}; it has to be {name} {bounds}")

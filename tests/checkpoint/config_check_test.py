@@ -12,17 +12,17 @@ from gesture_jax.errors import InputError
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("sampler.guidance", -1.0, "sampler.guidance is -1.0; wanted is a number from 0 to 100"),
-        ("optim.b1", 1.0, "optim.b1 is 1.0; wanted is a number from 0 to 0.99999"),
-        ("fgd_steps", -1, "fgd_steps is -1; wanted is a whole number from 0 to 1e+07"),
+        ("sampler.guidance", -1.0, "sampler.guidance is -1.0; it has to be a number from 0 to 100"),
+        ("optim.b1", 1.0, "optim.b1 is 1.0; it has to be a number from 0 to 0.99999"),
+        ("fgd_steps", -1, "fgd_steps is -1; it has to be a whole number from 0 to 1e+07"),
         # Nothing but their defaults says what these may be.
-        ("loss.velocity", float("nan"), "loss.velocity is nan; wanted is a number from 0 to 1e"),
-        ("optim.warmup_steps", -1, "optim.warmup_steps is -1; wanted is a whole number from 0"),
-        ("relative", 1, "relative is 1; wanted is true or false"),
-        ("motion_space", 3, "motion_space is 3; wanted is a text"),
-        ("dtype", "float16", "dtype is 'float16'; wanted is one of bfloat16, float32"),
+        ("loss.velocity", float("nan"), "loss.velocity is nan; it has to be a number from 0 to 1e"),
+        ("optim.warmup_steps", -1, "optim.warmup_steps is -1; it has to be a whole number from 0"),
+        ("relative", 1, "relative is 1; it has to be true or false"),
+        ("motion_space", 3, "motion_space is 3; it has to be a text"),
+        ("dtype", "float16", "dtype is 'float16'; it has to be one of bfloat16, float32"),
         ("loss.more", 1.0, "loss.more is no part of a config"),
-        ("stage", "stage3", "stage is 'stage3'; wanted is one of stage1, stage2"),
+        ("stage", "stage3", "stage is 'stage3'; it has to be one of stage1, stage2"),
     ],
 )
 def test_wrong_values_are_named(key, value, sentence):

@@ -1,4 +1,4 @@
-"""One file in the place of a workdir, wherever a trained stage is read."""
+"""A packed file replaces a workdir wherever a trained stage is read."""
 
 import json
 import os
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Both stages, of random weights, and a data set."""
+    """Both stages with random weights, packed too, and a data set."""
     root = tmp_path_factory.mktemp("runs")
     facts = {"num_clips": 2, "num_identities": 1, "clip_sec": 3.4, "size": 16, "seed": 0}
     procedural.write_procedural(root / "data", **facts)
@@ -38,13 +38,13 @@ def runs(tmp_path_factory):
     _save(root, first, abstract_variables(model), np.random.default_rng(0).normal)
     second = tiny.stage2(root / "stage1")
     second.update({"feature_dim": model.motion_dim, "speech_dim": 35})
-    # Statistics are above zero.
+    # Statistics are positive.
     _save(root, second, motion_model.abstract_variables(second), np.random.default_rng(0).uniform)
     return root
 
 
 def _save(root, config, abstract, draw):
-    """A workdir, and what is packed of it."""
+    """Saves a workdir, and packs it with whole and with half precision."""
     workdir = root / config.stage
     tiny.save(workdir, config, abstract, lambda shape: 0.1 * draw(size=shape))
     for half in (False, True):
@@ -57,7 +57,7 @@ def _equal(one, other):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_what_is_packed_renders_the_same_to_the_bit(runs):
+def test_packed_weights_render_exactly_the_same(runs):
     frames = np.random.default_rng(1).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
     rendered = []
     for name in ("stage1", "stage1.safetensors"):
@@ -77,7 +77,7 @@ def test_stage_2_and_its_statistics_are_packed(runs):
     assert packed_config.to_dict() == config.to_dict()
 
 
-def test_halves_are_the_nearest_and_statistics_stay_whole(runs):
+def test_half_precision_rounds_weights_but_not_statistics(runs):
     animator = Animator.load(runs / "stage1")
     _, whole = load_stage2(runs / "stage2", animator)
     _, half = load_stage2(runs / "stage2_half.safetensors", animator)
@@ -89,13 +89,13 @@ def test_halves_are_the_nearest_and_statistics_stay_whole(runs):
     assert sizes[1] < 0.7 * sizes[0]
 
 
-def test_nothing_of_this_machine_is_packed(runs):
+def test_no_path_of_this_machine_is_packed(runs):
     for stage in ("stage1", "stage2"):
         assert str(runs).encode() not in (runs / f"{stage}.safetensors").read_bytes()
 
 
-def test_motions_are_extracted_by_what_is_packed(runs):
-    """Which lie in a folder of its name; so stage 2 can be trained on them."""
+def test_motions_are_extracted_by_packed_weights(runs):
+    """Stage 2 finds the motions in the folder with the file's name."""
     file = runs / "stage1.safetensors"
     config = tiny.stage2(file)
     with pytest.raises(InputError, match=rf"--data=DATASET --out={runs}/stage1/motions"):
@@ -104,7 +104,7 @@ def test_motions_are_extracted_by_what_is_packed(runs):
     assert inputs.ensure_motions(config) == str(runs / "stage1" / "motions")
 
 
-def test_commands_take_it(runs):
+def test_commands_accept_packed_weights(runs):
     options = [f"--stage1={runs}/stage1.safetensors", f"--data={runs}/data"]
     assert in_process.run("extract", *options, f"--out={runs}/again")[0] == 0
     code, told = in_process.run("pack", f"--workdir={runs}/stage1", f"--out={runs}/stage1.bin")
@@ -143,13 +143,13 @@ def _rewritten(runs, path, change):
         (lambda arrays, config: 10**12, "its step is no number of steps"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(runs, tmp_path, change, sentence):
+def test_files_whose_parts_do_not_fit_are_refused(runs, tmp_path, change, sentence):
     path = _rewritten(runs, tmp_path / "a.safetensors", change)
     with pytest.raises(InputError, match=rf"a\.safetensors: .*{sentence}"):
         Animator.load(path)
 
 
-def test_a_flipped_bit_is_noticed(runs, tmp_path):
+def test_a_flipped_bit_is_detected(runs, tmp_path):
     content = bytearray((runs / "stage1.safetensors").read_bytes())
     content[-100] ^= 4
     (tmp_path / "a.safetensors").write_bytes(content)
@@ -179,7 +179,7 @@ def _is_bundled(preset):
         return False
 
 
-# They are made by `make weights`, which takes hours.
+# `make weights` makes them in hours.
 _BUNDLED = [preset for preset in bundled.PRESETS if _is_bundled(preset)]
 
 
@@ -199,7 +199,7 @@ def test_bundled_stages_fit_each_other(preset):
     assert config.preset == preset and config.stage1_workdir == ""
 
 
-def test_without_weights_the_bundled_ones_are_taken_and_told_of(tmp_path):
+def test_bundled_weights_are_the_default_and_are_named(tmp_path):
     done = speaker.perform(identity=0, seed=5, duration_sec=0.4, size=64)
     images.write_image(tmp_path / "a.png", done.frames[0])
     write_audio(tmp_path / "a.wav", done.audio, 16_000)
@@ -209,7 +209,7 @@ def test_without_weights_the_bundled_ones_are_taken_and_told_of(tmp_path):
         assert code == 0 and "the bundled ones (photo)" in told
         frames = read_video(tmp_path / "a.mp4", size=256)
         assert frames.shape == (10, 256, 256, 3)
-        # The first frame is the portrait: 64 pixels enlarged.
+        # The first frame is the portrait, enlarged from 64 pixels.
         portrait = images.square(done.frames[0], size=256)
         assert np.abs(frames[0].astype(float) - portrait).mean() < 10
     else:

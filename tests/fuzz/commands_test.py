@@ -1,4 +1,4 @@
-"""Every command line on damaged input: it works, or says one sentence and leaves nothing behind."""
+"""Every command on damaged input works, or prints one sentence and leaves no files behind."""
 
 import math
 import pathlib
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """A folder with something valid of everything."""
+    """A folder with a valid input of each kind."""
     root = tmp_path_factory.mktemp("inputs")
     facts = {"num_clips": 2, "num_identities": 1, "clip_sec": 3.4, "size": 16, "seed": 0}
     procedural.write_procedural(root / "data", **facts)
@@ -97,7 +97,7 @@ _COMMANDS = {
     "train": "--config=configs/stage2.py:smoke --config.stage1_workdir={in}/stage1 "
     "--config.num_steps=1 --config.model.num_heads=3 --workdir={in}/out/stage2",
 }
-# What each reads; a folder stands for all of its files.
+# The inputs of each command; a folder stands for all of its files.
 _READ = {
     "generate": ["portrait.png", "speech.wav", "stage1", "stage2"],
     "generate again": ["motion.npz", "speech.wav"],
@@ -124,7 +124,7 @@ def _run(inputs: pathlib.Path, command: str) -> tuple[int, str]:
 
 
 def _made(inputs: pathlib.Path) -> list[pathlib.Path]:
-    """But for takes that were done whole, which the next preparation need not do again."""
+    """Lists the outputs, without finished takes, which the next preparation reuses."""
     made = (path for path in (inputs / "out").rglob("*") if path.is_file())
     return [path for path in made if "data.parts" not in path.parts]
 
@@ -156,14 +156,14 @@ def test_damaged_input_is_refused_and_leaves_nothing(command, inputs):
         assert code in (0, 2)
         sentences = re.findall("^error: .+$", stderr, re.MULTILINE)
         assert len(sentences) == (1 if code else 0), stderr
-        if code and command != "generate many":  # There other rows may be done.
+        if code and command != "generate many":  # There, other rows may succeed.
             assert not _made(inputs)
 
     property_()
 
 
 def _absurd(value) -> list:
-    """Values of the same type that nobody can mean, or hardly."""
+    """Returns unlikely or impossible values of the same type."""
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
@@ -181,7 +181,7 @@ def _overrides(config):
 
 
 def _try(config, workdir) -> None:
-    """All that a training does before its first step, at the level of shapes."""
+    """Does what training does before its first step, with shapes instead of arrays."""
     config_check.check(config)
     mesh = loop._make_mesh(config)
     task = loop.TASKS[config.stage](config, workdir)
@@ -225,7 +225,7 @@ def test_absurd_values_of_a_config_are_refused_or_work(stage, inputs, tmp_path, 
 
 @pytest.mark.parametrize("module", [stage1_config, stage2_config])
 @pytest.mark.parametrize("preset", ["paper", "photo", "demo", "smoke"])
-def test_each_value_of_our_configs_has_a_rule_and_keeps_it(module, preset):
+def test_our_presets_pass_the_check(module, preset):
     config_check.check(module.get_config(preset))
 
 
@@ -248,8 +248,8 @@ def test_absurd_flags_end_with_one_sentence(argument, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_data_sets_stay_as_they_are(inputs):
-    """The examples above put back what they change."""
+def test_inputs_are_restored(inputs):
+    """The tests above restore the files that they change."""
     assert len(clips.ClipSource(inputs / "data", "train")) == 1
     assert jnp.isfinite(Animator.load(inputs / "stage1").extract_motion(
         np.zeros((1, 16, 16, 3), np.uint8)

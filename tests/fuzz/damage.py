@@ -1,6 +1,6 @@
-"""What tests of hostile input share: how it is made, how often, and in how much memory.
+"""Helpers for tests of hostile input: mutations, the number of examples, a limit of memory.
 
-`GESTURE_JAX_TEST_FUZZ=20` makes twenty times as many examples of everything.
+`GESTURE_JAX_TEST_FUZZ=20` runs twenty times as many examples of each test.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _WORDS = [b"9" * 9, b"-1", b"NaN", b"1e999", b"null", b'"', b"{}", b"[]", b"\0" 
 
 
 def examples(count: int):
-    """Settings of a test by `count` examples, the same in every run."""
+    """Settings for `count` examples, which are the same in every run."""
     return hypothesis.settings(
         max_examples=max(1, round(count * _TIMES)),
         derandomize=_TIMES == 1,
@@ -50,11 +50,11 @@ def examples(count: int):
 
 
 mutations = st.integers(0, 2**64 - 1)
-"""Seeds of `mutate`: edits drawn one by one would take longer than all that is tested by them."""
+"""Seeds of `mutate`; drawing single edits by Hypothesis would take longer than the tests."""
 
 
 def mutate(content: bytes, seed: int) -> bytes:
-    """A file with mostly one change: of bytes, of a number, of a word, of its length."""
+    """Changes a file's content, mostly once: bytes, a number, a word or the length."""
     random = Random(seed)
     for _ in range(random.choice([1, 1, 1, 2, 4])):
         start = random.randint(0, len(content))
@@ -76,7 +76,7 @@ def mutate(content: bytes, seed: int) -> bytes:
 
 
 def outcome(read: Callable[[pathlib.Path], object], path: pathlib.Path) -> str:
-    """ "read" or "refused"; whatever else happens is an error, so is want of memory."""
+    """Returns "read" or "refused"; fails for any other error, also for a lack of memory."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -84,9 +84,9 @@ def outcome(read: Callable[[pathlib.Path], object], path: pathlib.Path) -> str:
     except InputError as error:
         assert "\n" not in str(error)
         while error is not None:
-            # FFmpeg says so of claims that it does not even try to make room for.
+            # FFmpeg raises this for sizes that it does not even try to allocate.
             ours = isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError)
-            assert not ours, "room was made for what is not there"
+            assert not ours, "memory was allocated for more data than the file has"
             error = error.__cause__ or error.__context__
         return "refused"
     return "read"
@@ -94,7 +94,7 @@ def outcome(read: Callable[[pathlib.Path], object], path: pathlib.Path) -> str:
 
 @contextlib.contextmanager
 def little_memory() -> Iterator[None]:
-    """Within, the process may take 1 GB more than it has."""
+    """Limits the process to 1 GB more than it uses now."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[5])
     most = pages * resource.getpagesize() + _MOST_BYTES

@@ -1,4 +1,4 @@
-"""Files made to do harm: to run programs, to fill the memory, to read what they should not."""
+"""Hostile files that try to run programs, to fill the memory, or to read other files."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def _archive(path, members, compression=zipfile.ZIP_STORED):
 
 
 def _programs(command: str) -> dict[str, bytes]:
-    """Pickles that run a command when they are loaded, each in another way."""
+    """Returns pickles that run a command when they are loaded, in different ways."""
     text = command.encode()
     return {
         "global": b"cos\nsystem\n(S'" + text + b"'\ntR.",
@@ -86,14 +86,14 @@ def test_no_program_in_a_file_runs(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["a tensor's", "a class's"])
 def test_no_pickle_sets_what_was_checked(kind, tmp_path):
-    """BUILD sets attributes, so that an offset could lead out of the data, into the memory."""
+    """BUILD sets attributes, so that an offset could lead to memory outside of the data."""
     path = torch_file.save({"a": torch_file.Tensor(np.ones(4, np.float32))}, tmp_path / "a.pt")
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     state = b"}X\x06\x00\x00\x00offsetJ" + struct.pack("<i", -4096) + b"s"
     slots = b"N" + state + b"\x86"
     content = members["model/data.pkl"]
-    end = content.rindex(b"R") + 1  # The step that makes the tensor.
+    end = content.rindex(b"R") + 1  # The opcode that makes the tensor.
     for change in (state, slots):
         if kind == "a class's":
             program = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + change + b"b."
@@ -123,7 +123,7 @@ def test_no_pickle_fills_the_memory(kind, tmp_path):
     _refused(torch_checkpoint.read_checkpoint, tmp_path / "a.pt")
 
 
-def test_no_archive_inflates(tmp_path):
+def test_no_archive_decompresses_without_limit(tmp_path):
     zeros = bytes(8 << 20)
     for name in ("model/data.pkl", "model/byteorder"):
         members = {"model/data.pkl": b"}.", name: zeros}
@@ -137,7 +137,7 @@ def test_no_archive_inflates(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(_VAST,), (0, -1), (2**40, 2**40), (1,) * 40, (2**62, 2, 0)])
-def test_shapes_that_lie_are_refused(shape, tmp_path):
+def test_wrong_shapes_are_refused(shape, tmp_path):
     header = str({"descr": "<f4", "fortran_order": False, "shape": shape}).encode().ljust(245)
     npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", 246) + header + b"\n"
     _archive(tmp_path / "a.npz", {"motion.npy": npy + bytes(64)})
@@ -156,7 +156,7 @@ def test_shapes_that_lie_are_refused(shape, tmp_path):
 
 
 class _Claim:
-    """A tensor of another shape than its data have."""
+    """A tensor that claims another shape than its data have."""
 
     def __init__(self, tensor, shape):
         self._tensor, self._shape = tensor, shape
@@ -166,7 +166,7 @@ class _Claim:
         return function, (storage, offset, self._shape, (0,) * len(self._shape), *rest)
 
 
-def test_tensors_of_the_same_data_do_not_add_up_without_end(tmp_path):
+def test_many_tensors_of_the_same_data_are_refused(tmp_path):
     shared = torch_file.Tensor(np.ones(1 << 18, np.float32))
     path = torch_file.save({"a": shared, "tied": shared}, tmp_path / "a.pt")
     assert len(torch_checkpoint.read_checkpoint(path)) == 2
@@ -174,7 +174,7 @@ def test_tensors_of_the_same_data_do_not_add_up_without_end(tmp_path):
         members = {name: archive.read(name) for name in archive.namelist()}
     content = members["model/data.pkl"]
     again = content.rindex(b"X\x04\x00\x00\x00tied")
-    # The name, and where the tensor was kept.
+    # The name, and the reference to the tensor.
     entry = content[again : content.rindex(b"u")]
     names = [f"{n:04d}".encode() for n in range(2_000)]
     many = b"".join(entry.replace(b"tied", name) for name in names)
@@ -184,7 +184,7 @@ def test_tensors_of_the_same_data_do_not_add_up_without_end(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_motion_that_is_no_number_is_refused(value, tmp_path):
+def test_motion_that_is_not_finite_is_refused(value, tmp_path):
     motion = np.ones((4, 3), np.float32)
     motion[2, 1] = value
     np.savez(tmp_path / "a.npz", motion=motion)
@@ -217,12 +217,12 @@ def test_pictures_that_are_programs_are_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [1, 100, 3_999])
-def test_slow_sound_does_not_become_long(rate, tmp_path):
+def test_sound_of_a_low_sample_rate_is_refused(rate, tmp_path):
     scipy.io.wavfile.write(tmp_path / "a.wav", rate, np.zeros(100_000, np.int16))
     _refused(read_audio, tmp_path / "a.wav", "samples a second are no speech")
 
 
-def test_lists_of_other_files_are_no_media(tmp_path):
+def test_playlists_of_other_files_are_refused(tmp_path):
     other = bad_media.write(tmp_path / "other.mkv", seconds=0.5)
     for content in (
         "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mkv\n#EXT-X-ENDLIST\n",
@@ -252,14 +252,14 @@ def test_lists_of_other_files_are_no_media(tmp_path):
         {"more": "a"},
     ],
 )
-def test_rows_that_make_no_sense_are_errors_of_their_own(row, tmp_path):
+def test_each_invalid_row_has_an_error(row, tmp_path):
     row = {"image": "a.png", "audio": "b.wav", "out": "c.mp4"} | row
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     ((_, request),) = manifest.read_requests(str(tmp_path / "a.jsonl"), seed=0)
     assert isinstance(request, InputError)
 
 
-def test_numbers_of_many_digits_in_a_table_are_no_seeds(tmp_path):
+def test_a_seed_of_many_digits_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("image,audio,out,seed\na,b,c.mp4," + "9" * 5_000 + "\n")
     ((_, request),) = manifest.read_requests(str(tmp_path / "a.csv"), seed=0)
     assert isinstance(request, InputError)
@@ -271,13 +271,13 @@ def test_numbers_of_many_digits_in_a_table_are_no_seeds(tmp_path):
     [torch_checkpoint.read_checkpoint, safetensors.read, images.load_image, read_audio,
      motion_files.read_motion, fgd.read_autoencoder],
 )  # fmt: skip
-def test_names_that_no_file_has_are_refused(name, read):
+def test_impossible_file_names_are_refused(name, read):
     with pytest.raises(InputError):
         read(name)
 
 
-def test_a_large_array_is_read_whole(tmp_path):
-    """What guards against lies does not stand in the way of the honest."""
+def test_a_large_array_is_read(tmp_path):
+    """The limits allow large valid files."""
     motion = np.random.default_rng(0).standard_normal((2_000, 2_307)).astype(np.float32)
     file = io.BytesIO()
     np.savez(file, motion=motion)
@@ -285,7 +285,7 @@ def test_a_large_array_is_read_whole(tmp_path):
     np.testing.assert_array_equal(motion_files.read_motion(tmp_path / "a.npz"), motion)
 
 
-def test_names_in_files_do_not_steer_the_terminal(tmp_path):
+def test_names_in_files_do_not_control_the_terminal(tmp_path):
     program = b"cos\n\x1b[2Jsys\ttem" + b"a" * 9_999 + b"\n."
     path = _archive(tmp_path / "a.pt", {"model/data.pkl": program})
     with pytest.raises(InputError) as caught:

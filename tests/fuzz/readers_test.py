@@ -1,6 +1,4 @@
-"""Hostile and damaged files: every reader reads them or refuses them, in one sentence and in 1 GB,
-and runs nothing of them.
-"""
+"""Each reader reads a damaged file or refuses it with one sentence, and needs less than 1 GB."""
 
 import collections
 import io
@@ -72,7 +70,7 @@ def _read_packed(path):
     shapes = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in _ARRAYS.items()}
     variables, step = checkpoints.load_variables(path, {"params": shapes})
     assert step >= 0
-    for name, array in _ARRAYS.items():  # What was changed, its digest tells.
+    for name, array in _ARRAYS.items():  # The digest reveals any change.
         np.testing.assert_array_equal(variables["params"][name], array)
 
 
@@ -81,7 +79,7 @@ def _read_rows(path):
         assert isinstance(row, manifest.Request | InputError)
 
 
-# By the name of a file, how a valid one is written and how it is read.
+# By the name of a file: a function that writes a valid one, and the reader.
 _FORMATS = {
     "packed.safetensors": (
         lambda p: packed.write(p, _WEIGHTS, config=json.dumps(tiny.stage1().to_dict()), step=4),
@@ -115,7 +113,7 @@ _FORMATS = {
 
 
 def _zip_around(name: str):
-    """Mutates what a member holds, so that the archive around it stays whole."""
+    """Returns a function that mutates a member of an archive, which stays valid."""
 
     def rewrap(content: bytes, seed) -> bytes:
         file = io.BytesIO()
@@ -129,7 +127,7 @@ def _zip_around(name: str):
 
 
 def _png_around(content: bytes, seed) -> bytes:
-    """Mutates, and makes the check sums right again."""
+    """Mutates a PNG, and corrects its checksums."""
     content = damage.mutate(content, seed)
     place, chunks = 8, [content[:8]]
     while place + 12 <= len(content):
@@ -166,7 +164,7 @@ def valid(tmp_path_factory):
     return folder
 
 
-def _tell(name: str, outcomes: collections.Counter) -> None:
+def _report(name: str, outcomes: collections.Counter) -> None:
     print(f"{name}: {outcomes.total()} tried, {dict(outcomes)}")
 
 
@@ -200,12 +198,12 @@ def test_mutations_are_read_or_refused(name, change, valid, tmp_path):
         outcomes[damage.outcome(read, path)] += 1
 
     property_()
-    _tell(name, outcomes)
+    _report(name, outcomes)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Two data sets of two clips each: of clips and of motions."""
+    """Two data sets of two clips each: one of clips, one of motions."""
     folder = tmp_path_factory.mktemp("datasets")
     table = np.ones((4, 5), np.float32)
     made = [
@@ -265,12 +263,12 @@ def test_data_sets_are_read_or_refused(kind, dataset):
             path.write_bytes(contents[path])
 
     property_()
-    _tell(kind, outcomes)
+    _report(kind, outcomes)
 
 
 @pytest.mark.parametrize("builder_class", [clips.ClipRecords, clips.FrameRecords])
-def test_records_inside_whole_files_are_read_or_refused(builder_class, dataset, tmp_path):
-    """The check sums of ArrayRecord hide what is behind them from the test above."""
+def test_records_inside_valid_files_are_read_or_refused(builder_class, dataset, tmp_path):
+    """Mutations of whole files fail at ArrayRecord's checksums, and do not reach the records."""
     (path,) = (dataset / "clips" / builder_class.name).rglob("*.array_record*")
     before = path.read_bytes()
     reader = records.ArrayRecordDataSource([path])
@@ -311,4 +309,4 @@ def test_configs_of_runs_are_read_or_refused(workdir):
 
     property_()
     path.write_bytes(before)
-    _tell("config.json", outcomes)
+    _report("config.json", outcomes)

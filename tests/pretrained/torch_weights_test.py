@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch, written here by hand, friendly and hostile."""
+"""Reading PyTorch checkpoints, valid and hostile ones, and placing their arrays."""
 
 import collections
 import os
@@ -22,7 +22,7 @@ def save(request, tmp_path):
     return lambda content: request.param(content, tmp_path / "model.pt")
 
 
-def test_tensors_come_back(save):
+def test_tensors_are_read(save):
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
     content = collections.OrderedDict(
         weight=Tensor(weight), steps=Tensor(np.array(7)), turned=Tensor(weight, strides=(1, 2))
@@ -84,7 +84,7 @@ def test_other_files_are_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_older_files_that_are_cut_short_are_refused(tmp_path, share):
+def test_truncated_older_files_are_refused(tmp_path, share):
     content = {"a": Tensor(np.ones(400, np.float32))}
     path = torch_file.save_older(content, tmp_path / "model.pt")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled", "own_cache")
 
 @pytest.fixture(scope="module")
 def own_cache(tmp_path_factory):
-    """Folders of buckets are fetched to this module's cache."""
+    """A cache for this module, to which folders of buckets are downloaded."""
     before = dict(os.environ)
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     yield
@@ -59,7 +59,7 @@ def gs_place(buckets, request):
 
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory):
-    """Two steps of stage 1 in one go."""
+    """Two steps of stage 1 without an interruption."""
     root = str(tmp_path_factory.mktemp("disk"))
     _prepare(root)
     return root, loop.train(_stage1(root), f"{root}/stage1")
@@ -67,7 +67,7 @@ def on_disk(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def in_bucket(buckets, on_disk):
-    """The main job, all of it in a bucket; stage 1 is interrupted after one step."""
+    """Data, both stages and a video in a bucket; stage 1 is interrupted after one step."""
     root = f"{buckets['gs']}/all"
     _prepare(root)
     loop.train(_stage1(root, num_steps=1), f"{root}/stage1")
@@ -122,14 +122,14 @@ def _untimed(root):
     return [{k: v for k, v in record.items() if not timed(k)} for record in records]
 
 
-def test_a_run_in_a_bucket_is_that_on_a_disk_and_resumes(on_disk, in_bucket):
+def test_a_run_in_a_bucket_resumes_and_equals_one_on_a_disk(on_disk, in_bucket):
     assert _equal(in_bucket[1], on_disk[1])
     steps = [record["step"] for record in _untimed(in_bucket[0]) if "loss" in record]
     assert steps == [1, 2]
     assert _untimed(in_bucket[0])[-1] == _untimed(on_disk[0])[-1]
 
 
-def test_all_that_people_look_for_lies_in_the_bucket(in_bucket):
+def test_all_outputs_are_in_the_bucket(in_bucket):
     root = as_path(in_bucket[0])
     found = {str(path.relative_to(root)) for path in files.find_files(root)}
     for stage in ("stage1", "stage2"):
@@ -140,8 +140,8 @@ def test_all_that_people_look_for_lies_in_the_bucket(in_bucket):
     assert not any("incomplete" in name or ".parts" in name for name in found)
 
 
-def test_its_checkpoints_data_and_media_are_those_of_a_disk(in_bucket, tmp_path):
-    """What is generated from a copy of all folders on a disk is the same."""
+def test_checkpoints_data_and_media_equal_those_on_a_disk(in_bucket, tmp_path):
+    """A copy of all folders on a disk gives the same video and motion."""
     for name in ("data", "stage1", "stage2"):
         shutil.copytree(files.local_folder(f"{in_bucket[0]}/{name}"), tmp_path / name)
     _generate(tmp_path)
@@ -153,7 +153,7 @@ def test_its_checkpoints_data_and_media_are_those_of_a_disk(in_bucket, tmp_path)
     assert np.array_equal(one, other)
 
 
-def test_nothing_is_made_twice(in_bucket):
+def test_an_existing_data_set_is_not_made_again(in_bucket):
     root, _ = in_bucket
     arguments = {"num_clips": 2, "num_identities": 1, "clip_sec": 4.0, "size": 16, "seed": 0}
     assert procedural.write_procedural(f"{root}/data", **arguments) is None
@@ -179,7 +179,7 @@ def test_videos_and_sound_are_read_and_written_in_a_bucket(place, tmp_path):
         images.load_image(f"{place}/none.png")
 
 
-def test_a_file_that_has_changed_is_fetched_again(place):
+def test_a_changed_file_is_downloaded_again(place):
     for text in ("one", "two, longer"):
         with files.write_beside(f"{place}/a.txt") as beside:
             beside.write_text(text)
@@ -187,7 +187,7 @@ def test_a_file_that_has_changed_is_fetched_again(place):
         assert (files.local_folder(place) / "a.txt").read_text() == text
 
 
-def test_a_folder_half_put_is_no_data_set_and_is_put_again(place):
+def test_a_partly_uploaded_folder_is_no_data_set_and_is_replaced(place):
     out = as_path(f"{place}/data")
 
     @contextlib.contextmanager
@@ -214,23 +214,23 @@ def test_a_folder_half_put_is_no_data_set_and_is_put_again(place):
     }  # fmt: skip
 
 
-def test_metrics_after_the_checkpoint_are_dropped_and_those_before_are_there(place):
+def test_metrics_after_the_checkpoint_are_dropped_and_earlier_ones_stay(place):
     writer = MetricsWriter(place)
     for step in range(1, 6):
         writer.write_scalars(step, {"loss": float(step)})
     writer.flush()
     assert [record["step"] for record in read_metrics(place)] == [1, 2, 3, 4, 5]
-    writer.write_scalars(6, {"loss": 6.0})  # And is killed.
+    writer.write_scalars(6, {"loss": 6.0})  # The process is killed here.
     resumed = MetricsWriter(place, step=4)
     resumed.write_scalars(5, {"loss": 7.0})
     resumed.close()
     assert [record["loss"] for record in read_metrics(place)] == [1.0, 2.0, 3.0, 4.0, 7.0]
-    writer._files = resumed._files  # What was killed puts nothing any more.
+    writer._files = resumed._files  # The killed writer uploads nothing.
     writer.close()
 
 
 class _Position:
-    """A position in the data, as checkpoints see it."""
+    """The part of an iterator over data that checkpoints use."""
 
     def __init__(self, position=0):
         self.position = position
@@ -267,14 +267,14 @@ def saved(gs_place):
     return as_path(gs_place)
 
 
-def test_checkpoints_come_back_and_old_ones_go(saved):
+def test_the_newest_checkpoint_is_restored_and_old_ones_are_removed(saved):
     state, position = _resume(saved)
     assert position == 3 and _equal(state, _state(3))
     assert checkpoints.newest_step(saved) == 3
     assert {path.name for path in (saved / "checkpoints").iterdir()} == {"2", "3"}
 
 
-def test_a_checkpoint_half_put_does_not_count(saved):
+def test_a_partly_uploaded_checkpoint_does_not_count(saved):
     (saved / "checkpoints" / "3" / "commit_success.txt").unlink()
     assert checkpoints.newest_step(saved) == 2
     state, position = _resume(saved)
@@ -347,7 +347,7 @@ def test_a_workdir_copied_to_s3_is_read_there(buckets, tmp_path):
         ),
     ],
 )
-def test_what_is_missing_is_said(program, sentence):
+def test_unknown_schemes_and_missing_libraries_are_named(program, sentence):
     place = sentence.split()[1].removesuffix(":")
     program = (
         f"import sys; {program}from gesture_jax import cli; from gesture_jax.storage import files; "

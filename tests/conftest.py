@@ -57,6 +57,14 @@ _LONGEST = [
 ]  # fmt: skip
 
 
+# Tests that use these fixtures are slow: a whole run in a bucket, and the built wheel.
+_SLOW_FIXTURES = {"in_bucket", "wheel"}
+
+
+@pytest.hookimpl(tryfirst=True)  # Before tests are selected by their marks.
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if not _SLOW_FIXTURES.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
     position = {name: number for number, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: position.get(item.path.name, len(_LONGEST)))

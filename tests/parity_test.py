@@ -78,6 +78,7 @@ def test_all_651_arrays_are_used(state_dict):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 210_645_333
 
 
+@pytest.mark.slow
 def test_motion_feature(outputs, golden):
     error = np.abs(outputs["motion_feature"] - golden["motion_feature"]).max()
     print(f"motion feature: largest error {error:.2e}")
@@ -85,6 +86,7 @@ def test_motion_feature(outputs, golden):
     assert error < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["source_volume", "upsampled_deviation"])
 def test_latents(outputs, golden, name):
     theirs = golden[name]
@@ -96,6 +98,7 @@ def test_latents(outputs, golden, name):
     assert error < 1e-3
 
 
+@pytest.mark.slow
 def test_frame(outputs, golden):
     error = np.abs(outputs["frame"] - golden["frame"])
     print(f"frame: error {error.mean():.2e} on average, {error.max():.2e} at most")

@@ -41,7 +41,7 @@ def examples(count: int):
     """Settings for `count` examples, which are the same in every run."""
     return hypothesis.settings(
         max_examples=max(1, round(count * _TIMES)),
-        derandomize=_TIMES == 1,
+        derandomize=_TIMES <= 1,
         database=None,
         deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),

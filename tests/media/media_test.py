@@ -50,7 +50,9 @@ def test_video_and_sound_come_back_together(tmp_path):
     write_video(path, _frames(50), audio=audio, metadata={"title": "Synthetic"})
     frames = read_video(path, size=32)
     assert frames.shape == (50, 32, 32, 3)
-    np.testing.assert_allclose(frames, _frames(50), atol=6)
+    errors = frames.astype(float) - _frames(50)
+    # A frame too early or too late would change the mean error by 3.8.
+    assert np.abs(errors).max() <= 6 and abs(errors.mean()) < 1
     heard = read_audio(path)
     assert 0 <= len(heard) - 32_000 <= 1_024  # AAC fills up its last block of 1024.
     middle = slice(8_000, 24_000)

@@ -125,7 +125,7 @@ def test_every_preset_computes_in_bfloat16(preset):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_two_frames_are_learned_by_heart(frames, dtype):
     """35 dB within 300 steps at the size of `smoke`: gradients reach everything they should."""
     config = stage1_config.get_config("smoke")

@@ -28,9 +28,10 @@ def raw(tmp_path_factory):
     """Raw videos of four speakers; in each the brightness tells the time, the hue the column."""
     root = tmp_path_factory.mktemp("raw")
     audio = np.random.default_rng(0).standard_normal(16_000 * 6).astype(np.float32) * 0.1
-    levels = np.arange(150, dtype=np.uint8)[:, None, None]
+    seconds, numbers = np.divmod(np.arange(150)[:, None, None], 25)
     frames = np.zeros((150, 64, 128, 3), np.uint8)
-    frames[..., 0] = levels + 40  # Red: frame k is k + 40.
+    frames[..., 0] = 8 * numbers + 40  # Red: the frame within the second.
+    frames[..., 2] = 30 * seconds + 40  # Blue: the second.
     frames[..., 1] = np.arange(128, dtype=np.uint8) + 40  # Green: column c is c + 40.
     for name in ("oliver/abcdefghijk", "chemistry/zyxwvutsrqp", "jon/1234", "ellen/elLen_-0123"):
         (root / name).parent.mkdir(exist_ok=True)
@@ -84,16 +85,17 @@ def test_the_last_ids_are_for_testing(prepared):
 
 
 @pytest.mark.parametrize(
-    ("clip_id", "first_frame", "left"),
+    ("clip_id", "second", "left"),
     # Squares of the full height, 64, in a width of 128.
-    [("oliver#10", 25, 49), ("chemistry#7", 25, 4), ("jon#70", 25, 64), ("ellen#1", 25, 0)],
+    [("oliver#10", 1, 49), ("chemistry#7", 1, 4), ("jon#70", 1, 64), ("ellen#1", 1, 0)],
 )
-def test_intervals_and_crops(prepared, clip_id, first_frame, left):
+def test_intervals_and_crops(prepared, clip_id, second, left):
     record = _records(prepared[0], "train")[clip_id]
     frames = clips.decode_frames(record).astype(float)
     assert len(frames) == 25  # One second, or cut to max_sec.
-    red = frames[..., 0].mean(axis=(1, 2))
-    np.testing.assert_allclose(red, first_frame + 40 + np.arange(25), atol=2.5)
+    red, blue = frames[..., 0].mean(axis=(1, 2)), frames[..., 2].mean(axis=(1, 2))
+    np.testing.assert_allclose(red, 8 * np.arange(25) + 40, atol=3.9)
+    np.testing.assert_allclose(blue, 30 * second + 40, atol=14)
     # Column j of the frames is the mean of two columns of the video.
     green = frames[..., 1].mean(axis=(0, 1))
     np.testing.assert_allclose(green[2:-2], (left + 40.5 + 2 * np.arange(32))[2:-2], atol=2.5)

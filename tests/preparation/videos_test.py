@@ -188,6 +188,7 @@ def test_an_interrupted_preparation_goes_on_where_it_was(folder, tmp_path, monke
     _assert_same(tmp_path / "whole", tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
     """By the command line, which is killed for good a few times on its way."""
     command = [sys.executable, "-m", "gesture_jax.prepare", f"--videos={folder}", "--size=32"]
@@ -233,6 +234,7 @@ def test_workers_end_with_their_parent():
     parent.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_beam_makes_the_same(folder, tmp_path):
     pytest.importorskip("apache_beam", reason="the extra [beam] is not installed")
     videos.write_videos(folder, tmp_path / "one", settings=_SETTINGS)
@@ -248,6 +250,7 @@ class _KillerTake(videos.VideoTake):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_decoder_costs_one_take(folder, tmp_path):
     takes, _ = videos.find_takes(folder, settings=_SETTINGS, crop=Crop())
     killer = _KillerTake(**{**vars(takes[0]), "name": "killer", "clip_id": "killer#1"})

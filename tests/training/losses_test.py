@@ -1,4 +1,4 @@
-"""Losses of pictures: toys by hand, and who learns what from a sum of both sides' losses."""
+"""Losses of pictures by hand, and the gradients that each side gets from the sum of both losses."""
 
 import chex
 import flax.linen as nn
@@ -19,7 +19,7 @@ _BLANK = np.zeros((1, 16, 16, 3), np.float32)
 
 @pytest.fixture(scope="module")
 def variables():
-    """Of a VGG-19 that has learned nothing."""
+    """The variables of an untrained VGG-19."""
     return jax.jit(VGG(VGG19).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
 
 
@@ -41,7 +41,7 @@ def test_equal_weights_weigh_nothing():
         assert weighted == pytest.approx(plain, rel=1e-6)
 
 
-def test_weights_say_what_counts():
+def test_weights_scale_the_pixels():
     image, weights = _BLANK.copy(), np.ones((1, 16, 16, 1), np.float32)
     image[:, :8] = 0.6  # The upper half is off by 0.6, and counts thrice.
     weights[:, :8] = 3.0
@@ -67,7 +67,7 @@ def test_equal_pictures_look_equal(variables):
     assert distance(one, one) == 0.0 and distance(one, other) > 0.0
 
 
-def test_scales_that_vgg_cannot_see_are_left_out(variables):
+def test_scales_too_small_for_vgg_are_left_out(variables):
     one, other = _RANDOM.random((2, 1, 32, 32, 3), np.float32)
     seen, wanted = (
         float(losses.pyramid_perceptual(variables, one, other, num_levels=n)) for n in (2, 5)
@@ -102,7 +102,7 @@ def test_hinges_by_hand():
     assert float(losses.hinge_generator(fake)) == pytest.approx(2.0 / 3.0)
 
 
-def test_what_is_told_apart_surely_teaches_the_discriminator_no_more():
+def test_confident_discriminator_has_no_gradient():
     gradients = jax.grad(losses.hinge_discriminator, argnums=(0, 1))
     real, fake = gradients(jnp.array([1.5, 0.0]), jnp.array([-1.5, 0.0]))
     np.testing.assert_allclose(real, [0.0, -0.5])

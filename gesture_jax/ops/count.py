@@ -1,6 +1,6 @@
-"""How many operations a function costs, counted from its jaxpr: nothing is compiled or run.
+"""Counts the operations of a function from its jaxpr, without compiling or running it.
 
-The compiler's own count takes the body of a loop once.
+The compiler's own count includes the body of a loop only once.
 """
 
 import math
@@ -15,15 +15,15 @@ from jax.interpreters import partial_eval
 def count_flops(function: Callable, *args) -> int:
     """Floating-point operations of the matrix products and convolutions of `function(*args)`.
 
-    A product and its sum are two operations. Element-wise work is left out, as it is in the
-    literature. Of a convolution only products of real inputs count: no padding, no holes.
+    A multiplication and its addition are two operations. Element-wise operations are left out, as
+    in the literature. Products with padding or with the holes of dilation do not count.
 
     Args:
-      function: traceable by JAX.
-      *args: arrays, or `jax.ShapeDtypeStruct`, in any trees.
+      function: any function that JAX can trace.
+      *args: trees of arrays or of `jax.ShapeDtypeStruct`.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-    # What nobody reads is not computed: gradients of pictures, of networks that stay as they are.
+    # Removes unused results, such as gradients of pictures or of frozen networks.
     jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return 2 * _count_products(jaxpr)
 
@@ -33,7 +33,10 @@ def _count_products(jaxpr: core.Jaxpr) -> int:
 
 
 def _count_inside(eqn: core.JaxprEqn) -> int:
-    """Of calls, of branches (the dearest one), of loops (each pass; of `while`, one)."""
+    """Products inside of calls, branches (the most expensive one) and loops.
+
+    Each pass of a loop counts, but only one of a `while` loop, whose number is unknown.
+    """
     inner = [_count_products(jaxpr) for jaxpr in core.jaxprs_in_params(eqn.params)]
     if eqn.primitive.name == "cond":
         return max(inner)
@@ -51,7 +54,7 @@ def _count_conv(eqn: core.JaxprEqn) -> int:
     (batch, depth, *image), (width, _, *kernel), (_, _, *made) = options["dimension_numbers"]
     lhs, rhs = (variable.aval.shape for variable in eqn.invars)
     out = eqn.outvars[0].aval.shape
-    places = math.prod(
+    pairs = math.prod(
         _count_pairs(lhs[i], rhs[k], out[o], stride, pad[0], hole, spread)
         for i, k, o, stride, pad, hole, spread in zip(
             image, kernel, made, options["window_strides"], options["padding"],
@@ -59,13 +62,13 @@ def _count_conv(eqn: core.JaxprEqn) -> int:
         )
     )  # fmt: skip
     groups = options["feature_group_count"] * options["batch_group_count"]
-    return lhs[batch] * lhs[depth] * rhs[width] * places // groups
+    return lhs[batch] * lhs[depth] * rhs[width] * pairs // groups
 
 
 def _count_pairs(length: int, kernel: int, out: int, stride, pad, hole, spread) -> int:
-    """Pairs of output and kernel places along an axis that meet a real input."""
-    places = np.arange(out)[:, None] * stride + np.arange(kernel) * spread - pad
-    return int(((places >= 0) & (places < (length - 1) * hole + 1) & (places % hole == 0)).sum())
+    """Pairs of output and kernel positions along an axis that read a real input."""
+    index = np.arange(out)[:, None] * stride + np.arange(kernel) * spread - pad
+    return int(((index >= 0) & (index < (length - 1) * hole + 1) & (index % hole == 0)).sum())
 
 
 _COUNTS = {"dot_general": _count_matmul, "conv_general_dilated": _count_conv}

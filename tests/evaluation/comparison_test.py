@@ -1,4 +1,4 @@
-"""Two folders of videos compared: what is matched, cut, averaged, counted and shown."""
+"""Comparing two folders of videos: matching, clips, averages and the report."""
 
 import dataclasses
 import json
@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 
+import chex
+import jax
 import numpy as np
 import pytest
 
@@ -33,7 +35,7 @@ def _noise(count, size=32):
     return _RANDOM.integers(0, 256, (count, size, size, 3)).astype(np.uint8)
 
 
-def test_folders_are_matched_by_name_and_nobody_is_left_alone(tmp_path):
+def test_folders_are_matched_by_name_and_no_video_is_left_alone(tmp_path):
     for name in ("real/b.mp4", "real/a.mov", "real/notes.txt", "generated/a.mp4"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -64,7 +66,7 @@ def test_clips_are_cut_every_so_many_frames(stride, most, starts):
     ]
 
 
-def test_what_is_left_over_of_a_video_is_not_read():
+def test_the_rest_of_a_video_is_not_read():
     frames = iter(range(100))
     arrays = (np.full((1, 1, 3), number) for number in frames)
     list(videos.cut_clips(arrays, length=4, stride=4, most=2))
@@ -94,6 +96,16 @@ def test_scores_of_a_pair_by_hand(tmp_path):
     }
 
 
+def test_scores_of_any_number_of_frames_compile_once():
+    """The last batch is padded; its padding does not count."""
+    score = chex.assert_max_traces(lambda rows: {"value": rows}, n=1)
+    for count in (1, 2, 5):
+        averager = frame_scores._Averager(jax.jit(score), 2)
+        for number in range(count):
+            averager.add((np.float32(number),))
+        assert averager.finish() == {"value": (count - 1) / 2}
+
+
 def test_equal_videos_are_equal_and_a_region_never_seen_has_no_value(tmp_path):
     _write(tmp_path / "video.mp4", _noise(3))
     path = tmp_path / "video.mp4"
@@ -103,7 +115,7 @@ def test_equal_videos_are_equal_and_a_region_never_seen_has_no_value(tmp_path):
     assert np.isnan([found["psnr_hands"], found["psnr_background"]]).all()
 
 
-def test_of_the_little_that_is_known_the_page_shows_a_video_and_each_reason_once(tmp_path):
+def test_a_page_with_few_results_shows_a_video_and_each_reason_once(tmp_path):
     _write(tmp_path / "a.mp4", _noise(3))
     results = Results(missing={"psnr": "not paired", "fgd": "no poses", "ssim": "not paired"})
     report.write(tmp_path / "page.html", results, {"a": (None, tmp_path / "a.mp4")}, size=32)
@@ -113,7 +125,7 @@ def test_of_the_little_that_is_known_the_page_shows_a_video_and_each_reason_once
     assert "not computed: psnr, ssim: not paired" in report.plain_table(results).splitlines()
 
 
-def test_results_are_json_without_what_json_does_not_know(tmp_path):
+def test_results_are_valid_json(tmp_path):
     results = Results(scores={"bas": Score(0.5, 1)}, missing={"fvd": "no weights"})
     results.add(Results(clips={"a": {"bas": float("nan")}}, protocol={"seed": np.int64(3)}))
     results.write(tmp_path / "out" / "metrics.json")
@@ -123,7 +135,7 @@ def test_results_are_json_without_what_json_does_not_know(tmp_path):
     assert content["clips"] == {"a": {"bas": None}} and content["protocol"] == {"seed": 3}
 
 
-def test_motion_comes_back_from_its_file_and_nothing_else_is_read(tmp_path):
+def test_motion_is_read_from_its_file_and_other_files_are_refused(tmp_path):
     motion = _RANDOM.standard_normal((5, 7)).astype(np.float32)
     path = tmp_path / "motion.npz"
     motion_files.write_motion(path, motion, np.zeros((4, 4, 3), np.uint8))

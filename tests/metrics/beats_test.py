@@ -1,4 +1,4 @@
-"""Beat alignment and its variants, on toys whose values are known."""
+"""Beat alignment and its variants, on toys with known values."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ def _circle(frames):
 
 
 def _swing(frames, *, hertz, first_turn_sec):
-    """Moves to and fro, and turns every half period."""
+    """Oscillates, and turns every half period."""
     time = np.arange(frames) / _FPS - first_turn_sec
     return np.cos(2 * np.pi * hertz * time)[:, None].repeat(3, axis=1).astype(np.float32)
 

@@ -1,5 +1,6 @@
-"""FGD on motion whose likeness is known, and the autoencoder that it looks through."""
+"""FGD on motion of known similarity, and its autoencoder."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ _RANDOM = np.random.default_rng(0)
 
 
 def _swings(count):
-    """Windows of a swing at one of many speeds and phases that all features take part in."""
+    """Windows of oscillations, of many speeds and phases, in which all features take part."""
     hertz, phase = _RANDOM.uniform(0.5, 1.5, (count, 1)), _RANDOM.uniform(0, 2 * np.pi, (count, 1))
     angle = 2 * np.pi * hertz * np.arange(_FRAMES) / 25 + phase
     lags, sizes = np.linspace(0, 1, _DIM), np.geomspace(0.1, 10, _DIM)
@@ -58,7 +59,7 @@ def test_more_noise_is_farther(variables, real):
 
 def test_equal_seeds_give_equal_variables(real):
     fit = lambda seed: fgd.fit_autoencoder(real, seed=seed, num_steps=3, batch_size=64)
-    jax.tree.map(np.testing.assert_array_equal, fit(1), fit(1))
+    chex.assert_trees_all_equal(fit(1), fit(1))
     one, other = (fgd.encode_windows(fit(seed), real[:5]) for seed in (1, 2))
     assert np.abs(one - other).max() > 1e-2
 
@@ -70,6 +71,13 @@ def test_latents_are_the_same_in_any_batch_and_inside_jit(variables, real):
     inside = jax.jit(lambda variables, windows: 2 * fgd.latent(variables, windows))
     np.testing.assert_allclose(inside(variables, real[:7]), 2 * latents[:7], rtol=1e-4, atol=1e-4)
     assert fgd.encode_windows(variables, real[:0]).shape == (0, 32)
+
+
+def test_any_number_of_windows_compiles_once(variables, real, monkeypatch):
+    once = jax.jit(chex.assert_max_traces(fgd.latent, n=1))
+    monkeypatch.setattr(fgd, "_encode", once)
+    for count in (0, 3, 256, 300):
+        assert len(fgd.encode_windows(variables, real[:count])) == count
 
 
 def test_variables_are_arrays(variables):
@@ -144,7 +152,7 @@ def test_windows_are_cut_every_stride():
     assert fgd.cut_windows(motion[:0], window=4, stride=3).shape == (0, 4, 2)
 
 
-def test_a_kept_autoencoder_is_the_same_one(variables, real, tmp_path):
+def test_a_written_autoencoder_is_read_unchanged(variables, real, tmp_path):
     path = tmp_path / "fgd.npz"
     fgd.write_autoencoder(path, variables)
     again = fgd.read_autoencoder(path)

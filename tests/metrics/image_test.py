@@ -1,4 +1,4 @@
-"""Measures of paired pictures, against skimage and by hand; masks of boxes."""
+"""PSNR and SSIM, against skimage and by hand; masks of boxes."""
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ def _pictures():
 
 @pytest.mark.parametrize("pair", _pictures().values(), ids=_pictures())
 def test_ssim_is_that_of_skimage(pair):
-    # What both see is what float32 holds.
+    # Both get the values that float32 can hold.
     pair = [picture.astype(np.float32) for picture in pair]
     expected = structural_similarity(
         *(picture.astype(np.float64) for picture in pair),
@@ -74,7 +74,7 @@ def test_psnr_by_hand():
     np.testing.assert_allclose(metrics.psnr(black, black), [100.0, 100.0])
 
 
-def test_psnr_of_what_the_mask_shows():
+def test_psnr_inside_a_mask():
     target = np.zeros((3, 8, 8, 3), np.float32)
     image, mask = target + 0.5, np.zeros((3, 8, 8, 1), np.float32)
     image[0, 2, 3], mask[0, 2, 3] = (0.1, 0.1, 0.1), 1.0
@@ -117,7 +117,7 @@ def test_boxes_unite_and_empty_ones_cover_nothing():
     assert not image_ops.box_mask(np.array([[3.0, 0, 1.0, 4]]), height=4, width=4).any()
 
 
-def test_masked_ssim_is_the_mean_of_the_map_where_the_mask_is():
+def test_masked_ssim_is_the_mean_of_the_map_inside_the_mask():
     one, other = _pictures()["noisy"]
     one, other = one.astype(np.float32), other.astype(np.float32)
     _, full = structural_similarity(

@@ -1,4 +1,4 @@
-"""Variety and seams of motion, on toys whose values are known."""
+"""Diversity and seams of motion, on toys with known values."""
 
 import math
 

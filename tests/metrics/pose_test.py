@@ -1,6 +1,6 @@
-"""Poses of videos: gaps and scale by hand, what is kept on disk, and the real model if it is there.
+"""Poses of videos: gaps and scale by hand, the cache on disk, and the real model where installed.
 
-The model itself is replaced by a table where it does not matter.
+A table replaces the model where the model does not matter.
 """
 
 import contextlib
@@ -106,7 +106,7 @@ def test_both_axes_have_one_scale(model, video, tmp_path):
     assert poses.num_frames == 5 and poses.num_missing == 0
 
 
-def test_what_is_not_seen_is_filled_and_counted(model, video, tmp_path):
+def test_missing_joints_are_filled_and_counted(model, video, tmp_path):
     model.sees[1:3, _NOSE] = _NAN
     model.sees[:, _HIP] = _NAN
     model.sees[3, _RIGHT] = _NAN
@@ -116,7 +116,7 @@ def test_what_is_not_seen_is_filled_and_counted(model, video, tmp_path):
     np.testing.assert_array_equal(poses.keypoints[:, _HIP], 0)
 
 
-def test_a_video_is_looked_at_once(model, video, tmp_path, monkeypatch):
+def test_a_video_is_processed_once(model, video, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first = pose_metrics.read_poses(video)
     (kept,) = (tmp_path / "cache" / "gesture_jax" / "poses").iterdir()
@@ -162,7 +162,7 @@ def _flipped(path):
         lambda path: np.savez(path, joints=np.array([{}], object), size_px=np.ones(2)),
     ],
 )
-def test_damaged_files_are_made_anew(model, video, tmp_path, damage):
+def test_damaged_files_are_replaced(model, video, tmp_path, damage):
     first = pose_metrics.read_poses(video, cache=tmp_path / "poses")
     (kept,) = (tmp_path / "poses").iterdir()
     damage(kept)

@@ -1,4 +1,4 @@
-"""Scores with intervals by bootstrap, against what is known of means and Gaussians."""
+"""Scores and their bootstrap intervals, for means and Gaussians with known answers."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,6 @@
 """The discriminator, and the optimiser of its own."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,7 +122,7 @@ def test_each_side_moves_as_if_the_other_were_not_there():
         ConfigDict({**_OPTIM, **_RATES}), lambda tree: {"discriminator": tree["discriminator"]}
     )
     for both, one, other in zip(together, ours, theirs, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, both, {**one, **other})
+        chex.assert_trees_all_equal(both, {**one, **other})
     joint = _updates(ConfigDict(_OPTIM))
     assert not np.allclose(
         joint[-1]["decoder"]["conv"]["bias"], ours[-1]["decoder"]["conv"]["bias"]
@@ -143,4 +144,4 @@ def test_the_first_moves_are_as_long_as_the_rates():
 
 def test_a_tree_without_discriminator_has_no_need_of_one():
     with_rates = _updates(ConfigDict({**_OPTIM, "discriminator": _RATES}), _without)
-    jax.tree.map(np.testing.assert_array_equal, with_rates, _updates(ConfigDict(_OPTIM), _without))
+    chex.assert_trees_all_equal(with_rates, _updates(ConfigDict(_OPTIM), _without))

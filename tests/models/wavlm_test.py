@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 
+import chex
 import flax
 import jax
 import jax.numpy as jnp
@@ -161,7 +162,7 @@ def test_files_of_every_kind_give_the_same_parameters(tmp_path, params, kind):
             path = torch_file.save(release, tmp_path / "WavLM.pt")
     model, loaded = wavlm_weights.load(path)
     assert model.config == TINY
-    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    chex.assert_trees_all_equal(loaded, params)
 
 
 def test_half_precision_is_read_as_float32(tmp_path, params):

@@ -1,4 +1,4 @@
-"""Counted operations, against what convolutions of ones add up to."""
+"""Counted operations, against the sums of convolutions of ones."""
 
 import itertools
 
@@ -28,7 +28,7 @@ def test_matrix_products_and_loops_by_hand():
     assert count_flops(jnp.exp, a) == 0
 
 
-def test_what_nobody_reads_costs_nothing():
+def test_unused_results_cost_nothing():
     a, b = _ones(3, 5), _ones(5, 7)
     assert count_flops(lambda a, b: (a @ b, a)[1], a, b) == 0
     one = lambda a, b: jax.vjp(jax.jit(jnp.matmul), a, b)[1](_ones(3, 7))[0]
@@ -44,8 +44,8 @@ _DILATIONS = (1, 1), (2, 3)
     ("strides", "padding", "holes", "spread", "groups"),
     [*itertools.product(_STRIDES, _PADDINGS, _DILATIONS, _DILATIONS, [1, 2])],
 )
-def test_convolutions_add_up_as_many_products(strides, padding, holes, spread, groups):
-    """Of ones each product is one, so that the sum of what comes out is their number."""
+def test_products_of_a_convolution_are_counted(strides, padding, holes, spread, groups):
+    """Each product of ones is one, so the sum of the result is the number of products."""
     options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
     convolve = lambda image, kernel: jax.lax.conv_general_dilated(
         image, kernel, strides, padding, lhs_dilation=holes, rhs_dilation=spread, **options
@@ -56,7 +56,7 @@ def test_convolutions_add_up_as_many_products(strides, padding, holes, spread, g
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_gradient_costs_as_many_products_as_the_convolution(stride):
-    """Each product of the convolution is one in either gradient."""
+    """Each product of the convolution appears once in either gradient."""
     convolve = lambda image, kernel: jax.lax.conv_general_dilated(
         image, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

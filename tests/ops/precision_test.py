@@ -1,4 +1,4 @@
-"""What is shown to users is computed in full float32, on devices too that would rather not."""
+"""Inference computes in full float32, also on devices that use fewer bits by default."""
 
 import re
 
@@ -14,13 +14,13 @@ _PRODUCTS = re.compile(r"(?:stablehlo\.dot_general|stablehlo\.convolution).*")
 
 
 def _rounded(lowered: jax.stages.Lowered) -> list[str]:
-    """The products of a program that a device may take with fewer bits, of all that it has."""
+    """Those products of a program that a device may compute with fewer bits."""
     products = _PRODUCTS.findall(lowered.as_text())
     assert products
     return [product for product in products if product.count("HIGHEST") != 2]
 
 
-def test_products_are_exact_where_it_is_said_and_nowhere_else():
+def test_products_are_exact_inside_of_the_decorator_only():
     matmul, square = lambda x: x @ x, jnp.eye(3)
     assert not _rounded(jax.jit(float32_matmuls(matmul)).lower(square))
     assert len(_rounded(jax.jit(matmul).lower(square))) == 1

@@ -33,7 +33,7 @@ class _Tokens(nn.Module):
 
 @pytest.fixture(scope="module", params=["pictures", "tokens"])
 def losses(request):
-    """By policy, the loss of a small network as a function of its variables and its input."""
+    """The loss of a small network as a function of its variables and input, by policy."""
     model, shape = {
         "pictures": (_Pictures(), (2, 8, 8, 16)), "tokens": (_Tokens(), (2, 12, 16)),
     }[request.param]  # fmt: skip
@@ -51,7 +51,7 @@ def test_the_gradient_is_the_same(losses, policy):
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_less_is_kept_at_the_price_of_work(losses):
+def test_saving_memory_costs_operations(losses):
     made, *inputs = losses
     kept, work = [], []
     for loss in made.values():

@@ -30,7 +30,7 @@ def volume():
 
 
 def _index(position, size):
-    """Where a position in [-1, 1] lies between the centres of `size` cells."""
+    """The index of a position in [-1, 1] among the centres of `size` cells."""
     return ((position + 1) * size - 1) / 2
 
 
@@ -71,13 +71,13 @@ def test_shift_by_one_cell_moves_columns():
     ("warp", "is_identity"),
     [(deviation_warp, False), (exact_deviation_warp, True), (flow_warp, True)],
 )
-def test_what_a_field_of_zero_does(volume, warp, is_identity):
+def test_a_field_of_zero_is_the_identity_or_nearly(volume, warp, is_identity):
     still = warp(volume, np.zeros((*_SHAPE[:3], 3, 3), np.float32), np.zeros((2, 3), np.float32))
     assert np.allclose(still, volume, atol=1e-5) == is_identity
 
 
 def test_the_exact_warp_shifts_by_whole_cells(volume):
-    """One cell of width is 2 / (N - 1); what comes from outside is zero."""
+    """One cell of width is 2 / (N - 1); outside there are zeros."""
     shift = np.array([[2 / (_SHAPE[2] - 1), 0, 0]] * 2, np.float32)
     moved = exact_deviation_warp(volume, np.zeros((*_SHAPE[:3], 3, 3), np.float32), shift)
     np.testing.assert_allclose(moved[:, :, :-1], volume[:, :, 1:], atol=1e-5)
@@ -103,20 +103,20 @@ def test_gradients_are_those_of_finite_differences(volume):
 @pytest.mark.parametrize(
     ("shape", "exact"), [(_SHAPE[1:], True), ((4, 4, 64), False), ((8, 6, 128), True)]
 )
-def test_what_tpus_do_is_the_same_and_so_are_its_gradients(shape, exact):
-    """Up to the ends of what a field may be, and far outside of the volume."""
+def test_the_method_of_tpus_gives_the_same_values_and_gradients(shape, exact):
+    """For fields up to their bounds, and positions far outside of the volume."""
     random = np.random.default_rng(3)
     draw = lambda *sides: random.standard_normal(sides).astype(np.float32)
     target = draw(*shape)
 
-    def look(way):
-        warp = lambda *args: way(*args, exact=exact)
+    def with_gradients(method):
+        warp = lambda *args: method(*args, exact=exact)
         slope = jax.grad(lambda *args: (warp(*args) * target).sum(), argnums=(0, 1, 2))
         return jax.jit(lambda *args: [warp(*args), *slope(*args)])
 
-    by_blocks, by_corners = look(warps._by_blocks), look(warps._by_corners)
+    by_blocks, by_corners = with_gradients(warps._by_blocks), with_gradients(warps._by_corners)
     for size in (0.1, 1.0):
-        # Before it is made smaller, most of the field is -1 or 1.
+        # Most of the field is -1 or 1, before it is scaled.
         field = np.tanh(5 * draw(*shape[:2], 3, 3)) * np.float32(size)
         inputs = draw(*shape), field, size * draw(3)
         for one, other in zip(by_blocks(*inputs), by_corners(*inputs), strict=True):
@@ -167,7 +167,7 @@ def _keys(distance):
     return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
 
 
-def test_bicubic_reading_keeps_what_does_not_move():
+def test_bicubic_reading_without_motion_changes_nothing():
     picture = np.random.default_rng(6).random((8, 8, 3), np.float32)
     places = find_places(np.zeros((2, 8, 8, 2)))
     read = read_bicubic(with_differences(picture), places)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_the_next_process_traces_nothing(folder, monkeypatch):
     assert program.is_kept(_OWN)
     found, shapes = program(_OWN), program.shapes(_OWN)
     assert isinstance(found, WindowState)
-    jax.tree.map(np.testing.assert_array_equal, found, first)
+    chex.assert_trees_all_equal(found, first)
     assert jax.tree.map(np.shape, found) == jax.tree.map(lambda leaf: leaf.shape, shapes)
 
 
@@ -106,7 +107,7 @@ def test_what_is_not_ours_is_not_kept(folder):
     spaces = _SPACE, _Stranger("matrix", 147, False)
     for function, space in ((own, spaces[0]), (windows.hold, spaces[1])):
         program = aot_cache.cached_jit(function, space, 5, 2)
-        jax.tree.map(np.testing.assert_array_equal, program(_OWN), _hold()(_OWN))
+        chex.assert_trees_all_equal(program(_OWN), _hold()(_OWN))
         assert not program.is_kept(_OWN)
     assert len(_files(folder)) == 1
 
@@ -117,7 +118,7 @@ def test_a_damaged_file_is_made_anew(folder):
     whole = path.read_bytes()
     for damaged in (b"", whole[:-1], whole[:40] + b"?" + whole[41:]):
         path.write_bytes(damaged)
-        jax.tree.map(np.testing.assert_array_equal, _hold()(_OWN), first)
+        chex.assert_trees_all_equal(_hold()(_OWN), first)
         assert _hold().is_kept(_OWN) and len(path.read_bytes()) == len(whole)
 
 

@@ -1,4 +1,4 @@
-"""Losses of pictures: small cases by hand, and the gradients of a sum of both sides' losses."""
+"""Losses of pictures by hand, and the gradients that each side gets from the sum of both losses."""
 
 import chex
 import flax.linen as nn
@@ -19,7 +19,7 @@ _BLANK = np.zeros((1, 16, 16, 3), np.float32)
 
 @pytest.fixture(scope="module")
 def variables():
-    """Random weights of a VGG-19."""
+    """The variables of an untrained VGG-19."""
     return jax.jit(VGG(VGG19).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
 
 
@@ -41,7 +41,7 @@ def test_equal_weights_change_nothing():
         assert weighted == pytest.approx(plain, rel=1e-6)
 
 
-def test_weights_scale_each_pixel():
+def test_weights_scale_the_pixels():
     image, weights = _BLANK.copy(), np.ones((1, 16, 16, 1), np.float32)
     image[:, :8] = 0.6  # The upper half is off by 0.6, and counts thrice.
     weights[:, :8] = 3.0
@@ -102,7 +102,7 @@ def test_hinges_by_hand():
     assert float(losses.hinge_generator(fake)) == pytest.approx(2.0 / 3.0)
 
 
-def test_the_hinge_has_no_gradient_beyond_its_margin():
+def test_confident_discriminator_has_no_gradient():
     gradients = jax.grad(losses.hinge_discriminator, argnums=(0, 1))
     real, fake = gradients(jnp.array([1.5, 0.0]), jnp.array([-1.5, 0.0]))
     np.testing.assert_allclose(real, [0.0, -0.5])

@@ -86,6 +86,7 @@ def test_the_discriminator_starts_at_its_step(run1):
     assert last["loss"] == pytest.approx(rest + game, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_perceptual_loss_and_st_lpips(run1, tmp_path):
     """Both use the trained VGG-16; pictures of 32 pixels have one scale."""
     changes = {"loss.perceptual": 10.0, "st_lpips": True, "num_steps": 2}
@@ -315,6 +316,7 @@ def test_stage2_reports_control_metrics(run2):
     assert {"test/fgd", "test/fgd_shuffled_speech", "test/fgd_still"} <= set(records[-1])
 
 
+@pytest.mark.slow
 def test_stage2_is_conditioned_on_speakers(run1, run2, tmp_path):
     changes = {"speaker_conditioning": True, "num_steps": 1, "optim.name": "adan", "fgd_steps": 0}
     config = _config2(run1[0], **changes)

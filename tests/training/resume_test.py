@@ -201,7 +201,9 @@ def damaged_runs(straight, tmp_path_factory):
     return damage
 
 
-@pytest.mark.parametrize("how", [_truncate, _flip, pathlib.Path.unlink])
+@pytest.mark.parametrize(
+    "how", [pytest.param(_truncate, marks=pytest.mark.slow), _flip, pathlib.Path.unlink]
+)
 def test_a_damaged_checkpoint_falls_back_to_the_newest_whole_one(
     dataset, straight, damaged_runs, how, capfd
 ):

@@ -1,5 +1,6 @@
 """Training on one device and on many gives the same numbers, with a sharded state."""
 
+import functools
 import re
 
 import jax
@@ -62,15 +63,21 @@ def _first_state(config, task):
     return jax.jit(lambda: loop.create_state(task, _optimizer(config), seed=0))()
 
 
+_MESHES = {
+    "one device": {"fsdp": 1, "num_devices": 1},
+    "4 x 2 devices": {"fsdp": 2, "num_devices": 8},
+    "two parts": {"fsdp": 2, "num_devices": 4, "num_parts": 2},
+}
+# Parts of a batch are tested quickly by stage 2.
+_SHARDED = ["4 x 2 devices", pytest.param("two parts", marks=pytest.mark.slow)]
+
+
 @pytest.fixture(scope="module")
-def runs1(tasks):
+def run1(tasks):
+    """A function that returns the run of stage 1 on a mesh of `_MESHES`."""
     config, task = tasks["stage1"]
     state = _first_state(config, task)
-    return {
-        "one device": _Run(config, task, state, fsdp=1, num_devices=1),
-        "4 x 2 devices": _Run(config, task, state, fsdp=2, num_devices=8),
-        "two parts": _Run(config, task, state, fsdp=2, num_devices=4, num_parts=2),
-    }
+    return functools.cache(lambda name: _Run(config, task, state, **_MESHES[name]))
 
 
 def _agree(one, other):
@@ -82,22 +89,21 @@ def _agree(one, other):
     assert apart < 1e-3 * optax.tree.norm(averages[0])
 
 
-@pytest.mark.parametrize("other", ["4 x 2 devices", "two parts"])
-def test_stage1_trains_the_same_on_one_device_and_on_many(runs1, other):
+@pytest.mark.parametrize("other", _SHARDED)
+def test_stage1_trains_the_same_on_one_device_and_on_many(run1, other):
     """Discriminator, averages and optimiser are included."""
-    _agree(runs1["one device"], runs1[other])
+    _agree(run1("one device"), run1(other))
 
 
 def test_stage2_trains_the_same_on_one_device_and_in_parts_on_many(tasks):
     config, task = tasks["stage2"]
     state = _first_state(config, task)
-    one = _Run(config, task, state, fsdp=1, num_devices=1)
-    _agree(one, _Run(config, task, state, fsdp=2, num_devices=4, num_parts=2))
+    _agree(*(_Run(config, task, state, **_MESHES[name]) for name in ("one device", "two parts")))
 
 
-def test_only_parameters_are_gathered(runs1):
+def test_only_parameters_are_gathered(run1):
     """Neither pictures nor the volumes that the warp reads are gathered."""
-    run = runs1["4 x 2 devices"]
+    run = run1("4 x 2 devices")
     parameters = {leaf.shape for leaf in jax.tree.leaves(run.state.params)}
     gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather\(", run.text)
     shapes = [tuple(map(int, shape.split(","))) for shape in gathered]
@@ -105,10 +111,10 @@ def test_only_parameters_are_gathered(runs1):
     assert not re.findall(r" (all-to-all|collective-permute)\(", run.text)
 
 
-@pytest.mark.parametrize("name", ["4 x 2 devices", "two parts"])
-def test_the_state_stays_sharded(runs1, name):
+@pytest.mark.parametrize("name", _SHARDED)
+def test_the_state_stays_sharded(run1, name):
     """Each device holds half of each large array, of averages and moments too."""
-    run = runs1[name]
+    run = run1(name)
     wanted = sharding.state_shardings(run.state, run.mesh)
     cut = 0
     for leaf, where in zip(jax.tree.leaves(run.state), jax.tree.leaves(wanted), strict=True):

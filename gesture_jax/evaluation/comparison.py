@@ -158,7 +158,7 @@ class Comparison:
             size=settings.size,
             length=settings.fvd_frames,
             stride=settings.fvd_stride,
-            most=settings.fvd_clips,
+            max_clips=settings.fvd_clips,
             paired=settings.paired,
             seed=settings.seed,
         )  # fmt: skip

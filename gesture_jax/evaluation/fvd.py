@@ -24,7 +24,7 @@ def score(
     size: int,
     length: int,
     stride: int,
-    most: int,
+    max_clips: int,
     paired: bool = False,
     seed: int = 0,
 ) -> Results:
@@ -36,7 +36,7 @@ def score(
       size: side in pixels at which videos are read.
       length: frames in a clip.
       stride: frames from the start of one clip to the next.
-      most: the largest number of clips from one video.
+      max_clips: the largest number of clips from one video.
       paired: whether the generated videos belong to the real ones in the same order.
       seed: seeds the shuffled control and the bootstrap.
 
@@ -44,7 +44,7 @@ def score(
       InputError: where a video is shorter than a clip, or the weights cannot be fetched.
     """
     variables = fetch.load_i3d()
-    cut = {"size": size, "length": length, "stride": stride, "most": most}
+    cut = {"size": size, "length": length, "stride": stride, "max_clips": max_clips}
 
     def logits(paths: Sequence[pathlib.Path], name: str, change: Control = lambda clip: clip):
         clips = _Clips(paths, change, name, **cut)
@@ -63,7 +63,7 @@ def score(
         "fvd_weights_sha256": hash_file(fetch.find("i3d")),
         "fvd_frames": length,
         "fvd_stride": stride,
-        "fvd_clips_a_video": most,
+        "fvd_clips_a_video": max_clips,
         "fvd_clips": {name: sum(map(len, clips)) for name, clips in sides.items()},
     }
     return Results(

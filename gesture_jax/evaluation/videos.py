@@ -77,14 +77,14 @@ def read_frames(path: pathlib.Path, *, size: int) -> Iterator[np.ndarray]:
 
 
 def cut_clips(
-    frames: Iterator[np.ndarray], *, length: int, stride: int, most: int
+    frames: Iterator[np.ndarray], *, length: int, stride: int, max_clips: int
 ) -> Iterator[np.ndarray]:
-    """Cuts clips [length, h, w, 3], one every `stride` frames from the first on, `most` at most.
+    """Cuts clips [length, h, w, 3], one every `stride` frames, `max_clips` at most.
 
     It reads no frames after the last clip.
     """
     window: list[np.ndarray] = []
-    for _ in range(most):
+    for _ in range(max_clips):
         window = window[stride:] if window else window
         window.extend(itertools.islice(frames, length - len(window)))
         if len(window) < length:

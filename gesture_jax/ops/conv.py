@@ -34,10 +34,10 @@ def conv_general_dilated(
     chex.assert_type([x, kernel], float)
     zeros = cpu_conv.find_uniform_padding(x, kernel, window_strides, padding, **options)
     if zeros is None:
-        made = lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
+        result = lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
     else:
-        made = cpu_conv.convolve(x, kernel, zeros)
-    return remat.product(made)
+        result = cpu_conv.convolve(x, kernel, zeros)
+    return remat.product(result)
 
 
 @typechecked

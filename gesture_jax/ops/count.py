@@ -51,13 +51,13 @@ def _count_matmul(eqn: core.JaxprEqn) -> int:
 
 def _count_conv(eqn: core.JaxprEqn) -> int:
     options = eqn.params
-    (batch, depth, *image), (width, _, *kernel), (_, _, *made) = options["dimension_numbers"]
+    (batch, depth, *image), (width, _, *kernel), (_, _, *outputs) = options["dimension_numbers"]
     lhs, rhs = (variable.aval.shape for variable in eqn.invars)
     out = eqn.outvars[0].aval.shape
     pairs = math.prod(
         _count_pairs(lhs[i], rhs[k], out[o], stride, pad[0], hole, spread)
         for i, k, o, stride, pad, hole, spread in zip(
-            image, kernel, made, options["window_strides"], options["padding"],
+            image, kernel, outputs, options["window_strides"], options["padding"],
             options["lhs_dilation"], options["rhs_dilation"], strict=True,
         )
     )  # fmt: skip

@@ -34,7 +34,7 @@ def checkpoint(function: Callable, policy: str) -> Callable:
     """Returns `function` with a gradient that needs less memory and more time.
 
     Args:
-      function: what is differentiated.
+      function: the function to differentiate.
       policy: a key of `POLICIES`; "none" returns `function` itself.
     """
     chosen = POLICIES[policy]

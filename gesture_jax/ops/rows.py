@@ -30,5 +30,5 @@ def apply_to_other_rows(
     chex.assert_rank(others, 1)
     chex.assert_type(others, int)
     chex.assert_equal_shape_prefix([values, others], 1)
-    made = function(values[others])
-    return jnp.where((others >= 0).reshape(-1, *[1] * (made.ndim - 1)), made, jnp.nan)
+    result = function(values[others])
+    return jnp.where((others >= 0).reshape(-1, *[1] * (result.ndim - 1)), result, jnp.nan)

@@ -292,8 +292,8 @@ def _by_blocks(volume, field, translation, *, exact: bool) -> jax.Array:
 def _block_size(shape: tuple[int, int, int]) -> int:
     """The largest divisor of the depth for which a block stays within one cell of the plane."""
     height, width, depth = shape
-    a_sample = max(height, width) / max(depth - 1, 1)  # Cells, at most.
-    fits = lambda count: depth % count == 0 and (count - 1) * a_sample < 1.0 - 1e-3
+    cells_per_sample = max(height, width) / max(depth - 1, 1)  # The maximum.
+    fits = lambda count: depth % count == 0 and (count - 1) * cells_per_sample < 1.0 - 1e-3
     return max(filter(fits, range(1, depth + 1)))
 
 

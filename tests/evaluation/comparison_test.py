@@ -60,7 +60,7 @@ def test_folders_are_matched_by_name_and_no_video_is_left_alone(tmp_path):
 )
 def test_clips_are_cut_every_so_many_frames(stride, most, starts):
     frames = np.arange(13)[:, None, None, None]
-    clips = list(videos.cut_clips(iter(frames), length=4, stride=stride, most=most))
+    clips = list(videos.cut_clips(iter(frames), length=4, stride=stride, max_clips=most))
     assert [clip[:, 0, 0, 0].tolist() for clip in clips] == [
         list(range(start, start + 4)) for start in starts
     ]
@@ -69,7 +69,7 @@ def test_clips_are_cut_every_so_many_frames(stride, most, starts):
 def test_the_rest_of_a_video_is_not_read():
     frames = iter(range(100))
     arrays = (np.full((1, 1, 3), number) for number in frames)
-    list(videos.cut_clips(arrays, length=4, stride=4, most=2))
+    list(videos.cut_clips(arrays, length=4, stride=4, max_clips=2))
     assert next(frames) == 8
 
 

@@ -69,8 +69,8 @@ def _whole_tiles(x: FeatureMap, kernel: jax.Array, *, padding: int) -> FeatureMa
     )
     tiles = [jnp.stack(row, axis=3) for row in both_ways(outputs, products)]
     tiles = jnp.stack(tiles, axis=2)
-    batch, down, _, right, _, made = tiles.shape
-    return tiles.reshape(batch, down * _TILE, right * _TILE, made)
+    batch, down, _, right, _, channels = tiles.shape
+    return tiles.reshape(batch, down * _TILE, right * _TILE, channels)
 
 
 @_compiled_alone

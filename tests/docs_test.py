@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests import commands_test, in_process
+from tests import commands_test, house_test, in_process
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _PAGES = [
@@ -75,6 +75,18 @@ def _check_launch(script, arguments):
         cwd=_ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
+
+
+def test_the_readme_lists_the_rooms_from_top_to_bottom():
+    text = (_ROOT / "README.md").read_text().partition("## How the code is laid out")[2]
+    table = text.partition("Outside the package")[0]
+    first_cells = re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE)
+    names = re.findall(r"`(\w+)(?:/|\.py)`", " ".join(first_cells))
+    known = [name for name in names if name in house_test.ROOMS]
+    # Modules without a folder share a row.
+    folders = [name for name in known if (_ROOT / "gesture_jax" / name).is_dir()]
+    assert sorted(known) == sorted(house_test.ROOMS)
+    assert folders == [room for room in reversed(house_test.ROOMS) if room in folders]
 
 
 def test_documentation_builds_without_warnings_and_has_all_pages_in_its_menu(tmp_path):

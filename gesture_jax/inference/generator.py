@@ -26,6 +26,7 @@ from gesture_jax.media.writer import write_video
 from gesture_jax.models import motion_model
 from gesture_jax.models.denoiser import Sampling
 from gesture_jax.models.motion_space import is_sound
+from gesture_jax.parallel import sharding
 from gesture_jax.speech import extractor
 from gesture_jax.speech.worker import FeatureWorker
 
@@ -104,7 +105,8 @@ class GestureGenerator:
         """Most users want `load`."""
         self.animator, self.hearing = animator, hearing
         self._ears = ears if hearing.kind == "baseline" else None
-        self._config, self._variables = config, variables
+        self._config = config
+        self._variables = sharding.put_whole(variables, animator.mesh)
         self._space, self._model = motion_model.build(config)
         self._process = motion_model.make_process(config)
         self.defaults = self.options()
@@ -321,7 +323,7 @@ class GestureGenerator:
     def _long_form(self, options: Options, pace: WindowSchedule) -> WindowSampler:
         return WindowSampler(
             self._model, self._space, self._process, self._variables,
-            pace=pace, sampling=options.sampling,
+            schedule=pace, sampling=options.sampling, mesh=self.animator.mesh,
         )  # fmt: skip
 
     def _speaker_number(self, speaker: str | None) -> int | None:

@@ -61,7 +61,9 @@ class GestureStream:
         rest = self._hear(self._resample(self._mixer.finish(), True))
         num_frames = round(self._num_samples / SAMPLES_PER_FRAME)
         # Silence, as much as the last window and its features want to hear.
-        num_rows = self._writer.pace.count_rows(num_frames) + extractor.BLOCK + extractor.LOOK_AHEAD
+        num_rows = (
+            self._writer.schedule.count_rows(num_frames) + extractor.BLOCK + extractor.LOOK_AHEAD
+        )
         missing = max(0, num_rows * SAMPLES_PER_FRAME - self._num_samples)
         rows = np.concatenate([rest, self._hear(np.zeros(missing, np.float32))])
         return self._render(self._writer.write(rows, num_frames=num_frames))

@@ -5,6 +5,7 @@ its own part of every batch, and the state is cut along `fsdp` alone, so that a 
 devices holds it once. Large parameters are gathered where a step needs them; pictures never are.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -55,6 +56,21 @@ def make_mesh(
         )
     # Auto axes: Explicit ones, the default of make_mesh, reject the gather of the warp.
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def inference_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh | None:
+    """The mesh of the devices that share the work of inference; None for one, the usual, device.
+
+    Args:
+      devices: devices of this process. By default all its accelerators, but only one CPU device:
+        several are simulated, and share the same cores.
+    """
+    usual = jax.local_devices()
+    if devices is None:
+        devices = usual[:1] if usual[0].platform == "cpu" else usual
+    if list(devices) == usual[:1]:
+        return None
+    return make_mesh(batch_size=len(devices), devices=devices)
 
 
 def _infer_sizes(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
@@ -118,8 +134,42 @@ def place(tree: Any, where: Sharding) -> Any:
 
 
 def on_device(tree: Any) -> Any:
-    """The same on the first device of this process, where inference is done."""
+    """Like `place`, on the first device of this process."""
     return place(tree, SingleDeviceSharding(jax.local_devices()[0]))
+
+
+def inference_shardings(mesh: Mesh | None) -> tuple[Sharding, Sharding]:
+    """Shardings of whole arrays and of batches for the result of `inference_mesh`."""
+    if mesh is None:
+        single = SingleDeviceSharding(jax.local_devices()[0])
+        return single, single
+    return replicated(mesh), batch_sharding(mesh)
+
+
+def put_whole(tree: Any, mesh: Mesh | None) -> Any:
+    """Replicates arrays over the result of `inference_mesh`; None leaves them as they are."""
+    return tree if mesh is None else jax.device_put(tree, replicated(mesh))
+
+
+def split_last(mesh: Mesh, function: Callable[..., Any], settings: tuple, *args: Any) -> Any:
+    """Calls a function on every device with its share of the last argument.
+
+    Args:
+      mesh: the devices.
+      function: a function of the settings and the arguments.
+      settings: its first arguments, which are no arrays.
+      *args: trees of arrays. The leading axis of those of the last one, and of the results, is
+        split over the devices; all others are replicated.
+    """
+    split = PartitionSpec(AXES)
+    each = jax.shard_map(
+        functools.partial(function, *settings),
+        mesh=mesh,
+        in_specs=(*(PartitionSpec() for _ in args[1:]), split),
+        out_specs=split,
+        check_vma=False,
+    )
+    return each(*args)
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

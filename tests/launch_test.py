@@ -301,7 +301,7 @@ def test_when_a_process_dies_the_other_ends_too_and_says_so():
     _, said = first.communicate(timeout=60)
     assert first.returncode == 1, said
     assert said.splitlines()[-1].startswith("error: process 0 of 2 ends: ")
-    assert said.splitlines()[-1].endswith("goes on from the newest checkpoint")
+    assert said.splitlines()[-1].endswith("continues from the newest checkpoint")
 
 
 def _free_port():

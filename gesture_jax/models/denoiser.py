@@ -187,17 +187,17 @@ class MotionDenoiser(nn.Module):
         hidden = self.hidden_out(nn.silu(hidden))
         if drop is not None:
             hidden = jnp.where(drop[:, None], self.null_hidden.astype(hidden.dtype), hidden)
-        return SpeechEncoding(self._read(tokens), hidden + self._condition_on(speaker))
+        return SpeechEncoding(self._keys_and_values(tokens), hidden + self._condition_on(speaker))
 
     def null_speech(self, batch_size: int, speaker: jax.Array | None = None) -> SpeechEncoding:
         """Returns the encoding that stands for no speech."""
-        null = self._read(self.null_tokens), self.null_hidden
+        null = self._keys_and_values(self.null_tokens), self.null_hidden
         memories, hidden = jax.tree.map(lambda x: jnp.repeat(x, batch_size, axis=0), null)
         return SpeechEncoding(memories, hidden + self._condition_on(speaker))
 
-    def _read(self, tokens: jax.Array, start: int = 0) -> list[Memory]:
+    def _keys_and_values(self, tokens: jax.Array, start: int = 0) -> list[Memory]:
         tokens = self.memory_norm(tokens)
-        return [layer.read(tokens, start) for layer in self.layer]
+        return [layer.keys_and_values(tokens, start) for layer in self.layer]
 
     def _condition_on(self, speaker: jax.Array | None) -> jax.Array | float:
         return self.manner(speaker) if self.num_speakers else 0.0
@@ -244,8 +244,8 @@ class MotionDenoiser(nn.Module):
         wave = mish(self.time_in(sinusoid(time, self.latent)))
         tokens = self.time_tokens(wave).reshape(-1, _NUM_TIME_TOKENS, self.latent)
         condition = self.time_hidden(wave) + speech.hidden
-        films = [layer.modulations(condition) for layer in self.layer]
-        return TimeConditioning(self._read(tokens, start=self.window), films)
+        films = [layer.films(condition) for layer in self.layer]
+        return TimeConditioning(self._keys_and_values(tokens, start=self.window), films)
 
     def denoise_at(
         self,

@@ -18,7 +18,7 @@ from benchmarks import compiled
 from gesture_jax import presets
 from gesture_jax.errors import InputError
 from gesture_jax.inference import windows
-from gesture_jax.inference.animator import abstract_variables, render_batch
+from gesture_jax.inference.programs import abstract_variables, render_batch
 from gesture_jax.models import motion_model
 from gesture_jax.models.build import build_model
 from gesture_jax.models.denoiser import MotionDenoiser
@@ -145,11 +145,13 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
         vectors(), vectors(model.num_prior), vectors(pace.blend), vectors()
     )
     speech = jax.ShapeDtypeStruct((model.window, config.speech_dim), "f4")
-    arguments = (variables, _abstract_key(), heading, speech)
+    guidance = jax.ShapeDtypeStruct((), "f4")
+    steps = objective.sampling.sampler.steps(objective.process, padded=True)
+    arguments = (variables, _abstract_key(), heading, speech, None, guidance, steps)
     arguments = sharding.place(arguments, SingleDeviceSharding(device))
-    static = (model, space, objective.process, pace, objective.sampling)
+    static = (model, space, objective.process, pace, objective.sampling.interval, None)
     next_window = jax.jit(windows.next_window, static_argnums=range(len(static)))
-    return Program(next_window, (*static, *arguments, None), arguments[0])
+    return Program(next_window, (*static, *arguments), arguments[0])
 
 
 def bytes_a_device(tree: Any) -> int:

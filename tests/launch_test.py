@@ -311,7 +311,7 @@ def test_when_a_process_dies_the_other_one_ends_with_an_error():
     _, errors = first.communicate(timeout=_WAIT_SEC)
     assert first.returncode == 1, errors
     assert errors.splitlines()[-1].startswith("error: process 0 of 2 ends: ")
-    assert errors.splitlines()[-1].endswith("goes on from the newest checkpoint")
+    assert errors.splitlines()[-1].endswith("continues from the newest checkpoint")
 
 
 def _train_locally(workdir, data, *flags, **options):

@@ -127,7 +127,7 @@ def test_denoiser_parity(recipe):
         apply = functools.partial(model.apply, {"params": params})
         encoded, null = apply(speech, method="encode_speech"), apply(2, method="null_speech")
         both = jax.tree.map(lambda a, b: jax.numpy.concatenate([a, b]), encoded, null)
-        denoise_both = lambda x, t: apply(x, t, prior, both, num_hearings=2, method="denoise")
+        denoise_both = lambda x, t: apply(x, t, prior, both, num_conditions=2, method="denoise")
         return {
             "conditional": apply(noisy, times, prior, encoded, method="denoise"),
             "unconditional": apply(noisy, times, prior, null, method="denoise"),

@@ -1,4 +1,4 @@
-"""The Gaussian diffusion process and its loss; any array whose first axis is the batch."""
+"""The Gaussian diffusion process and its loss, for arrays whose first axis is the batch."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ class GaussianProcess:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, t = 0 ... num_steps - 1.
 
     Attributes:
-      num_steps: of the discrete process.
+      num_steps: number of steps of the discrete process.
       schedule: "cosine" (Nichol & Dhariwal 2021, offset 0.008, betas up to 0.999) or "linear".
     """
 
@@ -30,6 +30,7 @@ class GaussianProcess:
     schedule: str = "cosine"
 
     def __post_init__(self):
+        """Raises InputError for an unknown schedule."""
         if self.schedule not in ("cosine", "linear"):
             raise InputError(f"unknown schedule {self.schedule!r}; choose cosine or linear")
 
@@ -48,26 +49,29 @@ class GaussianProcess:
     def draw_times(self, key: jax.Array, count: int, *, power: float = 1.0) -> Time:
         """Times to train at: [count] int32, T (1 - (1 - u)^power) rounded down, u uniform.
 
-        Power 1 is uniform; more than 1 favours late times, where little is left of the data and
-        the condition has to be listened to.
+        Power 1 is uniform; a larger power favours late times, where little of the data is left and
+        the network has to rely on its condition.
         """
         share = 1.0 - (1.0 - jax.random.uniform(key, (count,))) ** power
         return jnp.minimum((self.num_steps * share).astype(jnp.int32), self.num_steps - 1)
 
     def add_noise(self, x0: jax.Array, noise: jax.Array, time: Time) -> jax.Array:
-        """x_t of [b, ...] at times [b]."""
+        """Returns x_t for x0 [b, ...] at times [b]."""
         chex.assert_equal_shape([x0, noise])
         signal_scale, noise_scale = self._scales(time, x0)
         return signal_scale * x0 + noise_scale * noise
 
     def noise_from(self, noisy: jax.Array, x0: jax.Array, time: Time) -> jax.Array:
-        """The noise that makes `noisy` of `x0`: the inverse of `add_noise`."""
+        """Returns the noise that turns `x0` into `noisy`: the inverse of `add_noise`."""
         chex.assert_equal_shape([noisy, x0])
         signal_scale, noise_scale = self._scales(time, x0)
         return (noisy - signal_scale * x0) / noise_scale
 
     def _scales(self, time: Time, x0: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """sqrt(abar_t) and sqrt(1 - abar_t), [b, 1, ...]; of float64, where 1 - abar_t is tiny."""
+        """Returns sqrt(abar_t) and sqrt(1 - abar_t), [b, 1, ...].
+
+        They are computed in float64, as 1 - abar_t can be tiny.
+        """
         chex.assert_type([x0, time], [float, int])
         chex.assert_rank(time, 1)
         chex.assert_equal_shape_prefix([x0, time], 1)
@@ -85,7 +89,7 @@ def motion_loss(
     velocity: float,
     acceleration: float,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Mean squared errors of a sequence and of its first and second differences, weighted.
+    """Weighted sum of mean squared errors of a sequence and of its first and second differences.
 
     Args:
       prediction: [b, t, d].
@@ -102,7 +106,7 @@ def motion_loss(
     chex.assert_type([prediction, target], float)
     error = prediction - target
     terms = {
-        # Differences are linear: that of the errors is the error of the differences.
+        # Differences are linear: the difference of errors is the error of the differences.
         name: jnp.square(jnp.diff(error, n=order, axis=-2)).mean()
         for order, name in enumerate(("position", "velocity", "acceleration"))
     }

@@ -1,12 +1,12 @@
-"""Samplers: from noise to x0 by a network that enters as one function.
+"""Samplers: draw x0 from noise with a network that they know as one function.
 
-All take the same step, from a visited time t to the next one s (abar_s = 1 after the last):
+All take the same kind of step, from a time t to the next time s (abar_s = 1 after the last step):
 
   x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - sigma^2) e + sigma z,   z fresh noise           (1)
-  e = (x_t - sqrt(abar_t) x0) / sqrt(1 - abar_t),   the noise that x0 leaves of x_t           (2)
+  e = (x_t - sqrt(abar_t) x0) / sqrt(1 - abar_t),   the noise in x_t given x0                 (2)
   sigma^2 = eta^2 (1 - abar_s) / (1 - abar_t) (1 - abar_t / abar_s)                           (3)
 
-which keeps the process' share of noise at every s (Song et al. 2021, equations 12 and 16,
+which keeps the noise share of the process at every s (Song et al. 2021, equations 12 and 16,
 https://arxiv.org/abs/2010.02502). With eta = 1, (3) is the variance of q(x_s | x_t, x0), and (1)
 draws from it: the ancestral sampler (Ho et al. 2020, https://arxiv.org/abs/2006.11239). With
 eta = 0, (1) is exact for an x0 that stays the same from t to s, and of first order otherwise.
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import chex
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,14 +31,79 @@ from gesture_jax.array_types import Time
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.errors import InputError
 
-# (noisy [b, ...], time [b], and what was known of that time) -> estimate of x0 [b, ...].
+# (noisy [b, ...], time [b], and the precomputed part of that step, if any) -> x0 [b, ...].
 Denoise = Callable[..., jax.Array]
 Bound = Callable[[jax.Array], jax.Array]
+# (key, shape) -> standard normal noise.
+DrawNoise = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+# Padded steps come in powers of two from this one on, so that most numbers share a program.
+_FEWEST_PADDED = 8
+
+
+@flax.struct.dataclass
+class Steps:
+    """The steps of a sampler as arrays, which may be traced.
+
+    Samplers whose arrays have the same shapes run in the same compiled program.
+
+    Attributes:
+      count: number of steps to take; the arrays below may be longer.
+      time: [n] int32, the time of each step.
+      signal: [n], the factor of x0 in (1).
+      noise: [n], the factor of e in (1).
+      onward: [n], the factor of the change of x0 in (4).
+      sigma: [n], that of (1), or None if no step adds fresh noise.
+      clip: bound of |x0|, or None if there is none.
+    """
+
+    count: jax.Array | int
+    time: jax.Array
+    signal: jax.Array
+    noise: jax.Array
+    onward: jax.Array
+    sigma: jax.Array | None = None
+    clip: jax.Array | None = None
+
+    def sample(
+        self,
+        key: jax.Array,
+        denoise: Denoise,
+        shape: tuple[int, ...],
+        process: GaussianProcess,
+        *,
+        precomputed: Any = None,
+        bound: Bound | None = None,
+        draw_noise: DrawNoise = jax.random.normal,
+    ) -> jax.Array:
+        """Draws x0; see `Sampler.sample`."""
+        key_first, key_steps = jax.random.split(key)
+        keys = jax.random.split(key_steps, len(self.time))
+        extra = () if precomputed is None else (precomputed,)
+
+        def step(number, carry):
+            noisy, before = carry
+            time = jnp.full(shape[:1], self.time[number])
+            x0 = denoise(noisy, time, *jax.tree.map(lambda leaf: leaf[number], extra))
+            chex.assert_shape(x0, shape)
+            if self.clip is not None:
+                x0 = jnp.clip(x0, -self.clip, self.clip)
+            x0 = x0 if bound is None else bound(x0)
+            onward = x0 + self.onward[number] * (x0 - before)
+            # Derived again from the bounded x0, so that both describe the same x_t.
+            noise = process.noise_from(noisy, onward, time)
+            noisy = self.signal[number] * onward + self.noise[number] * noise
+            if self.sigma is not None:
+                noisy += self.sigma[number] * draw_noise(keys[number], shape)
+            return noisy, x0
+
+        first = draw_noise(key_first, shape)
+        _, x0 = jax.lax.fori_loop(0, self.count, step, (first, jnp.zeros_like(first)))
+        return x0
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """What the samplers share: everything but which times, how much fresh noise and (4).
+    """The base of all samplers, which choose the times, the share of fresh noise and (4).
 
     Attributes:
       num_steps: evaluations of the network.
@@ -48,19 +114,23 @@ class Sampler:
     _: dataclasses.KW_ONLY
     clip: float | None = None
 
-    # Share of fresh noise in (3), and the exponent of the times: given by the kind of sampler.
+    # Share of fresh noise in (3), and the exponent of the times; subclasses set them.
     eta = 0.0
     power = 1.0
 
     def __post_init__(self):
+        """Raises InputError for less than one step."""
         if self.num_steps < 1:
             raise InputError(f"num_steps of a sampler is {self.num_steps}; it takes at least 1")
 
     def times(self, process: GaussianProcess) -> np.ndarray:
-        """The times visited, falling from the last one: [num_steps] int32.
+        """The times of the steps, falling from the last one: [num_steps] int32.
 
-        With T steps of the process, T u^power - 1 rounded for u = 1 ... 1 / num_steps evenly; no
-        time comes twice.
+        With T steps of the process, these are T u^power - 1, rounded, for u = 1 ... 1 / num_steps
+        evenly spaced; no time comes twice.
+
+        Raises:
+          InputError: if the process has fewer steps.
         """
         if self.num_steps > process.num_steps:
             raise InputError(
@@ -68,9 +138,39 @@ class Sampler:
             )
         ends = np.linspace(process.num_steps, 0, self.num_steps, endpoint=False)
         ends *= (ends / process.num_steps) ** (self.power - 1)
-        # Where the power crowds them, one time after the other.
+        # Where the power crowds the times, they become consecutive.
         ends = np.maximum(np.round(ends), np.arange(self.num_steps, 0, -1))
         return ends.astype(np.int32) - 1
+
+    def steps(self, process: GaussianProcess, *, padded: bool = False) -> Steps:
+        """The steps as float32 arrays, computed in float64.
+
+        Args:
+          process: that the network was trained on.
+          padded: whether the arrays are padded to the next power of two, 8 or more, and all values
+            are arrays. A compiled program that takes such steps as its arguments also serves other
+            numbers of steps, other values of `eta` and other samplers.
+        """
+        times = self.times(process)
+        variance = process.signal_variance[times]
+        next_variance = np.append(variance[1:], 1.0)
+        sigma = self.eta * np.sqrt(
+            (1 - next_variance) / (1 - variance) * (1 - variance / next_variance)
+        )
+        length = self.num_steps
+        if padded:
+            length = max(_FEWEST_PADDED, 1 << (length - 1).bit_length())
+        pad = lambda values: np.pad(values, (0, length - self.num_steps), mode="edge")
+        to_array = lambda values: jnp.asarray(pad(values), jnp.float32)
+        return Steps(
+            count=np.int32(self.num_steps) if padded else self.num_steps,
+            time=jnp.asarray(pad(times)),
+            signal=to_array(np.sqrt(next_variance)),
+            noise=to_array(np.sqrt(np.maximum(1 - next_variance - sigma**2, 0.0))),
+            onward=to_array(self._onward(variance)),
+            sigma=to_array(sigma) if self.eta else None,
+            clip=None if self.clip is None else jnp.float32(self.clip),
+        )
 
     def sample(
         self,
@@ -79,65 +179,29 @@ class Sampler:
         shape: tuple[int, ...],
         process: GaussianProcess,
         *,
-        known: Any = None,
+        precomputed: Any = None,
         bound: Bound | None = None,
+        draw_noise: DrawNoise = jax.random.normal,
     ) -> jax.Array:
         """Draws x0.
 
         Args:
-          key: of the first noise and, where steps draw fresh noise, of each step's.
+          key: for the first noise and, where steps draw fresh noise, for that of each step.
           denoise: the network with all its conditions bound.
           shape: of x0, [b, ...].
           process: that the network was trained on.
-          known: a tree of [num_steps, ...], what was computed of `times` before; the part of each
-            goes to `denoise` with it.
+          precomputed: a tree of [num_steps, ...] arrays that were computed from `times` before;
+            `denoise` gets the part of its step as its third argument.
           bound: brings each estimate of x0 to where data can be, after `clip`.
+          draw_noise: draws standard normal noise from a key and a shape.
         """
-        key_first, key_steps = jax.random.split(key)
-
-        def step(carry, inputs):
-            noisy, before = carry
-            now, step_key, told = inputs
-            time = jnp.full(shape[:1], now["time"])
-            x0 = denoise(noisy, time, *told)
-            chex.assert_shape(x0, shape)
-            if self.clip is not None:
-                x0 = jnp.clip(x0, -self.clip, self.clip)
-            x0 = x0 if bound is None else bound(x0)
-            onward = x0 + now["onward"] * (x0 - before)
-            # Derived again from the bounded x0, so that both describe the same x_t.
-            noise = process.noise_from(noisy, onward, time)
-            noisy = now["signal"] * onward + now["noise"] * noise
-            if self.eta:
-                noisy += now["sigma"] * jax.random.normal(step_key, shape)
-            return (noisy, x0), None
-
-        first = jax.random.normal(key_first, shape)
-        keys = jax.random.split(key_steps, self.num_steps)
-        start = first, jnp.zeros_like(first)
-        told = () if known is None else (known,)
-        (x0, _), _ = jax.lax.scan(step, start, (self._schedule(process), keys, told))
-        return x0
-
-    def _schedule(self, process: GaussianProcess) -> dict[str, jax.Array]:
-        """The factors of (1) and (4) by name: [num_steps] each, made in float64."""
-        times = self.times(process)
-        variance = process.signal_variance[times]
-        next_variance = np.append(variance[1:], 1.0)
-        sigma = self.eta * np.sqrt(
-            (1 - next_variance) / (1 - variance) * (1 - variance / next_variance)
-        )
-        factors = {
-            "signal": np.sqrt(next_variance),
-            "noise": np.sqrt(np.maximum(1 - next_variance - sigma**2, 0.0)),
-            "sigma": sigma,
-            "onward": self._onward(variance),
-        }
-        factors = {name: jnp.asarray(values, jnp.float32) for name, values in factors.items()}
-        return {"time": jnp.asarray(times), **factors}
+        return self.steps(process).sample(
+            key, denoise, shape, process,
+            precomputed=precomputed, bound=bound, draw_noise=draw_noise,
+        )  # fmt: skip
 
     def _onward(self, variance: np.ndarray) -> np.ndarray:
-        """How far x0 moves on along its last change: [num_steps], of abar at the times."""
+        """The factor of the change of x0 in (4), [num_steps], given abar at the times."""
         return np.zeros_like(variance)
 
 
@@ -163,16 +227,16 @@ class DDIM(Sampler):
 class DPMSolver(Sampler):
     """DPM-Solver++(2M) (Lu et al. 2022): deterministic, of second order, for few steps."""
 
-    # Even times leave an error of first order at the end, where the variance of the noise falls
-    # like t; even log-SNR spends most steps at both ends, where it goes to infinity. Of 1, 1.25,
-    # 1.5 and 2, 1.5 suits both schedules on Gaussian data and mixtures: with 20 steps a third of
-    # DDIM's error or less.
+    # Evenly spaced times leave a first-order error at the end, where the variance of the noise
+    # falls like t; evenly spaced log-SNR spends most steps at both ends, where it goes to infinity.
+    # Among 1, 1.25, 1.5 and 2, 1.5 works best for both schedules on Gaussian data and mixtures:
+    # with 20 steps the error is a third of DDIM's or less.
     power = 1.5
 
     def _onward(self, variance: np.ndarray) -> np.ndarray:
         length = np.diff(np.log(variance) - np.log1p(-variance))
         onward = np.zeros_like(variance)
-        # The first step has no estimate before it; the last, infinitely long, ends at x0 itself.
+        # The first step has no previous estimate; the last one is infinitely long and ends at x0.
         onward[1:-1] = length[1:] / (2 * length[:-1])
         return onward
 
@@ -183,13 +247,16 @@ SAMPLERS = {"ddpm": DDPM, "ddim": DDIM, "dpm": DPMSolver}
 def make_sampler(
     name: str, *, num_steps: int, eta: float = 0.0, clip: float | None = None
 ) -> Sampler:
-    """The sampler of a name.
+    """Returns a sampler by its name.
 
     Args:
       name: a key of `SAMPLERS`.
       num_steps: evaluations of the network.
-      eta: that of DDIM; the others have none and take 0 only.
+      eta: of DDIM; the other samplers have none and accept only 0.
       clip: bound of |x0| if the data have one.
+
+    Raises:
+      InputError: for an unknown name, or values that the sampler does not accept.
     """
     if name not in SAMPLERS:
         raise InputError(f"unknown sampler {name!r}; choose {', '.join(SAMPLERS)}")
@@ -204,13 +271,12 @@ def guided(denoise_both: Denoise, guidance: float | jax.Array) -> Denoise:
     """Classifier-free guidance (Ho & Salimans 2022): null + guidance (conditional - null).
 
     Args:
-      denoise_both: denoises [b, ...] both with and without the condition, to [2b, ...] in this
-        order.
+      denoise_both: denoises [b, ...] first with and then without the condition, to [2b, ...].
       guidance: 1 is plain conditional sampling.
     """
 
-    def denoise(noisy: jax.Array, time: Time, *known: Any) -> jax.Array:
-        both = denoise_both(noisy, time, *known)
+    def denoise(noisy: jax.Array, time: Time, *precomputed: Any) -> jax.Array:
+        both = denoise_both(noisy, time, *precomputed)
         chex.assert_shape(both, (2 * len(noisy), *noisy.shape[1:]))
         conditional, null = jnp.split(both, 2)
         return null + guidance * (conditional - null)
@@ -232,28 +298,29 @@ def within_interval(
     interval: tuple[float, float],
     process: GaussianProcess,
 ) -> Denoise:
-    """One network at the times of an interval, another at the rest; each evaluated only there.
+    """Uses one network inside an interval of the time and another one outside.
 
-    With `guided` inside and the conditional network outside this is guidance in a limited interval
-    (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724): in much noise it costs variety,
-    in little it does next to nothing, and without it half of the batch is saved.
+    Each is evaluated only at its own times. With `guided` inside and the conditional network
+    outside this is guidance in a limited interval (Kynkäänniemi et al. 2024,
+    https://arxiv.org/abs/2404.07724): guidance at high noise costs variety, guidance at low noise
+    has hardly any effect, and a step without guidance saves half of the batch.
 
     Args:
-      inside: for times t with interval[0] <= t / T < interval[1], T those of the process.
-      outside: for the others.
-      interval: shares of the process' time, 0 clean and 1 noise; (0, 1) is `inside` alone.
+      inside: for times t with interval[0] <= t / T < interval[1], where the process has T steps.
+      outside: for the other times.
+      interval: shares of the time of the process, 0 clean and 1 noise; (0, 1) is `inside` alone.
       process: that the networks were trained on.
 
     Returns:
-      A network for batches of one time, as samplers call it.
+      A network for batches of a single time, which is how samplers call it.
     """
     check_interval(interval)
     first, end = (round(share * process.num_steps) for share in interval)
     if (first, end) == (0, process.num_steps):
         return inside
 
-    def denoise(noisy: jax.Array, time: Time, *known: Any) -> jax.Array:
-        here = (first <= time[0]) & (time[0] < end)
-        return jax.lax.cond(here, inside, outside, noisy, time, *known)
+    def denoise(noisy: jax.Array, time: Time, *precomputed: Any) -> jax.Array:
+        is_inside = (first <= time[0]) & (time[0] < end)
+        return jax.lax.cond(is_inside, inside, outside, noisy, time, *precomputed)
 
     return denoise

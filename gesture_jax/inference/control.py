@@ -1,7 +1,8 @@
-"""How far a portrait moves: of all, of its head, of its hands, and to its end.
+"""Scales the motion of the portrait, of its head and of its hands, and fades it out at the end.
 
-A motion feature is a grid of rotations that lies over the frame, so that its upper rows move what
-is up there. In frames as stage 1 is trained on, a speaker from the hips up, that is the head.
+A motion feature is a grid of rotations that covers the frame, so that its upper rows move the upper
+part of the frame. In frames like those that stage 1 is trained on, which show a speaker from the
+hips up, that is the head.
 """
 
 import dataclasses
@@ -17,20 +18,21 @@ from gesture_jax.media.rates import FPS
 from gesture_jax.ops import rotation
 from gesture_jax.ops.precision import float32_matmuls
 
-# Where shoulders begin, as a share of the frame's height; and over how much of it scales change.
+# Height of the shoulders, and width of the transition between the scales, as shares of the frame.
 _SHOULDERS = 0.42
 _TRANSITION = 0.15
 
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """Scales of the distance from the portrait's own pose: 1 as generated, 0 still.
+    """Scales of the distance from the portrait's own pose: 1 leaves it, 0 stops all motion.
 
     Attributes:
-      motion_scale: of everything.
-      head_scale: of the upper part of the frame, times the former.
-      hands_scale: of the rest of it, likewise.
-      rest_sec: how long before its end the portrait begins to return to its own pose.
+      motion_scale: scale of the whole motion.
+      head_scale: scale of the upper part of the frame, on top of `motion_scale`.
+      hands_scale: scale of the rest of the frame, on top of `motion_scale`.
+      rest_sec: seconds before the end of a clip at which the portrait begins to return to its own
+        pose.
     """
 
     motion_scale: float = 1.0
@@ -52,7 +54,8 @@ class Control:
         Args:
           motion: [t, 9 g^2 + 3].
           own: [9 g^2 + 3], the portrait's own motion feature.
-          frames_left: from the first frame of the piece to the end of the clip, where it is known.
+          frames_left: number of frames from the first one of the piece to the end of the clip, if
+            it is known.
 
         Returns:
           [t, 9 g^2 + 3] float32.
@@ -60,20 +63,20 @@ class Control:
         if self == Control() or not len(motion):
             return motion
         grid = round(((motion.shape[-1] - 3) / 9) ** 0.5)
-        scale = self._scales(grid) * self._return(len(motion), frames_left)[:, None]
+        scale = self._scales(grid) * self._fade_out(len(motion), frames_left)[:, None]
         return np.asarray(_scale(motion, own, jnp.asarray(scale, jnp.float32)))
 
-    @functools.cache  # noqa: B019  (few, and small)
+    @functools.cache  # noqa: B019  (They are few and small.)
     def _scales(self, grid: int) -> np.ndarray:
-        """[3 g^2 + 3], of the angles cell by cell and of the translation."""
+        """Returns the scales of the angles of each cell and of the translation: [3 g^2 + 3]."""
         height = (np.arange(grid) + 0.5) / grid
         below = np.clip((height - _SHOULDERS) / _TRANSITION + 0.5, 0.0, 1.0)
         rows = (1.0 - below) * self.head_scale + below * self.hands_scale
         cells = np.broadcast_to(rows[:, None, None], (grid, grid, 3))
         return self.motion_scale * np.append(cells.ravel(), np.ones(3))
 
-    def _return(self, num_frames: int, frames_left: int | None) -> np.ndarray:
-        """[t], falling smoothly from 1 to 0 over the last `rest_sec`."""
+    def _fade_out(self, num_frames: int, frames_left: int | None) -> np.ndarray:
+        """Returns factors [t] that fall smoothly from 1 to 0 over the last `rest_sec`."""
         if frames_left is None or not self.rest_sec:
             return np.ones(num_frames)
         left = frames_left - 1 - np.arange(num_frames)
@@ -81,7 +84,7 @@ class Control:
 
 
 def smooth_step(x: np.ndarray) -> np.ndarray:
-    """From 0 to 1 as x does, without a jump in speed at the ends: 3 x^2 - 2 x^3."""
+    """Returns 3 x^2 - 2 x^3, which rises from 0 to 1 like x, but with zero slope at the ends."""
     return x * x * (3.0 - 2.0 * x)
 
 

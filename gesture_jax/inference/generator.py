@@ -30,6 +30,7 @@ from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gesture_jax.media.sound import SILENT, is_silent
 from gesture_jax.models import motion_model
 from gesture_jax.models.denoiser import Sampling
+from gesture_jax.parallel import sharding
 from gesture_jax.speech.detection import UNLIKE_SPEECH, is_unlike_speech
 from gesture_jax.speech.extractor import SpeechFeatureExtractor
 
@@ -74,7 +75,8 @@ class GestureGenerator:
     ):
         """Most users want `load`."""
         self.animator, self.feature_extractor = animator, feature_extractor
-        self._config, self._variables = config, variables
+        self._config = config
+        self._variables = sharding.put_whole(variables, animator.mesh)
         self._space, self._model = motion_model.build(config)
         self._process = motion_model.make_process(config)
         self.defaults = self.options()
@@ -347,7 +349,7 @@ class GestureGenerator:
     def _window_sampler(self, options: Options, schedule: WindowSchedule) -> WindowSampler:
         return WindowSampler(
             self._model, self._space, self._process, self._variables,
-            pace=schedule, sampling=options.sampling,
+            schedule=schedule, sampling=options.sampling, mesh=self.animator.mesh,
         )  # fmt: skip
 
     def _speaker_number(self, speaker: str | None) -> int | None:

@@ -59,7 +59,8 @@ class GestureStream:
         rest = self._extract(self._resample(self._mixer.finish(), True))
         num_frames = round(self._num_samples / SAMPLES_PER_FRAME)
         # The last window and its features read this far beyond the end of the speech.
-        num_rows = self._writer.pace.count_rows(num_frames) + extractor.BLOCK + extractor.LOOK_AHEAD
+        num_rows = self._writer.schedule.count_rows(num_frames)
+        num_rows += extractor.BLOCK + extractor.LOOK_AHEAD
         missing = max(0, num_rows * SAMPLES_PER_FRAME - self._num_samples)
         rows = np.concatenate([rest, self._extract(np.zeros(missing, np.float32))])
         return self._render(self._writer.write(rows, num_frames=num_frames))

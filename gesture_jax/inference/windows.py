@@ -1,26 +1,29 @@
-"""Motion for speech of any length: one window after the other, each going on where the last went.
+"""Motion for speech of any length, sampled window by window.
 
-A window is a few frames longer than what is kept of it, so it tells where it was heading. Of
-several candidates for the next window, drawn as one batch, that one is taken which goes there best
-(S2G's optimal motion selection, reference 3.7, by the candidates' first frames); over these frames
-the one fades into the other. Windows are held within what training showed, and so is what fades
-from one into the next: however long the speech, motion cannot leave these bounds. And each window
-leads a little back to the portrait's pose, so that it does not end up at them either.
+A window is a few frames longer than the part of it that is kept; the extra frames show where the
+motion was heading. Several candidates for the next window are sampled as one batch, and the one
+whose first frames fit these extra frames best is taken (S2G's optimal motion selection, reference
+3.7). Over these frames the old window fades into the new one. All windows, and thus all fades
+between them, stay within the range of motion that training showed, however long the speech is. Each
+window also leads a little back to the portrait's pose, so that the motion does not drift to the
+limits of that range.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from gesture_jax.array_types import MotionSequence
 from gesture_jax.diffusion.process import GaussianProcess
+from gesture_jax.diffusion.samplers import Sampler, Steps
 from gesture_jax.errors import InputError
 from gesture_jax.inference.control import Control, smooth_step
 from gesture_jax.media.rates import FPS
@@ -28,9 +31,12 @@ from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.parallel.aot_cache import CachedJit, cached_jit, compile_ahead, register_exportable
+from gesture_jax.parallel.sharding import AXES
 
-# Over how long the mean of motion is taken, and which part of it each window undoes. A part of each
-# window, not of each second: it is windows that add to it, and a stream has seven times as many.
+register_exportable(Steps)
+# Time over which the running mean of motion is taken, and the share of it that each window undoes.
+# The share is per window and not per second, as each window adds to the drift, and a stream has
+# seven times as many windows.
 _DRIFT_SEC, _RETURNED = 2.0, 0.7
 
 
@@ -39,10 +45,10 @@ class WindowSchedule:
     """How windows follow each other.
 
     Attributes:
-      hop: frames kept of a window.
-      look_ahead: frames of speech that are heard beyond them.
-      blend: frames over which a window fades into the next.
-      candidates: windows drawn to choose from.
+      hop: number of frames of a window that are kept.
+      look_ahead: number of frames of speech beyond these that the network is given.
+      blend: number of frames over which a window fades into the next one.
+      candidates: number of windows that are sampled to choose from.
     """
 
     hop: int
@@ -51,14 +57,14 @@ class WindowSchedule:
     candidates: int = 4
 
     def count_rows(self, num_frames: int) -> int:
-        """Rows of features that the windows of a clip read: beyond its end, of silence."""
+        """Returns how many rows of features a clip needs, with those of the silence after it."""
         return -(-num_frames // self.hop) * self.hop + self.look_ahead
 
     def check(self, model: MotionDenoiser) -> "WindowSchedule":
-        """Itself.
+        """Returns the schedule itself.
 
         Raises:
-          InputError: where it does not fit the model's window.
+          InputError: if it does not fit the model's window.
         """
         longest = model.window - max(self.look_ahead, self.blend)
         if not max(model.num_prior, self.blend, 1) <= self.hop <= longest:
@@ -78,13 +84,13 @@ class WindowSchedule:
 @register_exportable
 @flax.struct.dataclass
 class WindowState:
-    """What a window leaves to the next, as vectors of the motion space.
+    """State after a window, which the next one continues; all are vectors of the motion space.
 
     Attributes:
-      portrait: [d], where the clip began.
-      prior: [p, d], its last frames that are kept.
-      ahead: [blend, d], its frames after these.
-      drift: [d], the mean of the last seconds as the diffusion sees motion.
+      portrait: [d], the pose at which the clip began.
+      prior: [p, d], the last frames of the window that are kept.
+      ahead: [blend, d], the frames of the window after these.
+      drift: [d], the mean of the last seconds of the encoded motion.
     """
 
     portrait: jax.Array
@@ -94,7 +100,7 @@ class WindowState:
 
 
 class WindowSampler:
-    """Draws the windows of one portrait's motion, in order."""
+    """Samples the windows of one clip, in order."""
 
     def __init__(
         self,
@@ -103,65 +109,85 @@ class WindowSampler:
         process: GaussianProcess,
         variables: dict[str, Any],
         *,
-        pace: WindowSchedule,
+        schedule: WindowSchedule,
         sampling: Sampling,
+        mesh: Mesh | None = None,
     ):
-        """A network with its variables, and how it is used.
+        """A network with its variables, and the way to sample from it.
+
+        Samplers that differ in the guidance only, or in the steps of the diffusion (see
+        `Sampler.steps`), share a compiled program.
+
+        Args:
+          model: the network.
+          space: in which it represents motion.
+          process: that it was trained on.
+          variables: its parameters and the statistics of its training set; replicated over `mesh`.
+          schedule: how windows follow each other.
+          sampling: how windows are sampled.
+          mesh: devices that share the candidates, or None for one device.
 
         Raises:
-          InputError: where the pace does not fit the network.
+          InputError: if the schedule does not fit the network.
         """
-        self.pace = pace.check(model)
+        self.schedule = schedule.check(model)
         self._model, self._space, self._variables = model, space, variables
-        self._hold = cached_jit(hold, space, model.num_prior, pace.blend)
-        self._next_window = cached_jit(next_window, model, space, process, pace, sampling)
+        steps = sampling.sampler
+        steps = steps.steps(process, padded=True) if isinstance(steps, Sampler) else steps
+        self._sampling = np.float32(sampling.guidance), steps
+        self._start = cached_jit(start_state, space, model.num_prior, schedule.blend)
+        self._next_window = cached_jit(
+            next_window, model, space, process, schedule, sampling.interval, mesh
+        )
 
     def prepare(self) -> None:
-        """Has `step` compiled, or fetched from the cache, on a thread while other work is done."""
+        """Compiles `step`, or fetches it from the cache, on a thread while other work is done."""
         compile_ahead(self._calls())
 
     def _calls(self) -> Iterator[tuple[CachedJit, tuple]]:
         key = jax.random.fold_in(jax.random.key(0), 0)
-        heading = self.start(np.zeros(self._space.feature_dim, np.float32))
+        state = self.start(np.zeros(self._space.feature_dim, np.float32))
         speech = np.zeros((self._model.window, self._model.speech_dim), np.float32)
         speaker = np.int32(0) if self._model.num_speakers else None
-        yield self._next_window, (self._variables, key, heading, speech, speaker)
+        yield self._next_window, (self._variables, key, state, speech, speaker, *self._sampling)
 
     def start(self, own: np.ndarray) -> WindowState:
-        """At the portrait's own motion feature, [d of stage 1], held."""
-        return self._hold(own)
+        """Returns the state of a portrait that holds its own motion feature, [d of stage 1]."""
+        return self._start(own)
 
     def step(
         self,
         key: jax.Array,
-        heading: WindowState,
+        state: WindowState,
         speech: np.ndarray,
         speaker: int | None = None,
     ) -> tuple[np.ndarray, WindowState]:
-        """The next `hop` frames.
+        """Samples the next `hop` frames.
 
         Args:
-          key: of the noise.
-          heading: of the window before.
+          key: for the noise.
+          state: after the window before.
           speech: [hop + look_ahead, a] features, not standardised.
-          speaker: who moves, where the network knows speakers.
+          speaker: number of the speaker, if the network knows speakers.
 
         Returns:
-          [hop, d] motion features of stage 1, and the heading.
+          [hop, d] motion features of stage 1, and the new state.
         """
         padded = np.zeros((self._model.window, speech.shape[1]), np.float32)
         padded[: len(speech)] = speech
         number = None if speaker is None else np.int32(speaker)
-        motion, heading = self._next_window(self._variables, key, heading, padded, number)
-        return np.asarray(motion), heading
+        motion, state = self._next_window(
+            self._variables, key, state, padded, number, *self._sampling
+        )
+        return np.asarray(motion), state
 
 
 @float32_matmuls
-def hold(space: MotionSpace, num_prior: int, blend: int, own: np.ndarray) -> WindowState:
-    """What `WindowSampler.start` computes."""
+def start_state(space: MotionSpace, num_prior: int, blend: int, own: np.ndarray) -> WindowState:
+    """The computation of `WindowSampler.start`."""
     own = space.from_feature(jnp.asarray(own))
-    hold = lambda count: jnp.repeat(own[None], count, axis=0)
-    return WindowState(own, hold(num_prior), hold(blend), jnp.zeros_like(own))
+    repeat = lambda count: jnp.repeat(own[None], count, axis=0)
+    return WindowState(own, repeat(num_prior), repeat(blend), jnp.zeros_like(own))
 
 
 class MotionWriter:
@@ -169,7 +195,7 @@ class MotionWriter:
 
     def __init__(
         self,
-        long_form: WindowSampler,
+        sampler: WindowSampler,
         control: Control,
         own: np.ndarray,
         *,
@@ -179,35 +205,35 @@ class MotionWriter:
         """Begins a clip.
 
         Args:
-          long_form: draws the windows.
+          sampler: samples the windows.
           control: how far the portrait moves.
           own: [d], the portrait's own motion feature.
-          seed: of the noise.
-          speaker: who moves, where the network knows speakers.
+          seed: for the noise.
+          speaker: number of the speaker, if the network knows speakers.
         """
-        self.pace = long_form.pace
-        self._long_form, self._control, self._own = long_form, control, own
-        self._speaker, self._heading = speaker, long_form.start(own)
+        self.schedule = sampler.schedule
+        self._sampler, self._control, self._own = sampler, control, own
+        self._speaker, self._state = speaker, sampler.start(own)
         self._key, self._hops = jax.random.key(seed), 0
         self._features: np.ndarray | None = None
         self._num_frames: int | None = None
 
     def write(self, features: np.ndarray, *, num_frames: int | None = None) -> list[np.ndarray]:
-        """Takes what is heard next; returns the hops that are due.
+        """Takes the next speech features; returns the hops that are due.
 
         Args:
           features: [t, a].
-          num_frames: of the whole clip, where it is known: no more are made.
+          num_frames: length of the whole clip, if it is known; the motion ends there.
 
         Returns:
           Hops, [<= hop, d] each.
         """
-        known = [] if self._features is None else [self._features]
-        self._features = np.concatenate([*known, features])
+        waiting = [] if self._features is None else [self._features]
+        self._features = np.concatenate([*waiting, features])
         if num_frames is not None:
             self._end_at(num_frames)
         hops = []
-        while len(self._features) >= self.pace.hop + self.pace.look_ahead:
+        while len(self._features) >= self.schedule.hop + self.schedule.look_ahead:
             left = self._frames_left()
             if left is not None and left <= 0:
                 break
@@ -216,76 +242,122 @@ class MotionWriter:
 
     def _end_at(self, num_frames: int) -> None:
         if self._num_frames is None and self._hops:
-            # What is written already cannot begin to come to rest.
-            rest_sec = (num_frames - self._hops * self.pace.hop) / FPS
+            # The hops that are written already cannot begin to come to rest.
+            rest_sec = (num_frames - self._hops * self.schedule.hop) / FPS
             rest_sec = min(self._control.rest_sec, max(0.0, rest_sec))
             self._control = dataclasses.replace(self._control, rest_sec=rest_sec)
         self._num_frames = num_frames
 
     def _frames_left(self) -> int | None:
-        return None if self._num_frames is None else self._num_frames - self._hops * self.pace.hop
+        return (
+            None if self._num_frames is None else self._num_frames - self._hops * self.schedule.hop
+        )
 
     def _write_hop(self, frames_left: int | None) -> np.ndarray:
-        heard = self._features[: self.pace.hop + self.pace.look_ahead]
+        speech = self._features[: self.schedule.hop + self.schedule.look_ahead]
         key = jax.random.fold_in(self._key, self._hops)
-        motion, self._heading = self._long_form.step(key, self._heading, heard, self._speaker)
-        self._features = self._features[self.pace.hop :]
+        motion, self._state = self._sampler.step(key, self._state, speech, self._speaker)
+        self._features = self._features[self.schedule.hop :]
         self._hops += 1
-        return self._control.apply(motion[:frames_left], self._own, frames_left=frames_left)
+        # The whole hop is scaled, also at the end of a clip, so that all have the same shape.
+        return self._control.apply(motion, self._own, frames_left=frames_left)[:frames_left]
 
 
 @float32_matmuls
-def next_window(model, space, process, pace, sampling, variables, key, heading, speech, speaker):
-    """What `WindowSampler.step` computes; `speech` is padded to the window."""
+def next_window(
+    model: MotionDenoiser,
+    space: MotionSpace,
+    process: GaussianProcess,
+    schedule: WindowSchedule,
+    interval: tuple[float, float],
+    mesh: Mesh | None,
+    variables: dict[str, Any],
+    key: jax.Array,
+    state: WindowState,
+    speech: jax.Array,
+    speaker: jax.Array | None,
+    guidance: jax.Array,
+    steps: Steps,
+) -> tuple[jax.Array, WindowState]:
+    """The computation of `WindowSampler.step`, for speech that is padded to the window."""
     statistics = variables["statistics"]
     speech = standardise_speech(speech, statistics)[None]
-    windows = sample_motion(
-        model,
-        variables["params"],
-        key,
-        space.encode_prior(heading.prior, heading.portrait, statistics)[None],
-        hide_future(speech, jnp.array([pace.hop + pace.look_ahead])),
-        process=process,
-        sampling=sampling,
-        speaker=None if speaker is None else jnp.array([speaker]),
-        num_candidates=pace.candidates,
-        bound=functools.partial(space.bound, statistics=statistics),
+    windows = _sample_candidates(
+        mesh,
+        schedule.candidates,
+        functools.partial(
+            sample_motion,
+            model,
+            variables["params"],
+            key,
+            space.encode_prior(state.prior, state.portrait, statistics)[None],
+            hide_future(speech, jnp.array([schedule.hop + schedule.look_ahead])),
+            process=process,
+            sampling=Sampling(steps, guidance, interval),
+            speaker=None if speaker is None else jnp.array([speaker]),
+            bound=functools.partial(space.bound, statistics=statistics),
+        ),
     )
     if space.relative:
-        past = space.encode(heading.prior, heading.portrait, statistics)
-        windows = _go_on_from(past, windows)
-    drifts = _follow(heading.drift, windows, pace.hop)
+        past = space.encode(state.prior, state.portrait, statistics)
+        windows = _continue_from(past, windows)
+    drifts = _update_drift(state.drift, windows, schedule.hop)
     if space.relative:
-        windows = space.bound(_return_to_rest(windows, drifts, pace.hop), statistics)
-    candidates = space.decode(windows, heading.portrait, statistics)
+        windows = space.bound(_return_to_rest(windows, drifts, schedule.hop), statistics)
+    candidates = space.decode(windows, state.portrait, statistics)
     best = 0
-    if pace.blend:
-        best = jnp.argmin(seam_cost(candidates, heading, scale=statistics["pose_std"]))
-    window = _fade(heading.ahead, candidates[best])
-    heading = heading.replace(
-        prior=window[pace.hop - model.num_prior : pace.hop],
-        ahead=window[pace.hop : pace.hop + pace.blend],
-        drift=(1.0 - _RETURNED) * drifts[best],  # The rest of it was undone.
+    if schedule.blend:
+        best = jnp.argmin(seam_cost(candidates, state, scale=statistics["pose_std"]))
+    window = _fade(state.ahead, candidates[best])
+    state = state.replace(
+        prior=window[schedule.hop - model.num_prior : schedule.hop],
+        ahead=window[schedule.hop : schedule.hop + schedule.blend],
+        drift=(1.0 - _RETURNED) * drifts[best],  # The window has undone the rest of it.
     )
-    return space.to_feature(window[: pace.hop]), heading
+    return space.to_feature(window[: schedule.hop]), state
+
+
+def _sample_candidates(
+    mesh: Mesh | None, count: int, sample: Callable[..., MotionSequence]
+) -> MotionSequence:
+    """Samples [count, t, d], each device of the mesh its share; the noise is the same as on one.
+
+    Where the count does not divide, the last candidate is sampled several times.
+    """
+    if mesh is None:
+        return sample(num_candidates=count)
+    share = -(-count // mesh.size)
+
+    def sample_share() -> MotionSequence:
+        rows = jax.lax.axis_index(AXES) * share + jnp.arange(share)
+        rows = jnp.minimum(rows, count - 1)
+        draw_noise = lambda key, shape: jax.random.normal(key, (count, *shape[1:]))[rows]
+        windows = sample(num_candidates=share, draw_noise=draw_noise)
+        return jax.lax.all_gather(windows, AXES, tiled=True)
+
+    replicated = PartitionSpec()
+    split = jax.shard_map(
+        sample_share, mesh=mesh, in_specs=(), out_specs=replicated, check_vma=False
+    )
+    return split()[:count]
 
 
 def seam_cost(
-    candidates: MotionSequence, heading: WindowState, *, scale: jax.Array | float = 1.0
+    candidates: MotionSequence, state: WindowState, *, scale: jax.Array | float = 1.0
 ) -> jax.Array:
-    """How far candidates are from where the last window was heading: positions and velocities.
+    """Compares the beginning of candidates with the end of the last window.
 
     Args:
       candidates: [n, t, d].
-      heading: of the window before.
+      state: after the window before.
       scale: [d], the usual size of each feature.
 
     Returns:
-      [n], the mean absolute differences of both, summed.
+      [n], the sum of the mean absolute differences of positions and of velocities.
     """
-    ahead = heading.ahead
+    ahead = state.ahead
     first = candidates[:, : len(ahead)]
-    last = heading.prior[-1:]
+    last = state.prior[-1:]
     velocity = lambda frames: jnp.diff(frames, axis=-2, prepend=jnp.broadcast_to(
         last, (*frames.shape[:-2], *last.shape)
     ))  # fmt: skip
@@ -293,11 +365,11 @@ def seam_cost(
     return error(first, ahead) + error(velocity(first), velocity(ahead))
 
 
-def _go_on_from(past: jax.Array, windows: jax.Array) -> jax.Array:
+def _continue_from(past: jax.Array, windows: jax.Array) -> jax.Array:
     """Moves windows so that they begin where the past was heading.
 
-    The portraits of strangers carry looks that training did not have, for which the network takes
-    another way of standing: its windows begin away from the past, each by as much again.
+    Portraits of strangers have an appearance that training did not show. The network mistakes it
+    for another pose, so that each of its windows begins at the same offset from the past.
 
     Args:
       past: [p, d], the frames before.
@@ -307,31 +379,30 @@ def _go_on_from(past: jax.Array, windows: jax.Array) -> jax.Array:
     return windows + (2.0 * last - before - windows[:, :1])
 
 
-def _follow(drift: jax.Array, windows: jax.Array, hop: int) -> jax.Array:
-    """The running mean of motion, [d], brought up to date by each of several windows: [n, d]."""
+def _update_drift(drift: jax.Array, windows: jax.Array, hop: int) -> jax.Array:
+    """Updates the running mean of motion, [d], by each of several windows: [n, d]."""
     share = 1.0 - math.exp(-hop / (_DRIFT_SEC * FPS))
     return drift + share * (windows[:, :hop].mean(axis=-2) - drift)
 
 
 def _return_to_rest(windows: jax.Array, drifts: jax.Array, hop: int) -> jax.Array:
-    """Moves windows, relative to the portrait's pose, back to it by a part of their drift.
+    """Moves windows, which are relative to the portrait's pose, back to it by a share of the drift.
 
-    In training any frame of a clip is the portrait, so that a network which is told of a past away
-    from that pose takes it for the way this person stands, and goes on from there. What each window
-    adds to it by mistake stays, and adds up over minutes. Gestures come and go: their mean is
-    small.
+    In training the portrait is any frame of a clip. A network that is given a past away from that
+    pose therefore takes it for the usual pose of this person and continues from there, so that the
+    errors of windows would add up over minutes. Gestures themselves have a small mean.
 
     Args:
       windows: [n, t, d].
       drifts: [n, d].
-      hop: frames over which they are moved.
+      hop: number of frames over which the move builds up.
     """
     progress = smooth_step(jnp.minimum((jnp.arange(windows.shape[-2]) + 1.0) / hop, 1.0))
     return windows - _RETURNED * progress[:, None] * drifts[:, None]
 
 
 def _fade(ahead: jax.Array, window: jax.Array) -> jax.Array:
-    """A window [t, d] that begins as the last one was heading, [blend, d]."""
+    """Fades from the frames ahead, [blend, d], into a window [t, d]."""
     count = len(ahead)
     weight = smooth_step((jnp.arange(count) + 1.0) / (count + 1.0))[:, None]
     return window.at[:count].set((1.0 - weight) * ahead + weight * window[:count])

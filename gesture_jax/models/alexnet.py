@@ -1,11 +1,11 @@
-"""AlexNet as torchvision has it (Krizhevsky 2014, https://arxiv.org/abs/1404.5997), for LPIPS."""
+"""torchvision's AlexNet (Krizhevsky 2014, https://arxiv.org/abs/1404.5997), for LPIPS."""
 
 import flax.linen as nn
 import jax
 
 from gesture_jax.models import lpips
 
-# Channels, side, stride and padding of each convolution; whether a maximum comes before it.
+# Channels, kernel size, stride and padding of each convolution; whether max pooling precedes it.
 _CONVS = (
     (64, 11, 4, 2, False),
     (192, 5, 1, 2, True),
@@ -20,11 +20,11 @@ MIN_SIZE = 31
 
 
 class AlexNet(nn.Module):
-    """Pictures to features of five blocks, relu1 to relu5."""
+    """Computes features of five blocks, relu1 to relu5, from pictures."""
 
     @nn.compact
     def __call__(self, image: jax.Array) -> list[jax.Array]:
-        """[b, h, w, 3] in [0, 1], `MIN_SIZE` or more a side -> five of [b, h', w', c]."""
+        """[b, h, w, 3] in [0, 1], at least `MIN_SIZE` per side -> five of [b, h', w', c]."""
         x = lpips.standardise(image)
         features = []
         for block, (width, side, stride, padding, pool) in enumerate(_CONVS, start=1):

@@ -1,4 +1,4 @@
-"""Attention with rotary positions, whose memory is read once for many that attend to it."""
+"""Attention with rotary positions, whose keys and values many queries share."""
 
 from typing import NamedTuple
 
@@ -13,11 +13,11 @@ LONGEST_WAVE = 10_000.0
 
 
 class Memory(NamedTuple):
-    """What queries attend to, read once however many of them there are: [b, t, head, width] each.
+    """Keys and values, [b, t, head, width] each, computed once for any number of queries.
 
     Attributes:
-      key: rotated by their positions.
-      value: not rotated.
+      key: keys, rotated by their positions.
+      value: values, not rotated.
     """
 
     key: jax.Array
@@ -25,10 +25,10 @@ class Memory(NamedTuple):
 
 
 def rotate(x: jax.Array, *, start: int = 0) -> jax.Array:
-    """Rotary position embedding (Su et al. 2021) of [*b, t, latent], over the whole latent axis.
+    """Applies the rotary position embedding (Su et al. 2021) to [*b, t, latent].
 
-    Neighbours (0, 1), (2, 3), ... turn as pairs, by their position, of which the first is `start`,
-    times 10000^(-2 i / latent).
+    It acts on the whole latent axis: the pairs (0, 1), (2, 3), ... are rotated by the position,
+    which begins at `start`, times 10000^(-2 i / latent).
     """
     length, latent = x.shape[-2:]
     frequency = LONGEST_WAVE ** (-np.arange(0, latent, 2) / latent)
@@ -40,7 +40,7 @@ def rotate(x: jax.Array, *, start: int = 0) -> jax.Array:
 
 
 class Attention(nn.Module):
-    """Attention whose queries and keys, not values, are rotated by their positions."""
+    """Attention that rotates queries and keys, but not values, by their positions."""
 
     latent: int
     num_heads: int
@@ -51,17 +51,17 @@ class Attention(nn.Module):
         make = lambda: dense(self.latent, dtype=self.dtype)
         self.query, self.key, self.value, self.out = make(), make(), make(), make()
 
-    def read(self, tokens: jax.Array, *, start: int = 0) -> Memory:
-        """[b, t, latent] as the memory of `__call__`; `start` is the first one's position."""
+    def keys_and_values(self, tokens: jax.Array, *, start: int = 0) -> Memory:
+        """Projects tokens [b, t, latent], which begin at position `start`, to keys and values."""
         return Memory(
             self._heads(self.key(rotate(tokens, start=start))), self._heads(self.value(tokens))
         )
 
     def __call__(self, x: jax.Array, memory: Memory, *, train: bool) -> jax.Array:
-        """[n b, t, latent], of which n neighbours attend to one row of the memory."""
+        """Transforms [n b, t, latent], where n neighbours attend to one row of the memory."""
         query = self._heads(self.query(rotate(x)))
         weights = nn.dot_product_attention_weights(
-            # The frames of all n are queries to the same memory, so that it need not be repeated.
+            # The frames of all n neighbours are queries to the same memory, which is not repeated.
             query.reshape(len(memory.key), -1, *query.shape[2:]),
             memory.key,
             dropout_rng=self.make_rng("dropout") if train and self.dropout else None,
@@ -70,7 +70,7 @@ class Attention(nn.Module):
             deterministic=not train,
             dtype=self.dtype,
         )
-        # Heads before frames: as Flax has its values, a CPU takes three times as long.
+        # Heads come before frames: in Flax's order of the axes a CPU takes three times as long.
         attended = weights @ jnp.swapaxes(memory.value, -3, -2)
         return self.out(jnp.swapaxes(attended, -3, -2).reshape(x.shape))
 

@@ -1,11 +1,11 @@
-"""The base model of stage 1: what the reference network and the compact one have in common.
+"""The base model of stage 1: the parts that all of its networks have in common.
 
     source frame  --source encoder-->  volume, skips ----------------.
     driving frame --deviation extractor--> motion feature --warping calculator--> warped volume
                                                                      '--deviation decoder--> frame
 
-The motion feature is a g x g grid of rotations, flattened row by row, then one translation: 2307
-numbers at the paper's size.
+The motion feature is a g x g grid of rotations, flattened row by row, followed by one translation:
+2307 numbers at the paper's size.
 """
 
 from typing import ClassVar
@@ -28,14 +28,14 @@ _AXES = ("pitch", "yaw", "roll")
 
 @flax.struct.dataclass
 class SourceFeatures:
-    """What the renderer needs of a source frame; computed once for any number of frames.
+    """The renderer's input from a source frame, computed once for any number of frames.
 
     Attributes:
       volume: [b, h, w, d], the latent volume V whose channels are its depth.
-      skips: the decoder's inputs of static detail, the coarsest first.
-      motion: [b, 9 g^2 + 3], its own motion feature, where the warp is relative to it.
-      picture: [b, s, s, 12], the portrait at the size of the frames, `warp.with_differences`, for
-        networks that carry its own pixels.
+      skips: maps of static detail for the decoder, the coarsest first.
+      motion: [b, 9 g^2 + 3], its own motion feature, or None if the warp is not relative to it.
+      picture: [b, s, s, 12], the portrait at the size of the frames with its differences
+        (`warp.with_differences`), or None for networks that draw every pixel anew.
     """
 
     volume: jax.Array
@@ -46,41 +46,42 @@ class SourceFeatures:
 
 @flax.struct.dataclass
 class Warped:
-    """What the decoder draws a frame from.
+    """The decoder's input for a frame.
 
     Attributes:
-      volume: [b, h, w, d], warped.
-      skips: of the source; warped where the warp is a flow.
-      seen: [b, h, w, c], features that the field was read from, where the decoder sees them: they
-        help to draw what the source does not show.
-      flows: [b, f, f, 2, 2], of body and arms, in the layered network.
-      front: [b, f, f, 1], the logit of the share of the arms there.
+      volume: [b, h, w, d], the warped volume.
+      skips: the skips of the source, warped if the warp is a flow.
+      features: [b, h, w, c], features from which the field was predicted, or None; they help the
+        decoder to draw parts that the source does not show.
+      flows: [b, f, f, 2, 2], the flows of body and arms in the layered network.
+      front: [b, f, f, 1], the logit of the share of the arms in the layered network.
     """
 
     volume: jax.Array
     skips: tuple[jax.Array, ...]
-    seen: jax.Array | None = None
+    features: jax.Array | None = None
     flows: jax.Array | None = None
     front: jax.Array | None = None
 
 
 class BaseModel(nn.Module):
-    """The parts put together; a subclass makes them in `setup`.
+    """Composes the four parts, which a subclass defines in `setup`.
 
-    They are `source_encoder`, `extractor`, `warping` and `decoder`. A subclass has the attributes
-    `num_downs`, `warp_kind` and `relative`; its volume has a side of resolution / 2^num_downs.
+    The parts are `source_encoder`, `extractor`, `warping` and `decoder`. A subclass has the
+    attributes `num_downs`, `warp_kind` and `relative`; its volume has a side of
+    resolution / 2^num_downs.
 
     Attributes:
       resolution: height and width of the frames.
     """
 
     resolution: int = 256
-    # Whether frames can have the size of the portrait, whatever the resolution is.
+    # Whether frames can have the size of the portrait, regardless of the resolution.
     carries_pixels: ClassVar[bool] = False
 
     @property
     def motion_grid(self) -> int:
-        """g: cells a side of the motion feature, half of the volume's."""
+        """g: cells per side of the motion feature, half of the volume's."""
         return self.resolution >> (self.num_downs + 1)
 
     @property
@@ -96,24 +97,24 @@ class BaseModel(nn.Module):
         train: bool = False,
         views: tuple[Image, Image] | None = None,
     ) -> dict:
-        """Redraws `driving` from `source`; images [b, r, r, 3].
+        """Reconstructs `driving` from `source`; images [b, r, r, 3].
 
         Args:
           source: the portrait.
-          driving: the frame to redraw.
-          train: whether statistics of the batch are used and kept.
-          views: source and driving as the extractor sees them, in other colours, so that motion
-            features cannot carry colours; the pictures themselves by default.
+          driving: the frame to reconstruct.
+          train: whether batch statistics are used and updated.
+          views: source and driving for the extractor, in other colours, so that motion features
+            cannot carry colours; the pictures themselves by default.
 
         Returns:
-          `image` [b, r, r, 3], `motion` [b, 9 g^2 + 3], `source`, the `SourceFeatures`, and
-          `warped` [b, 2g, 2g, d]; in the layered network also `layers`.
+          A dict of `image` [b, r, r, 3], `motion` [b, 9 g^2 + 3], `source`, the `SourceFeatures`,
+          and `warped` [b, 2g, 2g, d]; in the layered network also `layers`.
         """
         features = self.source_encoder(source)
         source, driving = views or (source, driving)
         if self.relative:
-            # In one batch, so that both are seen by the same statistics; in turn, so that a device
-            # of many has both of its pairs.
+            # One batch, so that the same statistics normalise both; interleaved, so that with
+            # several devices each has both frames of its pairs.
             both = jnp.stack([driving, source], axis=1).reshape(-1, *driving.shape[1:])
             both = self.extract(both, train=train)
             motion, own = both[0::2], both[1::2]
@@ -125,44 +126,44 @@ class BaseModel(nn.Module):
         return {"motion": motion, "source": features, "warped": warped.volume, **made}
 
     def finish(self, source: SourceFeatures, warped: Warped) -> dict:
-        """From what is warped to the frame, `image` [b, r, r, 3]."""
-        del source  # Some networks read its pixels.
+        """Decodes the frame, `image` [b, r, r, 3]."""
+        del source  # Subclasses may read its pixels.
         return {"image": self.decoder(warped)}
 
     def encode_source(self, image: Image) -> SourceFeatures:
-        """[b, r, r, 3] in [0, 1] to what the renderer needs of it."""
+        """Encodes a source frame, [b, r, r, 3] in [0, 1]."""
         features = self.source_encoder(image)
         return features.replace(motion=self.extract(image)) if self.relative else features
 
     def extract(self, driving: Image, *, train: bool = False) -> Motion:
-        """[b, r, r, 3] in [0, 1] to motion features [b, 9 g^2 + 3], entries in [-1, 1]."""
+        """Extracts motion features [b, 9 g^2 + 3] in [-1, 1] from frames [b, r, r, 3] in [0, 1]."""
         angles, translation = self.extractor(driving, train=train)
         return rotation.join_feature(rotation.matrix_from_angles(angles), translation)
 
     def field(self, motion: Motion, own: Motion | None = None) -> jax.Array:
-        """The deviation of every cell of the volume: [b, 2g, 2g, 3, 3], entries in (-1, 1).
+        """Predicts the deviation of every cell of the volume: [b, 2g, 2g, 3, 3], in (-1, 1).
 
         Args:
-          motion: [b, 9 g^2 + 3], of the driving frame.
-          own: that of the source, where the warp is relative to it.
+          motion: [b, 9 g^2 + 3], the motion feature of the driving frame.
+          own: that of the source, if the warp is relative to it.
         """
-        return self.warping.see(motion, own)[0]
+        return self.warping.predict_field(motion, own)[0]
 
     def warp(self, source: SourceFeatures, motion: Motion) -> FeatureMap:
         """Warps the volume [b, 2g, 2g, d] of a source by motion features [b, 9 g^2 + 3]."""
         return self.warping(source, motion).volume
 
     def render(self, source: SourceFeatures, motion: Motion) -> Image:
-        """Source features and motion features [b, 9 g^2 + 3] to frames [b, r, r, 3]."""
+        """Renders frames [b, r, r, 3] from source features and motion features [b, 9 g^2 + 3]."""
         return self.draw(source, motion)["image"]
 
     def adapt(self, source: SourceFeatures, motion: Motion) -> Motion:
-        """Motion features of others as the portrait would show them; here as they are."""
+        """Adapts motion features of others to the portrait; by default they stay the same."""
         del source
         return motion
 
     def draw(self, source: SourceFeatures, motion: Motion) -> dict:
-        """`render` with all that `finish` makes."""
+        """Like `render`, but returns all results of `finish`."""
         return self.finish(source, self.warping(source, motion))
 
 
@@ -173,11 +174,11 @@ def check_warp_kind(warp_kind: str) -> None:
 
 
 def angle_heads(x: FeatureMap, *, num_bins: int) -> tuple[jax.Array, jax.Array]:
-    """The last layer of an extractor, inside its `nn.compact` method.
+    """The last layer of an extractor; call it inside its `nn.compact` method.
 
     Args:
       x: [b, g, g, c].
-      num_bins: of each angle, 3 degrees wide.
+      num_bins: number of bins for each angle, 3 degrees wide.
 
     Returns:
       Angles [b, g, g, 3] (pitch, yaw, roll) in radians, and translation [b, 3] in (-1, 1).
@@ -186,18 +187,18 @@ def angle_heads(x: FeatureMap, *, num_bins: int) -> tuple[jax.Array, jax.Array]:
     logits = [conv(num_bins, 1, name=f"{axis}_head")(x) for axis in _AXES]
     angles = jnp.stack([rotation.angles_from_logits(one) for one in logits], axis=-1)
     mean = x.mean(axis=(-3, -2), keepdims=True)
-    # Training starts without a shift.
+    # Training starts with zero translation.
     translation = jnp.tanh(conv(3, 1, name="translation_head", **ZEROS)(mean)[..., 0, 0, :])
     return angles, translation
 
 
 def apply_warp(warp_kind: str, source: SourceFeatures, motion: Motion, field: jax.Array) -> Warped:
-    """Warps what a source shows; by a flow, its skips too.
+    """Warps the volume of a source; a flow warps its skips, too.
 
     Args:
       warp_kind: a key of `WARPS`.
       source: the source.
-      motion: [b, 9 g^2 + 3], whose translation counts, relative to the source's own if it has one.
+      motion: [b, 9 g^2 + 3]; only its translation is used, relative to the source's if known.
       field: [b, 2g, 2g, 3, 3].
     """
     _, translation = rotation.split_feature(motion)
@@ -211,11 +212,14 @@ def apply_warp(warp_kind: str, source: SourceFeatures, motion: Motion, field: ja
 
 
 def cells(motion: Motion, own: Motion | None) -> FeatureMap:
-    """What a field is made of: [b, g, g, 9], or with the difference to the source's own, 18.
+    """Returns the input of a warping network.
 
     Args:
       motion: [b, 9 g^2 + 3].
-      own: that of the source, where the warp is relative to it.
+      own: the motion feature of the source, if the warp is relative to it.
+
+    Returns:
+      Rotations [b, g, g, 9]; with `own` also their difference to the source's, [b, g, g, 18].
     """
     x = _flat(motion)
     return x if own is None else jnp.concatenate([x, x - _flat(own)], axis=-1)
@@ -227,6 +231,6 @@ def _flat(motion: Motion) -> FeatureMap:
 
 
 def _enlarge(field: jax.Array, like: FeatureMap) -> jax.Array:
-    """The field at the size of a finer map."""
+    """Resizes the field to the size of a finer map."""
     shape = (like.shape[0], *like.shape[1:3], 3, 3)
     return jax.image.resize(field, shape, "linear")

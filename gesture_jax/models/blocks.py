@@ -1,6 +1,6 @@
 """Building blocks of the deviation model (reference names in brackets).
 
-Every convolution has a bias and pads symmetrically, as in the reference; all resizing is by the
+Every convolution has a bias and pads symmetrically, as in the reference; all resizing uses the
 nearest neighbour.
 """
 
@@ -15,7 +15,7 @@ from gesture_jax.models.initializers import lecun_normal
 from gesture_jax.ops import image, remat
 from gesture_jax.ops.conv import conv_general_dilated, conv_upsampled
 
-_FEWEST_CHANNELS_A_GROUP = 8
+_MIN_CHANNELS_PER_GROUP = 8
 EPSILON = 1e-5
 
 
@@ -29,7 +29,7 @@ def conv(
     upsample: bool = False,
     **options,
 ) -> nn.Conv:
-    """A square convolution padded by half its kernel; `upsample`: of the map at twice its size."""
+    """A square convolution padded by half its kernel; `upsample` doubles the map's size before."""
     return nn.Conv(
         features,
         (kernel_size, kernel_size),
@@ -43,15 +43,18 @@ def conv(
 
 
 def num_groups(wanted: int, *channels: int) -> int:
-    """Groups that divide all widths and leave at least 8 channels a group, `wanted` if possible."""
-    most = min(wanted, *(max(1, c // _FEWEST_CHANNELS_A_GROUP) for c in channels))
+    """Returns a number of groups that divides all widths, `wanted` if possible.
+
+    Each group has at least 8 channels.
+    """
+    most = min(wanted, *(max(1, c // _MIN_CHANNELS_PER_GROUP) for c in channels))
     while any(c % most for c in channels):
         most -= 1
     return most
 
 
 def group_norm(groups: int, *, name: str, dtype=jnp.float32) -> nn.GroupNorm:
-    """GroupNorm; Flax takes its statistics in float32 whatever the dtype."""
+    """GroupNorm; Flax computes its statistics in float32 for any dtype."""
     return nn.GroupNorm(num_groups=groups, epsilon=EPSILON, dtype=dtype, name=name)
 
 
@@ -81,7 +84,7 @@ class ConvBlock(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """[RB] Pre-activation residual block of one width."""
+    """[RB] Pre-activation residual block of constant width."""
 
     features: int
     groups: int | None = None  # None: min(16, features / 32).
@@ -125,7 +128,7 @@ class ResizeBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """[BN-bottleneck] ResNet's bottleneck with BatchNorm; the stride sits in its 3x3."""
+    """[BN-bottleneck] ResNet's bottleneck with BatchNorm and the stride in its 3x3 convolution."""
 
     features: int
     strides: int = 1
@@ -146,19 +149,19 @@ class Bottleneck(nn.Module):
 
 
 class Gate(nn.Module):
-    """Picks, pixel by pixel and channel by channel, the static source detail or the synthesis."""
+    """Mixes static source detail and synthesis, with a weight per pixel and channel."""
 
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: FeatureMap, skip: FeatureMap) -> FeatureMap:
         mask = jax.nn.sigmoid(conv(x.shape[-1], 3, name="conv", dtype=self.dtype)(x))
-        self.sow("intermediates", "mask", mask)  # For people to look at.
+        self.sow("intermediates", "mask", mask)  # For inspection.
         return mask * x + (1.0 - mask) * skip
 
 
 class PReLU(nn.Module):
-    """ReLU with a learned slope a channel below zero."""
+    """ReLU with a learned slope per channel below zero."""
 
     initial_slope: float = math.pi - 3.0  # The reference starts at 0.14159.
 

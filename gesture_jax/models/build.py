@@ -1,4 +1,4 @@
-"""The networks of stage 1 by name, as configs have them."""
+"""Builds the networks of stage 1 from the names that configs use."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ NETWORKS = {"reference": DeviationModel, "compact": CompactModel, "layered": Lay
 
 
 def build_model(*, network: str = "reference", **options: Any) -> BaseModel:
-    """The base model of a config's `model`.
+    """Builds the network that the section `model` of a config describes.
 
     Args:
       network: "reference", "compact" or "layered".
       **options: attributes of `DeviationModel`, `CompactModel` or `LayeredModel`.
 
     Raises:
-      InputError: for an unknown network, an option that it has not, or sizes that do not fit.
+      InputError: for an unknown network, an option that it does not have, or sizes that do not fit.
     """
     if network not in NETWORKS:
         raise InputError(f"unknown network {network!r}; choose {' or '.join(NETWORKS)}")

@@ -1,10 +1,10 @@
-"""Stage 1 made small and quick: the same parts and the same motion feature, for CPUs and phones.
+"""A small and fast stage 1 with the same parts and the same motion feature, for CPUs and phones.
 
-What the reference (`deviation.py`) draws at full size is drawn here at two sizes only: the coarse
-map, r / 2^num_downs a side, where the volume lies, and the fine map of twice its side, where static
-detail is kept. Pixels are folded into channels on the way in and unfolded on the way out (sub-pixel
-convolution, Shi et al. 2016), and nothing is normalised: steps are cheap, and it is their number
-that pictures come from. See docs/stage1.md for what each choice was worth.
+The reference (`deviation.py`) computes at all sizes up to that of the frame; this network uses only
+two: the coarse map of r / 2^num_downs per side, which holds the volume, and the fine map of twice
+that side, which holds static detail. Pixels are folded into channels at the input and unfolded at
+the output (sub-pixel convolution, Shi et al. 2016). Nothing is normalised: steps are cheap, and the
+quality depends on their number. docs/stage1.md shows the effect of each choice.
 """
 
 import flax.linen as nn
@@ -26,8 +26,8 @@ from gesture_jax.models.base import (
 from gesture_jax.models.blocks import Gate, conv
 from gesture_jax.ops.image import fold, unfold
 
-# Entries of a motion feature's rotations stay within a tenth of those of the identity for most of
-# the training; brought to unit size, they are learned faster (docs/stage1.md).
+# The rotations of a motion feature stay within a tenth of the identity for most of the training; at
+# unit scale they are learned faster (docs/stage1.md).
 DEVIATION_SCALE = 10.0
 
 
@@ -45,7 +45,7 @@ class CompactBlock(nn.Module):
 
 
 class CompactEncoder(nn.Module):
-    """Image to volume and one skip, the fine map."""
+    """Encodes an image into the volume and one skip, the fine map."""
 
     fine_width: int
     width: int
@@ -65,7 +65,7 @@ class CompactEncoder(nn.Module):
 
 
 class CompactExtractor(nn.Module):
-    """Driving frame to angles a cell and one translation."""
+    """Extracts angles per cell and one translation from a driving frame."""
 
     width: int
     num_downs: int
@@ -76,7 +76,7 @@ class CompactExtractor(nn.Module):
     @nn.compact
     def __call__(self, driving: Image, *, train: bool) -> tuple[jax.Array, jax.Array]:
         """Returns angles [b, g, g, 3] (pitch, yaw, roll) in radians, and translation [b, 3]."""
-        del train  # Nothing here depends on the batch.
+        del train  # It has no batch statistics.
         x = fold(driving, 2**self.num_downs)
         x = conv(self.width, 3, name="in_conv", dtype=self.dtype)(x)
         x = CompactBlock(self.dtype, name="coarse_res")(x)
@@ -87,7 +87,7 @@ class CompactExtractor(nn.Module):
 
 
 class CompactWarping(nn.Module):
-    """Motion feature to a field of matrices, and the warp by it."""
+    """Predicts a field of matrices from a motion feature, and warps by it."""
 
     width: int
     warp_feature_width: int
@@ -95,26 +95,26 @@ class CompactWarping(nn.Module):
     dtype: jnp.dtype
 
     def __call__(self, source: SourceFeatures, motion: Motion) -> Warped:
-        """Warps volume and skips of a source by [b, 9 g^2 + 3]."""
-        field, seen = self.see(motion, source.motion)
-        return apply_warp(self.warp_kind, source, motion, field).replace(seen=seen)
+        """Warps volume and skips of a source by motion features [b, 9 g^2 + 3]."""
+        field, features = self.predict_field(motion, source.motion)
+        return apply_warp(self.warp_kind, source, motion, field).replace(features=features)
 
     @nn.compact
-    def see(self, motion: Motion, own: Motion | None) -> tuple[jax.Array, FeatureMap]:
-        """The field [b, 2g, 2g, 3, 3], and the features [b, 2g, 2g, c] that it is read from."""
-        x = DEVIATION_SCALE * (cells(motion, own) - at_rest(own))
+    def predict_field(self, motion: Motion, own: Motion | None) -> tuple[jax.Array, FeatureMap]:
+        """Returns the field [b, 2g, 2g, 3, 3] and the features [b, 2g, 2g, c] behind it."""
+        x = DEVIATION_SCALE * (cells(motion, own) - identity_cells(own))
         x = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
         for index in range(2):
             x = CompactBlock(self.dtype, name=f"res{index}")(x)
         x = unfold(conv(4 * self.warp_feature_width, 1, name="up_conv", dtype=self.dtype)(x), 2)
-        seen = CompactBlock(self.dtype, name="out_res")(x)
-        # Training starts from no deviation.
-        x = jnp.tanh(conv(9, 3, name="out_conv", **ZEROS)(seen.astype(jnp.float32)))
-        return x.reshape(*x.shape[:3], 3, 3), seen
+        features = CompactBlock(self.dtype, name="out_res")(x)
+        # Training starts with zero deviation.
+        x = jnp.tanh(conv(9, 3, name="out_conv", **ZEROS)(features.astype(jnp.float32)))
+        return x.reshape(*x.shape[:3], 3, 3), features
 
 
 class CompactDecoder(nn.Module):
-    """Warped volume and skip, and what the field's network has seen, to a frame."""
+    """Decodes a frame from the warped volume and skip, and the features of the field."""
 
     fine_width: int
     width: int
@@ -125,7 +125,7 @@ class CompactDecoder(nn.Module):
     @nn.compact
     def __call__(self, warped: Warped) -> Image:
         dtype = self.dtype
-        x = jnp.concatenate([warped.volume, warped.seen], axis=-1)
+        x = jnp.concatenate([warped.volume, warped.features], axis=-1)
         x = conv(self.width, 1, name="in_conv", dtype=dtype)(x)
         for index in range(self.num_blocks):
             x = CompactBlock(dtype, name=f"res{index}")(x)
@@ -141,19 +141,20 @@ class CompactModel(BaseModel):
 
     Attributes:
       resolution: height and width of the frames, a multiple of 2^(num_downs + 1).
-      num_downs: the volume has resolution / 2^num_downs cells a side, the motion feature half.
-      width: channels, that is depth, of the volume.
-      fine_width: channels of the skip, at twice the volume's side.
-      extractor_width: channels of the extractor; twice as many at the motion feature's size.
-      field_width: channels of the warping calculator.
-      warp_feature_width: channels that the decoder sees of it.
-      num_bins: of each angle, 3 degrees wide.
+      num_downs: the volume has resolution / 2^num_downs cells per side, the motion feature half.
+      width: number of channels, that is depth, of the volume.
+      fine_width: number of channels of the skip, at twice the volume's side.
+      extractor_width: number of channels of the extractor; twice as many at the motion feature's
+        size.
+      field_width: number of channels of the warping calculator.
+      warp_feature_width: number of its channels that the decoder gets.
+      num_bins: number of bins for each angle, 3 degrees wide.
       warp_kind: a key of `base.WARPS`.
-      relative: whether the field is made of the source's own motion too.
-      num_source_blocks: residual blocks of the source encoder.
-      num_extractor_blocks: residual blocks of the extractor.
-      num_decoder_blocks: residual blocks of the decoder.
-      dtype: of the computation; parameters, heads, fields and frames are float32.
+      relative: whether the field also depends on the source's own motion.
+      num_source_blocks: number of residual blocks of the source encoder.
+      num_extractor_blocks: number of residual blocks of the extractor.
+      num_decoder_blocks: number of residual blocks of the decoder.
+      dtype: dtype of the computation; parameters, heads, fields and frames are float32.
     """
 
     num_downs: int = 3
@@ -196,7 +197,7 @@ class CompactModel(BaseModel):
         )
 
 
-def at_rest(own: Motion | None) -> jax.Array:
-    """`cells` of no rotation."""
+def identity_cells(own: Motion | None) -> jax.Array:
+    """`cells` for the identity rotation and no difference."""
     identity = jnp.eye(3).ravel()
     return identity if own is None else jnp.concatenate([identity, jnp.zeros(9)])

@@ -1,7 +1,7 @@
-"""Stage 1 as the paper released it: the deviation model, array for array at its default sizes.
+"""The deviation model that the paper released, array for array at its default sizes.
 
-Names are the paper's; `torch_weights.py` maps the released arrays. See `base.py` for how the parts
-come together, and `compact.py` for a network that trains and renders without a GPU.
+Names are the paper's; `torch_weights.py` maps the released arrays. `base.py` composes the parts;
+`compact.py` holds a network that trains and renders without a GPU.
 """
 
 import flax.linen as nn
@@ -35,7 +35,7 @@ from gesture_jax.models.blocks import (
 
 
 class SourceEncoder(nn.Module):
-    """[first, down_blocks, res_ms, Res_Feat, re_up] Image to volume and skips."""
+    """[first, down_blocks, res_ms, Res_Feat, re_up] Encodes an image into volume and skips."""
 
     width: int
     max_width: int
@@ -57,7 +57,7 @@ class SourceEncoder(nn.Module):
         return SourceFeatures(self._volume(x), self._skips(maps))
 
     def _volume(self, x: FeatureMap) -> FeatureMap:
-        """A U-Net over two octaves, which sees far enough to normalise the pose."""
+        """A U-Net over two octaves, whose receptive field is large enough to normalise the pose."""
         wide, wider = self.max_width * 3 // 2, self.max_width * 2
         block = lambda *args, **options: ResizeBlock(*args, dtype=self.dtype, **options)
         skip0 = block(wide, 8, resize="down", name="volume_down0")(x)
@@ -71,7 +71,7 @@ class SourceEncoder(nn.Module):
         return conv(self.max_width, 3, name="volume_out", dtype=self.dtype)(nn.relu(norm(x)))
 
     def _skips(self, maps: list[FeatureMap]) -> tuple[FeatureMap, ...]:
-        """One map for every decoder level but the last: e0 and the coarsest go unused."""
+        """Returns a map for every decoder level but the last; e0 and the coarsest are not used."""
         skips = []
         for level, source in enumerate(maps[-2:0:-1]):
             width = up_width(self.width, self.max_width, self.num_downs, level)
@@ -80,7 +80,7 @@ class SourceEncoder(nn.Module):
 
 
 class DeviationExtractor(nn.Module):
-    """[Pose_Base] Driving frame to angles a cell and one translation: the latent pose encoder."""
+    """[Pose_Base] The latent pose encoder: extracts angles per cell and one translation."""
 
     width: int
     blocks: tuple[int, ...]
@@ -106,21 +106,21 @@ class DeviationExtractor(nn.Module):
 
 
 class WarpingCalculator(nn.Module):
-    """[P_UP2 and the grid arithmetic] Motion feature to a field of matrices, and the warp by it."""
+    """[P_UP2 and the grid arithmetic] Predicts a field of matrices, and warps by it."""
 
     width: int
     warp_kind: str
     dtype: jnp.dtype
 
     def __call__(self, source: SourceFeatures, motion: Motion) -> Warped:
-        """Warps the volume [b, h, w, d] of a source by [b, 9 g^2 + 3], h = w = 2 g."""
-        field, seen = self.see(motion, source.motion)
+        """Warps the volume [b, h, w, d] of a source by [b, 9 g^2 + 3], where h = w = 2 g."""
+        field, features = self.predict_field(motion, source.motion)
         warped = apply_warp(self.warp_kind, source, motion, field)
-        return warped.replace(seen=seen) if self.warp_kind == "flow" else warped
+        return warped.replace(features=features) if self.warp_kind == "flow" else warped
 
     @nn.compact
-    def see(self, motion: Motion, own: Motion | None) -> tuple[jax.Array, FeatureMap]:
-        """The field [b, 2g, 2g, 3, 3], and the features [b, 2g, 2g, width] it is read from."""
+    def predict_field(self, motion: Motion, own: Motion | None) -> tuple[jax.Array, FeatureMap]:
+        """Returns the field [b, 2g, 2g, 3, 3] and the features [b, 2g, 2g, width] behind it."""
         x = cells(motion, own)
         block = lambda factor, *args, **options: ResizeBlock(
             self.width * factor, *args, dtype=self.dtype, **options
@@ -135,14 +135,14 @@ class WarpingCalculator(nn.Module):
         x = jnp.concatenate([block(6, 16, resize="up", name="up1")(x), skip_b], axis=-1)
         x = jnp.concatenate([block(4, 8, resize="up", name="up0")(x), skip_a], axis=-1)
         x = block(2, 8, resize="up", name="up_out")(x)
-        seen = block(1, 4, name="out_res")(x)
-        # Training starts from no deviation.
-        x = jnp.tanh(conv(9, 3, name="out_conv", **ZEROS)(seen.astype(jnp.float32)))
-        return x.reshape(*x.shape[:3], 3, 3), seen
+        features = block(1, 4, name="out_res")(x)
+        # Training starts with zero deviation.
+        x = jnp.tanh(conv(9, 3, name="out_conv", **ZEROS)(features.astype(jnp.float32)))
+        return x.reshape(*x.shape[:3], 3, 3), features
 
 
 class DeviationDecoder(nn.Module):
-    """[GM_2D] Warped volume and source skips to a frame."""
+    """[GM_2D] Decodes a frame from the warped volume and the source's skips."""
 
     width: int
     max_width: int
@@ -154,8 +154,8 @@ class DeviationDecoder(nn.Module):
     def __call__(self, warped: Warped) -> Image:
         dtype, skips = self.dtype, warped.skips
         x = warped.volume
-        if warped.seen is not None:
-            x = jnp.concatenate([x, warped.seen.astype(x.dtype)], axis=-1)
+        if warped.features is not None:
+            x = jnp.concatenate([x, warped.features.astype(x.dtype)], axis=-1)
         x = conv(self.max_width, 1, name="in_conv", dtype=dtype)(x)
         for index in range(self.num_blocks):
             x = ResBlock(self.max_width, dtype=dtype, name=f"res{index}")(x)
@@ -176,21 +176,21 @@ class DeviationModel(BaseModel):
 
     Attributes:
       resolution: height and width of the frames, a multiple of 2^(num_downs + 3).
-      width: channels after the first layer; doubled a level up to `max_width`.
-      max_width: channels, that is depth, of the volume.
-      num_downs: levels from the frame down to the volume; at least 2.
-      num_bins: of each angle, 3 degrees wide.
-      extractor_width: channels of the extractor's stem.
-      extractor_blocks: bottlenecks a stage, one stage a level.
-      field_width: channels of the warping calculator.
+      width: number of channels after the first layer; doubles per level up to `max_width`.
+      max_width: number of channels, that is depth, of the volume.
+      num_downs: number of levels from the frame down to the volume; at least 2.
+      num_bins: number of bins for each angle, 3 degrees wide.
+      extractor_width: number of channels of the extractor's stem.
+      extractor_blocks: number of bottlenecks of each stage, with one stage per level.
+      field_width: number of channels of the warping calculator.
       warp_kind: "volume", the reference's warp in three dimensions; "exact", the same but the
-        identity where the field is zero; or "flow", one displacement a cell, by which the skips are
-        warped as well, while the decoder sees what the field was read from. See `ops/warp.py`.
-      relative: the field is made of the driving motion and of its difference to the source's own;
-        the reference's field never sees the source.
-      num_source_blocks: residual blocks of the source encoder.
-      num_decoder_blocks: residual blocks of the decoder.
-      dtype: of the computation; parameters, heads, fields and frames are float32.
+        identity where the field is zero; or "flow", one displacement per cell, which also warps the
+        skips, while the decoder also gets the features of the field. See `ops/warp.py`.
+      relative: whether the field depends on the driving motion and its difference to the source's
+        own; in the reference it depends on the driving motion only.
+      num_source_blocks: number of residual blocks of the source encoder.
+      num_decoder_blocks: number of residual blocks of the decoder.
+      dtype: dtype of the computation; parameters, heads, fields and frames are float32.
     """
 
     width: int = 64
@@ -235,5 +235,5 @@ class DeviationModel(BaseModel):
 
 
 def up_width(width: int, max_width: int, num_downs: int, level: int) -> int:
-    """Channels of the decoder after its upsampling number `level`."""
+    """Returns the number of channels of the decoder after its upsampling number `level`."""
     return min(max_width, width * 2 ** (num_downs - level))

@@ -1,12 +1,12 @@
-"""The face recognition network of dlib (King 2017): a face to 128 numbers that say whose it is.
+"""The face recognition network of dlib (King 2017), which embeds a face in 128 dimensions.
 
-A ResNet with 29 convolutions, trained by a metric loss: embeddings of one person are meant to be
-within 0.6 of each other, in Euclidean distance, and those of different people further apart. Its
-author reports 99.38 % on Labeled Faces in the Wild.
+It is a ResNet with 29 convolutions, trained with a metric loss: embeddings of one person should be
+within a Euclidean distance of 0.6, and those of different people further apart. Its author reports
+99.38 % on Labeled Faces in the Wild.
 
-Where dlib differs from the usual ResNet: convolutions with a stride of 2 have no padding, the
-shortcut of a block that halves its map is the mean of every 2x2 block, and a shortcut with fewer
-channels or a smaller map is filled up with zeros. A smaller branch is, too.
+It differs from the usual ResNet as follows: convolutions with a stride of 2 have no padding, the
+shortcut of a block that halves its map is the mean of every 2x2 block, and a shortcut or a branch
+with fewer channels or a smaller map is padded with zeros.
 """
 
 import flax.linen as nn
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 SIZE_PX = 150
-"""Side of the pictures that it was trained on, see `data.faces`."""
+"""Side of the pictures that it was trained on, see `people.faces`."""
 EMBEDDING_DIM = 128
-# Width, whether it halves the map.
+# Width of each block, and whether it halves the map.
 BLOCKS = (
     *[(32, False)] * 3,
     (64, True),
@@ -28,12 +28,12 @@ BLOCKS = (
     *[(256, False)] * 2,
     (256, True),
 )
-# What dlib subtracts, and by what it divides, in units of 8-bit pictures.
+# The mean that dlib subtracts and the scale it divides by, for 8-bit pictures.
 _MEAN, _SCALE = (122.782, 117.001, 104.298), 256.0
 
 
 class FaceNet(nn.Module):
-    """Aligned faces to embeddings; frozen."""
+    """Computes embeddings of aligned faces; its weights are frozen."""
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -57,11 +57,11 @@ class _Block(nn.Module):
         x = nn.relu(_Conv(self.width, 3, *first, name="conv1")(x))
         x = _Conv(self.width, 3, 1, "SAME", name="conv2")(x)
         shape = np.maximum(x.shape, shortcut.shape)
-        return nn.relu(_fill_up(x, shape) + _fill_up(shortcut, shape))
+        return nn.relu(_pad_to(x, shape) + _pad_to(shortcut, shape))
 
 
 class _Conv(nn.Module):
-    """A convolution, then a scale and an offset of each channel, which dlib made of BatchNorm."""
+    """A convolution, then a scale and an offset per channel, into which dlib folded BatchNorm."""
 
     width: int
     side: int
@@ -77,8 +77,8 @@ class _Conv(nn.Module):
         return scale * conv(x) + offset
 
 
-def _fill_up(x: jax.Array, shape: np.ndarray) -> jax.Array:
-    """Zeros at the bottom, at the right and in further channels."""
+def _pad_to(x: jax.Array, shape: np.ndarray) -> jax.Array:
+    """Pads with zeros at the bottom, at the right and in the channels."""
     return jnp.pad(
         x, [(0, int(wanted) - have) for wanted, have in zip(shape, x.shape, strict=True)]
     )

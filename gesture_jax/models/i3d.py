@@ -1,10 +1,11 @@
-"""I3D (Carreira and Zisserman 2017, https://arxiv.org/abs/1705.07750): what goes on in a clip.
+"""I3D (Carreira and Zisserman 2017, https://arxiv.org/abs/1705.07750), which classifies actions.
 
-Inception-v1 whose kernels also reach over time, trained on Kinetics-400; its logits are what FVD
-compares. All is padded as TensorFlow's "SAME" does, and layers go by the names of that release.
+It is Inception-v1 with kernels that also extend over time, trained on Kinetics-400; FVD compares
+its logits. Padding is TensorFlow's "SAME", and layers have the names of the TensorFlow release.
 
-A kernel of k frames is a two-dimensional one over k frames stacked along the channels, and the
-maximum over a box one axis after the other: the same numbers, on a CPU in a third of the time.
+A kernel of k frames is computed as a two-dimensional one over k frames stacked along the channels,
+and the maximum over a box one axis after the other: the result is the same, and a CPU takes a third
+of the time.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from gesture_jax.errors import InputError
 
 NUM_CLASSES = 400
 SIZE_PX = 224
-# Time is reduced eightfold, and the last pooling wants two frames of what is left.
+# Time is reduced eightfold, and the last pooling needs two of the remaining frames.
 MIN_FRAMES = 10
 # Widths of a block's branches, in the order of `_Block`.
 _BLOCKS = {
@@ -31,7 +32,7 @@ _BLOCKS = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-# Maxima before a block: kernel and stride over time, rows and columns.
+# Max pooling before a block: kernel and stride over time, rows and columns.
 _POOLS = {
     "Mixed_3b": ((1, 3, 3), (1, 2, 2)),
     "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
@@ -41,7 +42,7 @@ _EPSILON = 1e-3
 
 
 class I3D(nn.Module):
-    """Clips to logits; frozen, with the statistics that it was trained to."""
+    """Computes the logits of clips; weights and batch statistics are frozen."""
 
     @nn.compact
     def __call__(self, clips: jax.Array) -> jax.Array:
@@ -60,12 +61,12 @@ class I3D(nn.Module):
                 x = _max_pool(x, *_POOLS[name])
             x = _Block(widths, name=name)(x)
         x = nn.avg_pool(x, (2, 7, 7))
-        # Of each pair of frames, then averaged over time; one place is left of the picture.
+        # Logits of each pair of frames are averaged over time; one spatial position is left.
         return nn.Dense(NUM_CLASSES, name="Logits/Conv3d_0c_1x1/Conv_0")(x).mean(axis=(1, 2, 3))
 
 
 class _Block(nn.Module):
-    """Four branches side by side: 1; 1 and 3; 1 and 3; a maximum and 1."""
+    """Four parallel branches of kernels 1; 1 and 3; 1 and 3; max pooling and 1."""
 
     widths: tuple[int, ...]
 
@@ -85,7 +86,7 @@ class _Block(nn.Module):
 
 
 class _Unit(nn.Module):
-    """Convolution by a cube, batch norm and ReLU."""
+    """Convolution with a cubic kernel, batch norm and ReLU."""
 
     features: int
     kernel: int = 1
@@ -101,28 +102,28 @@ class _Unit(nn.Module):
 
 
 def _stack_frames(x: jax.Array, kernel: int, stride: int) -> jax.Array:
-    """The frames that each output frame sees: [b, t, h, w, c] -> [b, t / stride, h, w, kernel c]"""
-    frames = x.shape[1]
-    last = (-(-frames // stride) - 1) * stride
-    missing = max(last + kernel - frames, 0)
+    """Stacks the frames of each output: [b, t, h, w, c] -> [b, t / stride, h, w, kernel c]."""
+    num_frames = x.shape[1]
+    last = (-(-num_frames // stride) - 1) * stride
+    missing = max(last + kernel - num_frames, 0)
     x = jnp.pad(x, ((0, 0), (missing // 2, missing - missing // 2), (0, 0), (0, 0), (0, 0)))
-    seen = [x[:, first : first + last + 1 : stride] for first in range(kernel)]
-    return jnp.concatenate(seen, axis=-1)
+    frames = [x[:, first : first + last + 1 : stride] for first in range(kernel)]
+    return jnp.concatenate(frames, axis=-1)
 
 
 def _max_pool(x: jax.Array, kernel: Sequence[int], stride: Sequence[int]) -> jax.Array:
     for axis in range(3):
         if kernel[axis] > 1:
-            alone = lambda sizes, axis=axis: tuple(
+            only = lambda sizes, axis=axis: tuple(
                 size if place == axis else 1 for place, size in enumerate(sizes)
             )
-            x = nn.max_pool(x, alone(kernel), alone(stride), padding="SAME")
+            x = nn.max_pool(x, only(kernel), only(stride), padding="SAME")
     return x
 
 
 def _check_shape(shape: Sequence[int]) -> None:
     if shape[1] < MIN_FRAMES or tuple(shape[2:]) != (SIZE_PX, SIZE_PX, 3):
         raise InputError(
-            f"I3D wants clips of {MIN_FRAMES} or more RGB frames of {SIZE_PX}x{SIZE_PX}, not "
+            f"I3D needs clips of {MIN_FRAMES} or more RGB frames of {SIZE_PX}x{SIZE_PX}, not "
             f"{list(shape[1:])}"
         )

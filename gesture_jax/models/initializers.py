@@ -1,7 +1,7 @@
-"""Initial weights as Flax has them, traced once a shape.
+"""Flax's weight initializers, jitted so that each is traced once per shape.
 
-Whenever a network is traced, Flax asks each initial weight for its shape, and to trace a truncated
-normal distribution takes longer than to trace the layer that it is for.
+Whenever a network is traced, Flax evaluates the shape of each initial weight, and tracing a
+truncated normal distribution takes longer than tracing the layer itself.
 """
 
 import functools

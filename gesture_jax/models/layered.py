@@ -1,16 +1,16 @@
-"""Stage 1 that carries the portrait's own pixels, in two layers.
+"""A stage 1 that moves the portrait's own pixels, in two layers.
 
-A network that draws every pixel anew is never sharper than what it has learned to draw. Nearly all
-that a frame of a talking person shows is in the portrait already, some pixels away. So the portrait
-itself is warped: once for the body and what is behind it, once for the arms and hands, which move
-far and cover the body. Two masks put the frame together:
+A network that draws every pixel anew is never sharper than what it has learned to draw. Nearly
+everything in a frame of a talking person is already in the portrait, some pixels away. The portrait
+itself is therefore warped: once for the body and the background, and once for the arms and hands,
+which move far and cover the body. Two masks compose the frame:
 
     warped = front * portrait[flow of the arms] + (1 - front) * portrait[flow of the body]
     frame  = kept * warped + (1 - kept) * drawn
 
-`drawn` comes from a decoder, as in the compact network: it fills what the portrait does not show.
-Flows and masks are smooth maps of the network's resolution. Enlarged, they move a portrait of any
-size, so that a frame is as sharp as the picture that the user gave.
+`drawn` comes from a decoder, as in the compact network, and fills parts that the portrait does not
+show. Flows and masks are smooth maps at the network's resolution. They are enlarged to move a
+portrait of any size, so that a frame is as sharp as the user's picture.
 """
 
 from typing import ClassVar
@@ -29,34 +29,34 @@ from gesture_jax.models.compact import (
     CompactBlock,
     CompactEncoder,
     CompactExtractor,
-    at_rest,
+    identity_cells,
 )
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops import rotation
 from gesture_jax.ops.image import fold, unfold
 from gesture_jax.ops.warp import Places, displace, find_places, read_bicubic, read_bilinear
 
-# How far the finer level may move what the coarser one says, in halves of the frame's side.
+# The largest correction of the flows by the finer level, in halves of the frame's side.
 _REFINEMENT = 0.1
-# Neither the warped picture nor the drawn one is ever left out, so that both go on learning.
-_LEAST_SHARE = 0.02
-# A drawn place is small where, in a square of this share of the frame's side around it, at most the
-# first of these shares is drawn; from the second on it is large.
-_SMALL_PLACE = 0.1
-_MUCH_DRAWN = 0.08, 0.2
+# Neither the warped picture nor the drawn one is ever masked out, so that both keep learning.
+_MIN_SHARE = 0.02
+# A drawn region is small if at most the first of these shares is drawn in the square around it,
+# whose side is given as a share of the frame's side; from the second share on it is large.
+_SMALL_REGION = 0.1
+_DRAWN_SHARES = 0.08, 0.2
 # Training starts with mostly drawn frames (a share of warped pixels of 0.13) and few arms.
 _KEPT_BIAS, _FRONT_BIAS = -2.0, -2.0
 
 
 @flax.struct.dataclass
 class Layers:
-    """What a frame is put together from.
+    """The layers of a frame.
 
     Attributes:
-      flows: [b, f, f, 2, 2], where the pixels of body and arms come from, as (x, y) displacements
-        in units where the frame reaches from -1 to 1.
-      warped: [b, r, r, 3], the portrait moved by both.
-      drawn: [b, r, r, 3], what the decoder draws.
+      flows: [b, f, f, 2, 2], the displacements (x, y) to the source pixels of body and arms, in
+        units where the frame reaches from -1 to 1.
+      warped: [b, r, r, 3], the portrait moved by both flows.
+      drawn: [b, r, r, 3], the picture that the decoder draws.
       front: [b, r, r, 1], the share of the arms in `warped`.
       kept: [b, r, r, 1], the share of `warped` in the frame.
     """
@@ -68,17 +68,17 @@ class Layers:
     kept: FeatureMap
 
     def mostly_warped(self) -> Image:
-        """The frame, drawn in small places only, such as an open mouth: [b, r, r, 3]."""
+        """Returns the frame with only small drawn regions, such as a mouth: [b, r, r, 3]."""
         drawn = 1.0 - self.kept
-        around = image_ops.box_blur(drawn, round(_SMALL_PLACE * drawn.shape[1]))
-        low, high = _MUCH_DRAWN
+        around = image_ops.box_blur(drawn, round(_SMALL_REGION * drawn.shape[1]))
+        low, high = _DRAWN_SHARES
         is_small = jnp.clip((high - around) / (high - low), 0.0, 1.0)
         return self.warped + drawn * is_small * (self.drawn - self.warped)
 
 
 @flax.struct.dataclass
 class Drawing:
-    """What the decoder makes: a picture and the logits of the masks, see `Layers`."""
+    """The decoder's output: a picture and the logits of the masks, see `Layers`."""
 
     drawn: Image
     front: FeatureMap
@@ -100,17 +100,17 @@ class Enlarged:
 
 @flax.struct.dataclass
 class Located:
-    """What a frame of the portrait's size is put together from.
+    """The layers of a frame of the portrait's size.
 
     Attributes:
-      seen: [b, s, s], where the pixels of that layer come from which is mostly seen.
-      other: [b, s, s], the same of the other layer.
-      share: [b, s, s, 1], of the layer that is seen, from 0.5 on.
+      main: [b, s, s], the source positions of the layer with the larger share.
+      other: [b, s, s], those of the other layer.
+      share: [b, s, s, 1], the share of the main layer, at least 0.5.
       kept: [b, s, s, 1], as in `Layers`.
       drawn: [b, s, s, 3].
     """
 
-    seen: Places
+    main: Places
     other: Places
     share: FeatureMap
     kept: FeatureMap
@@ -118,14 +118,14 @@ class Located:
 
 
 class LayeredWarping(nn.Module):
-    """Motion feature to two flows and the warp by them.
+    """Predicts two flows from a motion feature, and warps by them.
 
     Attributes:
-      width: channels at the motion feature's size.
-      warp_feature_width: channels that the decoder sees of them, at twice that size.
-      refine_width: channels that refine the flows, at four times that size.
-      num_blocks: residual blocks at the motion feature's size.
-      dtype: of the computation; flows are float32.
+      width: number of channels at the motion feature's size.
+      warp_feature_width: number of channels that the decoder gets, at twice that size.
+      refine_width: number of channels that refine the flows, at four times that size.
+      num_blocks: number of residual blocks at the motion feature's size.
+      dtype: dtype of the computation; flows are float32.
     """
 
     width: int
@@ -138,37 +138,36 @@ class LayeredWarping(nn.Module):
     def __call__(self, source: SourceFeatures, motion: Motion) -> Warped:
         """Warps volume, detail and picture of a source by motion features [b, 9 g^2 + 3]."""
         fine, picture = source.skips
-        seen = self._see(motion, source.motion)
-        flows, front = _split(conv(5, 3, name="out_conv", **ZEROS)(seen.astype(jnp.float32)))
+        features = self._features(motion, source.motion)
+        flows, front = _split(conv(5, 3, name="out_conv", **ZEROS)(features.astype(jnp.float32)))
         flows = jnp.tanh(flows) + _translation(motion, source.motion)
         front = front + _FRONT_BIAS
         volume = _blend(source.volume, flows, front)
-        flows, front, wide_seen = (_enlarge(x, fine.shape[1]) for x in (flows, front, seen))
-        finer = self._refine(_blend(fine, flows, front), wide_seen)
-        flows = flows + _REFINEMENT * jnp.tanh(finer[0])
-        front = front + finer[1]
+        flows, front, fine_features = (_enlarge(x, fine.shape[1]) for x in (flows, front, features))
+        flows_change, front_change = self._refine(_blend(fine, flows, front), fine_features)
+        flows = flows + _REFINEMENT * jnp.tanh(flows_change)
+        front = front + front_change
         body, arms = (displace(picture, f) for f in _at_size(flows, picture.shape[1]))
-        return Warped(
-            volume, (_blend(fine, flows, front), body, arms), seen=seen, flows=flows, front=front
-        )
+        skips = _blend(fine, flows, front), body, arms
+        return Warped(volume, skips, features=features, flows=flows, front=front)
 
-    def _see(self, motion: Motion, own: Motion | None) -> FeatureMap:
-        x = DEVIATION_SCALE * (cells(motion, own) - at_rest(own))
+    def _features(self, motion: Motion, own: Motion | None) -> FeatureMap:
+        x = DEVIATION_SCALE * (cells(motion, own) - identity_cells(own))
         x = conv(self.width, 1, name="in_conv", dtype=self.dtype)(x)
         for index in range(self.num_blocks):
             x = CompactBlock(self.dtype, name=f"res{index}")(x)
         x = unfold(conv(4 * self.warp_feature_width, 1, name="up_conv", dtype=self.dtype)(x), 2)
         return CompactBlock(self.dtype, name="out_res")(x)
 
-    def _refine(self, warped: FeatureMap, seen: FeatureMap) -> tuple[jax.Array, FeatureMap]:
-        """Looks at the warped source, where the edges of arms are."""
-        x = jnp.concatenate([warped, seen], axis=-1)
+    def _refine(self, warped: FeatureMap, features: FeatureMap) -> tuple[jax.Array, FeatureMap]:
+        """Predicts corrections from the warped source, which shows the edges of arms."""
+        x = jnp.concatenate([warped, features], axis=-1)
         x = nn.relu(conv(self.refine_width, 3, name="refine_in", dtype=self.dtype)(x))
         return _split(conv(5, 3, name="refine_out", **ZEROS)(x.astype(jnp.float32)))
 
 
 class LayeredDecoder(nn.Module):
-    """Warped volume, detail and pictures to what is drawn, and to the masks."""
+    """Draws a picture and the masks from the warped volume, detail and pictures."""
 
     fine_width: int
     width: int
@@ -181,7 +180,7 @@ class LayeredDecoder(nn.Module):
     def __call__(self, warped: Warped) -> Drawing:
         dtype, factor = self.dtype, 2 ** (self.num_downs - 1)
         fine, body, arms = warped.skips
-        x = jnp.concatenate([warped.volume, warped.seen], axis=-1)
+        x = jnp.concatenate([warped.volume, warped.features], axis=-1)
         x = conv(self.width, 1, name="in_conv", dtype=dtype)(x)
         for index in range(self.num_blocks):
             x = CompactBlock(dtype, name=f"res{index}")(x)
@@ -202,22 +201,23 @@ class LayeredModel(BaseModel):
     """The base model that warps the portrait's own pixels.
 
     Attributes:
-      resolution: height and width of what the networks see, a multiple of 2^(num_downs + 1).
-      num_downs: the volume has resolution / 2^num_downs cells a side, the motion feature half.
-      width: channels, that is depth, of the volume.
-      fine_width: channels of the detail, at twice the volume's side.
-      extractor_width: channels of the extractor; twice as many at the motion feature's size.
-      field_width: channels of the warping calculator.
-      warp_feature_width: channels that the decoder sees of it.
-      refine_width: channels that refine the flows.
-      num_bins: of each angle, 3 degrees wide.
-      relative: whether the flows are made of the source's own motion too.
-      num_source_blocks: residual blocks of the source encoder.
-      num_extractor_blocks: residual blocks of the extractor.
-      num_field_blocks: residual blocks of the warping calculator.
-      num_decoder_blocks: residual blocks of the decoder at the volume's size.
-      num_fine_blocks: residual blocks of the decoder at twice that size.
-      dtype: of the computation; parameters, heads, flows and frames are float32.
+      resolution: height and width of the networks' input, a multiple of 2^(num_downs + 1).
+      num_downs: the volume has resolution / 2^num_downs cells per side, the motion feature half.
+      width: number of channels, that is depth, of the volume.
+      fine_width: number of channels of the detail, at twice the volume's side.
+      extractor_width: number of channels of the extractor; twice as many at the motion feature's
+        size.
+      field_width: number of channels of the warping calculator.
+      warp_feature_width: number of its channels that the decoder gets.
+      refine_width: number of channels that refine the flows.
+      num_bins: number of bins for each angle, 3 degrees wide.
+      relative: whether the flows also depend on the source's own motion.
+      num_source_blocks: number of residual blocks of the source encoder.
+      num_extractor_blocks: number of residual blocks of the extractor.
+      num_field_blocks: number of residual blocks of the warping calculator.
+      num_decoder_blocks: number of residual blocks of the decoder at the volume's size.
+      num_fine_blocks: number of residual blocks of the decoder at twice that size.
+      dtype: dtype of the computation; parameters, heads, flows and frames are float32.
     """
 
     carries_pixels: ClassVar[bool] = True
@@ -268,14 +268,14 @@ class LayeredModel(BaseModel):
         )  # fmt: skip
 
     def finish(self, source: SourceFeatures, warped: Warped) -> dict:
-        """`image` [b, r, r, 3] and the `layers` that it is put together from."""
+        """Returns `image` [b, r, r, 3] and its `layers`."""
         drawing = self.decoder(warped)
         _, body, arms = warped.skips
         layers = _compose(drawing, warped.flows, body, arms)
         return {"image": _mix(layers), "layers": layers}
 
     def draw_enlarged(self, source: SourceFeatures, motion: Motion) -> Enlarged:
-        """What `locate` and `compose` make frames of the size of `source.picture` from."""
+        """Returns the input from which `locate` and `compose` make frames of the picture's size."""
         assert source.picture is not None
         size = source.picture.shape[1]
         warped = self.warping(source, motion)
@@ -285,28 +285,28 @@ class LayeredModel(BaseModel):
         return Enlarged(*(image_ops.enlarge(x, size) for x in (flows, maps)))
 
     def adapt(self, source: SourceFeatures, motion: Motion) -> Motion:
-        """Motion features of others as this portrait shows them: [b, 9 g^2 + 3].
+        """Adapts motion features [b, 9 g^2 + 3] of others to the portrait.
 
-        A motion feature carries a trace of the looks of whoever it was read from, which would be
-        drawn: dark places beside the hands, for example. So the portrait is first only warped by
-        it, and the motion is read again from what that shows.
+        A motion feature carries a trace of the appearance of the person it was extracted from,
+        which would show in the frame, for example as dark spots beside the hands. The portrait is
+        therefore first only warped by it, and the motion is extracted again from the result.
         """
         return self.extract(self.draw(source, motion)["layers"].mostly_warped())
 
 
 class PortraitEncoder(CompactEncoder):
-    """`CompactEncoder`, whose skips are the fine map and the picture itself."""
+    """A `CompactEncoder` whose skips are the fine map and the picture itself."""
 
     def __call__(self, image: Image) -> SourceFeatures:
         features = super().__call__(image)
-        # The picture is the input: only the flows learn from how it is read.
+        # The picture is an input: gradients reach the flows only.
         picture = jax.lax.stop_gradient(image)
         return features.replace(skips=(*features.skips, picture))
 
 
 def _compose(drawing: Drawing, flows: jax.Array, body: Image, arms: Image) -> Layers:
     front = jax.nn.sigmoid(drawing.front)
-    kept = _LEAST_SHARE + (1.0 - 2.0 * _LEAST_SHARE) * jax.nn.sigmoid(drawing.kept)
+    kept = _MIN_SHARE + (1.0 - 2.0 * _MIN_SHARE) * jax.nn.sigmoid(drawing.kept)
     warped = front * arms + (1.0 - front) * body
     return Layers(flows, warped, drawing.drawn, front, kept)
 
@@ -316,11 +316,11 @@ def _mix(layers: Layers) -> Image:
 
 
 def locate(enlarged: Enlarged) -> Located:
-    """Where the pixels of frames come from.
+    """Finds the source positions of the pixels of frames.
 
-    This and `compose` are programs of their own. In one program with what comes before, XLA would
-    enlarge the flows and find the places again for every number that is read there, which takes
-    several times as long on a CPU.
+    This function and `compose` are compiled separately. Compiled together with `draw_enlarged`, XLA
+    would enlarge the flows and find the positions again for every value that is read there, which
+    takes several times as long on a CPU.
     """
     body, arms = enlarged.flows[..., :2], enlarged.flows[..., 2:]
     drawn, front, kept = jnp.split(enlarged.maps, (3, 4), axis=-1)
@@ -336,7 +336,7 @@ def locate(enlarged: Enlarged) -> Located:
 
 
 def compose(picture: FeatureMap, located: Located) -> Image:
-    """Frames of the size of a portrait: only what is drawn is of the network's size.
+    """Composes frames of the portrait's size; only drawn parts have the network's resolution.
 
     Args:
       picture: [1, s, s, 12], `SourceFeatures.picture`.
@@ -346,26 +346,26 @@ def compose(picture: FeatureMap, located: Located) -> Image:
       [b, s, s, 3] in [0, 1].
     """
     (picture,) = picture
-    seen = jnp.clip(read_bicubic(picture, located.seen), 0.0, 1.0)
+    main = jnp.clip(read_bicubic(picture, located.main), 0.0, 1.0)
     other = read_bilinear(picture[..., :3], located.other)
-    warped = located.share * seen + (1.0 - located.share) * other
+    warped = located.share * main + (1.0 - located.share) * other
     return located.kept * warped + (1.0 - located.kept) * located.drawn
 
 
 def _split(x: jax.Array) -> tuple[jax.Array, FeatureMap]:
-    """Five channels: two flows [b, h, w, 2, 2], and the logit of the arms [b, h, w, 1]."""
+    """Splits 5 channels into two flows [b, h, w, 2, 2] and the logit of the arms [b, h, w, 1]."""
     return x[..., :4].reshape(*x.shape[:3], 2, 2), x[..., 4:]
 
 
 def _blend(x: FeatureMap, flows: jax.Array, front: FeatureMap) -> FeatureMap:
-    """Both warps of a map of the flows' size, mixed by the share of the arms."""
+    """Warps a map of the flows' size by both flows, and mixes them by the share of the arms."""
     share = jax.nn.sigmoid(front)
     body, arms = (displace(x, flows[..., layer, :]) for layer in (0, 1))
     return (share * arms + (1.0 - share) * body).astype(x.dtype)
 
 
 def _translation(motion: Motion, own: Motion | None) -> jax.Array:
-    """[b, 1, 1, 1, 2]: the shift of everything, relative to the source's own."""
+    """Returns the global translation relative to the source's own, [b, 1, 1, 1, 2]."""
     _, translation = rotation.split_feature(motion)
     if own is not None:
         translation = translation - rotation.split_feature(own)[1]
@@ -373,13 +373,13 @@ def _translation(motion: Motion, own: Motion | None) -> jax.Array:
 
 
 def _at_size(flows: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """The flows of body and arms, [b, size, size, 2] each."""
+    """Resizes the flows of body and arms to [b, size, size, 2] each."""
     flows = _enlarge(flows, size)
     return flows[..., 0, :], flows[..., 1, :]
 
 
 def _enlarge(x: jax.Array, size: int) -> jax.Array:
-    """[b, h, w, *rest] to [b, size, size, *rest], bilinearly."""
+    """Resizes [b, h, w, *rest] to [b, size, size, *rest], bilinearly."""
     if x.shape[1] == size:
         return x
     return jax.image.resize(x, (x.shape[0], size, size, *x.shape[3:]), "linear")

@@ -1,7 +1,7 @@
-"""LPIPS (Zhang et al. 2018, https://arxiv.org/abs/1801.03924): a distance of what networks see.
+"""LPIPS (Zhang et al. 2018, https://arxiv.org/abs/1801.03924), a distance of network features.
 
-Of the networks `alexnet` (v0.1) and the shift-tolerant `vgg` (ST-LPIPS, Ghildyal and Liu 2022,
-https://arxiv.org/abs/2207.13686), which share the scaling of pictures and the formula.
+Two networks share the scaling of pictures and the formula: `alexnet` (v0.1) and the shift-tolerant
+`vgg` (ST-LPIPS, Ghildyal and Liu 2022, https://arxiv.org/abs/2207.13686).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _EPSILON = 1e-10
 
 
 def standardise(image: jax.Array) -> jax.Array:
-    """[b, h, w, 3] in [0, 1] to what networks trained on ImageNet expect."""
+    """Scales pictures [b, h, w, 3] in [0, 1] to the range of networks trained on ImageNet."""
     return (2.0 * image - 1.0 - jnp.array(_SHIFT)) / jnp.array(_SCALE)
 
 
@@ -25,20 +25,20 @@ def lpips_distance(
     heads: Sequence[jax.Array],
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """LPIPS of pictures from their features.
+    """Computes LPIPS from the features of pictures.
 
-    Features are brought to unit length over their channels; the squared difference is weighed by
-    the heads, averaged over the picture, and summed over the blocks.
+    Features are normalised to unit length over their channels. Their squared difference is weighted
+    by the heads, averaged over the picture, and summed over the blocks.
 
     Args:
       ours: features of pictures, for each block [b, h', w', c].
       theirs: features of the pictures to compare with.
       heads: for each block [c], weights of its channels.
-      mask: [b, h, w, 1] of the pictures, 1 where a difference counts and 0 elsewhere, brought to
-        each block's size; features see beyond its border. All counts without it.
+      mask: [b, h, w, 1], 1 where a difference counts and 0 elsewhere, or None if it counts
+        everywhere. It is resized to each block; the receptive fields extend beyond its border.
 
     Returns:
-      [b], 0 for equal pictures; NaN where nothing counts.
+      [b], 0 for equal pictures; NaN if nothing counts.
     """
     total = 0.0
     for one, other, head in zip(ours, theirs, heads, strict=True):
@@ -56,7 +56,7 @@ def _mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def _unit(x: jax.Array) -> jax.Array:
-    # Where nothing is active the length's gradient has to stay finite.
+    # The gradient of the length has to stay finite where all features are zero.
     squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     length = jnp.sqrt(jnp.where(squares > 0, squares, 1.0)) * (squares > 0)
     return x / (length + _EPSILON)

@@ -1,9 +1,10 @@
-"""Autoencoder of short motion windows, for features in which to compare sets of motion.
+"""Autoencoder of short motion windows, whose features FGD uses to compare sets of motion.
 
-The convolutional one of Yoon et al. 2020 (https://arxiv.org/abs/2009.02119), where FGD comes from.
-Its fully connected layers have no activation in the released code (a LeakyReLU of slope 1), nor
-here. Its decoder knows windows of 34 and 64 frames; this one, of any length: four channels a frame,
-which two transposed convolutions lengthen by four frames and two convolutions shorten again.
+It is the convolutional one of Yoon et al. 2020 (https://arxiv.org/abs/2009.02119), who introduced
+FGD. As in their released code, its fully connected layers have no activation (a LeakyReLU of slope
+1). Their decoder accepts windows of 34 and 64 frames, this one windows of any length: it starts
+with four channels per frame, which two transposed convolutions lengthen by four frames and two
+convolutions shorten again.
 """
 
 import flax.linen as nn
@@ -13,9 +14,9 @@ from gesture_jax.array_types import Motion, MotionSequence
 from gesture_jax.errors import InputError
 
 LATENT_DIM = 32
-# What the encoder's convolutions, unpadded, leave one frame of.
+# The unpadded convolutions of the encoder leave one frame of these.
 MIN_FRAMES = 12
-# With which the decoder begins.
+# Channels per frame at which the decoder starts.
 FRAME_CHANNELS = 4
 # Width, kernel and stride.
 _CONVS = ((32, 3, 1), (64, 3, 1), (64, 4, 2))
@@ -23,10 +24,10 @@ _SLOPE = 0.2
 
 
 class MotionAutoencoder(nn.Module):
-    """Windows to 32 numbers and back."""
+    """Encodes windows as 32 numbers, and decodes them."""
 
     def setup(self):
-        """Both halves learn their sizes from the windows that they are initialised with."""
+        """Both halves infer their sizes from the windows that they are initialised with."""
         self.encoder = MotionEncoder()
         self.decoder = MotionDecoder()
 
@@ -56,7 +57,7 @@ class MotionEncoder(nn.Module):
         """[b, t, d] -> [b, 32]."""
         if windows.shape[1] < MIN_FRAMES:
             raise InputError(
-                f"motion windows want {MIN_FRAMES} frames or more, not {windows.shape[1]}"
+                f"motion windows need {MIN_FRAMES} frames or more, not {windows.shape[1]}"
             )
         x = windows
         for index, (width, size, stride) in enumerate(_CONVS):
@@ -75,7 +76,7 @@ class MotionDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, latent: Motion, *, shape: tuple[int, int], train: bool) -> jax.Array:
-        """[b, 32] -> [b, t, d], (t, d) being the shape."""
+        """[b, 32] -> [b, t, d], where (t, d) is the shape."""
         length, dim = shape
         x = _norm(train, name="dense_norm")(nn.Dense(64, name="dense")(latent))
         x = nn.Dense(FRAME_CHANNELS * length, name="frames")(x).reshape(-1, length, FRAME_CHANNELS)
@@ -87,5 +88,5 @@ class MotionDecoder(nn.Module):
 
 
 def _norm(train: bool, *, name: str) -> nn.BatchNorm:
-    # PyTorch's momentum of 0.1 is Flax's of 0.9.
+    # PyTorch's momentum of 0.1 corresponds to 0.9 in Flax.
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, name=name)

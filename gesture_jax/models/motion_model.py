@@ -1,6 +1,6 @@
-"""What a config of stage 2 says of its network, its diffusion and how windows are drawn.
+"""Builds the network, the diffusion process and the sampling of a stage-2 config.
 
-Apart from the task, so that generating imports nothing of training.
+It is separate from the training task, so that generating imports nothing from training.
 """
 
 import jax
@@ -15,7 +15,7 @@ from gesture_jax.parallel.aot_cache import cached_jit
 
 
 def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
-    """The motion space and the network of a stage-2 config whose sizes are known."""
+    """Builds the motion space and the network of a stage-2 config with known sizes."""
     space = MotionSpace(config.motion_space, config.feature_dim, config.relative)
     model = MotionDenoiser(
         motion_dim=space.dim,
@@ -28,12 +28,12 @@ def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
 
 
 def make_process(config: ConfigDict) -> GaussianProcess:
-    """The diffusion process of a stage-2 config."""
+    """Builds the diffusion process of a stage-2 config."""
     return GaussianProcess(**config.process)
 
 
 def make_sampling(config: ConfigDict) -> Sampling:
-    """How a stage-2 config draws windows.
+    """Builds the sampling of a stage-2 config.
 
     Raises:
       InputError: for an unknown sampler or values out of range.
@@ -49,7 +49,7 @@ def make_sampling(config: ConfigDict) -> Sampling:
 
 
 def abstract_variables(config: ConfigDict) -> dict:
-    """Shapes of what a stage-2 checkpoint holds, nothing computed."""
+    """Returns the shapes of the variables of a stage-2 checkpoint without computing them."""
     space, model = build(config)
     params = cached_jit(blank_params, model).shapes()
     motion = jax.ShapeDtypeStruct((space.dim,), jnp.float32)
@@ -66,12 +66,12 @@ def abstract_variables(config: ConfigDict) -> dict:
         speech_mean=speech,
         speech_std=speech,
     )
-    if not config.get("training_bounds", False):  # As of older runs.
+    if not config.get("training_bounds", False):  # Older runs lack it.
         statistics = {name: x for name, x in statistics.items() if name not in BOUNDS}
     return {"params": params, "statistics": statistics}
 
 
 def blank_params(model: MotionDenoiser) -> dict:
-    """Parameters of nothing but zeros, whose shapes are quickly told once they are traced."""
+    """Returns zeros for all parameters; once they are traced, their shapes are found quickly."""
     shapes = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
     return jax.tree.map(jnp.zeros_like, shapes)

@@ -1,19 +1,20 @@
-"""The space in which stage 2 works: motion features as angles or matrices, relative, standardised.
+"""The motion space of stage 2: motion features as angles or matrices, relative and standardised.
 
-Stage 1's motion feature holds nine entries of a rotation a cell, of which three are free. In the
-space `angles` the diffusion sees those three, and what it makes is recomposed to a valid rotation;
-`matrix` keeps the nine, for features of the released network. Either is a *vector* here.
+Stage 1's motion feature holds nine entries per cell of a rotation that has three degrees of
+freedom. In the space `angles` the diffusion works with three angles, which are converted back to a
+valid rotation; `matrix` keeps the nine entries, for features of the released network. Both are
+called a *vector* here.
 
 Vectors of different people at rest are further apart than those of one person's poses, so that
-noise of the size of all vectors drowns what people do. Motion is therefore seen relative to the
-portrait's pose; were it relative to the frame before a window, errors would add up from window to
-window. All is brought to unit size by statistics of the training set, which travel in the
-checkpoint.
+noise on the scale of all vectors would hide the motion of a person. Motion is therefore relative to
+the portrait's pose. (Relative to the frame before a window, errors would add up from window to
+window.) It is standardised by statistics of the training set, which are part of the checkpoint.
 
-They also keep how far motion went in training. What is generated never goes further, so that a
-window that goes wrong cannot lead the next one further astray. And the network is told a portrait's
-own pose only as far as that pose is like those of training: to a network that has seen few people,
-the pose of a stranger means nothing, and led it astray from the first window on.
+The statistics also hold the range of motion in training. Generated motion never leaves this range,
+so that a bad window cannot make the next one worse. And the network is given a portrait's own pose
+only to the extent that the pose resembles those of training: a network that has been trained on few
+people cannot interpret the pose of a stranger, which would spoil the motion from the first window
+on.
 """
 
 import dataclasses
@@ -28,31 +29,33 @@ from gesture_jax.array_types import Motion
 from gesture_jax.errors import InputError
 from gesture_jax.ops import rotation
 
-# Cells that hardly move (background) are not blown up to the size of those that do.
-_SMALLEST_STD = 0.25
-# Statistics of older checkpoints do not say how far motion went: so many standard deviations.
+# Cells that hardly move (background) are not scaled up to the size of those that do.
+_MIN_STD = 0.25
+# Substitutes for older checkpoints, whose statistics lack the range of motion; in standard
+# deviations.
 _USUAL_REACH, _USUAL_RADIUS, _USUAL_FARNESS = 4.0, 2.5, 1.5
-# Of a hundred clips one may be damaged: how far motion went is what so many of them keep to.
-_KEPT_TO = 0.99
-# Up to this share of a limit nothing is changed; what is beyond approaches the limit smoothly.
+# The range of motion is this quantile over the clips, as one of a hundred may be damaged.
+_RANGE_QUANTILE = 0.99
+# Values up to this share of a limit stay the same; larger ones approach the limit smoothly.
 _KNEE = 0.8
-# A portrait's own pose this many times as far from the mean as in training means nothing any more.
+# A portrait's own pose is ignored from this many times the largest distance from the mean in
+# training on.
 _UNKNOWN_POSE = 1.5
-# Speech features beyond so many standard deviations say no more than that they are large.
+# Speech features are clipped to this many standard deviations.
 _SPEECH_LIMIT = 5.0
-# Frames of a clip that are compared, each with each, to find how far they are apart.
-_COMPARED = 64
+# Number of frames of a clip that are compared pairwise to find their largest distance.
+_NUM_COMPARED = 64
 
 
 class Statistics(TypedDict):
-    """Of the training set, a value a feature, float32.
+    """Statistics of the training set, one float32 value per feature.
 
     `motion_*` describe single vectors, `pose_*` the difference of two vectors of one clip, and
     `speech_*` speech features. `pose_std` is a root mean square.
 
-    A `reach` is how far each value goes, from the mean or from zero. A `radius`, [1], is how far
-    vectors as a whole go: the root mean square over their values, in standard deviations. Older
-    checkpoints have neither.
+    A `reach` is the largest distance of each value from the mean or from zero. A `radius`, [1], is
+    the largest size of whole vectors: the root mean square over their values, in standard
+    deviations. Older checkpoints have neither.
     """
 
     motion_mean: jax.Array
@@ -67,17 +70,17 @@ class Statistics(TypedDict):
 
 
 BOUNDS = ("motion_reach", "motion_radius", "pose_reach", "pose_radius")
-"""The statistics that say how far motion went, which older checkpoints lack."""
+"""The statistics that hold the range of motion, which older checkpoints lack."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MotionSpace:
-    """Converts between stage 1's motion features and what the diffusion sees.
+    """Converts between stage 1's motion features and the motion that the diffusion works with.
 
     Attributes:
       name: "angles" or "matrix".
       feature_dim: length of stage 1's feature, 9 g^2 + 3.
-      relative: whether motion is relative to the portrait's pose, or to the mean of all.
+      relative: whether motion is relative to the portrait's pose; otherwise to the overall mean.
     """
 
     name: str
@@ -95,23 +98,23 @@ class MotionSpace:
         return self.feature_dim if self.name == "matrix" else (self.feature_dim - 3) // 3 + 3
 
     def from_feature(self, motion: Motion) -> jax.Array:
-        """[*b, feature_dim] of stage 1 -> [*b, dim], not yet standardised."""
+        """Converts features [*b, feature_dim] of stage 1 to vectors [*b, dim], not standardised."""
         return motion if self.name == "matrix" else rotation.matrix_to_angles_feature(motion)
 
     def to_feature(self, vector: jax.Array) -> Motion:
-        """The inverse of `from_feature`; translations end up in [-1, 1], as stage 1 makes them."""
+        """Inverts `from_feature`; translations are clipped to [-1, 1], the range of stage 1."""
         if self.name == "matrix":
             return vector
         vector = vector.at[..., -3:].set(jnp.clip(vector[..., -3:], -1.0, 1.0))
         return rotation.angles_to_matrix_feature(vector)
 
     def encode(self, vector: jax.Array, portrait: jax.Array, statistics: Statistics) -> jax.Array:
-        """Motion as the diffusion sees it.
+        """Encodes vectors as the motion that the diffusion works with.
 
         Args:
           vector: [*b, t, dim].
           portrait: [*b, dim], the vector of the portrait's pose.
-          statistics: of the training set.
+          statistics: statistics of the training set.
 
         Returns:
           [*b, t, dim].
@@ -121,23 +124,23 @@ class MotionSpace:
         return self._standardise(vector, statistics)
 
     def decode(self, motion: jax.Array, portrait: jax.Array, statistics: Statistics) -> jax.Array:
-        """The inverse of `encode`."""
+        """Inverts `encode`."""
         if self.relative:
             return motion * statistics["pose_std"] + portrait[..., None, :]
         return motion * statistics["motion_std"] + statistics["motion_mean"]
 
     def bound(self, motion: jax.Array, statistics: Statistics) -> jax.Array:
-        """Holds encoded motion within what training showed.
+        """Limits encoded motion to the range of motion in training.
 
-        Each value keeps to its reach, and each frame as a whole to the radius. Motion well within
-        both is not changed.
+        Each value stays within its reach, and each frame as a whole within the radius. Motion well
+        within both does not change.
 
         Args:
-          motion: [*b, t, dim], as of `encode`.
-          statistics: of the training set.
+          motion: [*b, t, dim], from `encode`.
+          statistics: statistics of the training set.
 
         Returns:
-          [*b, t, dim]
+          [*b, t, dim].
         """
         kind = "pose" if self.relative else "motion"
         reach = statistics.get(f"{kind}_reach", _USUAL_REACH * statistics[f"{kind}_std"])
@@ -149,16 +152,16 @@ class MotionSpace:
     def encode_prior(
         self, prior: jax.Array, portrait: jax.Array, statistics: Statistics
     ) -> jax.Array:
-        """What the network is given of the past.
+        """Encodes the frames before a window as the network's input.
 
         Args:
           prior: [*b, p, dim], the frames before a window.
-          portrait: [*b, dim].
-          statistics: of the training set.
+          portrait: [*b, dim], the vector of the portrait's pose.
+          statistics: statistics of the training set.
 
         Returns:
-          [*b, p, dim]; where motion is relative, [*b, 1 + p, dim], the portrait's own pose first:
-          zeros, which is the mean pose, where it is unlike those of training.
+          [*b, p, dim]; if motion is relative, [*b, 1 + p, dim] with the portrait's own pose first,
+          or zeros, the mean pose, if the pose is unlike those of training.
         """
         encoded = self.bound(self.encode(prior, portrait, statistics), statistics)
         if not self.relative:
@@ -167,7 +170,7 @@ class MotionSpace:
         farness = _size(pose) / statistics.get("motion_radius", _USUAL_FARNESS)
         if "motion_radius" in statistics:
             known = jnp.clip((_UNKNOWN_POSE - farness) / (_UNKNOWN_POSE - 1.0), 0.0, 1.0)
-        else:  # Older networks were always told of a pose: of one as far as in training.
+        else:  # Older networks always got a pose; it is scaled to the distances of training.
             known = 1.0 / jnp.maximum(farness, 1.0)
         return jnp.concatenate([pose * known, encoded], axis=-2)
 
@@ -176,43 +179,43 @@ class MotionSpace:
 
 
 def _size(motion: jax.Array) -> jax.Array:
-    """[*b, dim] to [*b, 1], the root mean square of the values."""
+    """Returns the root mean square of vectors [*b, dim]: [*b, 1]."""
     return jnp.sqrt(jnp.square(motion).mean(axis=-1, keepdims=True))
 
 
 def _soft_limit(size: jax.Array, limit: jax.Array | float) -> jax.Array:
-    """Sizes from 0 on, unchanged up to the knee, then approaching the limit without a kink."""
+    """Limits sizes: unchanged up to the knee, then smoothly approaching the limit."""
     knee, room = _KNEE * limit, (1.0 - _KNEE) * limit
     return jnp.minimum(size, knee) - room * jnp.expm1(-jnp.maximum(size - knee, 0.0) / room)
 
 
 def standardise_speech(speech: jax.Array, statistics: Statistics) -> jax.Array:
-    """[*b, t, a] speech features by the statistics of the training set, within 5 deviations."""
+    """Standardises speech features [*b, t, a], and clips them to 5 standard deviations."""
     standard = (speech - statistics["speech_mean"]) / statistics["speech_std"]
     return jnp.clip(standard, -_SPEECH_LIMIT, _SPEECH_LIMIT)
 
 
-def hide_future(speech: jax.Array, num_heard: jax.Array) -> jax.Array:
-    """Standardised speech [b, t, a] as it is heard while it is being spoken.
+def hide_future(speech: jax.Array, num_known: jax.Array) -> jax.Array:
+    """Replaces speech features that are not known yet by zeros.
 
     Args:
-      speech: [b, t, a].
-      num_heard: [b] int; from this frame on nothing is known, that is zeros.
+      speech: [b, t, a], standardised.
+      num_known: [b] int, number of frames that are known.
     """
-    heard = jnp.arange(speech.shape[1]) < num_heard[:, None]
-    return jnp.where(heard[..., None], speech, 0.0)
+    known = jnp.arange(speech.shape[1]) < num_known[:, None]
+    return jnp.where(known[..., None], speech, 0.0)
 
 
 def gather_statistics(
     motions: Iterable[np.ndarray], speeches: Iterable[np.ndarray], *, standardise: bool = True
 ) -> Statistics:
-    """Statistics over all frames, accumulated in float64 clip by clip.
+    """Computes statistics over all frames, in float64, clip by clip.
 
     Args:
-      motions: [t, dim] vectors, a clip each; iterated over twice.
-      speeches: iterable of [t, a].
-      standardise: whether each motion value is brought to unit size by itself; else all by one
-        factor, so that the diffusion's noise still has the size of its data.
+      motions: vectors [t, dim] of each clip; iterated over twice.
+      speeches: speech features [t, a] of each clip.
+      standardise: whether each motion value has its own scale; otherwise all share one factor,
+        so that the diffusion's noise still has the scale of its data.
     """
     motion, within, speech = _Moments(), _Moments(), _Moments()
     for vectors in motions:
@@ -221,7 +224,7 @@ def gather_statistics(
         within.add(vectors - vectors.mean(axis=0))
     for features in speeches:
         speech.add(np.asarray(features, np.float64))
-    # Two independent frames of a clip are apart by twice its variance.
+    # The squared difference of two independent frames of a clip is twice its variance.
     sizes = motion.std, np.sqrt(2.0) * within.std
     motion_std, pose_std = (_scales(size, standardise=standardise) for size in sizes)
     statistics = {
@@ -238,7 +241,7 @@ def gather_statistics(
 def _gather_bounds(
     motions: Iterable[np.ndarray], statistics: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """How far motion goes in all but the wildest clips: `BOUNDS`."""
+    """Computes `BOUNDS`, the range of motion in all but the most extreme clips."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in BOUNDS}
     for vectors in motions:
         vectors = np.asarray(vectors, np.float32)
@@ -248,8 +251,8 @@ def _gather_bounds(
         farthest = np.square(from_mean / statistics["motion_std"]).mean(axis=1).max()
         found["motion_radius"].append(np.sqrt([farthest]))
         found["pose_radius"].append(_largest_distance(vectors / statistics["pose_std"]))
-    bounds = {name: np.quantile(each, _KEPT_TO, axis=0) for name, each in found.items()}
-    # Values that never move may do so by next to nothing, but not by nothing.
+    bounds = {name: np.quantile(each, _RANGE_QUANTILE, axis=0) for name, each in found.items()}
+    # Values that never move still get a tiny range above zero.
     for kind in ("motion", "pose"):
         least = 1e-3 * statistics[f"{kind}_std"]
         bounds[f"{kind}_reach"] = np.maximum(bounds[f"{kind}_reach"], least)
@@ -258,8 +261,8 @@ def _gather_bounds(
 
 
 def _largest_distance(vectors: np.ndarray) -> np.ndarray:
-    """Root mean square difference of those two frames of [t, dim] that are furthest apart, [1]."""
-    some = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _COMPARED)).astype(int)]
+    """Returns the largest root mean square difference of two frames of [t, dim]: [1]."""
+    some = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _NUM_COMPARED)).astype(int)]
     some = some - some.mean(axis=0)
     squares, products = np.square(some).sum(axis=1), some @ some.T
     apart = squares[:, None] + squares - 2.0 * products
@@ -267,7 +270,7 @@ def _largest_distance(vectors: np.ndarray) -> np.ndarray:
 
 
 def unit_statistics(abstract: Mapping[str, jax.ShapeDtypeStruct]) -> Statistics:
-    """Those of features that are of unit size already, in the shapes of a checkpoint's."""
+    """Returns statistics of features with zero mean and unit scale, in the given shapes."""
     usual = {"mean": 0.0, "std": 1.0, "reach": _USUAL_REACH, "radius": _USUAL_RADIUS}
     return Statistics(**{
         name: np.full(leaf.shape, usual[name.rsplit("_")[-1]], leaf.dtype)
@@ -278,11 +281,11 @@ def unit_statistics(abstract: Mapping[str, jax.ShapeDtypeStruct]) -> Statistics:
 def _scales(size: np.ndarray, *, standardise: bool) -> np.ndarray:
     typical = np.sqrt(np.mean(size**2))
     scales = size if standardise else np.full_like(size, typical)
-    return np.maximum(scales, max(_SMALLEST_STD * typical, 1e-6))
+    return np.maximum(scales, max(_MIN_STD * typical, 1e-6))
 
 
 def is_sound(statistics: Statistics) -> bool:
-    """Whether all values are finite, and deviations and bounds above zero."""
+    """Returns whether all values are finite, and deviations and bounds are above zero."""
     return all(
         np.isfinite(value).all() and (name.endswith("mean") or (np.asarray(value) > 0).all())
         for name, value in statistics.items()
@@ -290,13 +293,13 @@ def is_sound(statistics: Statistics) -> bool:
 
 
 class _Moments:
-    """Mean and deviation, merged clip by clip (Chan et al. 1983): stable where sums are not."""
+    """Mean and deviation, merged clip by clip (Chan et al. 1983), which is numerically stable."""
 
     def __init__(self):
         self.count, self.mean, self._squares = 0, 0.0, 0.0
 
     def add(self, sequence: np.ndarray) -> None:
-        """Takes [t, d]."""
+        """Adds the frames of a clip, [t, d]."""
         added, delta = len(sequence), sequence.mean(axis=0) - self.mean
         self._squares = self._squares + sequence.var(axis=0) * added
         self._squares = self._squares + delta**2 * self.count * added / (self.count + added)

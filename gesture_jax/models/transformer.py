@@ -1,4 +1,4 @@
-"""Layers of stage 2's transformer: of speech, and of motion, which hears and is modulated."""
+"""Layers of stage 2's transformer, for speech and for motion that attends to it."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,14 @@ EPSILON = 1e-5
 
 
 class Film(NamedTuple):
-    """What modulates a part of a layer (Perez et al. 2018): factors and sums, [k b, 1, latent]."""
+    """Factors and offsets, [k b, 1, latent], that modulate a sub-layer (Perez et al. 2018)."""
 
     scale: jax.Array
     shift: jax.Array
 
 
 class _Layer(nn.Module):
-    """Parts that both kinds of layer share."""
+    """The parts that both kinds of layers share."""
 
     latent: int
     feedforward: int
@@ -42,7 +42,7 @@ class _Layer(nn.Module):
 
     def _attend_to_self(self, x: jax.Array, train: bool) -> jax.Array:
         y, attention = self._norm("self", x), self._attention("self_attention")
-        return self._attend(attention, y, attention.read(y), train)
+        return self._attend(attention, y, attention.keys_and_values(y), train)
 
     def _attend(self, attention: Attention, x: jax.Array, memory: Memory, train: bool) -> jax.Array:
         return self._drop(remat.product(attention(x, memory, train=train)), train)
@@ -64,7 +64,7 @@ class SpeechLayer(_Layer):
 
 
 class MotionLayer(_Layer):
-    """Self-attention, attention to speech and time, feed-forward; each modulated (FiLM)."""
+    """Self-attention, attention to speech and time, and feed-forward, each modulated by a FiLM."""
 
     def setup(self):
         self.speech_attention = self._attention()
@@ -72,15 +72,15 @@ class MotionLayer(_Layer):
         self.self_film, self.speech_film = modulation(), modulation()
         self.feedforward_film = modulation()
 
-    def read(self, tokens: jax.Array, start: int) -> Memory:
-        """Tokens of speech or time, the first one's position `start`, for `__call__`."""
-        return self.speech_attention.read(tokens, start=start)
+    def keys_and_values(self, tokens: jax.Array, start: int) -> Memory:
+        """Projects tokens of speech or time, which begin at position `start`, for `__call__`."""
+        return self.speech_attention.keys_and_values(tokens, start=start)
 
-    def modulations(self, condition: jax.Array) -> tuple[Film, Film, Film]:
-        """Of a summary of speech and time, [k b, latent], for `__call__`."""
+    def films(self, condition: jax.Array) -> tuple[Film, Film, Film]:
+        """Computes the modulation from a summary of speech and time, [k b, latent]."""
         condition = mish(condition)
-        made = (self.self_film, self.speech_film, self.feedforward_film)
-        halves = (jnp.split(modulate(condition)[:, None], 2, axis=-1) for modulate in made)
+        layers = (self.self_film, self.speech_film, self.feedforward_film)
+        halves = (jnp.split(layer(condition)[:, None], 2, axis=-1) for layer in layers)
         return tuple(Film(scale + 1.0, shift) for scale, shift in halves)
 
     @nn.compact
@@ -93,26 +93,37 @@ class MotionLayer(_Layer):
         num_rows: int,
         train: bool,
     ) -> jax.Array:
-        """[n b, t, latent], or all `num_rows` of it, k n b, to [k n b, t, latent]."""
-        of_self, of_speech, of_feedforward = films
+        """Transforms [n b, t, latent], or [k n b, t, latent], to [k n b, t, latent].
+
+        Args:
+          x: n neighbours share one row of the memory.
+          memory: keys and values of speech and time, of k b examples.
+          films: for self-attention, attention to speech and feed-forward.
+          num_rows: k n b.
+          train: whether dropout acts.
+        """
+        self_film, speech_film, feedforward_film = films
         y = self._attend_to_self(x, train)
-        # Windows that differ by what they hear are still the same before the first one hears it.
+        # Windows under different conditions are the same until they first attend to the speech.
         x, y = (jnp.tile(z, (num_rows // len(z), 1, 1)) for z in (x, y))
-        x = x + _modulate(y, of_self)
+        x = x + _modulate(y, self_film)
         y = self._attend(self.speech_attention, self._norm("speech", x), memory, train)
-        x = x + _modulate(y, of_speech)
+        x = x + _modulate(y, speech_film)
         y = self._feed_forward(self._norm("feedforward", x), train)
-        return remat.block(x + _modulate(y, of_feedforward))
+        return remat.block(x + _modulate(y, feedforward_film))
 
 
 def _modulate(y: jax.Array, film: Film) -> jax.Array:
-    """[k n b, t, latent], of which n neighbours are modulated alike."""
-    alike = y.reshape(len(film.scale), -1, y.shape[-1])
-    return (film.scale * alike + film.shift).reshape(y.shape)
+    """Modulates [k n b, t, latent], where n neighbours share a row of the film."""
+    neighbours = y.reshape(len(film.scale), -1, y.shape[-1])
+    return (film.scale * neighbours + film.shift).reshape(y.shape)
 
 
 class MotionIn(nn.Module):
-    """A dense layer of every frame beside all prior ones, which are multiplied once for all."""
+    """A dense layer over each frame concatenated with all prior frames.
+
+    The product with the prior frames is computed only once.
+    """
 
     latent: int
     dtype: jnp.dtype
@@ -126,8 +137,8 @@ class MotionIn(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.latent,))
         arrays = promote_dtype(noisy, prior, kernel, bias, dtype=self.dtype)
         noisy, prior, kernel, bias = arrays
-        of_noisy, of_prior = jnp.split(kernel, [noisy.shape[-1]])
-        return noisy @ of_noisy + (prior @ of_prior + bias)
+        noisy_kernel, prior_kernel = jnp.split(kernel, [noisy.shape[-1]])
+        return noisy @ noisy_kernel + (prior @ prior_kernel + bias)
 
 
 def mish(x: jax.Array) -> jax.Array:

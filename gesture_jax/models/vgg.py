@@ -1,7 +1,7 @@
-"""VGG (Simonyan and Zisserman 2015), for what it sees in pictures rather than pixels.
+"""VGG (Simonyan and Zisserman 2015), for features of pictures.
 
-Two uses of one trunk: features to compare by L1 (the perceptual loss), and ST-LPIPS (`lpips`), a
-distance of pictures that small shifts leave small.
+It serves two purposes: the perceptual loss, which compares its features by L1, and ST-LPIPS
+(`lpips`), a distance of pictures that tolerates small shifts.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ _BLUR = np.array([1.0, 2.0, 1.0]) / 4
 
 @dataclasses.dataclass(frozen=True)
 class VGGConfig:
-    """Which VGG.
+    """A variant of VGG.
 
     Attributes:
-      convs: 3x3 convolutions in each of the five blocks.
-      taps: for each block, after which convolution's ReLU its features are taken.
-      blur: down-samples by a maximum of 2x2 at stride 1, then a 3x3 blur at stride 2, as the
-        shift-tolerant trunk does; else by the usual maximum at stride 2.
+      convs: number of 3x3 convolutions in each of the five blocks.
+      taps: for each block the number of the convolution after whose ReLU its features are taken.
+      blur: whether it down-samples by 2x2 max pooling at stride 1 and a 3x3 blur at stride 2, as
+        the shift-tolerant variant does; otherwise by the usual max pooling at stride 2.
     """
 
     convs: tuple[int, ...]
@@ -40,18 +40,18 @@ class VGGConfig:
         return 24 if self.blur else 16
 
 
-# relu1_2, 2_2, 3_3, 4_3, 5_3, as LPIPS takes them.
+# LPIPS takes relu1_2, 2_2, 3_3, 4_3, 5_3.
 VGG16 = VGGConfig((2, 2, 3, 3, 3), (2, 2, 3, 3, 3), blur=True)
-# relu1_1, 2_1, 3_1, 4_1, 5_1, as TPSMM takes them.
+# TPSMM takes relu1_1, 2_1, 3_1, 4_1, 5_1.
 VGG19 = VGGConfig((2, 2, 4, 4, 1), (1, 1, 1, 1, 1), blur=False)
 
 
 class VGG(nn.Module):
-    """Pictures to features of five blocks.
+    """Computes features of five blocks from pictures.
 
     Attributes:
-      config: which VGG.
-      dtype: of the computation.
+      config: the variant of VGG.
+      dtype: dtype of the computation.
     """
 
     config: VGGConfig = VGG16
@@ -59,9 +59,9 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, num_blocks: int = len(_WIDTHS)) -> list[jax.Array]:
-        """[b, h, w, 3] in [0, 1], `min_size` or more a side -> `num_blocks` of [b, h', w', c].
+        """[b, h, w, 3] in [0, 1], at least `min_size` per side -> `num_blocks` of [b, h', w', c].
 
-        Blocks after these are not computed; variables of all five may be given.
+        Later blocks are not computed, but their variables may be given.
         """
         x = lpips.standardise(image).astype(self.dtype)
         features = []
@@ -77,13 +77,13 @@ class VGG(nn.Module):
 
 
 def perceptual_distance(ours: Sequence[jax.Array], theirs: Sequence[jax.Array]) -> jax.Array:
-    """Mean absolute difference of features, summed over the blocks (TPSMM); a float32 scalar."""
+    """Sums the mean absolute difference of features over the blocks (TPSMM); a float32 scalar."""
     distance = lambda one, other: jnp.abs(one - other).mean(dtype=jnp.float32)
     return sum(map(distance, ours, theirs))
 
 
 def _blur_pool(x: jax.Array) -> jax.Array:
-    """Half the side plus one: the picture is reflected by two pixels before it is blurred."""
+    """Down-samples to half the side plus one, with two pixels of reflection before the blur."""
     x = nn.max_pool(x, (2, 2), (1, 1))
     x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
     for axis in (1, 2):

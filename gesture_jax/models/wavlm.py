@@ -1,13 +1,15 @@
-"""WavLM (Chen et al. 2022, https://arxiv.org/abs/2110.13900): speech to one vector every 20 ms.
+"""WavLM (Chen et al. 2022, https://arxiv.org/abs/2110.13900): a speech feature every 20 ms.
 
-The Large structure, as transformers' `WavLMModel` has it with `feat_extract_norm="layer"` and
-`do_stable_layer_norm=True`: seven convolutions with LayerNorm, a convolution that tells positions,
-pre-norm transformer layers. Attention of head h from frame i to frame j adds to its logits
+It has the Large structure, which transformers' `WavLMModel` selects by `feat_extract_norm="layer"`
+and `do_stable_layer_norm=True`: seven convolutions with LayerNorm, a convolution that encodes
+positions, and pre-norm transformer layers. The attention of head h from frame i to frame j adds to
+its logits
 
   (1)  g_i d_h(j - i),   g_i = a_i (b_i w_h - 1) + 2,
 
-with d a learned value for each bucket of distances (2), which all layers share, and each layer's
-own a and b, sigmoids of frame i, and w, learned (gated relative position bias).
+where d is a learned value for each bucket of distances (2), which all layers share. Each layer has
+its own a and b, which are sigmoids of frame i, and its own learned w (gated relative position
+bias).
 """
 
 import dataclasses
@@ -27,18 +29,18 @@ class WavLMConfig:
     """Sizes; the defaults are WavLM-Large's (315 M parameters).
 
     Attributes:
-      conv_features: of the convolutions that read the waveform, as all that begins with conv.
-      conv_kernels: in samples of the layer below.
-      conv_strides: as well.
-      conv_bias: whether they have one.
+      conv_features: number of channels of each convolution over the waveform.
+      conv_kernels: their kernel sizes, in samples of the layer below.
+      conv_strides: their strides, in samples of the layer below.
+      conv_bias: whether they have a bias.
       latent: d, width of the transformer and of the result.
       feedforward: inner width of the feed-forward parts.
-      num_layers: of the transformer.
-      num_heads: of every attention.
-      position_kernel: frames that the convolution of positions sees.
-      position_groups: of that convolution.
-      num_buckets: of relative distances, both directions together.
-      max_distance: in frames, from which on all distances share a bucket.
+      num_layers: number of layers of the transformer.
+      num_heads: number of heads of every attention.
+      position_kernel: kernel size, in frames, of the convolution that encodes positions.
+      position_groups: number of groups of that convolution.
+      num_buckets: number of buckets of relative distances, both directions together.
+      max_distance: distance in frames from which on all distances share a bucket.
     """
 
     conv_features: tuple[int, ...] = (512,) * 7
@@ -61,22 +63,22 @@ class WavLMConfig:
 
     @property
     def receptive_field(self) -> int:
-        """Samples that the convolutions read for one frame: 400."""
+        """Number of samples that the convolutions read for one frame: 400."""
         field = 1
         for kernel, stride in zip(self.conv_kernels[::-1], self.conv_strides[::-1], strict=True):
             field = (field - 1) * stride + kernel
         return field
 
     def num_frames(self, num_samples):
-        """Frames of that many samples, an int or an array; none below one receptive field."""
+        """Returns the number of frames for a number of samples, an int or an array."""
         return (num_samples - self.receptive_field) // self.hop + 1
 
 
 def distance_buckets(length: int, *, num_buckets: int, max_distance: int) -> np.ndarray:
-    """(2) The bucket of every distance from -(length - 1) to length - 1; key minus query.
+    """(2) Returns the bucket of every distance, key minus query, from 1 - length to length - 1.
 
-    Half of the buckets is for keys ahead. Of either half, the nearer half holds one distance each,
-    the other grows with the logarithm until max_distance.
+    Half of the buckets are for keys ahead. In either half, the nearer half of the buckets hold one
+    distance each; the others grow logarithmically up to `max_distance`.
 
     Returns:
       [2 length - 1] int32.
@@ -91,11 +93,11 @@ def distance_buckets(length: int, *, num_buckets: int, max_distance: int) -> np.
 
 
 class WavLM(nn.Module):
-    """Speech to its last hidden states.
+    """Computes the last hidden states of speech.
 
     Attributes:
-      config: sizes.
-      dtype: of the computation; parameters and the result are float32.
+      config: its sizes.
+      dtype: dtype of the computation; parameters and the result are float32.
     """
 
     config: WavLMConfig = WavLMConfig()
@@ -103,22 +105,22 @@ class WavLM(nn.Module):
 
     @nn.compact
     def __call__(self, waveform: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
-        """Frame i reads the samples from 320 i to 320 i + 400, and by attention all the others.
+        """Frame i reads the samples from 320 i to 320 i + 400, and all other frames by attention.
 
         Args:
-          waveform: [b, n] float32, 16 kHz, of zero mean and unit variance.
-          lengths: [b] int, samples that are valid, from the first; all where it is None. What
-            comes after them changes no frame of theirs.
+          waveform: [b, n] float32, 16 kHz, with zero mean and unit variance.
+          lengths: [b] int, number of valid samples at the beginning, or None if all are valid. The
+            samples after these have no effect on the frames before.
 
         Returns:
-          [b, (n - 400) // 320 + 1, d] float32, frames beyond their length zero.
+          [b, (n - 400) // 320 + 1, d] float32, with zeros for frames beyond the length.
         """
         config = self.config
         x = self._read(waveform)
         valid = jnp.ones(x.shape[:2], bool)
         if lengths is not None:
             valid = jnp.arange(x.shape[1]) < config.num_frames(lengths)[:, None]
-        # The convolution of positions sees beyond the end; it must find nothing there.
+        # The convolution that encodes positions reads beyond the end, where it must find zeros.
         x = jnp.where(valid[..., None], x, 0.0)
         positions = PositionalConv(config, self.dtype, name="position_conv")(x)
         x = x + nn.gelu(positions, approximate=False)
@@ -160,7 +162,7 @@ class WavLM(nn.Module):
 
 
 class PositionalConv(nn.Module):
-    """Grouped convolution over frames, its kernel a direction and a length for each offset."""
+    """Grouped convolution over frames, with weight normalisation per offset."""
 
     config: WavLMConfig
     dtype: jnp.dtype
@@ -203,7 +205,7 @@ class EncoderLayer(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    """Self-attention with the bias of (1); frames that are not valid are not attended to."""
+    """Self-attention with the bias of (1), which ignores invalid frames."""
 
     config: WavLMConfig
     dtype: jnp.dtype
@@ -232,5 +234,5 @@ class GatedAttention(nn.Module):
 
 
 def _norm(name: str, dtype: jnp.dtype) -> nn.LayerNorm:
-    # Large models keep large means, from which the fast variance loses digits.
+    # Large models have large means, for which the fast variance loses precision.
     return nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False, dtype=dtype, name=name)

@@ -1,1 +1,1 @@
-"""Devices, processes, compiled programs."""
+"""Devices, processes and compiled programs."""

@@ -1,8 +1,9 @@
-"""Programs that are traced once a machine, as they are compiled once.
+"""A cache of traces, so that each program is traced, as it is compiled, once per machine.
 
-JAX keeps what it compiled, and finds it again by what it traced; tracing is Python, which takes
-seconds for the networks of `paper`. So the trace is kept too, as `jax.export` writes it, under all
-that it follows from: our sources, JAX's version, the program's settings and the shapes given to it.
+JAX's compilation cache finds a compiled program by its trace. Tracing runs Python, which takes
+seconds for the networks of `paper`. This cache therefore keeps the trace, too, in the format of
+`jax.export`. Its key covers everything that the trace depends on: the sources of this package,
+JAX's version, the settings of the program and the shapes of its arguments.
 """
 
 import dataclasses
@@ -26,12 +27,12 @@ from gesture_jax.ops.cpu import conv
 from gesture_jax.storage.cache import TRACED_DIR
 from gesture_jax.storage.files import as_path, is_remote, remove_folder, write_beside
 
-# Of the folders in it that are ours: users may name one that holds more.
+# Prefix of our folders in the cache folder, in which users may keep other files.
 _PREFIX = "gesture_jax_traced_"
-# Of sources; what older ones made is removed.
-_MOST_VERSIONS = 3
+# Number of versions of the sources whose traces are kept.
+_MAX_VERSIONS = 3
 _DIGEST_BYTES = hashlib.sha256().digest_size
-# Settings of JAX's that change what is traced.
+# Settings of JAX that change traces.
 _SETTINGS = (
     "jax_default_matmul_precision", "jax_default_prng_impl", "jax_enable_x64",
     "jax_numpy_dtype_promotion", "jax_threefry_partitionable",
@@ -39,7 +40,7 @@ _SETTINGS = (
 
 
 class CachedJit:
-    """A compiled function of arrays, whose settings are bound to it. See `cached_jit`."""
+    """A compiled function of arrays with its settings bound; see `cached_jit`."""
 
     def __init__(self, function: Callable, settings: tuple, options: dict[str, str]):
         """Most users want `cached_jit`."""
@@ -47,27 +48,27 @@ class CachedJit:
         self._options = options
         self._jitted = jax.jit(self._bound, compiler_options=options)
         self._name = f"{function.__module__}.{function.__qualname__}"
-        self._told = _tell((function, settings))
-        self._made: dict[Any, Any] = {}
+        self._description = describe((function, settings))
+        self._functions: dict[Any, Any] = {}
         self._compiled: set[Any] = set()
-        # One thread may compile ahead what another one waits for.
+        # A thread may be compiling ahead while another one calls.
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any) -> Any:
-        """What the function makes of trees of arrays."""
+        """Calls the function with trees of arrays."""
         with self._lock:
             function = self._find(args)
         return function(*args)
 
     def compile(self, *args: Any) -> None:
-        """Ahead of a call with arrays of these shapes and devices, or fetched if it was before."""
+        """Compiles it for arrays of these shapes and devices, or fetches it from the cache."""
         with self._lock:
             if _key(args) not in self._compiled:
                 self._find(args).lower(*args).compile()
                 self._compiled.add(_key(args))
 
     def shapes(self, *args: Any) -> Any:
-        """The tree of `jax.ShapeDtypeStruct` that comes of such arguments, nothing computed."""
+        """Returns the result's tree of `jax.ShapeDtypeStruct` without computing it."""
         exported = self._export(args)
         if exported is None:
             return jax.eval_shape(self._bound, *args)
@@ -75,28 +76,28 @@ class CachedJit:
         return jax.tree.unflatten(exported.out_tree, leaves)
 
     def is_kept(self, *args: Any) -> bool:
-        """Whether an earlier process has traced it for such arguments."""
+        """Returns whether an earlier process has traced it for such arguments."""
         path = self._path(_abstract(args))
         return path is not None and path.is_file()
 
     def _find(self, args: tuple) -> Any:
         key = _key(args)
-        if key not in self._made:
+        if key not in self._functions:
             exported = self._export(args)
-            self._made[key] = (
+            self._functions[key] = (
                 self._jitted
                 if exported is None
                 else jax.jit(exported.call, compiler_options=self._options)
             )
-        return self._made[key]
+        return self._functions[key]
 
     def _export(self, args: tuple) -> Any:
-        """The trace, from its file or made and kept there; None where none is kept."""
+        """Returns the trace from its file, or makes and keeps it; None if none can be kept."""
         args = _abstract(args)
         path = self._path(args)
         if path is None:
             return None
-        from jax import export  # Not without need.
+        from jax import export  # It takes time to import.
 
         _register_nodes()
         data = _read(path)
@@ -104,32 +105,32 @@ class CachedJit:
             return export.deserialize(data)
         try:
             exported = export.export(jax.jit(self._bound))(*args)
-        except (NotImplementedError, ValueError):  # It has a part that JAX does not export.
+        except (NotImplementedError, ValueError):  # JAX cannot export a part of it.
             return None
         _write(path, exported.serialize())
         return exported
 
     def _path(self, args: tuple) -> pathlib.Path | None:
         folder = os.environ.get(TRACED_DIR)
-        if not folder or is_remote(folder) or self._told is None:
+        if not folder or is_remote(folder) or self._description is None:
             return None
         settings = [getattr(jax.config, name) for name in _SETTINGS]
-        about = (self._told, args, settings, jax.default_backend(), conv.uses_xla_conv())
+        about = (self._description, args, settings, jax.default_backend(), conv.uses_xla_conv())
         digest = hashlib.sha256(repr(about).encode()).hexdigest()[:32]
         return as_path(folder) / f"{_PREFIX}{_version()}" / f"{self._name}-{digest}"
 
 
 @functools.cache
 def cached_jit(function: Callable, *settings: Any, **options: str) -> CachedJit:
-    """`jax.jit` of a function with its settings bound, the same one for equal ones.
+    """Returns `jax.jit` of a function with its settings bound, the same object for equal arguments.
 
-    Its trace is kept where function and settings are this package's own and the environment
-    variable `cache.TRACED_DIR` names a folder.
+    Its trace is kept if function and settings belong to this package and the environment variable
+    `cache.TRACED_DIR` names a folder.
 
     Args:
-      function: of settings and trees of arrays; a module's own, by whose name its trace is found.
-      *settings: its first arguments: networks, frozen dataclasses, numbers, texts.
-      **options: of XLA.
+      function: a function of settings and trees of arrays, at the top level of its module.
+      *settings: its first arguments, such as networks, frozen dataclasses, numbers and strings.
+      **options: compiler options of XLA.
     """
     return CachedJit(function, settings, options)
 
@@ -139,23 +140,23 @@ def compile_ahead(
 ) -> threading.Thread:
     """Compiles programs on a thread, one after the other, while other work is done.
 
-    A thread that compiles cannot be stopped: where the process ends meanwhile, it ends after the
-    program at hand.
+    A thread that compiles cannot be stopped: if the process ends meanwhile, the thread finishes the
+    current program first.
 
     Args:
-      calls: programs with the arguments of `CachedJit.compile`; asked for on that thread.
-      only_kept: ends at the first one that no earlier process traced.
+      calls: programs with the arguments of `CachedJit.compile`; the thread iterates over them.
+      only_kept: whether to stop at the first program that no earlier process has traced.
 
     Returns:
-      The thread, at work; no call has to wait for it.
+      The running thread; there is no need to wait for it.
     """
 
     def work() -> None:
-        for each, args in calls:
-            is_wanted = not only_kept or each.is_kept(*args)
+        for program, args in calls:
+            is_wanted = not only_kept or program.is_kept(*args)
             if not is_wanted or not threading.main_thread().is_alive():
                 return
-            each.compile(*args)
+            program.compile(*args)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -166,7 +167,7 @@ _nodes: list[type] = []
 
 
 def register_exportable(node: type) -> type:
-    """Marks a dataclass of `flax.struct` that programs take or make."""
+    """Registers a dataclass of `flax.struct` that is an argument or a result of programs."""
     _nodes.append(node)
     return node
 
@@ -176,7 +177,7 @@ def _register_nodes() -> None:
 
     while _nodes:
         node = _nodes.pop()
-        # All that they hold are arrays.
+        # All of their fields are arrays.
         export.register_pytree_node_serialization(
             node,
             serialized_name=f"{node.__module__}.{node.__qualname__}",
@@ -196,7 +197,7 @@ def _abstract(args: tuple) -> tuple:
 
 @functools.cache
 def _version() -> str:
-    """A digest of the sources and libraries that all traces depend on."""
+    """Returns a digest of the sources and libraries that all traces depend on."""
     package = as_path(gesture_jax.__file__).parent
     digest = hashlib.sha256(repr((jax.__version__, flax.__version__, np.__version__)).encode())
     for path in sorted(package.rglob("*.py")):
@@ -204,13 +205,13 @@ def _version() -> str:
     return digest.hexdigest()[:32]
 
 
-def _tell(value: Any) -> str | None:
-    """A text that is equal for equal values; None where something is not this package's own."""
+def describe(value: Any) -> str | None:
+    """Returns a text that is equal for equal values; None if a part is foreign to this package."""
     if isinstance(value, (bool, int, float, str, type(None))):
         return repr(value)
     if isinstance(value, tuple):
-        told = [_tell(item) for item in value]
-        return None if None in told else f"({', '.join(map(str, told))})"
+        items = [describe(item) for item in value]
+        return None if None in items else f"({', '.join(map(str, items))})"
     if isinstance(value, (type, np.dtype)):  # Such as `jnp.float32`.
         try:
             return np.dtype(value).name
@@ -221,16 +222,16 @@ def _tell(value: Any) -> str | None:
     if dataclasses.is_dataclass(value):
         fields = {field.name for field in dataclasses.fields(value)}
         if isinstance(value, nn.Module):
-            fields -= {"parent"}  # None of those that are bound here has any.
-        told = _tell(tuple((name, getattr(value, name)) for name in sorted(fields)))
-        return told and f"{type(value).__module__}.{type(value).__qualname__}{told}"
+            fields -= {"parent"}  # Modules that are settings have none.
+        values = describe(tuple((name, getattr(value, name)) for name in sorted(fields)))
+        return values and f"{type(value).__module__}.{type(value).__qualname__}{values}"
     name = getattr(value, "__qualname__", "")
     is_known = getattr(sys.modules[value.__module__], name, None) is value
     return f"{value.__module__}.{name}" if is_known else None
 
 
 def _read(path: pathlib.Path) -> bytes | None:
-    """None where it is not there or damaged."""
+    """Returns the content, or None if the file is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -246,11 +247,11 @@ def _write(path: pathlib.Path, data: bytes) -> None:
             beside.write_bytes(hashlib.sha256(data).digest() + data)
         if is_new:
             _remove_old(path.parent.parent)
-    except (InputError, OSError):  # What is not kept is traced again, as by JAX what it compiles.
+    except (InputError, OSError):  # The next process traces it again.
         return
 
 
 def _remove_old(folder: pathlib.Path) -> None:
     changed = lambda path: path.stat().st_mtime
-    for version in sorted(folder.glob(f"{_PREFIX}*"), key=changed, reverse=True)[_MOST_VERSIONS:]:
+    for version in sorted(folder.glob(f"{_PREFIX}*"), key=changed, reverse=True)[_MAX_VERSIONS:]:
         remove_folder(version)

@@ -1,4 +1,4 @@
-"""What chips can do at most, and how much of their memory is taken."""
+"""Peak performance of chips, memory in use, and compiler options."""
 
 import dataclasses
 import functools
@@ -10,13 +10,13 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Peaks of a chip, as its maker states them.
+    """Peak performance of a chip according to its maker.
 
     Attributes:
-      flops: operations a second of dense bfloat16 matrix products.
-      memory: bytes.
-      memory_rate: bytes a second.
-      link_rate: bytes a second that it sends to its neighbours, half of what both ways make.
+      flops: operations per second of dense bfloat16 matrix products.
+      memory: size of its memory in bytes.
+      memory_rate: bandwidth of its memory in bytes per second.
+      link_rate: bytes per second that it sends to its neighbours, half of the bidirectional rate.
     """
 
     flops: float
@@ -25,8 +25,9 @@ class Chip:
     link_rate: float
 
 
-# By the beginning of JAX's `device_kind`; the first that fits. Google Cloud's "System architecture"
-# of each TPU, whose interconnect is stated both ways; NVIDIA's data sheets, without sparsity.
+# Chips by the beginning of JAX's `device_kind`; the first match counts. Sources: Google Cloud's
+# "System architecture" of each TPU, which states bidirectional rates, and NVIDIA's data sheets,
+# without sparsity.
 _CHIPS = {
     "TPU v4": Chip(275e12, 32e9, 1228e9, 300e9),
     "TPU v5 lite": Chip(197e12, 16e9, 819e9, 200e9),
@@ -43,40 +44,40 @@ _CHIPS = {
 
 
 def find_chip(device_kind: str) -> Chip | None:
-    """The peaks of a kind of device; None where they are not known, as of CPUs."""
+    """Returns the chip of a kind of device; None if it is unknown, as for CPUs."""
     return next((chip for kind, chip in _CHIPS.items() if device_kind.startswith(kind)), None)
 
 
 def device_memory() -> int | None:
-    """Bytes that programs may take on a device of this process; None where it is not told."""
+    """Returns the bytes that programs may use on a device of this process; None if unknown."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit")
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory that was in use so far, GiB: of this process, and of its fullest device."""
+    """Returns the peak memory in GiB of this process, and of its device with the highest peak."""
     unit = 1 if sys.platform == "darwin" else 1024
     found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     device = max(stat.get("peak_bytes_in_use", 0) for stat in stats)
-    if device:  # CPU devices do not count theirs.
+    if device:  # CPU devices report none.
         found["device"] = device
     return {name: size / 2**30 for name, size in found.items()}
 
 
 @functools.cache
 def compiler_options() -> dict[str, str]:
-    """Of `jax.jit`, for programs of many convolutions.
+    """Returns options of `jax.jit` for programs with many convolutions.
 
-    To fetch such a program from the cache, XLA on CPUs looks for each of its products by YNNPACK
-    among all instructions, which takes ten seconds for `paper`; its own products are as fast.
+    When XLA fetches such a program from the cache on a CPU, it searches all instructions for each
+    of its YNNPACK products, which takes ten seconds for `paper`; XLA's own products are as fast.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     return options if jax.default_backend() == "cpu" and knows(options) else {}
 
 
 def knows(options: dict[str, str]) -> bool:
-    """Whether this version's compiler has options of these names."""
+    """Returns whether the installed compiler has options of these names."""
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:

@@ -1,4 +1,4 @@
-"""One run in several processes: how they find each other, and what only the first one does."""
+"""Runs in several processes: start, failure, and work that only the first process does."""
 
 import contextlib
 import os
@@ -12,66 +12,66 @@ from jax.experimental import multihost_utils
 
 from gesture_jax.errors import InputError, Stopped
 
-# When a process dies, the others end within a minute; one that has finished waits for the others
-# so long.
+# When a process dies, the others end within a minute; a process that has finished waits for the
+# others that long.
 _HEARTBEAT_SEC = 30
 _SHUTDOWN_SEC = 60
 
 
 def start_processes() -> None:
-    """Joins the other processes of a run, if the environment says that there are any.
+    """Connects to the other processes of a run, if the environment says that there are any.
 
-    Comes before all else that touches a device. `JAX_NUM_PROCESSES` says how many there are:
+    It has to be called before any device is used. `JAX_NUM_PROCESSES` is the number of processes:
 
     - unset or 1: this process is alone;
     - auto: JAX asks the cluster (TPU pods, GKE, a step of SLURM);
-    - a number: `JAX_PROCESS_ID` says which one this is, `JAX_COORDINATOR_ADDRESS` the host:port at
-      which process 0 is reached.
+    - a number: `JAX_PROCESS_ID` is the number of this process, and `JAX_COORDINATOR_ADDRESS` the
+      host:port of process 0.
 
     Raises:
-      InputError: where these variables do not say it all, or no cluster is found.
+      InputError: if these variables are incomplete, or no cluster is found.
     """
     number = os.environ.get("JAX_NUM_PROCESSES") or "1"
     if number == "1":
         return
-    told = {} if number == "auto" else _told_processes(number)
+    settings = {} if number == "auto" else _read_environment(number)
     try:
         jax.distributed.initialize(
-            **told,
+            **settings,
             heartbeat_timeout_seconds=_HEARTBEAT_SEC,
             shutdown_timeout_seconds=_SHUTDOWN_SEC,
         )
     except ValueError as error:
         raise InputError(f"JAX_NUM_PROCESSES={number}: found no others ({error})") from None
-    # CPUs wait half a minute for the others' first message, and for later ones as long as it takes.
+    # CPUs wait half a minute for the first message of the others, and without limit for later ones.
     multihost_utils.sync_global_devices("start")
 
 
-def _told_processes(number: str) -> dict[str, str | int]:
-    """Arguments of `jax.distributed.initialize`, as the environment tells them."""
+def _read_environment(number: str) -> dict[str, str | int]:
+    """Reads the arguments of `jax.distributed.initialize` from the environment."""
     address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     own = os.environ.get("JAX_PROCESS_ID", "")
     numbered = number.isdecimal() and own.isdecimal() and int(own) < int(number)
     if not numbered or ":" not in address:
         raise InputError(
-            f"JAX_NUM_PROCESSES={number} wants JAX_PROCESS_ID, from 0 to one less (found {own!r}), "
+            f"JAX_NUM_PROCESSES={number} needs JAX_PROCESS_ID, from 0 to one less (found {own!r}), "
             f"and JAX_COORDINATOR_ADDRESS=HOST:PORT of process 0 (found {address!r})"
         )
     return {
         "coordinator_address": address,
         "num_processes": int(number),
         "process_id": int(own),
-        # Or a SLURM job around would take part.
+        # Otherwise JAX would use the settings of a surrounding SLURM job.
         "cluster_detection_method": "deactivate",
     }
 
 
 @contextlib.contextmanager
 def ending_with_the_others() -> Iterator[None]:
-    """Around a run: a process in which it fails, as after the death of another, ends at once.
+    """Ends a process at once if the run inside fails, for example after the death of another one.
 
-    It says why, and exits with code 1; an orderly end would wait for the dead. What the user is
-    told of in a sentence, and what happens to a process that is alone, is raised as ever.
+    It prints the reason and exits with code 1; an orderly exit would wait for the dead process.
+    Errors with a message for users, and errors of a process that is alone, are raised as usual.
     """
     try:
         yield
@@ -84,7 +84,7 @@ def ending_with_the_others() -> Iterator[None]:
         reason = str(error).splitlines()[0]
         print(
             f"error: process {jax.process_index()} of {jax.process_count()} ends: {reason}; if "
-            "another one has died, its log says why; the same command goes on from the newest "
+            "another one has died, its log says why; the same command continues from the newest "
             "checkpoint",
             file=sys.stderr,
             flush=True,
@@ -93,32 +93,35 @@ def ending_with_the_others() -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Whether this process writes what is written once a run, and talks."""
+    """Returns whether this process writes the files of the run and prints messages."""
     return jax.process_index() == 0
 
 
 def first_process_says(value: bool) -> bool:
-    """`value` of process 0, so that all decide alike while files come and go."""
+    """Returns the value of process 0, so that all decide alike while files change."""
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 def any_process_says(value: bool) -> bool:
-    """Whether `value` holds in one process at least, so that all decide alike."""
+    """Returns whether the value is true in at least one process, so that all decide alike."""
     return bool(np.any(multihost_utils.process_allgather(np.asarray(value))))
 
 
 @contextlib.contextmanager
-def first_process_first(what: str) -> Iterator[None]:
-    """Process 0 goes through the block alone, then all others: a shared disk gets `what` once.
+def first_process_first(name: str) -> Iterator[None]:
+    """Lets process 0 run the block alone and then all others, as for files on a shared disk.
 
-    Every process has to come here. If process 0 fails, the others go on, and see it for themselves.
-    Checkpoints are read in the block by all or by none: later saves wait until all have counted the
-    same number of reads.
+    Every process has to enter the block. If process 0 fails, the others continue, and find out
+    themselves. Either all or no processes may read checkpoints in the block: later saves wait until
+    all have counted the same number of reads.
+
+    Args:
+      name: unique name of the block.
     """
     if not is_first_process():
-        multihost_utils.sync_global_devices(what)
+        multihost_utils.sync_global_devices(name)
     try:
         yield
     finally:
         if is_first_process():
-            multihost_utils.sync_global_devices(what)
+            multihost_utils.sync_global_devices(name)

@@ -52,7 +52,7 @@ def test_what_older_runs_lack_is_filled_in_or_not_needed():
     del saved["control"]["rest_sec"], saved["pace"], saved["loss"], saved["training_bounds"]
     config = config_check.parse(json.dumps(saved))
     assert config.control.rest_sec == 0.0
-    assert config.pace.to_dict() == stage2.get_config("paper").pace.to_dict()
+    assert config.schedule.to_dict() == stage2.get_config("paper").schedule.to_dict()
     assert "loss" not in config and "training_bounds" not in config
 
 

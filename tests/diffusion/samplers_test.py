@@ -1,5 +1,6 @@
 """The process, its loss and the samplers, on cases whose answer is known."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -208,6 +209,30 @@ def test_one_step_is_one_estimate(name):
     np.testing.assert_array_equal(samples, 3.0)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("num_steps", [1, 5, 8, 11])
+def test_padded_steps_draw_the_same(name, num_steps):
+    process, sampler = GaussianProcess(), make_sampler(name, num_steps=num_steps, clip=2.5)
+    denoise = _exact_denoiser(process)
+    draw = jax.jit(lambda steps: steps.sample(jax.random.key(0), denoise, (100, 2), process))
+    steps = sampler.steps(process, padded=True)
+    assert len(steps.time) == (16 if num_steps == 11 else 8)
+    expected = _draw(sampler, denoise, process, count=100)
+    np.testing.assert_allclose(draw(steps), expected, atol=1e-5)
+
+
+@chex.assert_max_traces(n=1)
+def _sample_traced(steps):
+    return steps.sample(jax.random.key(0), lambda x, t: 0.5 * x, (2, 2), GaussianProcess())
+
+
+def test_padded_steps_share_a_program():
+    sample, process = jax.jit(_sample_traced), GaussianProcess()
+    samplers = [DDIM(2), DDIM(7), DPMSolver(8), DPMSolver(5)]
+    results = [sample(sampler.steps(process, padded=True)) for sampler in samplers]
+    assert all(np.abs(result - results[0]).max() > 1e-4 for result in results[1:])
+
+
 def test_samplers_come_by_name():
     assert make_sampler("ddim", num_steps=8, eta=0.5) == DDIM(8, eta=0.5)
     assert make_sampler("ddpm", num_steps=8, clip=1.0) == DDPM(8, clip=1.0)
@@ -241,12 +266,12 @@ def test_samples_keep_to_a_bound(name):
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm"])
-def test_what_is_known_of_a_time_comes_with_it(name):
+def test_each_step_gets_its_precomputed_part(name):
     process, sampler = GaussianProcess(), make_sampler(name, num_steps=5)
-    known = {"time": jnp.asarray(sampler.times(process))}
-    denoise = lambda noisy, time, told=None: 0.5 * noisy + (told["time"] if told else time[0])
+    precomputed = {"time": jnp.asarray(sampler.times(process))}
+    denoise = lambda noisy, time, extra=None: 0.5 * noisy + (extra["time"] if extra else time[0])
     draw = lambda **options: sampler.sample(jax.random.key(0), denoise, (2, 3), process, **options)
-    np.testing.assert_array_equal(draw(known=known), draw())
+    np.testing.assert_array_equal(draw(precomputed=precomputed), draw())
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])

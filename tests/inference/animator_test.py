@@ -1,7 +1,5 @@
 """Portrait and motion to frames, in batches that do not show."""
 
-import contextlib
-
 import jax
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from gesture_jax.errors import InputError
 from gesture_jax.inference.animator import Animator
 from gesture_jax.models.deviation import DeviationModel
 from gesture_jax.parallel import hardware
+from tests import compilations
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -57,23 +56,13 @@ def test_a_prepared_program_is_the_one_that_renders(animator, frames):
     prepared = Animator(animator.model, animator._variables, batch_size=3)
     first, source = (prepared.encode_source(frame) for frame in frames[:2])
     motion = animator.extract_motion(frames)
-    with _compilations() as compiled:
+    with compilations.recorded() as compiled:
         prepared.prepare(first).join()
     assert len(compiled) == 1
-    with _compilations() as compiled:
+    with compilations.recorded() as compiled:
         found = prepared.render(source, motion)
     assert not compiled
     np.testing.assert_allclose(found, animator.render(source, motion), atol=1e-5)
-
-
-@contextlib.contextmanager
-def _compilations():
-    """Those of any thread meanwhile."""
-    said = []
-    hear = lambda event, *_, **__: said.append(event) if "backend_compile" in event else None
-    jax.monitoring.register_event_duration_secs_listener(hear)
-    yield said
-    jax.monitoring.unregister_event_duration_listener(hear)
 
 
 def test_uint8_and_float_pictures_are_the_same(animator, frames):

@@ -33,7 +33,7 @@ def inputs():
     return {"noisy": draw(2, 10, 6), "prior": draw(2, 3, 6), "speech": draw(2, 10, 4)}
 
 
-_apply = jax.jit(_MODEL.apply, static_argnames=("num_hearings", "train", "method"))
+_apply = jax.jit(_MODEL.apply, static_argnames=("num_conditions", "train", "method"))
 
 
 def _denoise(params, inputs, **options):
@@ -81,7 +81,7 @@ def test_two_hearings_at_once_are_those_one_by_one(params, inputs):
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), heard, null)
     noisy = np.random.default_rng(1).standard_normal((6, 10, 6)).astype(np.float32)
     given = noisy, jnp.array([5, 5, 5, 900, 900, 900]), inputs["prior"].repeat(3, axis=0)
-    together = apply(*given, both, num_hearings=2, method="denoise")
+    together = apply(*given, both, num_conditions=2, method="denoise")
     for found, hearing in zip(jnp.split(together, 2), (heard, null), strict=True):
         np.testing.assert_allclose(found, apply(*given, hearing, method="denoise"), atol=1e-5)
 

@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from gesture_jax.errors import InputError
 from gesture_jax.inference import explain
-from gesture_jax.inference.animator import Animator, adapt_motion
+from gesture_jax.inference.animator import Animator
 from gesture_jax.inference.portraits import Portrait, Style
+from gesture_jax.inference.programs import adapt_motion
 from gesture_jax.media import images
 from gesture_jax.models.build import build_model
 from gesture_jax.models.layered import Layers
@@ -19,6 +20,7 @@ from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.warp import displace
 from gesture_jax.people.skeleton import Skeleton
 from gesture_jax.procedural import speaker
+from gesture_jax.storage import cache
 from gesture_jax.training import losses
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -53,6 +55,31 @@ def animator(model, frames):
 
 def _small(frames):
     return np.stack([images.square(frame, size=32) for frame in frames]).astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_devices_that_share_a_batch_render_the_same_frames(
+    model, animator, frames, size, tmp_path, monkeypatch
+):
+    """Adapting a motion depends on its neighbours in a batch; the second batch is not full."""
+    monkeypatch.setenv(cache.TRACED_DIR, str(tmp_path))
+    random = np.random.default_rng(0)
+    shake = lambda leaf: leaf + 0.05 * random.standard_normal(leaf.shape, np.float32)
+    variables = jax.tree.map(np.asarray, dict(animator._variables))
+    variables["params"] = jax.tree.map(shake, variables["params"])
+    alone = Animator(model, variables)
+    together = Animator(model, variables, devices=jax.devices())
+    ends = alone.extract_motion(frames)
+    np.testing.assert_allclose(together.extract_motion(frames), ends, atol=1e-5)
+    motion = np.linspace(*ends, 38).astype(np.float32)
+    rendered = []
+    for each in (alone, together):
+        source = each.encode_source(frames[0], size=size)
+        each.prepare(source).join()
+        rendered.append(np.array([*each.render_frames(source, motion, adapt=True)], int))
+    assert rendered[1].shape == (38, size, size, 3)
+    assert np.abs(rendered[1] - rendered[0]).max() <= 1
+    assert np.ptp(rendered[0], axis=0).max() > 10  # The portrait does move.
 
 
 def test_training_starts_with_the_portrait_where_it_is(animator, model, frames):

@@ -11,7 +11,7 @@ from jax import export
 import gesture_jax
 from configs import stage1 as stage1_config
 from gesture_jax.diffusion.process import GaussianProcess
-from gesture_jax.inference import animator, windows
+from gesture_jax.inference import animator, programs, windows
 from gesture_jax.inference.windows import WindowState
 from gesture_jax.models import motion_model
 from gesture_jax.models.build import build_model
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 def _hold(*, space=_SPACE, num_prior=5):
     """As another process has it, which has traced nothing yet."""
     aot_cache.cached_jit.cache_clear()
-    return aot_cache.cached_jit(windows.hold, space, num_prior, 2)
+    return aot_cache.cached_jit(windows.start_state, space, num_prior, 2)
 
 
 def _files(folder):
@@ -102,10 +102,10 @@ class _Stranger(MotionSpace):
 
 def test_what_is_not_ours_is_not_kept(folder):
     def own(space, num_prior, blend, own):
-        return windows.hold(space, num_prior, blend, own)
+        return windows.start_state(space, num_prior, blend, own)
 
     spaces = _SPACE, _Stranger("matrix", 147, False)
-    for function, space in ((own, spaces[0]), (windows.hold, spaces[1])):
+    for function, space in ((own, spaces[0]), (windows.start_state, spaces[1])):
         program = aot_cache.cached_jit(function, space, 5, 2)
         chex.assert_trees_all_equal(program(_OWN), _hold()(_OWN))
         assert not program.is_kept(_OWN)
@@ -178,8 +178,8 @@ def test_a_clip_is_the_same_to_the_bit(stages, folder, monkeypatch, quickly_comp
     first, second = _clip(stages), _clip(stages)
     names = {path.name.rpartition("-")[0].rpartition(".")[2] for path in _files(folder)}
     assert names == {
-        "blank_variables", "blank_params", "encode_source", "render_batch", "to_uint8", "hold",
-        "next_window",
+        "blank_variables", "blank_params", "encode_source", "render_batch", "to_uint8",
+        "start_state", "next_window",
     }  # fmt: skip
     monkeypatch.delenv(cache.TRACED_DIR)
     plain = _clip(stages)
@@ -195,7 +195,7 @@ def test_shapes_are_those_of_a_new_network(folder, preset):
     wanted = jax.eval_shape(conv.use_xla_conv(model.init), jax.random.key(0), picture, picture)
     for _ in range(2):
         aot_cache.cached_jit.cache_clear()
-        assert animator.abstract_variables(model) == wanted
+        assert programs.abstract_variables(model) == wanted
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
@@ -205,22 +205,24 @@ def test_other_devices_programs_can_be_kept(stages, platform):
 
     configs = [checkpoints.read_config(stages / name, stage=name) for name in ("stage1", "stage2")]
     model = build_model(**configs[0].model)
-    variables = animator.abstract_variables(model)
+    variables = programs.abstract_variables(model)
     frames = np.zeros((2, 16, 16, 3), np.float32)
-    features = animator.program(animator.encode_source, model).shapes(variables, frames[:1])[0]
+    features = aot_cache.cached_jit(programs.encode_source, model).shapes(variables, frames[:1])[0]
     motion = np.zeros((2, model.motion_dim), np.float32)
     calls = [
-        (animator.encode_source, (model,), (variables, frames[:1])),
-        (animator.extract_motion, (model,), (variables, frames)),
-        (animator.render_batch, (model, False), (variables, features, motion)),
+        (programs.encode_source, (model,), (variables, frames[:1])),
+        (programs.extract_motion, (model,), (variables, frames)),
+        (programs.render_batch, (model, False), (variables, features, motion)),
     ]
     space, denoiser = motion_model.build(configs[1])
     pace = windows.WindowSchedule(**configs[1].schedule)
-    settings = denoiser, space, GaussianProcess(), pace, motion_model.make_sampling(configs[1])
-    heading = jax.eval_shape(lambda: windows.hold(space, denoiser.num_prior, 8, motion[0]))
+    process, sampling = GaussianProcess(), motion_model.make_sampling(configs[1])
+    settings = denoiser, space, process, pace, sampling.interval, None
+    state = jax.eval_shape(lambda: windows.start_state(space, denoiser.num_prior, 8, motion[0]))
     speech = np.zeros((denoiser.window, 35), np.float32)
     known = motion_model.abstract_variables(configs[1])
-    arguments = known, jax.random.key(0), heading, speech, None
+    steps = sampling.sampler.steps(process, padded=True)
+    arguments = known, jax.random.key(0), state, speech, None, np.float32(2.0), steps
     calls.append((windows.next_window, settings, arguments))
     aot_cache._register_nodes()
     for function, bound, args in calls:

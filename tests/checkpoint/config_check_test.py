@@ -49,7 +49,7 @@ def test_each_network_of_stage_1_may_have_its_own_keys():
 
 def test_what_older_runs_lack_is_filled_in_or_not_needed():
     saved = stage2.get_config("demo").to_dict()
-    del saved["control"]["rest_sec"], saved["pace"], saved["loss"], saved["training_bounds"]
+    del saved["control"]["rest_sec"], saved["schedule"], saved["loss"], saved["training_bounds"]
     config = config_check.parse(json.dumps(saved))
     assert config.control.rest_sec == 0.0
     assert config.schedule.to_dict() == stage2.get_config("paper").schedule.to_dict()

@@ -1,4 +1,4 @@
-"""Initial weights are Flax's own, and are traced once a shape."""
+"""The initializers equal Flax's, and are traced once per shape."""
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 @pytest.mark.parametrize("shape", [(5, 7), (3, 3, 4, 6)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_numbers_are_those_of_flax(shape, dtype):
+def test_values_equal_those_of_flax(shape, dtype):
     key = jax.random.key(0)
     found = lecun_normal(key, shape, dtype)
     expected = nn.initializers.lecun_normal()(key, shape, dtype)
@@ -21,7 +21,7 @@ def test_numbers_are_those_of_flax(shape, dtype):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_dense_layer_begins_as_flaxs():
+def test_a_dense_layer_starts_like_flaxs():
     x = jnp.ones((2, 5))
     ours, theirs = (jax.jit(layer(7).init)(jax.random.key(0), x) for layer in (dense, nn.Dense))
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), ours, theirs))

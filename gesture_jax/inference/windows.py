@@ -11,7 +11,6 @@ limits of that range.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,7 +24,8 @@ from gesture_jax.array_types import MotionSequence
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, Steps
 from gesture_jax.errors import InputError
-from gesture_jax.inference.control import Control, smooth_step
+from gesture_jax.inference import seams
+from gesture_jax.inference.control import Control
 from gesture_jax.media.rates import FPS
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech
@@ -34,10 +34,6 @@ from gesture_jax.parallel.aot_cache import CachedJit, cached_jit, compile_ahead,
 from gesture_jax.parallel.sharding import AXES
 
 register_exportable(Steps)
-# Time over which the running mean of motion is taken, and the share of it that each window undoes.
-# The share is per window and not per second, as each window adds to the drift, and a stream has
-# seven times as many windows.
-_DRIFT_SEC, _RETURNED = 2.0, 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,19 +296,21 @@ def next_window(
     )
     if space.relative:
         past = space.encode(state.prior, state.portrait, statistics)
-        windows = _continue_from(past, windows)
-    drifts = _update_drift(state.drift, windows, schedule.hop)
+        windows = seams.continue_from(past, windows)
+    drifts = seams.update_drift(state.drift, windows, schedule.hop)
     if space.relative:
-        windows = space.bound(_return_to_rest(windows, drifts, schedule.hop), statistics)
+        windows = space.bound(seams.return_to_rest(windows, drifts, schedule.hop), statistics)
     candidates = space.decode(windows, state.portrait, statistics)
     best = 0
     if schedule.blend:
-        best = jnp.argmin(seam_cost(candidates, state, scale=statistics["pose_std"]))
-    window = _fade(state.ahead, candidates[best])
+        best = jnp.argmin(
+            seams.cost(candidates, state.prior, state.ahead, scale=statistics["pose_std"])
+        )
+    window = seams.fade(state.ahead, candidates[best])
     state = state.replace(
         prior=window[schedule.hop - model.num_prior : schedule.hop],
         ahead=window[schedule.hop : schedule.hop + schedule.blend],
-        drift=(1.0 - _RETURNED) * drifts[best],  # The window has undone the rest of it.
+        drift=(1.0 - seams.RETURNED) * drifts[best],  # The window has undone the rest of it.
     )
     return space.to_feature(window[: schedule.hop]), state
 
@@ -340,69 +338,3 @@ def _sample_candidates(
         sample_share, mesh=mesh, in_specs=(), out_specs=replicated, check_vma=False
     )
     return split()[:count]
-
-
-def seam_cost(
-    candidates: MotionSequence, state: WindowState, *, scale: jax.Array | float = 1.0
-) -> jax.Array:
-    """Compares the beginning of candidates with the end of the last window.
-
-    Args:
-      candidates: [n, t, d].
-      state: after the window before.
-      scale: [d], the usual size of each feature.
-
-    Returns:
-      [n], the sum of the mean absolute differences of positions and of velocities.
-    """
-    ahead = state.ahead
-    first = candidates[:, : len(ahead)]
-    last = state.prior[-1:]
-    velocity = lambda frames: jnp.diff(frames, axis=-2, prepend=jnp.broadcast_to(
-        last, (*frames.shape[:-2], *last.shape)
-    ))  # fmt: skip
-    error = lambda one, other: jnp.abs((one - other) / scale).mean(axis=(-2, -1))
-    return error(first, ahead) + error(velocity(first), velocity(ahead))
-
-
-def _continue_from(past: jax.Array, windows: jax.Array) -> jax.Array:
-    """Moves windows so that they begin where the past was heading.
-
-    Portraits of strangers have an appearance that training did not show. The network mistakes it
-    for another pose, so that each of its windows begins at the same offset from the past.
-
-    Args:
-      past: [p, d], the frames before.
-      windows: [n, t, d].
-    """
-    last, before = past[-1], past[-min(2, len(past))]
-    return windows + (2.0 * last - before - windows[:, :1])
-
-
-def _update_drift(drift: jax.Array, windows: jax.Array, hop: int) -> jax.Array:
-    """Updates the running mean of motion, [d], by each of several windows: [n, d]."""
-    share = 1.0 - math.exp(-hop / (_DRIFT_SEC * FPS))
-    return drift + share * (windows[:, :hop].mean(axis=-2) - drift)
-
-
-def _return_to_rest(windows: jax.Array, drifts: jax.Array, hop: int) -> jax.Array:
-    """Moves windows, which are relative to the portrait's pose, back to it by a share of the drift.
-
-    In training the portrait is any frame of a clip. A network that is given a past away from that
-    pose therefore takes it for the usual pose of this person and continues from there, so that the
-    errors of windows would add up over minutes. Gestures themselves have a small mean.
-
-    Args:
-      windows: [n, t, d].
-      drifts: [n, d].
-      hop: number of frames over which the move builds up.
-    """
-    progress = smooth_step(jnp.minimum((jnp.arange(windows.shape[-2]) + 1.0) / hop, 1.0))
-    return windows - _RETURNED * progress[:, None] * drifts[:, None]
-
-
-def _fade(ahead: jax.Array, window: jax.Array) -> jax.Array:
-    """Fades from the frames ahead, [blend, d], into a window [t, d]."""
-    count = len(ahead)
-    weight = smooth_step((jnp.arange(count) + 1.0) / (count + 1.0))[:, None]
-    return window.at[:count].set((1.0 - weight) * ahead + weight * window[:count])

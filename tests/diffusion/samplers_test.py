@@ -1,4 +1,4 @@
-"""The process, its loss and the samplers, on cases whose answer is known."""
+"""The process, its loss and the samplers, on cases with known results."""
 
 import chex
 import jax
@@ -24,7 +24,7 @@ _COVARIANCE = np.array([[0.49, 0.07], [0.07, 0.04]])
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_signal_falls_from_all_to_nothing(schedule):
+def test_the_signal_share_falls_from_one_to_zero(schedule):
     signal = GaussianProcess(schedule=schedule).signal_variance
     assert len(signal) == 1000
     assert signal[0] > 0.99
@@ -38,7 +38,7 @@ def test_cosine_schedule_is_that_of_the_paper():
     assert GaussianProcess().signal_variance[499] == pytest.approx(f(0.5) / f(0.0), rel=1e-6)
 
 
-def test_noise_comes_back():
+def test_noise_is_recovered():
     process = GaussianProcess()
     random = np.random.default_rng(0)
     x0, noise = random.standard_normal((2, 3, 4, 5)).astype(np.float32)
@@ -47,7 +47,7 @@ def test_noise_comes_back():
     np.testing.assert_allclose(process.noise_from(noisy, x0, time), noise, atol=1e-4)
 
 
-def test_times_are_drawn_as_asked():
+def test_times_follow_the_power_distribution():
     process = GaussianProcess()
     for power in (1.0, 3.0):
         times = np.asarray(process.draw_times(jax.random.key(0), 50_000, power=power))
@@ -78,7 +78,7 @@ def test_motion_loss_of_a_constant_and_of_a_slope():
 
 
 def _exact_denoiser(process):
-    """The posterior mean of x0 where the data are N(_MEAN, _COVARIANCE)."""
+    """Returns the posterior mean of x0 for data distributed as N(_MEAN, _COVARIANCE)."""
     signal = process.signal_variance[:, None, None]
     noisy_covariance = signal * _COVARIANCE + (1 - signal) * np.eye(2)
     gains = np.sqrt(signal) * _COVARIANCE @ np.linalg.inv(noisy_covariance)
@@ -103,29 +103,29 @@ def _draw(sampler, denoise, process, *, count=20_000, dim=2):
 def test_gaussian_data_are_drawn_from_their_exact_denoiser(sampler):
     process = GaussianProcess()
     samples = _draw(sampler, _exact_denoiser(process), process)
-    # Whitened by the data's own covariance, so that the narrow direction counts as the wide one.
+    # Whitening by the covariance of the data gives both directions the same weight.
     white = np.linalg.solve(np.linalg.cholesky(_COVARIANCE), (samples - _MEAN).T)
-    # Standard errors of n draws: 1 / sqrt(n) of a mean, sqrt(2 / n) of a variance. Four of them,
-    # and the 2 % by which so many steps still miss the variance of the narrow direction.
+    # The standard error of n samples is 1 / sqrt(n) for a mean and sqrt(2 / n) for a variance. The
+    # tolerance is four standard errors plus 2 % for the discretisation of the narrow direction.
     count = len(samples)
     np.testing.assert_allclose(white.mean(axis=1), 0, atol=4 / count**0.5)
     np.testing.assert_allclose(np.cov(white), np.eye(2), atol=4 * (2 / count) ** 0.5 + 0.02)
 
 
 def test_order_of_the_deterministic_samplers():
-    # So many times that none of those visited is far from where it should be.
+    # The process has so many times that rounding them does not matter.
     process = GaussianProcess(num_steps=100_000)
     denoise = _exact_denoiser(process)
-    # A network that returns its input gives the first noise away, the same for every sampler.
+    # A network that returns its input reveals the first noise, which all samplers share.
     first = _draw(DDIM(1), lambda noisy, time: noisy, process, count=100)
-    # The probability-flow ODE keeps each eigendirection's distance from the mean, in standard
-    # deviations of x_t: known exactly.
+    # The exact result: the probability-flow ODE keeps the distance from the mean, in standard
+    # deviations of x_t, along each eigenvector.
     signal = process.signal_variance[-1]
     eigenvalues, directions = np.linalg.eigh(_COVARIANCE)
     ratio = np.sqrt(eigenvalues / (signal * eigenvalues + 1 - signal))
     exact = _MEAN + (first - np.sqrt(signal) * _MEAN) @ directions * ratio @ directions.T
 
-    # From 32 on: with 16 the error of DPM-Solver++ changes sign, and is small by accident.
+    # The test starts at 32 steps, as with 16 the error of DPM-Solver++ happens to change sign.
     steps = [32, 64, 128, 256]
     errors, order = {}, {}
     for kind in (DDIM, DPMSolver):
@@ -134,13 +134,13 @@ def test_order_of_the_deterministic_samplers():
         order[kind] = -np.polyfit(np.log(steps), np.log(errors[kind]), 1)[0]
         print(f"{kind.__name__}: order {order[kind]:.2f}, errors {errors[kind]}")
     assert 0.9 < order[DDIM] < 1.1
-    # Two but for a logarithm, which the first steps, long in log-SNR, bring in.
+    # The order is two up to a logarithm, which comes from the first steps, long in log-SNR.
     assert 1.6 < order[DPMSolver] < 2.2
     assert (errors[DPMSolver] < errors[DDIM] / 5).all()
 
 
 def _path_to(point, sampler, process):
-    """x_t at all visited times, of a network that knows the data to be one point: [n, b]."""
+    """Returns x_t at all times, [n, b], for a network that always estimates the same point."""
     path = {}
 
     def denoise(noisy, time):
@@ -157,7 +157,7 @@ def _path_to(point, sampler, process):
     [(DDPM(5), 1), (DDIM(5, 1.0), 1), (DDIM(5, 0.5), 0.5), (DDIM(5), 0), (DPMSolver(5), 0)],
     ids=repr,
 )
-def test_steps_keep_the_law_of_the_process(sampler, fresh):
+def test_steps_keep_the_distribution_of_the_process(sampler, fresh):
     process = GaussianProcess()
     path = _path_to(0.75, sampler, process)
     signal = process.signal_variance[sampler.times(process)]
@@ -166,13 +166,13 @@ def test_steps_keep_the_law_of_the_process(sampler, fresh):
     covariance = np.cov(path)
     np.testing.assert_allclose(np.diag(covariance), 1 - signal, atol=tolerance)
     if fresh == 1:
-        # The ancestral path is the process itself backwards: x_t is x_s, s before t, scaled by
-        # sqrt(abar_t / abar_s), and noise of its own.
+        # The ancestral path is the process itself in reverse: x_t is x_s, for s < t, scaled by
+        # sqrt(abar_t / abar_s), plus independent noise.
         scale = np.sqrt(np.minimum.outer(signal, signal) / np.maximum.outer(signal, signal))
         expected = scale * (1 - np.maximum.outer(signal, signal))
         np.testing.assert_allclose(covariance, expected, atol=tolerance)
     elif fresh == 0:
-        # Without fresh noise all of the path hangs on its first point.
+        # Without fresh noise the first point determines the whole path.
         np.testing.assert_allclose(np.corrcoef(path), 1, atol=1e-3)
 
 
@@ -187,7 +187,7 @@ def test_times_start_at_the_last_and_fall(sampler_class, num_steps):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_clipped_samples_stay_within(name):
+def test_clipped_samples_stay_within_the_bound(name):
     sampler = make_sampler(name, num_steps=10, clip=0.5)
     samples = _draw(sampler, lambda x, t: 9.0 * x, GaussianProcess(), count=100)
     assert np.abs(samples).max() == 0.5
@@ -239,7 +239,7 @@ def test_samplers_come_by_name():
     assert make_sampler("dpm", num_steps=8) == DPMSolver(8)
 
 
-def test_what_no_sampler_can_do_is_refused():
+def test_unsupported_samplers_are_refused():
     with pytest.raises(InputError, match="'euler'; choose ddpm, ddim, dpm"):
         make_sampler("euler", num_steps=8)
     with pytest.raises(InputError, match="only the sampler ddim"):
@@ -253,7 +253,7 @@ def test_what_no_sampler_can_do_is_refused():
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_keep_to_a_bound(name):
-    """By a network that only ever grows what it is given; within the bound nothing changes."""
+    """The bound holds for a network that amplifies its input, and a wide bound changes nothing."""
     process, sampler = GaussianProcess(), make_sampler(name, num_steps=8)
     limit = np.array([0.5, 2.0], np.float32)
     draw = lambda denoise, bound: sampler.sample(
@@ -295,9 +295,9 @@ def test_guidance_extrapolates_from_null(guidance):
         ((0.4, 0.4), 400, False),
     ],
 )  # fmt: skip
-def test_guidance_is_felt_within_its_interval_only(interval, time, is_guided):
+def test_guidance_acts_within_its_interval_only(interval, time, is_guided):
     conditional = lambda noisy, time: 0.5 * noisy + 1.0
-    # A network without the condition that spoils whatever it enters.
+    # The result without the condition is NaN, so that guidance shows in the result.
     spoilt = lambda noisy, time: jnp.concatenate([conditional(noisy, time), noisy * jnp.nan])
     denoise = within_interval(
         guided(spoilt, 2.0), conditional, interval=interval, process=GaussianProcess()

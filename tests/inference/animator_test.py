@@ -1,4 +1,4 @@
-"""Portrait and motion to frames, in batches that do not show."""
+"""Rendering and motion extraction do not depend on batches and on the input format."""
 
 import jax
 import numpy as np
@@ -41,7 +41,7 @@ def test_shapes_and_ranges(animator, frames):
     assert animator.extract_motion(frames[:0]).shape == (0, 147)
 
 
-def test_batches_do_not_show(animator, frames):
+def test_results_do_not_depend_on_batches(animator, frames):
     motion = animator.extract_motion(frames)
     one_by_one = [animator.extract_motion(frame[None])[0] for frame in frames]
     np.testing.assert_allclose(motion, one_by_one, atol=1e-5)
@@ -52,7 +52,7 @@ def test_batches_do_not_show(animator, frames):
 
 
 def test_a_prepared_program_is_the_one_that_renders(animator, frames):
-    """It is not compiled again, and another portrait is rendered as without."""
+    """Rendering another portrait compiles nothing again and gives the same frames."""
     prepared = Animator(animator.model, animator._variables, batch_size=3)
     first, source = (prepared.encode_source(frame) for frame in frames[:2])
     motion = animator.extract_motion(frames)
@@ -78,7 +78,7 @@ def test_any_size_and_mode(animator):
 
 
 def test_an_untrained_field_does_not_deviate(animator, frames):
-    """Near identity: what has not been learned yet moves nothing."""
+    """An untrained network predicts zero deviation, so that nothing moves."""
     variables = animator._variables
     motion = animator.extract_motion(frames)
     apply = jax.jit(animator.model.apply, static_argnames="method")
@@ -93,7 +93,7 @@ def test_retargeted_motion_begins_with_the_portraits_own_pose(animator, frames):
     own = animator.extract_motion(source.image[None])[0]
     np.testing.assert_allclose(moved[0], own, atol=1e-5)
     assert len(moved) == 4 and np.abs(moved[1] - moved[0]).max() > 1e-3
-    # By its own motion it moves as it did.
+    # Its own motion is reproduced.
     again = np.stack(list(animator.retarget(source, iter(motions))))
     np.testing.assert_allclose(again, motions, atol=1e-5)
 
@@ -106,8 +106,8 @@ def test_a_flow_of_zero_is_the_identity(frames):
     np.testing.assert_allclose(outputs["warped"], outputs["source"].volume, atol=1e-5)
 
 
-def test_a_relative_field_sees_the_source(frames):
-    """The same motion moves two portraits differently, each by what it is away from its own."""
+def test_a_relative_field_depends_on_the_source(frames):
+    """The same motion moves two portraits differently, each by the difference to its own pose."""
     model = DeviationModel(**_SMALL, warp_kind="flow", relative=True)
     image = frames[:1].astype(np.float32) / 255
     variables = jax.jit(model.init)(jax.random.key(0), image, image)
@@ -140,7 +140,7 @@ def test_sizes_that_do_not_fit_together(change, sentence):
         DeviationModel(**(_SMALL | change))
 
 
-def test_the_front_page_loads_by_name():
+def test_the_public_names_load_lazily():
     import gesture_jax
 
     assert gesture_jax.Animator is Animator
@@ -148,6 +148,6 @@ def test_the_front_page_loads_by_name():
         _ = gesture_jax.Painter
 
 
-def test_options_that_a_compiler_lacks_are_known():
+def test_unknown_compiler_options_are_detected():
     assert hardware.knows(hardware.compiler_options())
     assert not hardware.knows({"xla_cpu_no_such_option": ""})

@@ -1,4 +1,4 @@
-"""Scales of motion: what is still, what moves, and how a clip comes to rest."""
+"""Scales of the whole motion, of head and hands, and the fade-out at the end of a clip."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ _GRID = 8
 
 @pytest.fixture(scope="module")
 def motion():
-    """[30, 9 g^2 + 3] of rotations, and another pose."""
+    """Random motion features [30, 9 g^2 + 3], and those of another pose."""
     random = np.random.default_rng(0)
     angles = random.uniform(-0.5, 0.5, (31, 3 * _GRID**2 + 3)).astype(np.float32)
     features = np.asarray(rotation.angles_to_matrix_feature(angles))
@@ -20,7 +20,7 @@ def motion():
 
 
 def _moved(control, motion, own, **options):
-    """How far each row of cells is from the portrait's own pose, [t, g], and the translation."""
+    """Distance of each row of cells, [t, g], and of the translation from the portrait's pose."""
     cells, shift = rotation.split_feature(control.apply(motion, own, **options))
     own_cells, own_shift = rotation.split_feature(own)
     return np.abs(cells - own_cells).mean(axis=(2, 3, 4)), np.abs(shift - own_shift).mean(axis=1)
@@ -54,7 +54,7 @@ def test_the_head_is_above_and_the_hands_below(motion):
     np.testing.assert_allclose(no_hands[:, :2], before[:, :2], atol=1e-4)
 
 
-def test_the_end_comes_to_rest_smoothly_whatever_the_pieces(motion):
+def test_the_fade_out_is_smooth_and_does_not_depend_on_the_pieces(motion):
     control = Control(rest_sec=0.4)
     whole = control.apply(*motion, frames_left=30)
     np.testing.assert_allclose(whole[-1], motion[1], atol=1e-5)
@@ -62,7 +62,7 @@ def test_the_end_comes_to_rest_smoothly_whatever_the_pieces(motion):
     pieces = [control.apply(motion[0][i : i + 7], motion[1], frames_left=30 - i)
               for i in range(0, 30, 7)]  # fmt: skip
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
-    np.testing.assert_allclose(control.apply(*motion), motion[0], atol=1e-4)  # Its end is unknown.
+    np.testing.assert_allclose(control.apply(*motion), motion[0], atol=1e-4)  # The end is unknown.
 
 
 @pytest.mark.parametrize("name", ["motion_scale", "head_scale", "hands_scale", "rest_sec"])

@@ -1,4 +1,4 @@
-"""Windows that follow each other: which candidate is taken, and how it is joined."""
+"""Consecutive windows: the choice of a candidate, blending, bounds and compilations."""
 
 import functools
 
@@ -10,7 +10,8 @@ import pytest
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import make_sampler
 from gesture_jax.errors import InputError
-from gesture_jax.inference.windows import WindowSampler, WindowSchedule, WindowState, seam_cost
+from gesture_jax.inference import seams
+from gesture_jax.inference.windows import WindowSampler, WindowSchedule, WindowState
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import BOUNDS, MotionSpace, unit_statistics
 from gesture_jax.parallel import sharding
@@ -49,12 +50,12 @@ def _speech(length, seed=0):
     return np.random.default_rng(seed).standard_normal((length, 4)).astype(np.float32)
 
 
-def test_the_candidate_that_goes_on_costs_least():
-    line = np.arange(8, dtype=np.float32)[:, None]  # One feature, one a frame.
+def test_the_candidate_that_continues_the_motion_costs_least():
+    line = np.arange(8, dtype=np.float32)[:, None]  # One feature that rises by one per frame.
     state = WindowState(portrait=line[0], prior=line[:3], ahead=line[3:6], drift=line[0])
     candidates = np.stack([line[3:7], line[3:7] + 2, line[3:7] * 0 + 3, line[3:7][::-1]])
-    cost = np.asarray(seam_cost(candidates, state))
-    # Positions off by 0; 2, 2, 2; 0, 1, 2; 3, 1, 1. Velocities by 0; 2, 0, 0; 0, 1, 1; 3, 2, 2.
+    cost = np.asarray(seams.cost(candidates, state.prior, state.ahead))
+    # Position errors: 0; 2, 2, 2; 0, 1, 2; 3, 1, 1. Velocity errors: 0; 2, 0, 0; 0, 1, 1; 3, 2, 2.
     np.testing.assert_allclose(cost, [0, 2 + 2 / 3, 1 + 2 / 3, 5 / 3 + 7 / 3], rtol=1e-6)
 
 
@@ -69,7 +70,7 @@ def test_the_best_candidate_is_taken_and_faded_in(variables):
         process=_PROCESS, sampling=_SAMPLING, num_candidates=3,
         bound=functools.partial(_SPACE.bound, statistics=variables["statistics"]),
     )  # fmt: skip
-    best = candidates[np.argmin(seam_cost(candidates, state))]
+    best = candidates[np.argmin(seams.cost(candidates, state.prior, state.ahead))]
     np.testing.assert_allclose(motion[4:], best[4:12], atol=1e-4)
     share = (motion[:4] - state.ahead) / (best[:4] - state.ahead)
     # 3 x^2 - 2 x^3 at 0.2, 0.4, 0.6, 0.8.
@@ -87,7 +88,7 @@ def test_a_clip_begins_at_the_portraits_own_pose(variables):
     assert np.abs(motion[0] - own).mean() < 0.2 * far
 
 
-def test_steps_follow_from_the_key(variables):
+def test_windows_are_a_function_of_the_key(variables):
     sampler = _make_sampler(variables)
     state = sampler.start(np.zeros(_FEATURE))
     step = lambda number: sampler.step(jax.random.key(number), state, _speech(16))[0]
@@ -97,7 +98,7 @@ def test_steps_follow_from_the_key(variables):
 
 @pytest.mark.parametrize("num_devices", [2, 8])
 def test_devices_that_share_the_candidates_draw_the_same(variables, num_devices):
-    """Two of them take one and two of the three candidates; of eight, six take the same one."""
+    """Three candidates do not divide over 2 or 8 devices, so that some are sampled repeatedly."""
     mesh = sharding.inference_mesh(jax.devices()[:num_devices])
     sampling = Sampling(make_sampler("ddpm", num_steps=3))
     alone = _make_sampler(variables, sampling=sampling)
@@ -116,7 +117,7 @@ def test_devices_that_share_the_candidates_draw_the_same(variables, num_devices)
 
 
 def test_requests_that_differ_compile_nothing_new():
-    """Through the whole generator: another guidance, number of steps, eta, scale, end of a clip."""
+    """The whole generator runs with another guidance, number of steps, eta, scale and length."""
     generator = make_generator()
     random = np.random.default_rng(0)
     portrait = random.random((32, 32, 3), np.float32)
@@ -143,8 +144,8 @@ def test_requests_that_differ_compile_nothing_new():
     assert len(shorter) < len(first)
 
 
-def test_speech_beyond_the_look_ahead_is_not_heard(variables):
-    """A longer table changes nothing; a shorter one, as silence would, does."""
+def test_speech_beyond_the_look_ahead_has_no_effect(variables):
+    """Features beyond hop and look-ahead change nothing; those within do."""
     short, long = _make_sampler(variables, look_ahead=0), _make_sampler(variables, look_ahead=8)
     step = lambda sampler, speech: sampler.step(
         jax.random.key(0), sampler.start(np.zeros(_FEATURE)), speech
@@ -157,7 +158,7 @@ def test_speech_beyond_the_look_ahead_is_not_heard(variables):
 
 @pytest.fixture(scope="module")
 def runaway(variables):
-    """A network whose answer is several times what it is told of the past."""
+    """A network whose estimates are several times as large as the past frames."""
     space = MotionSpace("angles", _FEATURE)
     model = _MODEL.clone(motion_dim=space.dim, portrait=True)
     params = model.init_variables(jax.random.key(0))["params"]
@@ -180,7 +181,7 @@ def runaway(variables):
 
 @pytest.mark.parametrize("size", [0.0, 0.3, 3.0, 1e6])
 def test_motion_never_leaves_its_bounds_however_long_the_speech(runaway, size):
-    """From any pose of the portrait, by a network that has learned nothing."""
+    """The bounds hold from any pose of the portrait and for an untrained network."""
     sampler, space, statistics = runaway
     own = size * np.random.default_rng(0).standard_normal(space.dim)
     own[-3:] = np.clip(own[-3:], -0.4, 0.4)
@@ -192,12 +193,12 @@ def test_motion_never_leaves_its_bounds_however_long_the_speech(runaway, size):
         for vectors in (state.prior, state.ahead):
             far = np.abs(vectors - state.portrait)
             assert (far <= statistics["pose_reach"] * 1.001 + 1e-5).all()
-    assert far.max() > 0.1  # It has tried.
+    assert far.max() > 0.1  # The motion does come near its bounds.
 
 
 @pytest.fixture(scope="module")
 def drifting():
-    """A network that goes on from the last frame it is told of, and a little further."""
+    """A network that continues from the last frame it is given, with a small drift."""
     space = MotionSpace("angles", _FEATURE)
     model = _MODEL.clone(motion_dim=space.dim, portrait=True, num_prior=1)
     params = jax.tree.map(jnp.zeros_like, model.init_variables(jax.random.key(0))["params"])
@@ -224,7 +225,7 @@ def drifting():
 
 
 def test_windows_begin_where_the_past_was_heading(drifting):
-    """However far a network begins from there, or mistakes of each window would add up."""
+    """Otherwise the drift of each window would add up."""
     sampler, space = drifting
     state = sampler.start(np.asarray(space.to_feature(jnp.zeros(space.dim))))
     for number in range(20):
@@ -233,7 +234,7 @@ def test_windows_begin_where_the_past_was_heading(drifting):
 
 
 def test_motion_returns_to_the_portraits_pose(drifting):
-    """From a pose far off, where the network would stay."""
+    """It starts at a distant pose, where the network alone would stay."""
     sampler, space = drifting
     state = sampler.start(np.asarray(space.to_feature(jnp.zeros(space.dim))))
     state = state.replace(prior=jnp.full_like(state.prior, 0.5))
@@ -245,7 +246,7 @@ def test_motion_returns_to_the_portraits_pose(drifting):
 
 
 def test_strangers_move_alike(runaway):
-    """What they do, relative to their own pose, does not depend on that pose."""
+    """Motion relative to a portrait's own pose does not depend on that pose."""
     sampler, space, _ = runaway
     moves = []
     for seed in (0, 1):

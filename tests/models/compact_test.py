@@ -1,4 +1,4 @@
-"""The compact network: shapes, the identity at the start, and that it learns."""
+"""The compact network: shapes, identity before training, and learning."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ _SMOKE = stage1_config.get_config("smoke").model.to_dict()
 
 @pytest.fixture(scope="module")
 def frames():
-    """Two frames of a drawn person, hands in different places: [2, 32, 32, 3] in [0, 1]."""
+    """Two frames of a drawn person with different hand positions: [2, 32, 32, 3] in [0, 1]."""
     done = speaker.perform(identity=1, seed=3, duration_sec=3.0, size=32)
     return done.frames[[0, 60]].astype(np.float32) / 255
 
@@ -37,12 +37,12 @@ def _apply(model, variables, *inputs, method=None):
     return jax.jit(lambda v, *x: model.apply(v, *x, method=method))(variables, *inputs)
 
 
-def test_the_features_layout_is_the_papers(frames):
+def test_the_motion_feature_has_the_papers_layout(frames):
     model = build_model(**stage1_config.get_config("photo").model)
     assert model.motion_grid == 16 and model.motion_dim == 2307
     small = build_model(**_SMOKE)
     variables = _variables(small, frames[:1])
-    assert set(variables) == {"params"}  # No statistics: nothing depends on the batch.
+    assert set(variables) == {"params"}  # There are no batch statistics.
     motion = _apply(small, variables, frames, method="extract")
     assert motion.shape == (2, 9 * 4**2 + 3)
     rotations = np.asarray(motion[:, :-3]).reshape(-1, 3, 3)
@@ -51,7 +51,7 @@ def test_the_features_layout_is_the_papers(frames):
 
 
 @pytest.mark.parametrize("warp_kind", ["exact", "flow"])
-def test_training_starts_from_the_identity(frames, warp_kind):
+def test_training_starts_with_the_identity(frames, warp_kind):
     model = build_model(**(_SMOKE | {"warp_kind": warp_kind}))
     outputs = _apply(model, _variables(model, frames[:1]), frames[:1], frames[1:])
     np.testing.assert_allclose(outputs["warped"], outputs["source"].volume, atol=1e-4)
@@ -61,7 +61,7 @@ def test_training_starts_from_the_identity(frames, warp_kind):
 
 @pytest.mark.parametrize("warp_kind", sorted(WARPS))
 @pytest.mark.parametrize("relative", [False, True])
-def test_parts_do_what_the_whole_does(frames, warp_kind, relative):
+def test_the_parts_compose_to_the_whole(frames, warp_kind, relative):
     model = build_model(**(_SMOKE | {"warp_kind": warp_kind, "relative": relative}))
     variables = _variables(model, frames[:1])
     animator = Animator(model, variables, batch_size=1)
@@ -71,8 +71,8 @@ def test_parts_do_what_the_whole_does(frames, warp_kind, relative):
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
-def test_at_its_own_motion_a_relative_warp_rests(frames):
-    """Whatever was learned: to be driven by itself leaves no translation behind."""
+def test_a_relative_warp_by_its_own_motion_has_no_translation(frames):
+    """This holds for any weights."""
     model = build_model(**_SMOKE)
     variables = _variables(model, frames[:1])
     head = variables["params"]["extractor"]["translation_head"]
@@ -86,7 +86,7 @@ def test_fold_and_unfold():
     x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
     folded = image_ops.fold(x, 2)
     assert folded.shape == (2, 2, 3, 12)
-    # Row 1, column 0 of a block comes third of four.
+    # Row 1, column 0 of a block is the third of four.
     np.testing.assert_array_equal(folded[1, 1, 2, 6:9], x[1, 3, 4])
     np.testing.assert_array_equal(image_ops.unfold(folded, 2), x)
 
@@ -112,7 +112,7 @@ def test_photo_costs_at_most_two_and_a_half_gmac_a_frame():
         ({"max_width": 3}, "the compact network has no max_width"),
     ],
 )
-def test_configs_that_make_no_network(change, sentence):
+def test_invalid_configs_are_refused(change, sentence):
     with pytest.raises(InputError, match=sentence):
         build_model(**(_SMOKE | change))
 
@@ -126,8 +126,8 @@ def test_every_preset_computes_in_bfloat16(preset):
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-def test_two_frames_are_learned_by_heart(frames, dtype):
-    """35 dB within 300 steps at the size of `smoke`: gradients reach everything they should."""
+def test_two_frames_are_overfitted(frames, dtype):
+    """It reaches 35 dB within 300 steps at the size of `smoke`, so that all gradients flow."""
     config = stage1_config.get_config("smoke")
     config.dtype = dtype
     config.loss.adversarial = 0.0
@@ -146,4 +146,6 @@ def test_two_frames_are_learned_by_heart(frames, dtype):
         state, _ = step(state, {}, batch, jax.random.key(0))
     redrawn = _apply(objective.model, {"params": state.params}, frames, driving)["image"]
     assert float(psnr(redrawn, driving).min()) > 35
-    assert float(optax.tree.norm(state.params["warping"]["out_conv"])) > 0  # The field moved too.
+    assert (
+        float(optax.tree.norm(state.params["warping"]["out_conv"])) > 0
+    )  # The field was trained, too.

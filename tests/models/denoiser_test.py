@@ -1,4 +1,4 @@
-"""The denoiser's conditions, and one sampling with them."""
+"""The denoiser's conditions, and sampling with them."""
 
 import functools
 
@@ -59,7 +59,7 @@ def test_dropped_speech_does_not_matter_but_the_prior_still_does(params, inputs)
     assert np.abs(_denoise(params, other_prior, drop=drop)[0] - before[0]).max() > 1e-3
 
 
-def test_neighbours_that_hear_the_same_need_it_encoded_once(params, inputs):
+def test_neighbours_share_one_encoding_of_their_speech(params, inputs):
     def denoise(speech, rows):
         apply = functools.partial(_apply, {"params": params})
         time, prior = jnp.array([5, 5, 900, 900])[rows], inputs["prior"].repeat(2, axis=0)[rows]
@@ -73,8 +73,8 @@ def test_neighbours_that_hear_the_same_need_it_encoded_once(params, inputs):
         np.testing.assert_allclose(shared[row], alone[0], atol=1e-5)
 
 
-def test_two_hearings_at_once_are_those_one_by_one(params, inputs):
-    """Of three windows each, which hear one speech or nothing."""
+def test_two_conditions_at_once_equal_one_after_the_other(params, inputs):
+    """There are three windows for each speech, with and without it."""
     apply = functools.partial(_apply, {"params": params})
     heard = apply(inputs["speech"], method="encode_speech")
     null = _MODEL.apply({"params": params}, 2, method="null_speech")
@@ -92,7 +92,7 @@ def test_dropout_acts_in_training_only(params, inputs):
     np.testing.assert_array_equal(run(0), run(0))
 
 
-def test_rotation_of_queries_and_keys_sees_distances_only():
+def test_rotated_queries_and_keys_depend_on_distances_only():
     random = np.random.default_rng(0)
     query, key = random.standard_normal((2, 8)).astype(np.float32)
     repeat = lambda x: jnp.repeat(x[None], 12, axis=0)
@@ -120,8 +120,10 @@ def test_sampling_is_a_function_of_the_key(params, inputs):
 
 @pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 0.7)])
 @pytest.mark.parametrize("most", [0, 8])
-def test_times_read_ahead_are_those_read_step_by_step(params, inputs, interval, most, monkeypatch):
-    """By the plain networks, of two candidates each; where they are too many none is."""
+def test_precomputed_times_equal_those_encoded_step_by_step(
+    params, inputs, interval, most, monkeypatch
+):
+    """The reference is the plain network; with a limit of 0 nothing is precomputed."""
     monkeypatch.setattr(denoiser, "_MAX_PRECOMPUTED", most)
     process, sampler, noise = GaussianProcess(), DDIM(4, 1.0), jax.random.key(0)
     prior = inputs["prior"].repeat(2, axis=0)

@@ -1,4 +1,4 @@
-"""The discriminator, and the optimiser of its own."""
+"""The discriminator and its separate optimizer."""
 
 import chex
 import jax
@@ -30,7 +30,7 @@ _RATES = {"learning_rate": 4e-3, "b1": 0.0, "b2": 0.9}
     "size, levels, patches",
     [((32, 32), 4, (2, 2)), ((64, 48), 4, (4, 3)), ((256, 256), 3, (32, 32))],
 )
-def test_a_logit_a_patch(size, levels, patches):
+def test_there_is_one_logit_per_patch(size, levels, patches):
     model = PatchDiscriminator(num_levels=levels)
     image = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
     (logits, features), _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
@@ -39,14 +39,14 @@ def test_a_logit_a_patch(size, levels, patches):
     assert [x.shape[1] for x in features] == [size[0] >> n for n in range(1, levels + 1)]
 
 
-def test_width_has_an_end_and_nothing_but_parameters_is_kept():
+def test_the_width_is_limited_and_there_are_only_parameters():
     model = PatchDiscriminator(**_SMALL)
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     assert set(variables) == {"params"}
     assert variables["params"]["conv4"]["kernel"].shape == (4, 4, 16, 16)
 
 
-def test_parameters_stay_in_float32_where_it_computes_in_bfloat16():
+def test_parameters_stay_float32_when_it_computes_in_bfloat16():
     model = PatchDiscriminator(**_SMALL, dtype=jnp.bfloat16)
     image = jnp.zeros((1, 32, 32, 3))
     (logits, features), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
@@ -54,7 +54,7 @@ def test_parameters_stay_in_float32_where_it_computes_in_bfloat16():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
 
 
-def test_examples_are_judged_by_themselves():
+def test_examples_do_not_affect_each_other():
     model = PatchDiscriminator(**_SMALL)
     image = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), image)
@@ -93,13 +93,13 @@ def _tree(seed):
     draw = lambda *shape: random.standard_normal(shape).astype(np.float32)
     return {
         "decoder": {"conv": {"kernel": draw(3, 4), "bias": draw(4)}},
-        "extractor": {"discriminator": draw(5)},  # A name that is not at the top says nothing.
+        "extractor": {"discriminator": draw(5)},  # Only top-level names count.
         "discriminator": {"conv": {"kernel": 50.0 * draw(3, 2)}},
     }
 
 
 def _updates(config, pick=lambda tree: tree):
-    """Of a few steps with other gradients each, so that clipping shows through Adam."""
+    """Takes a few steps with different gradients, so that Adam does not hide the clipping."""
     optimizer = optim.make_optimizer(config, num_steps=10)
     params, updates = pick(_tree(0)), []
     state = optimizer.init(params)
@@ -114,8 +114,8 @@ def _without(tree):
     return {key: value for key, value in tree.items() if key != "discriminator"}
 
 
-def test_each_side_moves_as_if_the_other_were_not_there():
-    """By its own rates, and clipped by its own norm."""
+def test_both_sides_are_optimized_independently():
+    """Each has its own learning rate and clips by its own norm."""
     together = _updates(ConfigDict({**_OPTIM, "discriminator": _RATES}))
     ours = _updates(ConfigDict(_OPTIM), _without)
     theirs = _updates(
@@ -129,11 +129,11 @@ def test_each_side_moves_as_if_the_other_were_not_there():
     )
 
 
-def test_the_first_moves_are_as_long_as_the_rates():
-    """Adam's first step is the learning rate, whatever the gradient."""
+def test_the_first_updates_equal_the_learning_rates():
+    """Adam's first step equals the learning rate for any gradient."""
     settings = {**_OPTIM, "weight_decay": 0.0}
     updates = _updates(ConfigDict({**settings, "discriminator": _RATES}))
-    # The warm-up's first step is none at all.
+    # The first step of the warm-up has a learning rate of zero.
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates[0]))
     constant = ConfigDict({**settings, "warmup_steps": 0, "final_fraction": 1.0})
     constant.discriminator = _RATES
@@ -142,6 +142,6 @@ def test_the_first_moves_are_as_long_as_the_rates():
     np.testing.assert_allclose(np.abs(first["discriminator"]["conv"]["kernel"]), 4e-3, rtol=1e-3)
 
 
-def test_a_tree_without_discriminator_has_no_need_of_one():
+def test_a_tree_without_a_discriminator_works():
     with_rates = _updates(ConfigDict({**_OPTIM, "discriminator": _RATES}), _without)
     chex.assert_trees_all_equal(with_rates, _updates(ConfigDict(_OPTIM), _without))

@@ -1,4 +1,4 @@
-"""Ten faces for the test of the face network, and what dlib itself makes of them.
+"""Ten faces for the test of the face network, and their embeddings by dlib itself.
 
 `python tests/models/face_golden.py WEIGHTS LANDMARKS` writes `face_golden.npz`; it needs dlib (this
 one: dlib-bin 20.0.1) and scikit-image. WEIGHTS is the file that `gesture_jax.pretrained` fetches,
@@ -15,7 +15,7 @@ PATH = pathlib.Path(__file__).with_name("face_golden.npz")
 
 
 def faces() -> np.ndarray:
-    """[10, 150, 150, 3] uint8: four cuts of a photograph, and six small grey faces enlarged."""
+    """Four crops of a photograph and six small grey faces, enlarged: [10, 150, 150, 3] uint8."""
     astronaut = skimage.data.astronaut()
     cut = astronaut[20:170, 150:300]
     variants = [cut, cut[:, ::-1], cut // 2, astronaut[40:190, 130:280, ::-1]]
@@ -25,7 +25,7 @@ def faces() -> np.ndarray:
 
 
 def main(weights: str, landmarks: str) -> None:
-    """Writes embeddings of `faces`, and the astronaut's face as dlib finds it and cuts it out."""
+    """Writes embeddings of `faces`, and the astronaut's face as dlib detects and crops it."""
     import dlib
 
     network = dlib.face_recognition_model_v1(weights)

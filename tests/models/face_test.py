@@ -1,4 +1,4 @@
-"""Face recognition: dlib's own values of ten faces, its own cut of one, and damaged files."""
+"""Face recognition against dlib's embeddings and crop, and damaged files."""
 
 import importlib.util
 
@@ -50,7 +50,7 @@ def test_dlib_itself_finds_the_same(variables, golden):
 
 
 def test_one_person_is_nearer_than_others(variables):
-    """The person as she is, mirrored and dark; false colours do not count."""
+    """The pictures of the person are plain, mirrored and dark; false colours are left out."""
     embeddings = identity.embed(variables, list(face_golden.faces()))
     distances = identity.distances(embeddings[:1], embeddings)[0]
     assert max(distances[:3]) < min(identity.SAME_PERSON, *distances[4:])
@@ -60,7 +60,7 @@ def test_one_person_is_nearer_than_others(variables):
 
 
 def test_a_face_is_cut_out_as_dlib_does(variables, golden):
-    # Its points are numbers of pixels, ours are places: the centre of pixel 0 is at 0.5.
+    # dlib's points are pixel indices, ours are coordinates: the centre of pixel 0 is at 0.5.
     cut = faces.cut_out(skimage.data.astronaut(), golden["points"] + 0.5)
     difference = np.abs(cut.astype(float) - golden["chip"])
     assert cut.shape == (150, 150, 3) and difference.mean() < 1.0
@@ -79,11 +79,11 @@ def test_mediapipe_finds_dlibs_points(find_face, variables, golden):
     assert identity.distances(embedding, golden["astronaut"][None]) < 0.3
 
 
-def test_no_face_is_no_face(find_face):
+def test_pictures_without_a_face_have_none(find_face):
     assert find_face(np.full((256, 256, 3), 128, np.uint8)) is None
 
 
-def test_a_missing_model_is_told(monkeypatch):
+def test_a_missing_model_is_reported(monkeypatch):
     monkeypatch.setattr(faces.pose, "is_installed", lambda: False)
     with pytest.raises(InputError, match=r"no face model is installed; `pip install"):
         faces.open_finder().__enter__()
@@ -91,7 +91,7 @@ def test_a_missing_model_is_told(monkeypatch):
 
 @pytest.mark.parametrize("scale", [0.4, 1.7, 3.5])
 def test_turned_moved_and_scaled_faces_are_cut_out_alike(scale):
-    """A smooth picture of the place in the face, seen by another camera."""
+    """A smooth function of the position in the face is seen by another camera."""
     angle, shift = 0.3, np.array([150.0, 90.0]) * scale
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = (25.0 + 100.0 * faces._MEAN_FACE) @ turn.T + shift
@@ -99,7 +99,7 @@ def test_turned_moved_and_scaled_faces_are_cut_out_alike(scale):
     place = (np.stack([x, y], axis=-1) - shift) @ np.linalg.inv(turn).T
     picture = np.clip(np.dstack([place, place[..., :1]]), 0, 255).round().astype(np.uint8)
     cut = faces.cut_out(picture, points).astype(float)
-    # The mean face takes the middle 100 of 150 pixels.
+    # The mean face covers the middle 100 of 150 pixels.
     expected = np.arange(150) + 0.5
     inner = slice(20, 130)
     assert np.abs(cut[inner, inner, 0] - expected[None, inner]).max() < 2.5
@@ -114,7 +114,7 @@ def test_a_mirrored_face_is_the_same(variables):
 
 
 def test_recognising_by_hand():
-    """What all share says nothing: each portrait has 100 in the first place."""
+    """A value that all share has no effect: each portrait has 100 as its first value."""
     portraits = np.array([[100.0, 2.0, 0.0], [100.0, -1.0, 1.0], [100.0, -1.0, -1.0]])
     ours = np.array([[90.0, 0.1, 0.0], [100.0, -0.1, 0.2], [110.0, -3.0, -3.0]])
     np.testing.assert_array_equal(identity.recognise(ours, portraits), [0, 1, 2])
@@ -128,8 +128,8 @@ def test_an_empty_batch_and_a_part_of_one(variables):
     np.testing.assert_allclose(parts, identity.embed(variables, ten), atol=1e-6)
 
 
-def test_shortcuts_are_filled_up_with_zeros():
-    """A block whose convolutions give nothing passes its halved input on."""
+def test_shortcuts_are_padded_with_zeros():
+    """A block whose convolutions are zero returns its halved input."""
     block = face._Block(5, halves=True)
     x = jnp.arange(1.0, 129.0).reshape(1, 8, 8, 2)
     blank = jax.tree.map(jnp.zeros_like, block.init(jax.random.key(0), x))
@@ -139,7 +139,7 @@ def test_shortcuts_are_filled_up_with_zeros():
     np.testing.assert_allclose(passed[..., :2], x.reshape(1, 4, 2, 4, 2, 2).mean(axis=(2, 4)))
 
 
-def test_damaged_files_are_told(weights_file, tmp_path):
+def test_damaged_files_are_reported(weights_file, tmp_path):
     content, damaged = weights_file.read_bytes(), tmp_path / "face.dat"
     start = content.index(b"con_4") + 5
     broken = {

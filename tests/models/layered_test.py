@@ -1,4 +1,4 @@
-"""The layered network: pixels of the portrait, moved by two flows, at any size."""
+"""The layered network moves the portrait's own pixels by two flows, at any size."""
 
 import functools
 
@@ -47,7 +47,7 @@ def frames():
 def animator(model, frames):
     small = jnp.zeros((1, 32, 32, 3))
     variables = jax.jit(model.init)(jax.random.key(0), small, small)
-    # Nothing is trained, so that what is drawn is noise: nearly all is the portrait's own.
+    # The decoder is untrained and draws noise; the masks show the portrait's own pixels instead.
     masks = variables["params"]["decoder"]["masks_conv"]
     masks["bias"] = jnp.tile(jnp.array([0.0, 10.0]), len(masks["bias"]) // 2)
     return Animator(model, variables, batch_size=1)
@@ -82,8 +82,8 @@ def test_devices_that_share_a_batch_render_the_same_frames(
     assert np.ptp(rendered[0], axis=0).max() > 10  # The portrait does move.
 
 
-def test_training_starts_with_the_portrait_where_it_is(animator, model, frames):
-    """No flow yet: what is warped is the source, and all shares are between 0 and 1."""
+def test_training_starts_with_the_unmoved_portrait(animator, model, frames):
+    """Flows are zero, the warped picture is the source, and all shares are between 0 and 1."""
     source, driving = _small(frames)[:, None]
     apply = jax.jit(lambda v, a, b: model.apply(v, a, b))
     outputs = apply(animator._variables, source, driving)
@@ -97,8 +97,8 @@ def test_training_starts_with_the_portrait_where_it_is(animator, model, frames):
     assert outputs["motion"].shape == (1, model.motion_dim)
 
 
-def test_a_portrait_of_any_size_is_carried(animator, frames):
-    """The frame of 128 pixels shows the portrait's own 128, and agrees with the small one."""
+def test_frames_have_the_portraits_resolution(animator, frames):
+    """A frame of 128 pixels shows the portrait's own 128 pixels, and agrees with the small one."""
     motion = animator.extract_motion(frames[1:])
     small = animator.encode_source(frames[0], size=32)
     large = animator.encode_source(frames[0], size=128)
@@ -110,7 +110,7 @@ def test_a_portrait_of_any_size_is_carried(animator, frames):
     assert np.abs(shrunk - animator.render(small, motion)[0]).mean() < 0.02
 
 
-def test_no_frame_leaves_the_range_whatever_moves_it(animator, frames):
+def test_frames_stay_in_range_for_any_motion(animator, frames):
     wild = 50.0 * np.random.default_rng(0).normal(size=(2, animator.model.motion_dim))
     made = animator.render(animator.encode_source(frames[0], size=64), wild.astype(np.float32))
     assert np.isfinite(made).all() and made.min() >= 0.0 and made.max() <= 1.0
@@ -124,7 +124,7 @@ def test_the_size_of_frames(animator, side, wanted, size):
 
 
 @pytest.mark.parametrize("wanted", [16, 63, 202])
-def test_sizes_that_cannot_be_are_refused(animator, wanted):
+def test_unsupported_sizes_are_refused(animator, wanted):
     with pytest.raises(InputError, match="200 pixels; choose 32 or an even number up to 200"):
         animator.choose_size(200, wanted)
 
@@ -151,8 +151,8 @@ def test_a_flow_means_the_same_at_every_size():
         np.testing.assert_allclose(moved[0, 0, : size // 2, 0], np.arange(size // 2) + size // 4)
 
 
-def test_joints_are_missed_by_as_much_as_flows_are_off():
-    """Layer 1 leads (0.3, 0.4) away from where it should; layer 0 is not asked."""
+def test_the_joint_error_is_the_error_of_the_flow():
+    """Layer 1 is off by (0.3, 0.4); layer 0 does not matter."""
     flows = jnp.zeros((1, 8, 8, 2, 2)).at[..., 1, :].set(jnp.array([0.3, 0.4]))
     points = jnp.array([[[0.1, -0.2], [jnp.nan, 0.0], [1.5, 0.0]]])  # Known, unknown, outside.
     missed = losses.missed_points(flows, points, points, layer=np.array([1, 1, 1]))
@@ -166,12 +166,12 @@ def test_joints_are_missed_by_as_much_as_flows_are_off():
     np.testing.assert_array_equal(gradient(flows), 0.0)
 
 
-def test_bones_know_arms_from_the_body():
+def test_bones_are_split_into_arms_and_body():
     skeleton = Skeleton.from_joint_names(("left_elbow", "left_wrist", "left_index", "head", "neck"))
     joints = jnp.array([[0.0, 0.0], [4.0, 0.0], [4.0, 8.0], [1.0, 1.0], [jnp.nan, 3.0]])
     points = np.asarray(skeleton.place(joints))
     body, arms = points[~skeleton.is_arm], points[skeleton.is_arm]
-    assert len(body) == 5 and np.isnan(body).any(axis=1).all()  # The neck is not known.
+    assert len(body) == 5 and np.isnan(body).any(axis=1).all()  # The neck is unknown.
     np.testing.assert_allclose(arms[:5], [[0, 0], [1, 0], [2, 0], [3, 0], [4, 0]])
     np.testing.assert_allclose(arms[5:, 1], [0, 2, 4, 6, 8])
     assert len(Skeleton.from_joint_names(()).starts) == 0
@@ -186,7 +186,7 @@ def test_squares_stay_inside_the_picture():
     np.testing.assert_array_equal(squares[2, ..., 0], picture[0, :4, 4:, 0])
 
 
-def test_points_are_read_between_cells():
+def test_points_between_cells_are_interpolated():
     ramp = jnp.arange(4.0)[:, None] + 10.0 * jnp.arange(4.0)[None, :]
     points = jnp.array([[0.0, 0.0], [-0.75, 0.75], [-5.0, -0.75]])
     np.testing.assert_allclose(image_ops.read_points(ramp, points), [16.5, 3.0, 0.0], atol=1e-5)
@@ -198,7 +198,7 @@ def test_unevenness_of_a_checkerboard():
     np.testing.assert_allclose(losses.total_variation(jnp.ones((1, 4, 4, 1))), 0.0)
 
 
-def test_flows_are_shown_in_colours():
+def test_flows_are_coloured():
     flow = np.array([[0.3, 0.0], [0.0, 0.0], [-0.15, 0.0]])
     np.testing.assert_allclose(
         explain.colour_flow(flow), [[1, 0, 0], [0, 0, 0], [0, 0.5, 0.5]], atol=0.02
@@ -228,7 +228,7 @@ def test_frames_are_explained(animator, frames):
     assert strip[:, 96:128].min() > 240
 
 
-def test_large_drawn_places_are_not_kept_in_motion_of_others():
+def test_only_small_drawn_regions_stay_when_motion_is_adapted():
     """A drawn square of a third of the frame is warped instead; a dot like a mouth stays drawn."""
     kept = np.ones((1, 40, 40, 1), np.float32)
     kept[:, 5:18, 5:18] = 0.0
@@ -241,8 +241,8 @@ def test_large_drawn_places_are_not_kept_in_motion_of_others():
     np.testing.assert_allclose(frame[0, 25, 10], 0.25, atol=1e-6)
 
 
-def test_adapted_motion_is_read_from_the_portrait_that_it_moves(animator, model, frames):
-    """What is drawn is a small share here, so that it is the motion of the rendered frame."""
+def test_adapted_motion_is_extracted_from_the_warped_portrait(animator, model, frames):
+    """Almost nothing is drawn here, so that it equals the motion of the rendered frame."""
     source = animator.encode_source(frames[0], size=32)
     motion = animator.extract_motion(frames[1:])
     adapt = jax.jit(functools.partial(model.apply, method="adapt"))
@@ -273,7 +273,7 @@ def test_between_adapted_frames_the_change_is_interpolated(animator, model, fram
 @pytest.mark.parametrize("size", [1, 4, 5])
 def test_a_box_blur_is_the_mean_of_a_square(size):
     x = np.random.default_rng(0).random((1, 9, 8, 2), np.float32)
-    origin = -1 if size % 2 == 0 else 0  # An even square reaches further down and to the right.
+    origin = -1 if size % 2 == 0 else 0  # An even square extends further down and to the right.
     expected = ndimage.uniform_filter(
         x.astype(np.float64), (1, size, size, 1), mode="constant", origin=(0, origin, origin, 0)
     )

@@ -14,14 +14,14 @@ from gesture_jax.models import alexnet, lpips
 from gesture_jax.pretrained import fetch
 from tests import torch_file
 
-# Place among torchvision's features: channels out and in, side of the kernel.
+# Index in torchvision's features: output and input channels, and kernel size.
 _PLACES = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
 # Stride and padding of each.
 _STEPS = (4, 2), (1, 2), (1, 1), (1, 1), (1, 1)
 
 
 def _trunk(random):
-    """Arrays of a random AlexNet, of a scale that keeps features alive."""
+    """Arrays of a random AlexNet, scaled so that features do not vanish."""
     arrays = {"classifier.1.weight": np.zeros((3, 3), np.float32)}
     for place, (width, before, side) in _PLACES.items():
         kernel = random.standard_normal((width, before, side, side), np.float32)
@@ -45,7 +45,7 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def variables(arrays, tmp_path_factory):
-    """Read from files as torchvision and the wheel have them."""
+    """The metric, read from files in the formats of torchvision and the wheel."""
     folder = tmp_path_factory.mktemp("lpips")
     save = lambda start, name: torch_file.save(
         {key: torch_file.Tensor(array) for key, array in arrays.items() if key.startswith(start)},
@@ -68,7 +68,7 @@ def _picture(seed=0, size=(48, 56)):
 
 
 def _by_numpy(arrays, image):
-    """Features of one picture [h, w, 3], as torchvision's AlexNet is described."""
+    """Features of one picture [h, w, 3], by the definition of torchvision's AlexNet."""
     x = (2 * image.astype(np.float64) - 1 - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
     features = []
     for place, (stride, padding) in zip(_PLACES, _STEPS, strict=True):
@@ -95,9 +95,9 @@ def test_numpy_finds_the_same(arrays, distance):
     np.testing.assert_allclose(found, [expected], rtol=1e-4)
 
 
-def test_equal_pictures_are_no_distance_apart_and_both_ways_are_as_far(distance):
+def test_the_distance_is_symmetric_and_zero_for_equal_pictures(distance):
     one, other = _picture(0), _picture(1)
-    # XLA may compute both sides' features in another order.
+    # XLA may compute the features of both sides in a different order.
     assert float(distance(one, one)[0][0]) < 1e-12
     assert float(distance(one, other)[0][0]) == pytest.approx(float(distance(other, one)[0][0]))
 
@@ -109,8 +109,8 @@ def test_it_grows_with_noise(distance):
     assert values[0] > 0 and (np.diff(values) > 0).all()
 
 
-def test_masks_say_where_it_counts(distance):
-    """Pictures that differ on the left alone, far beyond what a feature sees on the right."""
+def test_masks_limit_the_distance_to_a_region(distance):
+    """The pictures differ on the left only, outside of all receptive fields on the right."""
     one = _picture(size=(64, 512))
     other = one.copy()
     other[:, :, :128] = _picture(1, size=(64, 128))
@@ -130,7 +130,7 @@ def test_masks_say_where_it_counts(distance):
 
 
 def test_masked_mean_by_hand():
-    """Two pixels with distances 4 and 0; the mask chooses among them."""
+    """There are two pixels with distances 4 and 0, and the mask selects among them."""
     one, other = jnp.array([[[[1.0, 0.0], [1.0, 0.0]]]]), jnp.array([[[[0.0, 1.0], [1.0, 0.0]]]])
     heads = [jnp.array([1.0, 3.0])]
     value = lambda *mask: float(
@@ -148,7 +148,7 @@ def test_shapes_down_to_the_smallest_picture():
     ]
 
 
-def test_another_network_is_told(arrays, tmp_path, monkeypatch):
+def test_weights_of_another_network_are_refused(arrays, tmp_path, monkeypatch):
     heads = {name: torch_file.Tensor(a) for name, a in arrays.items() if name.startswith("lin")}
     trunk = {name: torch_file.Tensor(a) for name, a in arrays.items() if name not in heads}
     saved = torch_file.save(heads, tmp_path / "heads.pth")
@@ -161,7 +161,7 @@ def test_another_network_is_told(arrays, tmp_path, monkeypatch):
 
 
 def test_heads_of_the_wheel(arrays, tmp_path):
-    """They weigh each channel by nothing or more."""
+    """Their weights are not negative."""
     trunk = {n: torch_file.Tensor(a) for n, a in arrays.items() if n.startswith("features")}
     try:
         variables = fetch.load_lpips(torch_file.save(trunk, tmp_path / "alexnet.pth"))

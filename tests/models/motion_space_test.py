@@ -1,4 +1,4 @@
-"""Motion features to standardised vectors and back."""
+"""Conversion of motion features to standardised vectors and back, and bounds of motion."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +39,7 @@ def test_decode_inverts_encode(motion, name, dim):
         np.testing.assert_allclose(space.to_feature(decoded), motion, atol=1e-5)
         if relative:
             np.testing.assert_allclose(encoded[:, 0], 0, atol=1e-6)
-            # Over all portraits that a clip may give.
+            # All frames of a clip may be the portrait.
             encoded = np.stack([
                 space.encode(vectors, vectors[:, index], statistics) for index in range(20)
             ])  # fmt: skip
@@ -51,7 +51,7 @@ def test_decode_inverts_encode(motion, name, dim):
     np.testing.assert_allclose(heard.std(axis=(0, 1)), 1, atol=1e-3)
 
 
-def test_still_cells_are_not_blown_up(motion):
+def test_still_cells_are_not_scaled_up(motion):
     space = MotionSpace("angles", feature_dim=39)
     vectors = space.from_feature(motion)
     statistics = gather_statistics(vectors, np.zeros((1, 5, 2)))
@@ -59,8 +59,8 @@ def test_still_cells_are_not_blown_up(motion):
     assert statistics["motion_std"][0] > 0.05 and statistics["pose_std"][0] > 0.05
 
 
-def test_relative_windows_do_not_show_who_moves(motion):
-    """Another pose to begin with, the same changes: the same window."""
+def test_relative_windows_do_not_depend_on_the_first_pose(motion):
+    """The same changes from another pose give the same window."""
     space = MotionSpace("angles", feature_dim=39)
     vectors = space.from_feature(motion)
     statistics = gather_statistics(vectors, np.zeros((1, 5, 2)))
@@ -85,13 +85,13 @@ def test_statistics_are_merged_clip_by_clip():
     for name in ("motion", "speech"):
         np.testing.assert_allclose(statistics[f"{name}_mean"], whole.mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(statistics[f"{name}_std"], whole.std(axis=0), rtol=1e-5)
-    # What two frames of one clip are apart, of all pairs of each clip.
+    # The distances of all pairs of frames of each clip.
     apart = [np.square(clip[:, None] - clip).mean(axis=(0, 1)) for clip in clips]
     expected = np.sqrt(np.average(apart, axis=0, weights=[len(clip) for clip in clips]))
     np.testing.assert_allclose(statistics["pose_std"], expected, rtol=1e-5)
 
 
-def test_statistics_say_how_far_motion_went_except_in_the_wildest_clips():
+def test_statistics_hold_the_range_of_motion_except_of_extreme_clips():
     random = np.random.default_rng(0)
     clips = [random.uniform(-1.0, 1.0, (50, 3)) * [1, 5, 2] + [9, 0, 1] for _ in range(300)]
     clips[7] = clips[7] + 1000.0 * (np.arange(50) == 3)[:, None]
@@ -100,7 +100,7 @@ def test_statistics_say_how_far_motion_went_except_in_the_wildest_clips():
     clips[7] = clips[8]
     statistics = gather_statistics(clips, clips)
     np.testing.assert_allclose(statistics["motion_reach"], [1.0, 5.0, 2.0], rtol=0.03)
-    # As far as it is to the corners of the box, in standard deviations of what lies in it.
+    # The distance to the corners of the box, in standard deviations of its content.
     assert 1.5 < statistics["motion_radius"][0] < np.sqrt(3.0)
     apart = [np.square((c[:, None] - c) / statistics["pose_std"]).mean(-1).max() for c in clips]
     np.testing.assert_allclose(statistics["pose_radius"], np.sqrt(np.quantile(apart, 0.99)), 0.01)
@@ -108,7 +108,7 @@ def test_statistics_say_how_far_motion_went_except_in_the_wildest_clips():
 
 @pytest.mark.parametrize("with_bounds", [True, False])
 @pytest.mark.parametrize("relative", [True, False])
-def test_whatever_is_bounded_is_within_and_what_is_well_within_is_left_alone(
+def test_bounded_motion_is_within_the_range_and_small_motion_is_unchanged(
     motion, relative, with_bounds
 ):
     space = MotionSpace("angles", feature_dim=39, relative=relative)
@@ -131,8 +131,8 @@ def test_whatever_is_bounded_is_within_and_what_is_well_within_is_left_alone(
     np.testing.assert_allclose(space.bound(little, statistics), little, rtol=1e-5)
 
 
-def test_the_pose_of_a_stranger_is_not_told(motion):
-    """So that its generated motion is that of any other, and that of the mean pose."""
+def test_the_network_does_not_get_the_pose_of_a_stranger(motion):
+    """It gets the mean pose instead."""
     space = MotionSpace("angles", feature_dim=39)
     vectors = space.from_feature(motion)
     statistics = gather_statistics(vectors, np.zeros((1, 5, 2)))
@@ -144,7 +144,7 @@ def test_the_pose_of_a_stranger_is_not_told(motion):
         stranger = statistics["motion_mean"] + size * random.standard_normal(15)
         held = np.repeat(stranger[None], 3, axis=0)
         np.testing.assert_array_equal(space.encode_prior(held, stranger, statistics), 0.0)
-        # Networks that were always told of a pose are told of one in the same direction.
+        # Older networks always got a pose; they get one in the same direction.
         older = {name: x for name, x in statistics.items() if name not in BOUNDS}
         prior = np.asarray(space.encode_prior(held, stranger, older))
         np.testing.assert_allclose(np.sqrt(np.square(prior[0]).mean()), 1.5, rtol=1e-4)
@@ -161,7 +161,7 @@ def test_features_of_strangers_are_rotations_and_translations_in_range():
     np.testing.assert_allclose(matrices @ jnp.swapaxes(matrices, -1, -2), identity, atol=1e-5)
 
 
-def test_speech_unlike_all_that_was_heard_is_bounded():
+def test_extreme_speech_features_are_clipped():
     speech = np.random.default_rng(0).standard_normal((1, 50, 2))
     statistics = gather_statistics(np.zeros((1, 5, 3)), speech)
     assert np.abs(standardise_speech(1e6 * speech, statistics)).max() <= 5.0

@@ -1,4 +1,4 @@
-"""VGG and ST-LPIPS: parts by hand, and the published weights against the package's own values."""
+"""VGG and ST-LPIPS: parts computed by hand, and published weights against published values."""
 
 import flax.linen as nn
 import jax
@@ -27,7 +27,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def distance(weights):
-    """ST-LPIPS of two pictures [h, w, 3] in [0, 1]."""
+    """A function that computes ST-LPIPS of two pictures [h, w, 3] in [0, 1]."""
     see = jax.jit(lambda image: VGG().apply({"params": weights["params"]}, image))
     heads = [weights["heads"][f"block{block}"] for block in range(1, 6)]
     return lambda one, other: float(lpips_distance(see(one[None]), see(other[None]), heads)[0])
@@ -35,7 +35,7 @@ def distance(weights):
 
 @pytest.fixture(scope="module")
 def picture():
-    """Blobs at several scales."""
+    """A picture with blobs at several scales."""
     noise = np.random.default_rng(0).random((64, 64, 3))
     layers = [scipy.ndimage.gaussian_filter(noise, (s, s, 0), mode="wrap") for s in (1, 3, 8)]
     picture = sum((layer - layer.mean()) / layer.std() for layer in layers)
@@ -95,7 +95,7 @@ def test_the_distance_of_two_pixels_by_hand():
     np.testing.assert_allclose(value, [0.16 + 2 * 0.64], rtol=1e-6)
 
 
-def test_gradients_are_finite_where_nothing_is_active():
+def test_gradients_are_finite_for_zero_features():
     loss = lambda x: lpips_distance([x], [jnp.ones((1, 2, 2, 3))], [jnp.ones(3)]).sum()
     assert np.isfinite(jax.grad(loss)(jnp.zeros((1, 2, 2, 3)))).all()
 
@@ -109,7 +109,7 @@ def test_shapes_down_to_the_smallest_picture(config):
 
 
 def test_vgg19_from_the_users_file(tmp_path):
-    """Names and places as torchvision has them; more than we use may be there."""
+    """The file has torchvision's names, and may contain more arrays than are used."""
     random = np.random.default_rng(0)
     arrays, before = {"classifier.0.weight": np.zeros((3, 3), np.float32)}, 3
     places = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256}
@@ -127,11 +127,11 @@ def test_vgg19_from_the_users_file(tmp_path):
         fetch.load_vgg19(torch_file.save(tensors, tmp_path / "less.pth"))
 
 
-def test_every_array_of_the_wheel_has_a_place():
+def test_every_array_of_the_wheel_is_used():
     assert len(torch_names.vgg16_table()) == 37
 
 
-def test_damaged_caches_and_offline_machines_are_told(tmp_path, monkeypatch):
+def test_damaged_caches_and_offline_machines_are_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PIP_INDEX_URL", "file:///nowhere")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")

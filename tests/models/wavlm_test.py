@@ -1,4 +1,4 @@
-"""WavLM: its parts against hand-computed toys, files of weights, features in chunks."""
+"""WavLM: its parts on hand-computed examples, files of weights, and features in chunks."""
 
 import dataclasses
 import hashlib
@@ -24,7 +24,7 @@ _RATE = 16_000
 
 
 def _sound(samples: int, seed: int = 0) -> np.ndarray:
-    """Tones under syllables and pauses."""
+    """Tones with syllables and pauses."""
     rng = np.random.default_rng(seed)
     held = lambda step: np.repeat(rng.random(samples // step + 1), step)[:samples]
     phase = 2 * np.pi * np.cumsum(100 + 80 * held(8000)) / _RATE
@@ -61,7 +61,7 @@ def test_a_frame_reads_400_samples_from_320_times_its_number():
 
 
 def test_buckets_of_distances():
-    # Four buckets a side: 0, 1, then up to 2 sqrt(8) = 5.7, then the rest.
+    # Four buckets per side: 0, 1, up to 2 sqrt(8) = 5.7, and the rest.
     buckets = wavlm.distance_buckets(8, num_buckets=8, max_distance=16)
     behind = [3, 3, 2, 2, 2, 2, 1]
     ahead = [4 + bucket for bucket in behind[::-1]]
@@ -77,7 +77,7 @@ def test_attention_follows_the_gated_bias():
     attention = wavlm.GatedAttention(config, jnp.float32)
     x = np.random.default_rng(0).standard_normal((1, 3, 4)).astype(np.float32)
     valid = np.ones((1, 3), bool)
-    # Gates at one half, so that (1) gives 1/2 (1/2 * 2 - 1) + 2 = 2.
+    # The gates are one half, so that (1) gives 1/2 (1/2 * 2 - 1) + 2 = 2.
     bias = np.log(3.0) / 2 * np.eye(3, k=1, dtype=np.float32)[None]
     variables = jax.jit(attention.init)(jax.random.key(0), x, bias, valid)
     params = jax.tree.map(jnp.zeros_like, variables["params"])
@@ -91,7 +91,7 @@ def test_attention_follows_the_gated_bias():
 def test_convolution_of_positions():
     config = dataclasses.replace(TINY, position_kernel=4, position_groups=2)
     scale = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
-    # Each offset's direction is normalised over all its channels: here to 1 / sqrt(2).
+    # The direction of each offset is normalised over its channels, here to 1 / sqrt(2).
     variables = dict(direction=5.0 * np.ones((4, 1, 2)), scale=scale, bias=np.array([0.0, 1.0]))
     impulse = np.zeros((1, 8, 2), np.float32)
     impulse[0, 3, 0] = np.sqrt(2.0)
@@ -214,7 +214,7 @@ def test_other_files_are_refused(tmp_path):
 
 
 class _Echo:
-    """In place of the network: frame i is sample 320 i."""
+    """A substitute for the network: frame i is sample 320 i."""
 
     config = dataclasses.replace(TINY, latent=1)
 
@@ -224,7 +224,7 @@ class _Echo:
 
 @pytest.mark.parametrize("duration_sec", [0.03, 3.2, 3.21, 20.0, 47.3])
 def test_rows_are_the_whole_recordings_frames_interpolated(duration_sec):
-    # Loud, so that the floor of the variance is nothing.
+    # The sound is loud, so that the lower limit of the variance does not matter.
     audio = 300.0 + 200.0 * _sound(round(duration_sec * _RATE))
     options = dict(chunk_sec=8.0, overlap_sec=2.5, fade_sec=0.7)
     rows = WavLMFeatures(_Echo(), {}, **options)(audio, num_frames=2000)
@@ -249,7 +249,7 @@ def short():
 
 @pytest.mark.parametrize("samples", [0, 1, 399, 400, 16_000, 100_000])
 @pytest.mark.parametrize("loudness", [0.0, 1e-6, 1.0])
-def test_features_are_finite_whatever_the_sound(short, samples, loudness):
+def test_features_are_finite_for_any_sound(short, samples, loudness):
     rows = short(loudness * _sound(samples), num_frames=30)
     assert rows.shape == (30, short.dim) and rows.dtype == np.float32
     assert np.isfinite(rows).all()
@@ -281,8 +281,8 @@ def test_impossible_chunks_are_refused(params, change):
         WavLMFeatures(WavLM(TINY), params, **change)
 
 
-# Bounds are two to three times what was measured, of features whose standard deviation is 1. Flat
-# attention hears the whole of a recording, of which a chunk is a part.
+# The bounds are two to three times the measured values, for features of unit standard deviation.
+# Flat attention covers the whole recording, of which a chunk is a part.
 @pytest.mark.parametrize(("sight", "largest", "mean"), [("flat", 0.1, 0.02), ("near", 0.01, 3e-4)])
 def test_chunks_are_close_to_the_whole(sight, largest, mean):
     arrays = wavlm_file.state_dict()
@@ -298,7 +298,7 @@ def test_chunks_are_close_to_the_whole(sight, largest, mean):
     print(f"{sight}, seams: {error[~away].max():.4f}, {error[~away].mean():.5f}")
     assert error[away].max() < largest and error[away].mean() < mean
     assert error[~away].max() < largest
-    # A seam does not show: no step from row to row is longer for it.
+    # Seams are not visible: differences of consecutive rows are not larger there.
     steps, steps_whole = (np.abs(np.diff(x, axis=0)).mean(axis=1) for x in (rows, whole))
     print(f"{sight}, steps: {np.abs(steps - steps_whole).max():.4f} of {steps_whole.mean():.4f}")
     np.testing.assert_allclose(steps, steps_whole, atol=0.02)

@@ -1,4 +1,4 @@
-"""Traced programs that outlive their process: the same to the bit, and never another one."""
+"""Kept traces give bit-identical results, and are never used for another program."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def _hold(*, space=_SPACE, num_prior=5):
-    """As another process has it, which has traced nothing yet."""
+    """Returns the program like in a new process, which has traced nothing yet."""
     aot_cache.cached_jit.cache_clear()
     return aot_cache.cached_jit(windows.start_state, space, num_prior, 2)
 
@@ -65,12 +65,12 @@ def test_nothing_is_kept_unless_asked_for(tmp_path, monkeypatch):
     program = _hold()
     program(_OWN)
     assert not program.is_kept(_OWN)
-    for nowhere in ("", "gs://nobody/traced"):  # What reads the second is slower than tracing.
+    for nowhere in ("", "gs://nobody/traced"):  # Reading from a bucket is slower than tracing.
         monkeypatch.setenv(cache.TRACED_DIR, nowhere)
         assert not program.is_kept(_OWN)
 
 
-def test_what_differs_has_a_file_of_its_own(folder, monkeypatch):
+def test_different_programs_have_different_files(folder, monkeypatch):
     _hold()(_OWN)
     for other in (_hold(num_prior=4), _hold(space=dataclasses.replace(_SPACE, name="angles"))):
         assert not other.is_kept(_OWN)
@@ -85,7 +85,7 @@ def test_what_differs_has_a_file_of_its_own(folder, monkeypatch):
 
 
 def test_the_version_follows_the_sources(monkeypatch, tmp_path):
-    """Of every file, by its name and what it says."""
+    """The version depends on the name and the content of every source file."""
     versions = set()
     for name, text in (("a.py", "1"), ("a.py", "2"), ("models/a.py", "2"), ("notes.txt", "3")):
         path = tmp_path / "package" / name
@@ -93,18 +93,18 @@ def test_the_version_follows_the_sources(monkeypatch, tmp_path):
         path.write_text(text)
         monkeypatch.setattr(gesture_jax, "__file__", str(tmp_path / "package" / "__init__.py"))
         versions.add(aot_cache._version.__wrapped__())
-    assert len(versions) == 3  # Notes are no source.
+    assert len(versions) == 3  # Text files do not count.
 
 
-class _Stranger(MotionSpace):
-    """A class of somebody else's, whose source is not looked at."""
+class _ForeignSpace(MotionSpace):
+    """A foreign class, whose source is not part of the version."""
 
 
-def test_what_is_not_ours_is_not_kept(folder):
+def test_programs_with_foreign_parts_are_not_kept(folder):
     def own(space, num_prior, blend, own):
         return windows.start_state(space, num_prior, blend, own)
 
-    spaces = _SPACE, _Stranger("matrix", 147, False)
+    spaces = _SPACE, _ForeignSpace("matrix", 147, False)
     for function, space in ((own, spaces[0]), (windows.start_state, spaces[1])):
         program = aot_cache.cached_jit(function, space, 5, 2)
         chex.assert_trees_all_equal(program(_OWN), _hold()(_OWN))
@@ -112,7 +112,7 @@ def test_what_is_not_ours_is_not_kept(folder):
     assert len(_files(folder)) == 1
 
 
-def test_a_damaged_file_is_made_anew(folder):
+def test_a_damaged_file_is_replaced(folder):
     first = _hold()(_OWN)
     (path,) = _files(folder)
     whole = path.read_bytes()
@@ -128,19 +128,19 @@ def test_a_folder_that_cannot_be_written_does_no_harm(folder, monkeypatch):
     assert _hold()(_OWN).prior.shape == (5, 147)
 
 
-def test_what_older_sources_made_is_removed(folder, monkeypatch):
+def test_traces_of_older_sources_are_removed(folder, monkeypatch):
     others = [folder / name for name in ("photos", "thesis", "work", "notes")]
     for path in others:
         path.mkdir()
     for name in "abcde":
         monkeypatch.setattr(aot_cache, "_version", lambda name=name: name)
         _hold()(_OWN)
-    assert all(path.exists() for path in others)  # The user's own stay.
+    assert all(path.exists() for path in others)  # Files of the user stay.
     ours = set(folder.iterdir()) - set(others)
     assert len(ours) == 3 and folder / "gesture_jax_traced_e" in ours
 
 
-def test_what_is_not_kept_is_not_compiled_ahead(folder):
+def test_only_kept_programs_are_compiled_ahead(folder):
     asked = []
 
     def calls():
@@ -199,8 +199,8 @@ def test_shapes_are_those_of_a_new_network(folder, preset):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_other_devices_programs_can_be_kept(stages, platform):
-    """They have no part that JAX does not export."""
+def test_programs_of_other_devices_can_be_kept(stages, platform):
+    """JAX can export all of their parts."""
     from gesture_jax.checkpoint import checkpoints
 
     configs = [checkpoints.read_config(stages / name, stage=name) for name in ("stage1", "stage2")]

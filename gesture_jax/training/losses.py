@@ -35,9 +35,9 @@ def pyramid_l1(
         the batch. A pixel of a coarser scale has the mean weight of the pixels that it covers. All
         count alike by default.
     """
-    if weights is None:
-        weights = jnp.ones((*image.shape[:-1], 1), image.dtype)
     _check_pictures(image, target, weights)
+    if weights is None:
+        weights = jnp.ones_like(image[..., :1])
     levels = zip(
         *(image_ops.pyramid(x, num_levels=num_levels) for x in (image, target, weights)),
         strict=True,
@@ -61,11 +61,13 @@ def weighted_squares(image: Image, target: Image, *, weights: PixelWeights) -> S
     return _weighted_mean(jnp.square(image - target), weights)
 
 
-def _check_pictures(image: Image, target: Image, weights: PixelWeights) -> None:
+def _check_pictures(image: Image, target: Image, weights: PixelWeights | None = None) -> None:
     chex.assert_shape([image, target], (None, None, None, 3))
     chex.assert_equal_shape([image, target])
-    chex.assert_shape(weights, (*image.shape[:-1], 1))
-    chex.assert_type([image, target, weights], float)
+    chex.assert_type([image, target], float)
+    if weights is not None:
+        chex.assert_shape(weights, (*image.shape[:-1], 1))
+        chex.assert_type(weights, float)
 
 
 def _weighted_mean(values: jax.Array, weights: FeatureMap) -> jax.Array:
@@ -140,9 +142,7 @@ def pyramid_perceptual(
         does not change the scales: all of them are large enough for all five blocks.
       dtype: the dtype in which VGG computes.
     """
-    chex.assert_shape([image, target], (None, None, None, 3))
-    chex.assert_equal_shape([image, target])
-    chex.assert_type([image, target], float)
+    _check_pictures(image, target)
     smallest = vgg_network(variables).config.min_size
     pairs = zip(
         image_ops.pyramid(image, num_levels=num_levels),

@@ -74,7 +74,7 @@ class Bench:
         ).std(axis=0)
         sounds = ClipSource(test.metadata["data_path"], "test")
         # What windows read beyond the end of a clip.
-        silence = self.generator.hearing.listen(np.zeros(64_000, "f4"), num_frames=self._window)
+        silence = self.generator.hearing.extract(np.zeros(64_000, "f4"), num_frames=self._window)
         self.takes = []
         for record, clip in zip(test, sounds, strict=True):
             audio = clip["audio"]

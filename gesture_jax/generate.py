@@ -9,18 +9,11 @@ Many at once, the models loaded once: `--manifest=FILE`, a CSV with a header or 
 line, with image, audio, out and, if wanted, seed, speaker, sheet, save_motion, motion.
 """
 
-import contextlib
-import sys
-from typing import TYPE_CHECKING
-
 from absl import flags
 
 from gesture_jax import cli
 from gesture_jax.errors import InputError
 from gesture_jax.inference import bundled
-
-if TYPE_CHECKING:  # What it imports would make `--help` slow.
-    from gesture_jax.speech.worker import FeatureWorker
 
 _IMAGE = cli.define_path("image", None, "The portrait, of any size.")
 _AUDIO = cli.define_path("audio", None, "The speech: any audio or video file.")
@@ -49,20 +42,10 @@ cli.define_style()
 
 
 def main(_) -> None:
-    with _start_to_hear() as ears:
-        _generate(ears)
+    _generate(None)
 
 
-def _start_to_hear() -> "contextlib.AbstractContextManager[FeatureWorker | None]":
-    """A process that hears, before all else as it takes seconds to start; None if of no use."""
-    if _MOTION.value or _WAVLM.value or "librosa.core" in sys.modules:
-        return contextlib.nullcontext()
-    from gesture_jax.speech.worker import FeatureWorker
-
-    return FeatureWorker()
-
-
-def _generate(ears: "FeatureWorker | None") -> None:
+def _generate(ears: None) -> None:
     from gesture_jax.inference import manifest, pipeline
     from gesture_jax.inference.animator import Animator
     from gesture_jax.inference.portraits import Style

@@ -28,7 +28,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import librosa
 import numpy as np
 import scipy.ndimage
 
@@ -37,15 +36,16 @@ from gesture_jax.errors import InputError
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
 from gesture_jax.metrics import rates
 from gesture_jax.people.pose import JOINT_NAMES
-from gesture_jax.speech.extractor import compiled_alone
+from gesture_jax.speech import beats as sound_beats
+from gesture_jax.speech import spectrum
 
 # Of the mean rate; what a minimum must lie below its neighbours, more than float32 rounds.
 _MIN_DEPTH = 1e-5
-# At 512 samples, 32 ms, librosa's comparison with the 30 ms before compares with nothing, and each
-# frame of a rise is an onset.
+# At 512 samples, 32 ms, the comparison with the 30 ms before compares with nothing, and each frame
+# of a rise is an onset.
 _ONSET_HOP = 256
 _USUAL_HOP = 512
-# librosa analyses as many samples at once.
+# Shorter sounds are padded with silence.
 _SHORTEST_SAMPLES = 2048
 
 Side = Literal["audio", "motion"]
@@ -283,27 +283,25 @@ def motion_beats(motion: np.ndarray, *, fps: float = FPS) -> np.ndarray:
     return beats
 
 
-@compiled_alone
 def audio_onsets(audio: Audio, *, hop: int = _ONSET_HOP, backtracked: bool = False) -> np.ndarray:
-    """When syllables and other sounds begin, by librosa's detector.
+    """When syllables and other sounds begin, as librosa's `onset_detect` finds it.
 
     Args:
       audio: [n] float32, mono, 16 kHz.
-      hop: samples from one look to the next; 16 ms unless told.
-      backtracked: moves each back to the least loudness before it.
+      hop: samples from one frame of the spectrogram to the next; 16 ms by default.
+      backtracked: moves each onset back to the last local minimum of the loudness before it.
 
     Returns:
       [onsets] in seconds, ascending; empty for silence.
     """
-    sound = librosa.util.fix_length(
-        np.asarray(audio, np.float32), size=max(len(audio), _SHORTEST_SAMPLES)
-    )
-    onsets = librosa.onset.onset_detect(y=sound, sr=SAMPLE_RATE_HZ, hop_length=hop)
-    if backtracked and len(onsets):
-        # Of the windowed spectrum, so that what is heard there is what the detector sees.
-        loudness = librosa.feature.rms(S=np.abs(librosa.stft(sound, hop_length=hop)))[0]
-        onsets = np.unique(librosa.onset.onset_backtrack(onsets, loudness))
-    return librosa.frames_to_time(onsets, sr=SAMPLE_RATE_HZ, hop_length=hop)
+    audio = np.pad(np.asarray(audio, np.float32), (0, max(0, _SHORTEST_SAMPLES - len(audio))))
+    decibels = spectrum.mel_spectrogram_db(audio, rate_hz=SAMPLE_RATE_HZ, hop=hop)
+    strength = spectrum.onset_strength(decibels, hop=hop)
+    onsets = sound_beats.find_onsets(strength, rate_hz=SAMPLE_RATE_HZ, hop=hop)
+    if backtracked:
+        loudness = spectrum.loudness(spectrum.stft(audio, hop=hop))
+        onsets = np.unique(sound_beats.move_back(onsets, loudness))
+    return onsets * hop / SAMPLE_RATE_HZ
 
 
 def beat_alignment(

@@ -115,7 +115,7 @@ class VideoTake:
         searched = self.crop is None or self.settings.require_person
         find_person = pose.find_person if searched else None
         look = scenes.look_at(self.path, **span, find_person=find_person)
-        features = self.settings.hearing.listen(audio, num_frames=look.num_frames)
+        features = self.settings.hearing.extract(audio, num_frames=look.num_frames)
         pictures = iterate_pictures(self.path, **span)
         position = 0
         for piece in self._cut(look):

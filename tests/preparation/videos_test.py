@@ -81,7 +81,7 @@ def test_pieces_of_a_video_join_up(folder, tmp_path):
     heard = read_audio(folder / "ann#1.mp4")[: len(audio)]
     np.testing.assert_allclose(audio, heard, atol=1e-4)
     speech = np.concatenate([pieces[name]["speech"] for name in names])
-    hearing = settings.hearing.listen(read_audio(folder / "ann#1.mp4"), num_frames=75)
+    hearing = settings.hearing.extract(read_audio(folder / "ann#1.mp4"), num_frames=75)
     np.testing.assert_allclose(speech, hearing, atol=1e-6)
 
 

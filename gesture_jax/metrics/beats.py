@@ -66,7 +66,7 @@ class Variant:
       least_depth: how far a minimum must lie below the most within reach, of usual rates.
       least_rate: what a minimum must exceed, of usual rates.
       cut_sec: what does not count at either end of a clip.
-      onset_hop: samples from one look at the sound to the next.
+      onset_hop: samples between two frames of the sound's spectrogram.
       backtracked: onsets are moved back to the least loudness before them.
       over: whose beats the mean is over; those of the other side may be as many as they like.
     """
@@ -174,7 +174,7 @@ def typical_rates(
 
 
 def find_audio_beats(variant: str | Variant, audio: Audio) -> np.ndarray:
-    """When sounds begin, as a variant hears it; see `audio_onsets`."""
+    """Finds when sounds begin, as a variant defines it; see `audio_onsets`."""
     chosen = find_variant(variant)
     return audio_onsets(audio, hop=chosen.onset_hop, backtracked=chosen.backtracked)
 

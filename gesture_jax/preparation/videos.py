@@ -23,7 +23,7 @@ from gesture_jax.media import framing
 from gesture_jax.media.framing import Crop
 from gesture_jax.media.listing import VIDEO_ENDINGS, is_video
 from gesture_jax.media.rates import FPS, SAMPLES_PER_FRAME
-from gesture_jax.media.sound import read_sound, share_heard
+from gesture_jax.media.sound import read_sound, share_audible
 from gesture_jax.media.video import cut_square, iterate_pictures
 from gesture_jax.people import pose
 from gesture_jax.preparation import dataset, scenes
@@ -163,7 +163,7 @@ class VideoTake:
         if seconds < self.settings.min_sec:
             least = self.settings.min_sec
             return refuse("too short", f"lasts {seconds:.2f} s, wanted are {least:g} s")
-        heard = share_heard(sound)
+        heard = share_audible(sound)
         if heard < _LEAST_HEARD:
             return refuse("silent", f"{heard:.0%} of it is louder than -50 dB")
         if piece.people and self.settings.require_person:

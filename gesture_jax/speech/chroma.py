@@ -33,7 +33,7 @@ def chroma_cens(sound: np.ndarray, *, rate_hz: int, hop: int, rows: slice) -> np
       sound: [n] float32.
       rate_hz: samples a second, between 8.4 and 33 thousand.
       hop: samples from one frame to the next, a multiple of 64.
-      rows: the frames wanted; as all frames near them count, their number hardly saves time.
+      rows: the frames to compute.
 
     Returns:
       [t, 12] float32, from C on; zeros for silence.

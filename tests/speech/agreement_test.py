@@ -24,7 +24,9 @@ def test_features_lie_in_the_data_set(weights, tmp_path, kind, width):
     options = dict(num_clips=2, num_identities=1, clip_sec=1.2, size=16, seed=0)
     procedural.write_procedural(tmp_path / "data", **options, hearing=hearing)
     source = clips.ClipSource(tmp_path / "data", "train")
-    assert source.hearing == hearing.describe() and source.hearing["features"] == kind
+    assert (
+        source.speech_features == hearing.describe() and source.speech_features["features"] == kind
+    )
     done = speaker.perform(identity=0, seed=0, duration_sec=1.2, size=16)
     expected = hearing.extract(done.audio, num_frames=30)
     assert source[0]["speech"].shape == (30, width)

@@ -74,7 +74,7 @@ class Bench:
         ).std(axis=0)
         sounds = ClipSource(test.metadata["data_path"], "test")
         # Windows read these features beyond the end of a clip.
-        silence = self.generator.feature_extractor.listen(
+        silence = self.generator.feature_extractor.extract(
             np.zeros(64_000, "f4"), num_frames=self._window
         )
         self.takes = []

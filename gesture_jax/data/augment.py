@@ -1,8 +1,9 @@
 """Augmentation of a pair of frames, the same for both: swap in time, mirror, colour jitter.
 
-The odds are TPSMM's (reference 5): half of the pairs are swapped, of the other half one in two is
-mirrored, and all are jittered. The jitter is one affine map of colours, which Pillow applies at
-once: contrast turns about mid grey rather than the picture's mean, hue about the axis of greys.
+The probabilities are those of TPSMM (reference 5): half of the pairs are swapped, one in two of the
+other half is mirrored, and all are jittered. The jitter is a single affine map of colours, which
+Pillow applies in one pass: contrast scales about mid grey rather than the picture's mean, and hue
+rotates about the axis of greys.
 """
 
 import dataclasses
@@ -22,13 +23,13 @@ _MID_GREY = 127.5
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is done to a pair at random.
+    """Random changes to pairs of frames.
 
     Attributes:
       swap: probability that source and driving change places.
-      mirror: probability that those which are not swapped are mirrored.
-      jitter: most that brightness, contrast and saturation are scaled by, up or down, and most that
-        hue is turned, as a share of the circle.
+      mirror: probability that a pair that is not swapped is mirrored.
+      jitter: largest relative change of brightness, contrast and saturation, and largest rotation
+        of the hue as a share of the circle.
     """
 
     swap: float = 0.5
@@ -36,7 +37,7 @@ class Augmentation:
     jitter: float = 0.1
 
     def choose(self, generator: np.random.Generator) -> "Change":
-        """What is done to one pair; every call draws the same number of choices."""
+        """Draws the change of one pair; every call draws the same number of random values."""
         swapped, mirrored = generator.random(2) < (self.swap, self.mirror)
         changes = generator.uniform(-self.jitter, self.jitter, 4)
         matrix = colour_matrix(*changes) if self.jitter else None
@@ -45,7 +46,7 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What is done to one pair.
+    """The change of one pair of frames.
 
     Attributes:
       swapped: whether source and driving change places.
@@ -58,16 +59,16 @@ class Change:
     matrix: np.ndarray | None = None
 
     def order(self, pair: np.ndarray) -> np.ndarray:
-        """[2, ...]: source and driving, whatever is told of them."""
+        """Swaps the rows of [2, ...], source and driving, if the pair is swapped."""
         return pair[::-1] if self.swapped else pair
 
     def place(
         self, boxes: np.ndarray, points: np.ndarray, *, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and points move with the pictures.
+        """Applies the change to boxes and points.
 
         Args:
-          boxes: [2, r, 4] float32, of `regions.region_boxes`.
+          boxes: [2, r, 4] float32, from `regions.region_boxes`.
           points: [2, j, 2] float32, (x, y) in pixels.
           size: side of the pictures in pixels.
         """
@@ -78,7 +79,7 @@ class Change:
         return boxes, points
 
     def draw(self, pair: np.ndarray) -> np.ndarray:
-        """The pair itself, [2, h, w, 3] uint8."""
+        """Applies the change to the pictures, [2, h, w, 3] uint8."""
         pair = self.order(pair)
         if self.mirrored:
             pair = pair[:, :, ::-1]
@@ -86,21 +87,21 @@ class Change:
             return np.ascontiguousarray(pair)
         return np.stack([_recolour(frame, self.matrix) for frame in pair])
 
-    def tell(self) -> dict[str, np.ndarray]:
-        """What `draw_on_device` reads: `mirrored`, a bool, and `colours` [3, 4] float32."""
+    def as_batch(self) -> dict[str, np.ndarray]:
+        """The input of `draw_on_device`: `mirrored`, a bool, and `colours` [3, 4] float32."""
         colours = np.eye(3, 4) if self.matrix is None else self.matrix
         return {"mirrored": np.bool_(self.mirrored), "colours": colours.astype(np.float32)}
 
 
 def draw_on_device(frames: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Pairs drawn as `Change.draw` draws them, from frames that lie on the device.
+    """Computes the pairs of `Change.draw` from frames on the device.
 
     Args:
       frames: [n, h, w, 3] uint8.
-      batch: `numbers` [b, 2] of frames in order, and what `Change.tell` tells of each pair.
+      batch: `numbers` [b, 2] of the frames, and `Change.as_batch` of each pair.
 
     Returns:
-      [b, 2, h, w, 3] float32 in [0, 1]; colours differ by at most 1/255 from the other way.
+      [b, 2, h, w, 3] float32 in [0, 1]; colours differ by at most 1/255 from `Change.draw`.
     """
     pairs = frames[batch["numbers"]]
     mirrored = batch["mirrored"][:, None, None, None, None]
@@ -113,13 +114,13 @@ def draw_on_device(frames: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Arr
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
-    """[3, 4]: the map of colours in [0, 255] to matrix[:, :3] colour + matrix[:, 3].
+    """Returns the map of colours in [0, 255] to matrix[:, :3] colour + matrix[:, 3]: [3, 4].
 
     Args:
       brightness: 0.1 is a tenth brighter.
       contrast: 0.1 is a tenth more.
       saturation: 0.1 is a tenth more.
-      hue: turn about the axis of greys, 1 is the full circle.
+      hue: rotation about the axis of greys; 1 is the full circle.
     """
     angle = 2 * math.pi * hue
     axis = np.full(3, 1 / math.sqrt(3))

@@ -12,7 +12,7 @@ from gesture_jax.media.rates import FPS
 
 
 class MotionRecords(records.RecordsBuilder):
-    """Motion features of clips, as TFDS sees them."""
+    """The TFDS builder of motion features."""
 
     name = "motions"
     FEATURES = {  # noqa: RUF012
@@ -34,15 +34,15 @@ def write_motions(
 
     Args:
       out_dir: the data set's folder.
-      motions_by_split: for "train" and "test" a function that gives records with `clip_id`,
+      motions_by_split: for "train" and "test", a function that returns records with `clip_id`,
         `speaker`, `motion` [t, d] and `speech` [t, a].
-      metadata: JSON-ready; where the motions come from. `MotionSource.metadata` gives it back.
+      metadata: where the motions come from, ready for JSON; `MotionSource.metadata` contains it.
 
     Returns:
-      False where the same data set is there already: nothing was done.
+      False if the same data set exists already, and nothing was done.
 
     Raises:
-      InputError: where `out_dir` holds something else, or a split turns out to be empty.
+      InputError: if `out_dir` holds something else, or a split turns out to be empty.
     """
     notes = {split: records.SplitNotes() for split in motions_by_split}
 

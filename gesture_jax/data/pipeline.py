@@ -1,11 +1,11 @@
 """From data sets to batches: Grain pipelines, deterministic by seed and resumable.
 
 A training stream is shuffled as a whole and cut into batches; each host makes its share of every
-batch, so that n hosts together see the same batches as one. The position goes into checkpoints, and
-is the same however many hosts and worker processes there are.
-A test pass goes through everything once, in order; its last batch is filled up by repetition, and
-`mask` [b] float32 is 0 there. `other` [b] int32 is the row of an example whose content differs, for
-controls; it is -1 where the batch has none.
+batch, so that n hosts together see the same batches as one. The position goes into checkpoints and
+does not depend on the number of hosts and worker processes.
+A test pass visits every example once, in order. Its last batch is padded with repeated examples,
+where `mask` [b] float32 is 0. `other` [b] int32 is the row of an example with other content, for
+control experiments; it is -1 if the batch has none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 class Batches:
     """Batches to iterate over, from the start or from a position on.
 
-    What the k-th batch is follows from k alone, so a position is a number.
+    The k-th batch depends on k alone, so a position is a number.
     """
 
     def __init__(self, batches: grain.MapDataset, num_workers: int):
@@ -45,7 +45,7 @@ class Batches:
 
 
 class BatchIterator(Iterator):
-    """Batches from a position on; its state is that position, JSON-ready."""
+    """Iterates over batches from a position on; that position is its state, ready for JSON."""
 
     def __init__(self, batches: grain.MapDataset, num_workers: int):
         """Most users want `iter` of `Batches`."""
@@ -61,27 +61,27 @@ class BatchIterator(Iterator):
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """The position: how many batches were given."""
+        """Returns the position: the number of batches that were returned."""
         return {"position": self._position}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        """Goes on as if `state["position"]` batches had been given."""
+        """Continues as if `state["position"]` batches had been returned."""
         self.close()
         self._position = int(state["position"])
 
     def close(self) -> None:
-        """Ends threads and processes."""
+        """Stops the threads and processes."""
         running, self._running = self._running, None
-        if hasattr(running, "close"):  # Grain 0.2.11's end by themselves.
+        if hasattr(running, "close"):  # Those of Grain 0.2.11 stop by themselves.
             running.close()
 
     def _start(self) -> grain.IterDataset:
         rest = self._batches[self._position :].to_iter_dataset(_READ_OPTIONS)
         if not self._num_workers:
             return rest
-        if not flags.FLAGS.is_parsed():  # Grain's workers ask for some, also outside of absl apps.
+        if not flags.FLAGS.is_parsed():  # Grain's workers read flags, also outside of absl apps.
             flags.FLAGS.mark_as_parsed()
-        # Grain 0.2.11 has it only there.
+        # Grain 0.2.11 has these options only there.
         options = grain.multiprocessing.MultiprocessingOptions(
             self._num_workers, per_worker_buffer_size=2
         )
@@ -89,7 +89,7 @@ class BatchIterator(Iterator):
 
 
 def _leave_ctrl_c_to_the_parent(worker: int, num_workers: int) -> None:
-    """It reaches all processes of a terminal, and the parent needs data until it has saved."""
+    """Ignores Ctrl-C in a worker: the parent needs data until it has saved a checkpoint."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -106,30 +106,30 @@ def frame_pairs(
     num_workers: int = 0,
     as_numbers: bool = False,
 ) -> Batches:
-    """Pairs of frames of one clip, for stage 1.
+    """Returns pairs of frames of one clip, for stage 1.
 
-    Training: endless; the driving frame runs over all frames of the data set in random order, so
-    that long clips weigh more, and the source is any frame of its clip. Test: the source is a
-    clip's frame 0, the driving frames are spread evenly over the rest of it.
+    In training the stream is endless: the driving frame visits all frames of the data set in random
+    order, so that long clips weigh more, and the source is a random frame of the same clip. In a
+    test pass the source is frame 0 of a clip, and the driving frames are spread evenly over it.
 
     Args:
       source: the clips.
-      batch_size: examples a batch of this host.
-      seed: of order and pairing.
-      train: whether to train or to test.
-      shard: this host's number, and how many there are.
-      cache: keeps the frames decoded in memory if they take less than 2 GB.
-      frames_per_clip: driving frames of each clip in the test pass.
-      augmentation: of training pairs.
-      num_workers: processes that decode; 0 is a thread of this one.
-      as_numbers: for training pairs, `numbers` [b, 2] among the frames of `decode_all` and what
-        `augment.draw_on_device` needs, instead of pictures.
+      batch_size: number of examples in a batch of this host.
+      seed: seed of order and pairing.
+      train: training stream or test pass.
+      shard: index of this host, and number of hosts.
+      cache: keeps the decoded frames in memory if they take less than 2 GB.
+      frames_per_clip: number of driving frames of each clip in the test pass.
+      augmentation: random changes to training pairs.
+      num_workers: number of processes that decode; 0 decodes in a thread of this one.
+      as_numbers: returns, instead of pictures, `numbers` [b, 2] among the frames of `decode_all`
+        and the other inputs of `augment.draw_on_device`; for training pairs.
 
     Returns:
-      Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; `boxes` [b, 3, 4], where
-      hands and mouth are in `driving` (`regions.region_boxes`); `points` [b, 2, j, 2], the joints
-      of both frames as (x, y) in pixels, NaN where one is not seen; in a test pass also `mask`,
-      and `other`, the nearest example before with another driving frame.
+      Batches of `source` and `driving`, [b, h, w, 3] float32 in [0, 1]; `boxes` [b, 3, 4] of
+      hands and mouth in `driving` (`regions.region_boxes`); `points` [b, 2, j, 2], the joints of
+      both frames as (x, y) in pixels, NaN for joints that were not detected; in a test pass also
+      `mask`, and `other`, the nearest earlier example with another driving frame.
     """
     frames = _Frames(source, cache=cache)
 
@@ -140,7 +140,7 @@ def frame_pairs(
         tables = change.place(*frames.tables(clip, pair), size=source.size)
         if as_numbers:
             numbers = change.order(np.int32(pair) + np.int32(index - driving))
-            return {"numbers": numbers, **change.tell(), **_places(*tables)}
+            return {"numbers": numbers, **change.as_batch(), **_places(*tables)}
         return _pair(change.draw(frames.read(clip, pair)), *tables)
 
     def test_pair(index: int) -> Example:
@@ -173,31 +173,31 @@ def motion_windows(
     shard: tuple[int, int] = (0, 1),
     num_workers: int = 0,
 ) -> Batches:
-    """Windows of motion and speech and the frames before them, for stage 2.
+    """Returns windows of motion and speech and the frames before them, for stage 2.
 
-    Windows start at frames 0, stride, 2 stride, ... of each clip and lie within it. Where a prior
-    frame would lie before the clip's first frame, that first frame stands in: no motion.
+    Windows start at frames 0, stride, 2 stride, ... of each clip and lie within it. Prior frames
+    before the start of the clip repeat its first frame.
 
     Args:
       source: the motions.
       window: length in frames.
-      stride: from a window to the next, in frames.
-      num_prior: p, how many frames before the window are given.
-      speakers: names, in the order of their numbers; without them everybody is number 0.
-      batch_size: examples a batch of this host.
-      seed: of the order.
+      stride: distance between the starts of two windows, in frames.
+      num_prior: p, the number of frames before the window.
+      speakers: names in the order of their numbers; without names every speaker is number 0.
+      batch_size: number of examples in a batch of this host.
+      seed: seed of the order.
       train: endless and shuffled, or one pass in order.
-      shard: this host's number, and how many there are.
-      num_workers: processes that read; 0 is a thread of this one.
+      shard: index of this host, and number of hosts.
+      num_workers: number of processes that read; 0 reads in a thread of this one.
 
     Returns:
       Batches of `motion` [b, window, d], `prior` [b, p, d], which ends right before the window,
-      `portrait` [b, d], another frame of the clip, drawn anew each time, or its first one in a test
-      pass, and `speech` [b, window, a], float32, `speaker` [b] int32; in a test pass also `mask`,
-      and `other`, an example with other speech, half a batch away if possible.
+      `portrait` [b, d], a random frame of the clip or, in a test pass, its first one, and
+      `speech` [b, window, a], float32, `speaker` [b] int32; in a test pass also `mask`, and
+      `other`, an example with other speech, half a batch away if possible.
 
     Raises:
-      InputError: where every clip is shorter than the window.
+      InputError: if every clip is shorter than the window.
     """
     starts = [
         (clip, start)
@@ -245,7 +245,7 @@ def _train_stream(count: int, seed: int) -> grain.MapDataset:
 def _test_stream(
     count: int, batch_size: int, shard: tuple[int, int], example: Callable[[int], Example]
 ) -> grain.MapDataset:
-    """Examples in order, filled up so that every host gets the same number of full batches."""
+    """Examples in order, padded so that every host gets the same number of full batches."""
     together = batch_size * shard[1]
     padded = -(-count // together) * together
 
@@ -257,12 +257,12 @@ def _test_stream(
 
 
 def _batches(stream: grain.MapDataset, batch_size: int, shard: tuple[int, int]) -> grain.MapDataset:
-    # After the random parts, which follow the position in the common stream.
+    # After the random operations, whose seeds depend on the position in the global stream.
     return _Share(stream, batch_size, shard).batch(batch_size, drop_remainder=True)
 
 
 class _Share(grain.MapDataset):
-    """Of every batch of all hosts together the rows of one host, which follow each other."""
+    """This host's contiguous slice of every global batch."""
 
     def __init__(self, stream: grain.MapDataset, batch_size: int, shard: tuple[int, int]):
         super().__init__(stream)
@@ -280,10 +280,10 @@ class _Share(grain.MapDataset):
 
 
 def _with_others(batch: Example, key: str, *, distance: int) -> Example:
-    """Adds `other`: for each row the first one with different content of `key`, or -1.
+    """Adds `other`: for each row, the first row with different content of `key`, or -1.
 
-    The search goes backwards from the row that lies `distance` before. It compares content, as the
-    rows that fill up a batch repeat others.
+    The search goes backwards, starting `distance` rows before. It compares content, because padding
+    repeats rows.
     """
     contents = [row.tobytes() for row in batch[key]]
     count = len(contents)
@@ -304,13 +304,13 @@ def _places(boxes: np.ndarray, points: np.ndarray) -> Example:
 
 
 def _to_float(batch: Example) -> Example:
-    """uint8 pictures to float32 in [0, 1]; a batch at a time, which is fastest."""
+    """Converts uint8 pictures to float32 in [0, 1]; fastest for a whole batch."""
     to_float = lambda x: np.divide(x, np.float32(255), dtype=np.float32)
     return {key: to_float(x) if x.dtype == np.uint8 else x for key, x in batch.items()}
 
 
 def decode_all(source: clips.ClipSource) -> np.ndarray:
-    """All frames of a data set, clip after clip: [n, size, size, 3] uint8."""
+    """Decodes all frames of a data set, clip after clip: [n, size, size, 3] uint8."""
     lengths = [source.num_frames(clip) for clip in range(len(source))]
     starts = np.cumsum([0, *lengths])
     frames = np.empty((starts[-1], source.size, source.size, 3), np.uint8)
@@ -325,7 +325,7 @@ def decode_all(source: clips.ClipSource) -> np.ndarray:
 
 
 class _Frames:
-    """All frames of a data set, numbered through; decoded once if they may be kept."""
+    """All frames of a data set, numbered consecutively; decoded once if `cache` allows it."""
 
     def __init__(self, source: clips.ClipSource, *, cache: bool):
         self._source = source
@@ -343,19 +343,19 @@ class _Frames:
         return int(self._ends[-1])
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Clip and frame within it of the frame of this number."""
+        """Returns the clip and the frame within it of a frame number."""
         clip = int(np.searchsorted(self._ends, index, side="right"))
         return clip, int(index - self._start(clip))
 
     def read(self, clip: int, indices: list[int]) -> np.ndarray:
-        """Frames [k, h, w, 3] uint8."""
+        """Reads frames: [k, h, w, 3] uint8."""
         if self._decoded is not None:
             return self._decoded[np.asarray(indices) + self._start(clip)]
         return self._source.read_frames(clip, indices)
 
     def tables(self, clip: int, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The boxes [k, 3, 4] of the frames' regions, and their joints [k, j, 2]; float32."""
-        if clip not in self._tables:  # Small, so that those of a clip are read once.
+        """Returns the region boxes [k, 3, 4] and the joints [k, j, 2] of frames; float32."""
+        if clip not in self._tables:  # They are small: each clip's are read once.
             names, count = self._source.joint_names, self._source.num_frames(clip)
             joints, boxes = np.zeros((count, 0, 2)), np.zeros((count, len(REGIONS), 4))
             if names:

@@ -1,7 +1,8 @@
-"""Portraits framed like training frames: by where shoulders are in a square.
+"""Frames portraits like training frames, by the position of the shoulders in the square.
 
-The measure of a person in a square is [3]: x and y of the middle of the shoulders, and their
-distance, in shares of the square's side. Stage 1 keeps the range that its training frames cover.
+The measure of a person in a square is [3]: x and y of the middle between the shoulders, and the
+distance of the shoulders, as shares of the square's side. Stage 1 stores the range of its training
+frames.
 """
 
 import os
@@ -19,17 +20,18 @@ from gesture_jax.people import pose
 if TYPE_CHECKING:  # TFDS takes half a second to import, and generating reads no dataset.
     from gesture_jax.data.clips import ClipSource
 
-# Clips, spread over the training set, that tell how its people are framed.
-_MOST_CLIPS = 64
+# The number of clips, spread over the training set, from which the range is computed.
+_MAX_CLIPS = 64
 _PERCENTILES = 5, 95
-# Further than this outside of the range is far: x and y in shares of the side, distance by ratio.
-# All that a model loses is lost by then (`benchmarks/framing.py`); the pose model errs by a third.
+# How far outside of the range a portrait counts as far: x and y as shares of the side, the distance
+# as a ratio. A model's quality has dropped to its floor by then (`benchmarks/framing.py`); the pose
+# model errs by a third of this.
 _FAR_SHIFT = 0.04
 _FAR_RATIO = 1.15
-# Sides of the pictures in which people are searched. Drawn people are found in small ones, and one
-# size alone is wrong now and then, or finds somebody in a PNG but not in a JPEG of it.
+# Sizes at which people are searched for. Procedural people are found in small pictures; a single
+# size is wrong now and then, or finds a person in a PNG but not in a JPEG of it.
 _SEARCHED_PX = 640, 320, 160, 128, 112
-# Two sizes agree where they differ by no more than this share of the person.
+# Two sizes agree if they differ by no more than this share of the person.
 _AGREED = 0.15
 _NO_POSE = (
     "the central square of the portrait is used; the person in it is found where the extra [pose] "
@@ -40,13 +42,13 @@ Range = tuple[tuple[float, float], ...]
 
 
 def shoulders_of(source: "ClipSource") -> Range:
-    """The range of a data set's frames: (low, high) of each measure; () where joints are unknown.
+    """Returns the range of a data set: (low, high) of each measure, () if it has no shoulders.
 
-    The lowest and highest twentieth of all frames do not count.
+    These are the 5th and the 95th percentile over the frames.
     """
     if not _knows_shoulders(source.joint_names):
         return ()
-    chosen = np.unique(np.linspace(0, len(source) - 1, _MOST_CLIPS).astype(int)).tolist()
+    chosen = np.unique(np.linspace(0, len(source) - 1, _MAX_CLIPS).astype(int)).tolist()
     names, size = source.joint_names, source.size
     measures = np.concatenate([measure(source[k]["joints"] / size, names) for k in chosen])
     measures = measures[~np.isnan(measures).any(axis=-1)]
@@ -57,10 +59,10 @@ def shoulders_of(source: "ClipSource") -> Range:
 
 
 def read_range(value: object, *, name: str | os.PathLike) -> np.ndarray | None:
-    """What a workdir tells of its training frames: [3, 2], or None where it tells nothing.
+    """Checks the range in the config of a workdir: [3, 2], or None if it has none.
 
     Raises:
-      InputError: naming the workdir, where it tells something else.
+      InputError: if it is not a range; the message names the workdir.
     """
     if not value:
         return None
@@ -74,7 +76,7 @@ def read_range(value: object, *, name: str | os.PathLike) -> np.ndarray | None:
 
 
 def measure(joints: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Joints [*b, j, 2], in shares of a square's side or in pixels, to the measure [*b, 3]."""
+    """Computes the measure [*b, 3] from joints [*b, j, 2], in shares of the side or in pixels."""
     right, left = (joints[..., names.index(f"{side}_shoulder"), :] for side in ("right", "left"))
     distance = np.linalg.norm(left - right, axis=-1, keepdims=True)
     return np.concatenate([(left + right) / 2, distance], axis=-1)
@@ -83,24 +85,25 @@ def measure(joints: np.ndarray, names: Sequence[str]) -> np.ndarray:
 def choose_square(
     path: str | os.PathLike, picture: np.ndarray, crop: Crop | None, known: np.ndarray | None
 ) -> tuple[tuple[int, int, int], list[str]]:
-    """The square of a portrait that is to move, and what its user should know about it.
+    """Chooses the square of a portrait to animate, and collects notices for the user.
 
-    The central square is left as it is where it is framed like training frames; else the person is
-    brought to where people are in these. Where these are not known, the square is that around the
-    person, as `prepare --crop=auto` cuts it.
+    The central square is kept if it is framed like training frames; otherwise the square is moved
+    and scaled to match them. If their range is not known, the square is the one around the person,
+    as `prepare --crop=auto` cuts it.
 
     Args:
-      path: of the portrait, for messages.
+      path: the portrait's file, for messages.
       picture: [h, w, 3].
-      crop: which square; None finds the person, by the extra `[pose]`.
+      crop: the square to use; None finds the person, with the extra `[pose]`.
       known: [3, 2], from `read_range`.
 
     Returns:
-      Left, top and side in pixels; and sentences: which square it is, where it is not the central
-      one; that nobody is found or looked for; or that the framing is far from that of training.
+      Left, top and side in pixels; and sentences that name the square if it is not the central one,
+      or say that no person was found or searched for, or that the framing is far from that of
+      training.
 
     Raises:
-      InputError: where the crop leaves the picture.
+      InputError: if the crop leaves the picture.
     """
     height, width = picture.shape[:2]
     try:
@@ -117,7 +120,7 @@ def choose_square(
     notices = []
     if crop is None and how_far(_relative(found, box), known):
         box = _like_training(found, known, width, height)
-        notices = [_tell_square(path, box)]
+        notices = [_describe_square(path, box)]
     far = how_far(_relative(found, box), known)
     remedy = "try --crop=auto" if crop else "give a picture that shows more around the person"
     return box, notices + (
@@ -126,7 +129,7 @@ def choose_square(
 
 
 def how_far(measured: np.ndarray, known: np.ndarray) -> str:
-    """In words, how a person [3] is framed unlike those of training [3, 2]; "" where alike."""
+    """Describes how a measure [3] lies outside the range of training [3, 2]; "" if it does not."""
     (low_x, low_y, low_width), (high_x, high_y, high_width) = known.T
     x, y, width = measured
     reasons = []
@@ -147,14 +150,14 @@ def how_far(measured: np.ndarray, known: np.ndarray) -> str:
 
 
 def agree(found: np.ndarray, size: Callable[[np.ndarray], float]) -> np.ndarray | None:
-    """What at least two detections of one person say alike.
+    """Combines detections of one person of which at least two agree.
 
     Args:
-      found: [n, k], a detection a row; NaN where nobody is seen.
-      size: of the person that a row [k] describes, in the units of the row.
+      found: [n, k], one detection per row; NaN where no person was detected.
+      size: returns the size of the person that a row [k] describes, in the units of the row.
 
     Returns:
-      [k], the mean of the detections that are near the median; None where fewer than two are.
+      [k], the mean of the detections near the median; None if there are fewer than two.
     """
     seen = found[~np.isnan(found).any(axis=1)]
     if len(seen) < 2:
@@ -165,10 +168,10 @@ def agree(found: np.ndarray, size: Callable[[np.ndarray], float]) -> np.ndarray 
 
 
 def _find_shoulders(picture: np.ndarray) -> np.ndarray | None:
-    """The measure of the most visible person, in pixels of the picture; None where unsure."""
+    """Measures the most visible person, in pixels of the picture; None if detections disagree."""
     height, width = picture.shape[:2]
-    look = lambda small: measure(pose.find_joints(small) * [width, height], pose.JOINT_NAMES)
-    return agree(np.stack([*map(look, _small_pictures(picture))]), size=lambda found: found[2])
+    detect = lambda small: measure(pose.find_joints(small) * [width, height], pose.JOINT_NAMES)
+    return agree(np.stack([*map(detect, _small_pictures(picture))]), size=lambda found: found[2])
 
 
 def _small_pictures(picture: np.ndarray) -> Iterator[np.ndarray]:
@@ -177,7 +180,7 @@ def _small_pictures(picture: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _around_person(path, picture, crop, box, known):
-    """Where only the person as a whole can tell; see `choose_square`."""
+    """Chooses a square by the bounding box of the person; see `choose_square`."""
     unseen = [] if known is None else [f"{path}: no two shoulders are seen in it, as in training"]
     if crop is not None:
         return box, unseen
@@ -188,17 +191,17 @@ def _around_person(path, picture, crop, box, known):
     ])  # fmt: skip
     person = agree(found * scale, size=lambda edges: (edges[2:] - edges[:2]).max())
     if person is None:
-        told = "nobody is found in it"
+        reason = "nobody is found in it"
         if not np.isnan(found).all():
-            told = "the person in it cannot be located reliably"
+            reason = "the person in it cannot be located reliably"
         return box, [
-            f"{path}: {told}; its central square is used, --crop=LEFT,TOP,SIZE takes another one"
+            f"{path}: {reason}; its central square is used, --crop=LEFT,TOP,SIZE takes another one"
         ]
     around = frame_people([tuple((person / scale).tolist())], width, height).box_px
-    return around, [*unseen, *([_tell_square(path, around)] if around != box else [])]
+    return around, [*unseen, *([_describe_square(path, around)] if around != box else [])]
 
 
-def _tell_square(path: str | os.PathLike, box: tuple[int, int, int]) -> str:
+def _describe_square(path: str | os.PathLike, box: tuple[int, int, int]) -> str:
     return (
         f"{path}: the square around the person is used, --crop={','.join(map(str, box))}; "
         "--crop=center takes the middle of the picture instead"
@@ -206,7 +209,7 @@ def _tell_square(path: str | os.PathLike, box: tuple[int, int, int]) -> str:
 
 
 def _like_training(found: np.ndarray, known: np.ndarray, width: int, height: int):
-    """The square, within the picture, that has the shoulders where training frames have them."""
+    """Returns the square in the picture whose shoulders lie where those of training frames lie."""
     x, y, share = known.mean(axis=1)
     side = min(found[2] / share, width, height)
     corner = np.clip(found[:2] - [x * side, y * side], 0.0, np.array([width, height]) - side)
@@ -214,7 +217,7 @@ def _like_training(found: np.ndarray, known: np.ndarray, width: int, height: int
 
 
 def _relative(found: np.ndarray, box: tuple[int, int, int]) -> np.ndarray:
-    """A measure in pixels of the picture as one in shares of a square."""
+    """Converts a measure from pixels of the picture to shares of a square."""
     left, top, side = box
     return (found - [left, top, 0]) / side
 

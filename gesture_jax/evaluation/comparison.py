@@ -21,7 +21,7 @@ _NO_POSE = (
     "video has an .npz beside it"
 )
 _NO_LPIPS = "needs AlexNet's weights: pass --lpips=alexnet-owt-7be5be79.pth, torchvision's file"
-_PACKAGES = "gesture_jax", "jax", "flax", "av", "librosa", "numpy"
+_PACKAGES = "gesture_jax", "jax", "flax", "av", "soxr", "numpy"
 
 
 @dataclasses.dataclass(frozen=True)

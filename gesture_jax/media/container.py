@@ -15,22 +15,22 @@ import av
 from gesture_jax.errors import InputError
 from gesture_jax.storage.files import as_path, is_file, local_copy, size_of
 
-# Containers with everything inside. Others are lists of further files, which must not be read.
+# Self-contained formats. Others are lists of further files, which must not be read.
 _CONTAINERS = (
     "mov,matroska,avi,flv,mpeg,mpegts,asf,gif,h264,hevc,wav,w64,aiff,au,caf,flac,mp3,ogg,aac,amr"
 )
-# Nothing longer is decoded: whoever has such a file cuts it first.
+# Nothing longer is decoded; users cut such a file first.
 MAX_SEC = 6 * 3600.0
-# Time that goes back further than this starts anew, as in files that were joined end to end.
+# Time stamps that go back further than this start a new count, as in files that were joined.
 _MAX_BACK_SEC = 1.0
-# Decoders need some frames or blocks before the wanted one; where a hole in the file hides it, it
-# is looked for further back, and at last from the beginning.
+# Decoders need some frames before the wanted one. If seeking lands after it, because of a hole in
+# the file, seeking starts further back, and finally from the beginning.
 _PREROLLS_SEC = 0.2, 20.0, math.inf
 
 
 @dataclasses.dataclass(frozen=True)
 class TimedFrame:
-    """A decoded frame of picture or sound, when it begins, and how long it lasts at least."""
+    """A decoded frame of video or sound, with its start and its minimal duration."""
 
     start_sec: float
     length_sec: float
@@ -39,6 +39,11 @@ class TimedFrame:
 
 @contextlib.contextmanager
 def open_media(path: str | os.PathLike, what: str) -> Iterator:
+    """Opens a media file; `what` names the wanted content in errors.
+
+    Raises:
+      InputError: if the file is missing, empty or cannot be decoded.
+    """
     path = as_path(path)
     if not is_file(path):
         raise InputError(f"{path}: no such file; give a file with {what}")
@@ -54,7 +59,7 @@ def open_media(path: str | os.PathLike, what: str) -> Iterator:
 
 
 def check_decodable(path: str | os.PathLike, stream):
-    """The stream; raises InputError where nothing here decodes it."""
+    """Returns the stream; raises InputError if there is no decoder for it."""
     if stream.codec_context is None:
         raise InputError(f"{path}: of a kind that cannot be decoded, or damaged; convert it")
     return stream
@@ -63,20 +68,20 @@ def check_decodable(path: str | os.PathLike, stream):
 def timed_frames(
     path: str | os.PathLike, container, stream, start_sec: float, usual_sec: float
 ) -> Iterator[TimedFrame]:
-    """Decoded frames from about `start_sec` on, which is time 0.
+    """Yields decoded frames from about `start_sec` on, which becomes time 0.
 
-    A frame without a time stamp follows the one before, and so do a frame whose time goes far back
-    and all frames after it.
+    A frame without a time stamp begins where the previous one ends. So does a frame whose time
+    stamp goes far back, and the frames after it are shifted with it.
 
     Args:
-      path: named in errors.
-      container: open.
-      stream: of the container.
-      start_sec: found by seeking.
-      usual_sec: how long a picture lasts, as a rule.
+      path: the file's name, for errors.
+      container: the open container.
+      stream: a stream of the container.
+      start_sec: where to begin, found by seeking.
+      usual_sec: the usual duration of a picture.
 
     Raises:
-      InputError: where it gets too long.
+      InputError: if the file is too long.
     """
     origin, end = _start_sec(container) + start_sec, None
     for frame in _frames_from(container, stream, start_sec):
@@ -95,7 +100,7 @@ def timed_frames(
 
 
 def _frames_from(container, stream, start_sec: float) -> Iterator:
-    """Decoded frames from one that begins before a time, or as early as can be searched for."""
+    """Yields decoded frames, from one that begins before `start_sec` if there is one."""
     if start_sec <= 0:
         yield from _frames(container, stream)
         return
@@ -114,7 +119,7 @@ def _frames_from(container, stream, start_sec: float) -> Iterator:
 
 
 def _frames(container, stream) -> Iterator:
-    """Decoded frames up to the end; packets that are damaged are passed over."""
+    """Yields decoded frames up to the end and skips damaged packets."""
     packets = container.demux(stream)
     while True:
         try:
@@ -122,7 +127,7 @@ def _frames(container, stream) -> Iterator:
             if packet is None:
                 return
         except av.FFmpegError:
-            return  # The container itself ends in damage.
+            return  # The rest of the container is damaged.
         try:
             yield from packet.decode()
         except av.error.EOFError:
@@ -138,6 +143,6 @@ def _start_sec(container) -> float:
 def _length_sec(frame, usual_sec: float) -> float:
     if isinstance(frame, av.AudioFrame):
         return frame.samples / frame.sample_rate
-    # Of frames that are not stored in the order of display, some claim the length of another.
+    # Where frames are not stored in display order, some have the duration of another frame.
     seconds = float((frame.duration or 0) * (frame.time_base or 0))
     return min(seconds, usual_sec) if seconds > 0.0 else usual_sec

@@ -10,53 +10,53 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Colorspace, VideoReformatter
 
-# What FFmpeg and H.273 call them.
+# Numbers of H.273, which FFmpeg uses too.
 _BT2020, _DISPLAY_P3 = 9, 12
 _PQ, _HLG = 16, 18
-# Linear RGB of other primaries to BT.709's; all of them have the same white.
+# Linear RGB of other primaries to that of BT.709; all have the same white point.
 _TO_BT709 = {
     _BT2020: [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
     _DISPLAY_P3: [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]],
 }
-# The luminance of white paper in HDR (BT.2408), which becomes SDR's white.
+# The luminance of diffuse white in HDR (BT.2408), which becomes white in SDR.
 _WHITE_NITS = 203.0
-# HLG is shown on a display of this peak, with the gamma that belongs to it (BT.2100).
+# The peak luminance and the system gamma of the reference display of HLG (BT.2100).
 _HLG_PEAK_NITS, _HLG_GAMMA = 1000.0, 1.2
-# Linear light up to here stays as it is; what is brighter is compressed into the rest.
+# Linear light up to this value stays as it is; brighter light is compressed into the rest.
 _KNEE = 0.8
 _SDR_GAMMA = 2.4  # BT.1886.
 # A Hald table of level n holds n**2 values for each of red, green and blue.
 _HALD_LEVEL = 8
-# A shape of pixels beyond this ratio is damage.
-MOST_ASPECT = 4
+# A pixel aspect ratio beyond this is a sign of damage.
+MAX_ASPECT = 4
 
 
 def aspect_of(stream) -> fractions.Fraction:
-    """The width of a stream's pixels over their height; 1 where it does not say."""
+    """Returns the width of a stream's pixels over their height; 1 if it is not given."""
     return stream.sample_aspect_ratio or fractions.Fraction(1)
 
 
 class Display:
-    """Turns the frames of one stream into pictures [h, w, 3] uint8."""
+    """Converts the frames of one stream to pictures [h, w, 3] uint8."""
 
     def __init__(self, stream, *, most_px: int | None = None):
-        """Pictures of the stream with a longer side than `most_px` are scaled down, quickly."""
+        """Pictures with a longer side than `most_px` are scaled down by a fast method."""
         self._stream, self._most_px = stream, most_px
-        self._reformatter = VideoReformatter()  # Frames would make one each, with its threads.
+        self._reformatter = VideoReformatter()  # Otherwise each frame makes its own, with threads.
         self._tables: dict[tuple, _ColourTable] = {}
 
-    def hold(self, frame: av.VideoFrame) -> Callable[[], np.ndarray]:
-        """Called where the picture of a frame is wanted; the stream may be closed by then."""
+    def defer(self, frame: av.VideoFrame) -> Callable[[], np.ndarray]:
+        """Returns a function that converts the frame later, even after the stream is closed."""
         context = self._stream.codec_context
         colours = _Colours(int(context.color_trc), int(context.color_primaries))
-        return functools.partial(self._develop, frame, colours, aspect_of(self._stream))
+        return functools.partial(self._convert, frame, colours, aspect_of(self._stream))
 
-    def _develop(
+    def _convert(
         self, frame: av.VideoFrame, colours: "_Colours", aspect: fractions.Fraction
     ) -> np.ndarray:
         width, height = frame.width * max(aspect, 1), frame.height / min(aspect, 1)
         scale = 1.0 if self._most_px is None else min(1.0, self._most_px / max(width, height))
-        # Nothing gets lost: the shorter side of a pixel is stretched.
+        # The shorter side of a pixel is stretched, so that no detail is lost.
         shown = self._reformatter.reformat(
             frame,
             width=max(round(width * scale), 1),
@@ -74,7 +74,7 @@ class Display:
 
 @dataclasses.dataclass(frozen=True)
 class _Colours:
-    """The transfer function and the primaries of a stream, by their numbers in H.273."""
+    """The transfer function and the primaries of a stream, as numbers of H.273."""
 
     transfer: int
     primaries: int
@@ -85,11 +85,11 @@ class _Colours:
 
     @property
     def are_sdr(self) -> bool:
-        """Whether they are what pictures have."""
+        """Whether no conversion is needed."""
         return not self.is_hdr and self.primaries not in _TO_BT709
 
     def to_sdr(self, values: np.ndarray) -> np.ndarray:
-        """Encoded RGB [n, 3] in [0, 1] to SDR with BT.709's primaries, in [0, 1]."""
+        """Converts encoded RGB [n, 3] in [0, 1] to SDR with BT.709 primaries, in [0, 1]."""
         if self.transfer == _PQ:
             light = _decode_pq(values) / _WHITE_NITS
         elif self.transfer == _HLG:
@@ -105,7 +105,7 @@ class _Colours:
 
 
 class _ColourTable:
-    """Maps the colours of 16-bit frames of one size by a table, in FFmpeg."""
+    """Maps the colours of 16-bit frames of one size by a lookup table, with FFmpeg."""
 
     def __init__(self, width: int, height: int, colours: _Colours):
         table = _hald_table(colours)
@@ -137,7 +137,7 @@ class _ColourTable:
 
 @functools.lru_cache(maxsize=4)
 def _hald_table(colours: _Colours) -> np.ndarray:
-    """[n**3, n**3, 3] uint16 for level n: red runs fastest, blue slowest."""
+    """Builds the table, [n**3, n**3, 3] uint16 for level n; red varies fastest, blue slowest."""
     steps = np.linspace(0.0, 1.0, _HALD_LEVEL**2)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
     mapped = colours.to_sdr(np.stack([red, green, blue], axis=-1).reshape(-1, 3))
@@ -145,14 +145,14 @@ def _hald_table(colours: _Colours) -> np.ndarray:
 
 
 def _decode_pq(values: np.ndarray) -> np.ndarray:
-    """SMPTE ST 2084 to nits."""
+    """Converts SMPTE ST 2084 values to nits."""
     powers = values ** (32 / 2523)
     share = np.maximum(powers - 107 / 128, 0.0) / (2413 / 128 - 2392 / 128 * powers)
     return 10_000.0 * share ** (8192 / 1305)
 
 
 def _decode_hlg(values: np.ndarray) -> np.ndarray:
-    """ARIB STD-B67 to the nits of a display."""
+    """Converts ARIB STD-B67 values to nits on the reference display."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
     luminance = scene @ np.array([0.2627, 0.6780, 0.0593])
@@ -160,7 +160,7 @@ def _decode_hlg(values: np.ndarray) -> np.ndarray:
 
 
 def _matrix_of(frame: av.VideoFrame, colours: _Colours) -> Colorspace:
-    """What a frame's YUV was made by; where it does not say, what players assume."""
+    """Returns the matrix of a frame's YUV; if it is not given, the one that players assume."""
     named = int(frame.colorspace)
     if named in (1, 4, 5, 7, 9):
         return Colorspace(named)
@@ -173,7 +173,7 @@ def _matrix_of(frame: av.VideoFrame, colours: _Colours) -> Colorspace:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
-    """[2, 2]: where a point (x, y) of the stored frame, y downwards, is shown: (x, y) @ matrix."""
+    """Returns [2, 2]: a stored point (x, y), y downwards, is shown at (x, y) @ matrix."""
     data = frame.side_data.get(SideData.DISPLAYMATRIX)
     if data is None:
         return np.eye(2)
@@ -181,7 +181,7 @@ def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
 
 
 def _turn(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The picture in the nearest of the eight orientations."""
+    """Turns a picture to the nearest of the eight orientations."""
     (xx, xy), (yx, yy) = matrix
     if abs(xy) + abs(yx) > abs(xx) + abs(yy):
         picture, xx, yy = picture.swapaxes(0, 1), yx, xy

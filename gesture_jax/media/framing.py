@@ -1,4 +1,4 @@
-"""Which square of a video is kept."""
+"""Crops: the square of a picture or video that is kept."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from gesture_jax.errors import InputError
 
 # (left, top, right, bottom) of a person's upper body, as fractions of width and height.
 Box = tuple[float, float, float, float]
-# Around a person, as a share of the person's size.
-_AIR = 0.08
+# The margin around a person, as a share of the person's size.
+_MARGIN = 0.08
 
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """A square within the upright picture: the central one, one from a left edge, or any.
+    """A square within the upright picture: the central one, one from a left edge, or any other.
 
     Attributes:
-      border_px: shaved off all four sides first.
+      border_px: number of pixels cut off all four sides first.
       left: left edge of a square of full height, in [0, 1] of the width; 1 is flush right.
       box_px: left, top and side of the square, in pixels.
     """
@@ -28,10 +28,10 @@ class Crop:
     box_px: tuple[int, int, int] | None = None
 
     def find_box(self, width: int, height: int) -> tuple[int, int, int]:
-        """Left, top and side of the square, in pixels, for a picture of this size.
+        """Returns left, top and side of the square, in pixels, for a picture of this size.
 
         Raises:
-          InputError: where nothing is left of the picture, or the square leaves it.
+          InputError: if nothing is left of the picture, or the square leaves it.
         """
         inner_width, inner_height = (side - 2 * self.border_px for side in (width, height))
         if min(inner_width, inner_height) <= 0:
@@ -48,12 +48,12 @@ class Crop:
         side = min(inner_width, inner_height)
         left = (inner_width - side) // 2
         if self.left is not None:
-            # An edge too far to the right is moved back, as flush right is meant by 1.
+            # An edge too far to the right is moved back: 1 means flush right.
             left = min(round(self.left * inner_width), inner_width - side)
         return self.border_px + left, self.border_px + (inner_height - side) // 2, side
 
     def reduce(self, factor: int, width: int, height: int) -> "Crop":
-        """The same square where a picture of this size was scaled down by a factor.
+        """Returns the same square for a picture of this size that was scaled down by a factor.
 
         Raises:
           InputError: as `find_box`.
@@ -63,10 +63,10 @@ class Crop:
 
 
 def parse_crop(text: str, *, border_px: int = 0) -> Crop:
-    """What `--crop` says, but for "auto": "center", or "L,T,SIZE" in pixels.
+    """Parses the values of `--crop` other than "auto": "center", or "L,T,SIZE" in pixels.
 
     Raises:
-      InputError: where it says something else.
+      InputError: for any other text.
     """
     if text == "center":
         return Crop(border_px)
@@ -80,18 +80,18 @@ def parse_crop(text: str, *, border_px: int = 0) -> Crop:
 
 
 def frame_people(boxes: Sequence[Box], width: int, height: int) -> Crop:
-    """The square around all boxes of a person, with some air, kept within the picture.
+    """Returns the square around all boxes of a person, with a margin, within the picture.
 
     Args:
       boxes: (left, top, right, bottom) in fractions of width and height, at least one.
-      width: of the picture, in pixels.
-      height: of the picture, in pixels.
+      width: width of the picture in pixels.
+      height: height of the picture in pixels.
     """
     edges = np.array(boxes) * [width, height, width, height]
     left, top = edges[:, :2].min(axis=0)
     right, bottom = edges[:, 2:].max(axis=0)
-    side = min(max(right - left, bottom - top) * (1.0 + 2 * _AIR), width, height)
-    # The hips end the picture, as in PATS: what air there is goes above the head.
-    corner = np.array([(left + right - side) / 2, bottom + _AIR * (bottom - top) / 2 - side])
+    side = min(max(right - left, bottom - top) * (1.0 + 2 * _MARGIN), width, height)
+    # The picture ends at the hips, as in PATS, and the free space lies above the head.
+    corner = np.array([(left + right - side) / 2, bottom + _MARGIN * (bottom - top) / 2 - side])
     corner = np.clip(corner, 0.0, np.array([width, height]) - side)
     return Crop(box_px=(int(corner[0]), int(corner[1]), int(side)))

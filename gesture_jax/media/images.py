@@ -1,4 +1,4 @@
-"""Pictures: any file or array in, squares for the networks and sheets for people out."""
+"""Reads pictures from any file or array; makes squares for the networks and contact sheets."""
 
 import contextlib
 import dataclasses
@@ -14,14 +14,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 from gesture_jax.errors import InputError
 from gesture_jax.storage.files import as_path, is_file, local_copy, size_of, write_beside
 
-# Larger ones are decompression bombs, or scans that nobody needs as a portrait. JPEGs are scaled
-# down while they are decoded, and may have as many as Pillow opens.
+# Larger pictures are decompression bombs or huge scans. JPEGs may have as many pixels as Pillow
+# opens, because they are scaled down while they are decoded.
 _MAX_PIXELS = 70_000_000
 # Pictures with more pixels are scaled down to less than this.
 _KEPT_PIXELS = 25_000_000
-# Pillow knows more, of which some call other programs (EPS) and none is what portraits are kept in.
+# Pillow knows more formats; some call other programs (EPS), and none is used for portraits.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
-# Names that pictures have, for whoever searches folders.
+# The endings of pictures in a folder.
 ENDINGS = (
     ".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff",
 )  # fmt: skip
@@ -38,7 +38,7 @@ class Photo:
     Attributes:
       picture: [h, w, 3], uint8, or float32 in [0, 1] where the file has more than 8 bits.
       size: width and height of the file's picture, upright.
-      reduction: by how much `picture` is smaller than that: 1, 2, 4 or 8.
+      reduction: the factor by which `picture` was scaled down: 1, 2, 4 or 8.
     """
 
     picture: np.ndarray
@@ -47,18 +47,18 @@ class Photo:
 
 
 def load_image(path: str | os.PathLike) -> np.ndarray:
-    """The picture of `load_photo`."""
+    """Returns the picture of `load_photo`."""
     return load_photo(path).picture
 
 
 def load_photo(path: str | os.PathLike) -> Photo:
-    """Reads a picture, upright, in sRGB, transparency over white; a huge one scaled down.
+    """Reads a picture: upright, in sRGB, transparency over white; huge pictures are scaled down.
 
     Args:
-      path: a file of one of `FORMATS`, or HEIC by the extra `[heic]`: any mode, 8 or 16 bits.
+      path: a file of one of `FORMATS`, or HEIC with the extra `[heic]`; any mode, 8 or 16 bits.
 
     Raises:
-      InputError: where it is missing, empty, not a picture, too large or damaged.
+      InputError: if it is missing, empty, not a picture, too large or damaged.
     """
     path = as_path(path)
     if not is_file(path):
@@ -73,7 +73,7 @@ def load_photo(path: str | os.PathLike) -> Photo:
         # Pillow warns of oddities that do not matter here.
         with (
             warnings.catch_warnings(action="ignore"),
-            # Of bytes, as Pillow asks files for as many as they claim to have.
+            # From bytes, because Pillow reads from files as many bytes as they claim to have.
             Image.open(io.BytesIO(content), formats=formats) as image,
         ):
             if image.width * image.height > _MAX_PIXELS and not _is_decoded_in_steps(image):
@@ -91,10 +91,10 @@ def load_photo(path: str | os.PathLike) -> Photo:
 
 
 def _heic_format(path: os.PathLike, content: bytes) -> list[str]:
-    """What Pillow calls the format of a HEIC file, [] for other files.
+    """Returns Pillow's name of the format for a HEIC file, [] for other files.
 
     Raises:
-      InputError: where it is HEIC and the extra is not installed.
+      InputError: if it is HEIC and the extra is not installed.
     """
     length = int.from_bytes(content[:4], "big")
     brands = {content[k : k + 4] for k in range(8, min(length, 256), 4)}
@@ -112,7 +112,7 @@ def _heic_format(path: os.PathLike, content: bytes) -> list[str]:
 
 
 def _is_decoded_in_steps(image: Image.Image) -> bool:
-    """Whether what is decoded of a picture may be a smaller one, in the memory of that."""
+    """Returns whether the decoder can scale down as it decodes, which saves memory."""
     return isinstance(image, JpegImageFile) and "progressive" not in image.info
 
 
@@ -130,7 +130,7 @@ def _read(image: Image.Image) -> Photo:
         small = _averageable(image)
     profile = image.info.get("icc_profile")
     small = _in_srgb(small, profile) if profile else small
-    # Nothing else of EXIF is of interest, and it may be damaged.
+    # The rest of EXIF is not needed, and it may be damaged.
     small.info.clear()
     small.getexif()[ExifTags.Base.Orientation] = orientation
     ImageOps.exif_transpose(small, in_place=True)
@@ -139,7 +139,7 @@ def _read(image: Image.Image) -> Photo:
 
 
 def _averageable(image: Image.Image) -> Image.Image:
-    """A picture in a mode in which neighbours can be averaged."""
+    """Converts a picture to a mode in which pixels can be averaged."""
     if image.mode.startswith("I;16"):
         return image.convert("I")
     if "A" in image.mode or "transparency" in image.info:
@@ -148,7 +148,7 @@ def _averageable(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """A picture with the colours that its profile gives it; as it is where that is damaged."""
+    """Applies a colour profile; returns the picture unchanged if the profile is damaged."""
     with contextlib.suppress(ImageCms.PyCMSError, OSError):
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = {"RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}.get(image.mode)
@@ -168,7 +168,7 @@ def _as_array(image: Image.Image) -> np.ndarray:
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Any picture array to RGB.
+    """Converts any picture array to RGB.
 
     Args:
       image: [h, w] or [h, w, c], c = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; uint8, uint16 or
@@ -215,14 +215,14 @@ def _unit_range(image: np.ndarray) -> np.ndarray:
 
 
 def square(image: np.ndarray, *, size: int) -> np.ndarray:
-    """The central square of a picture, scaled with anti-aliasing.
+    """Cuts out the central square of a picture and scales it with anti-aliasing.
 
     Args:
       image: [h, w, 3], uint8 or float32.
       size: side of the result in pixels.
 
     Returns:
-      [size, size, 3] of the same type; the same values where nothing has to be scaled.
+      [size, size, 3] of the same type; unchanged values if the size is right already.
     """
     height, width = image.shape[:2]
     side = min(height, width)
@@ -241,7 +241,7 @@ def _scaled(image: Image.Image, size: int) -> Image.Image:
 
 
 def shrink(image: np.ndarray, *, most_px: int) -> np.ndarray:
-    """A uint8 picture [h, w, 3] whose longer side is at most `most_px`; a small one as it is."""
+    """Scales a uint8 picture [h, w, 3] down if its longer side is larger than `most_px`."""
     scale = most_px / max(image.shape[:2])
     if scale >= 1.0:
         return image
@@ -250,7 +250,7 @@ def shrink(image: np.ndarray, *, most_px: int) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Pictures in [0, 1], or uint8 already, to uint8, rounded."""
+    """Converts pictures in [0, 1] to uint8, rounded; uint8 stays as it is."""
     image = np.asarray(image)
     if image.dtype == np.uint8:
         return image
@@ -258,10 +258,10 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes a [h, w, 3] picture, uint8 or in [0, 1]; the name's ending says the format.
+    """Writes a [h, w, 3] picture, uint8 or in [0, 1]; the ending determines the format.
 
     Raises:
-      InputError: where the place cannot be written, or the ending names no format.
+      InputError: if the file cannot be written, or no format has this ending.
     """
     picture = Image.fromarray(to_uint8(image))
     with write_beside(path) as beside:
@@ -272,10 +272,10 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def contact_sheet(rows: Sequence[Iterable[np.ndarray]]) -> np.ndarray:
-    """Rows of pictures of one size on white.
+    """Arranges rows of pictures of one size on white.
 
     Args:
-      rows: of pictures [h, w, 3], uint8 or in [0, 1]; rows may differ in length.
+      rows: rows of pictures [h, w, 3], uint8 or in [0, 1]; rows may differ in length.
 
     Returns:
       [h', w', 3] uint8.

@@ -1,4 +1,4 @@
-"""What a user's folder holds: which of its files are videos, and what is not used."""
+"""Lists the files of a user's folder: which are videos, and which are not used."""
 
 import collections
 import os
@@ -9,27 +9,27 @@ VIDEO_ENDINGS = (
     ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".mpg",
     ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".ogv",
 )  # fmt: skip
-"""In lower case; of what `media` decodes."""
+"""Endings of the formats that `media` decodes, in lower case."""
 _NAMED = 3
 
 
 def is_video(path: pathlib.Path) -> bool:
-    """Whether a path has the name of a video, and is no folder."""
+    """Returns whether a path has the ending of a video and is not a folder."""
     return path.suffix.lower() in VIDEO_ENDINGS and not path.is_dir()
 
 
 def group_unused(
     paths: Iterable[pathlib.Path], used: Iterable[pathlib.Path], folder: str | os.PathLike
 ) -> Mapping[str, str]:
-    """Files that are not used, but for hidden ones.
+    """Groups the files that are not used, except hidden ones, by their endings.
 
     Args:
-      paths: all that is below the folder.
-      used: those that are used.
-      folder: where they are.
+      paths: all paths below the folder.
+      used: the paths that are used.
+      folder: the folder.
 
     Returns:
-      By ending: how many they are, and the names of the first.
+      For each ending, the number of files and the first names.
     """
     used, unused = set(used), collections.defaultdict(list)
     for path in paths:

@@ -1,28 +1,28 @@
-"""Sound of several channels to mono, without losing what is in them."""
+"""Mixes several channels to mono, also where they cancel each other."""
 
 import numpy as np
 
 from gesture_jax.errors import InputError
 
 _BLOCK_SEC = 0.04
-_MOST_CHANNELS = 64
+_MAX_CHANNELS = 64
 # A channel carries sound once a block of it is louder than this share (-40 dB) of the loudest
 # block of any channel.
 _CARRIES = 1e-4
-# Channels without anything in common keep all of their energy in the mean, by this measure; those
-# that keep less than this share cancel each other.
+# The energy of the mix is compared with that of uncorrelated channels; below this share of it the
+# channels cancel each other.
 _CANCELS = 0.1
 
 
 class Mixer:
-    """The mean of the channels that carry sound; where they cancel each other, the loudest one.
+    """Averages the channels that carry sound; takes the loudest one where they cancel each other.
 
-    Each block of 40 ms is mixed by what was heard until its end, so that the result does not
-    depend on how the sound is cut into chunks.
+    The mix of each block of 40 ms depends on the sound up to the end of the block, so that it does
+    not depend on how the sound is cut into chunks.
     """
 
     def __init__(self, rate_hz: int):
-        """For sound of `rate_hz` samples a second."""
+        """Mixes sound of `rate_hz` samples a second."""
         self._block = max(round(rate_hz * _BLOCK_SEC), 1)
         self._rest: np.ndarray | None = None
         self._peaks: np.ndarray | None = None
@@ -32,11 +32,11 @@ class Mixer:
 
     @property
     def has_cancelled(self) -> bool:
-        """Whether channels have cancelled each other in more than a tenth of the sound."""
+        """Whether channels cancelled each other in more than a tenth of the sound so far."""
         return self._cancelled > 0.1 * self._energy
 
     def push(self, sound: np.ndarray) -> np.ndarray:
-        """Takes [n] or [n, channels] float; returns [m] float32, mono, as far as it is known.
+        """Takes [n] or [n, channels] float; returns the finished part, [m] float32, mono.
 
         Raises:
           InputError: for another shape or type, or when the number of channels changes.
@@ -58,7 +58,7 @@ class Mixer:
         return np.concatenate([np.zeros(0, np.float32), *map(self._mix, blocks)])
 
     def finish(self) -> np.ndarray:
-        """The rest, [m] float32; more sound may follow."""
+        """Returns the rest, [m] float32; more sound may follow."""
         if self._rest is None or not len(self._rest):
             return np.zeros(0, np.float32)
         rest, self._rest = self._rest, self._rest[:0]
@@ -74,7 +74,7 @@ class Mixer:
         self._energy += expected
         if np.square(mixed, dtype=np.float64).sum() < _CANCELS * expected:
             self._cancelled += expected
-            # Channels that are about as loud do not take turns: their phases may be opposite.
+            # No switching between channels of similar loudness: their phases may be opposite.
             if energy[self._loudest] < 0.5 * energy.max():
                 self._loudest = int(energy.argmax())
             weights = np.eye(len(energy), dtype=np.float32)[self._loudest]
@@ -87,19 +87,19 @@ class Mixer:
 
 
 def mix(sound: np.ndarray, rate_hz: int) -> np.ndarray:
-    """[n] or [n, channels] float to [n] float32, as by a `Mixer`; raises as `Mixer.push`."""
+    """Mixes [n] or [n, channels] float to [n] float32; raises the errors of `Mixer.push`."""
     mixer = Mixer(rate_hz)
     return np.concatenate([mixer.push(sound), mixer.finish()])
 
 
 def _check(sound: np.ndarray) -> np.ndarray:
-    """[n, channels] float32, with silence in place of what is not a number."""
+    """Returns [n, channels] float32, with values that are not numbers replaced by silence."""
     sound = np.asarray(sound)
     if not np.issubdtype(sound.dtype, np.floating):
         raise InputError(f"sound has to be of floats in [-1, 1], but is of {sound.dtype}")
     if sound.ndim == 1:
         sound = sound[:, None]
-    if sound.ndim != 2 or not 1 <= sound.shape[1] <= _MOST_CHANNELS:
+    if sound.ndim != 2 or not 1 <= sound.shape[1] <= _MAX_CHANNELS:
         shape = list(sound.shape)
         raise InputError(f"sound has to be of shape [n] or [n, channels], but is of {shape}")
     return np.nan_to_num(sound.astype(np.float32), copy=False, nan=0.0, posinf=1.0, neginf=-1.0)

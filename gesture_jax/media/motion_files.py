@@ -1,4 +1,4 @@
-"""Motion in files of its own: the .npz of `generate --save_motion`, and joints that are known."""
+"""Reads and writes .npz files of motion features (`generate --save_motion`) or joints."""
 
 import math
 import os
@@ -10,29 +10,29 @@ from gesture_jax.media.rates import FPS
 from gesture_jax.storage import npz
 from gesture_jax.storage.files import write_beside
 
-# Bytes: more than six hours of 2307 numbers a frame do not take.
+# In bytes: six hours of 2307 numbers a frame take less.
 _MAX_BYTES = 5 << 30
 _MAX_NAMES_BYTES = 1 << 20
 _AXES = {"motion": ("frames", "numbers"), "joints": ("frames", "joints", 2)}
-# Whatever shape is wanted, so much is unpacked to tell of another one.
+# Up to this size, an array is unpacked even if its shape is wrong, so that the error can name it.
 _FREE_BYTES = 64 << 20
 
 
 def write_motion(path: str | os.PathLike, motion: np.ndarray, portrait: np.ndarray) -> None:
-    """Writes `motion` [t, d] float32, the portrait [r, r, 3] that it moves, and `fps`.
+    """Writes `motion` [t, d] float32, its portrait [r, r, 3], and `fps`.
 
     Raises:
-      InputError: where the place cannot be written.
+      InputError: if the file cannot be written.
     """
     with write_beside(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, motion=motion, portrait=portrait, fps=FPS)
 
 
 def read_joint_names(path: str | os.PathLike) -> tuple[str, ...]:
-    """The names of `joints` in a file that `read_motion` reads; none where it does not tell them.
+    """Reads the names of `joints`; () if the file has none.
 
     Raises:
-      InputError: where they are something else than strings.
+      InputError: if they are not strings.
     """
     try:
         found = dict(npz.iterate(path, names={"names"}, max_bytes=_MAX_NAMES_BYTES))
@@ -47,16 +47,16 @@ def read_joint_names(path: str | os.PathLike) -> tuple[str, ...]:
 def read_motion(
     path: str | os.PathLike, name: str = "motion", *, shape: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """An array of floats by its name, as float32.
+    """Reads an array of floats by its name, as float32.
 
     Args:
       path: an .npz; nothing in it is unpickled.
       name: "motion", [t, d], or "joints", [t, j, 2]; t is 1 or more.
-      shape: that it has to have, frames and numbers a frame; not much more is unpacked.
+      shape: the expected number of frames and of numbers per frame; not much more is unpacked.
 
     Raises:
-      InputError: where it cannot be read, or holds no such array, of another shape, or of something
-        else than finite floats.
+      InputError: if the file cannot be read or lacks the array, or the array has another shape or
+        values other than finite floats.
     """
     max_bytes = _MAX_BYTES if shape is None else max(_FREE_BYTES, 8 * math.prod(shape))
     wanted = f"an .npz that holds {name!r}"
@@ -70,7 +70,7 @@ def read_motion(
     if shape and values.shape != shape:
         wanted = f"{shape[0]} frames of {shape[1]} numbers"
         raise InputError(f"{path}: {name} has another size than is wanted, which is {wanted}")
-    with np.errstate(over="ignore"):  # To infinity, which is refused.
+    with np.errstate(over="ignore"):  # Overflow gives infinity, which is refused.
         floats = values.astype(np.float32) if values.dtype.kind == "f" else np.array(np.nan)
     if not np.isfinite(floats).all():
         raise InputError(f"{path}: {name} holds something else than finite floats")

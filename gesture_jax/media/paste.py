@@ -1,28 +1,28 @@
-"""The moving square put back into the picture that it was cut from, without a seam."""
+"""Pastes the animated square back into the picture that it was cut from, without a seam."""
 
 import numpy as np
 from PIL import Image
 
 from gesture_jax.media import images
 
-# Larger pictures are scaled down: videos of more than this are for cinemas.
-MOST_PX = 1920
-# Over this share of the square's side its frames fade into the picture.
+# Larger pictures are scaled down.
+MAX_PX = 1920
+# Frames fade into the picture over this share of the square's side.
 _FADE = 0.1
 
 
 class PasteBack:
-    """Puts frames into a picture: theirs in the middle of the square, the picture's at its edge.
+    """Pastes frames into a picture, with a fade at the edges of the square.
 
-    Where the square ends with the picture, there is no seam and nothing fades.
+    There is no fade where an edge of the square is an edge of the picture.
 
     Attributes:
       side: of the square in the result, in pixels.
       shape: height, width and channels of the result.
     """
 
-    def __init__(self, picture: np.ndarray, box: tuple[int, int, int], *, most_px: int = MOST_PX):
-        """The picture [h, w, 3], and left, top and side in pixels of the square that moves."""
+    def __init__(self, picture: np.ndarray, box: tuple[int, int, int], *, most_px: int = MAX_PX):
+        """Takes the picture [h, w, 3], and left, top and side of the square in pixels."""
         full = images.to_uint8(picture)
         self._picture = images.shrink(full, most_px=most_px)
         self.shape = self._picture.shape
@@ -36,7 +36,7 @@ class PasteBack:
         self._weight = np.minimum.outer(rows, columns)[..., None]
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """A frame [r, r, 3] uint8 to a whole picture of it, uint8."""
+        """Returns the picture, uint8, with a frame [r, r, 3] uint8 in its square."""
         size = (self.side, self.side)
         scaled = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
         result = self._picture.copy()
@@ -46,7 +46,7 @@ class PasteBack:
 
 
 def _fade(side: int, fades_first: bool, fades_last: bool) -> np.ndarray:
-    """[side]: weights of the frame along an axis, rising from the ends that fade."""
+    """Returns the weights of the frame along an axis, [side], which rise from the fading ends."""
     length = max(_FADE * side, 1.0)
     distance = np.arange(side, dtype=np.float32) + 0.5
     first = np.clip(distance / length, 0.0, 1.0) if fades_first else np.ones(side, np.float32)

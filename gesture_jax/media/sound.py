@@ -1,4 +1,4 @@
-"""Reads sound: any file to 16 kHz mono."""
+"""Reads the sound of any file as 16 kHz mono."""
 
 import dataclasses
 import os
@@ -19,29 +19,28 @@ from gesture_jax.media.container import (
 from gesture_jax.media.mixing import Mixer
 from gesture_jax.media.rates import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
-# Telephones carry 8 kHz. What claims fewer would become long sound by being brought to 16 kHz.
+# Telephones have 8 kHz. A file that claims less would become very long at 16 kHz.
 _MIN_RATE_HZ = 4_000
-# Sound that comes less than this after its end so far is on time, and so is sound that overlaps it
-# by less than the other.
+# Gaps and overlaps between frames that are shorter than this are ignored.
 _GAP_SEC, _OVERLAP_SEC = 0.01, 0.1
-# Users are told of holes in the sound that are as long as this.
+# Users get a notice of gaps that are at least this long.
 _LONG_GAP_SEC = 10.0
-# The first track is heard unless another one is this much louder, as power: 20 dB.
+# The first track is used unless another one has this many times its power (20 dB).
 _LOUDER = 100.0
-_HEARD_RMS = 10 ** (-50 / 20)
-# Sound is silent where less than this share of its frames is heard.
-_LEAST_HEARD = 0.01
-SILENT = f"is silent: less than {_LEAST_HEARD:.0%} of it is louder than -50 dB; give louder speech"
+_AUDIBLE_RMS = 10 ** (-50 / 20)
+# Sound is silent if less than this share of its frames is audible.
+_MIN_AUDIBLE = 0.01
+SILENT = f"is silent: less than {_MIN_AUDIBLE:.0%} of it is louder than -50 dB; give louder speech"
 
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """What is heard in a file.
+    """The sound of a file.
 
     Attributes:
       samples: [n] float32, mono, in [-1, 1], 16 kHz.
-      track: which of the file's sound tracks it is, from 0.
-      notices: what the user should know, a sentence each: that it is silent, for example.
+      track: the index of the sound track, from 0.
+      notices: sentences for the user, for example that it is silent.
     """
 
     samples: Audio
@@ -52,26 +51,25 @@ class Sound:
 def read_audio(
     path: str | os.PathLike, *, start_sec: float = 0.0, stop_sec: float | None = None
 ) -> Audio:
-    """The samples of `read_sound`."""
+    """Returns the samples of `read_sound`."""
     return read_sound(path, start_sec=start_sec, stop_sec=stop_sec).samples
 
 
 def read_sound(
     path: str | os.PathLike, *, start_sec: float = 0.0, stop_sec: float | None = None
 ) -> Sound:
-    """The sound of an audio or video file.
+    """Reads the sound of an audio or video file.
 
-    Of several tracks, the first is taken, unless another is much louder. Channels are mixed by
-    `mixing.Mixer`. What damage has made unreadable is silent, and so are holes in the sound, so
-    that the rest keeps its time.
+    If there are several tracks, the first is used unless another is much louder. Channels are mixed
+    by `mixing.Mixer`. Gaps and unreadable parts become silence, so that the rest keeps its time.
 
     Args:
-      path: anything that PyAV reads; any rate, any number of channels.
+      path: any file that PyAV reads; any rate, any number of channels.
       start_sec: where to begin, found by seeking; sample 0 is at this time of the container.
       stop_sec: where to stop; None is the end.
 
     Raises:
-      InputError: where the file is missing, cannot be decoded, or has no sound.
+      InputError: if the file is missing, cannot be decoded, or has no sound.
     """
     with open_media(path, "sound") as container:
         num_tracks = len(container.streams.audio)
@@ -90,28 +88,28 @@ def read_sound(
         raise errors[0]
     notices = best.describe(start_sec)
     if num_tracks > 1:
-        notices.insert(0, f"has {num_tracks} sound tracks; number {best.number + 1} is heard")
+        notices.insert(0, f"has {num_tracks} sound tracks; number {best.number + 1} is used")
     return Sound(best.samples, best.number, tuple(f"{path}: {notice}" for notice in notices))
 
 
-def share_heard(audio: np.ndarray) -> float:
-    """The share of 40 ms frames of 16 kHz sound that are louder than -50 dB, in [0, 1]."""
+def share_audible(audio: np.ndarray) -> float:
+    """Returns the share of 40 ms frames of 16 kHz sound that are louder than -50 dB."""
     frames = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
     frames = frames.reshape(-1, SAMPLES_PER_FRAME)
-    loudness = np.sqrt(np.einsum("ij,ij->i", frames, frames) / SAMPLES_PER_FRAME)  # No copy.
-    return float(np.mean(loudness > _HEARD_RMS)) if len(loudness) else 0.0
+    loudness = np.sqrt(np.einsum("ij,ij->i", frames, frames) / SAMPLES_PER_FRAME)  # Makes no copy.
+    return float(np.mean(loudness > _AUDIBLE_RMS)) if len(loudness) else 0.0
 
 
 def is_silent(audio: np.ndarray) -> bool:
-    """Whether 16 kHz sound is what `SILENT` says."""
-    return share_heard(audio) < _LEAST_HEARD
+    """Returns whether 16 kHz sound is silent, as `SILENT` describes it."""
+    return share_audible(audio) < _MIN_AUDIBLE
 
 
 def has_audio(path: str | os.PathLike) -> bool:
-    """Whether a video has an audio stream.
+    """Returns whether a video has an audio stream.
 
     Raises:
-      InputError: where it is missing or cannot be read.
+      InputError: if it is missing or cannot be read.
     """
     with open_media(path, "video") as container:
         return bool(container.streams.audio)
@@ -120,7 +118,7 @@ def has_audio(path: str | os.PathLike) -> bool:
 def _read_track(
     path: str | os.PathLike, number: int, start_sec: float, stop_sec: float | None
 ) -> "Track":
-    """One of a file's sound tracks; arguments and errors as of `read_sound`."""
+    """Reads one sound track; arguments and errors are those of `read_sound`."""
     seconds = MAX_SEC if stop_sec is None else stop_sec - start_sec
     track = Track(number, round(seconds * SAMPLE_RATE_HZ))
     with open_media(path, "sound") as container:
@@ -141,10 +139,10 @@ def _read_track(
 
 
 class Track:
-    """Sound put together by its time stamps.
+    """A sound track, assembled by its time stamps.
 
     Attributes:
-      number: of the file's sound tracks.
+      number: the index of the track in its file.
       samples: [n] float32, after `finish`.
     """
 
@@ -156,13 +154,14 @@ class Track:
         rate_hz: int = SAMPLE_RATE_HZ,
         layout: str | None = None,
     ):
-        """Takes up to `most` samples; None mixes the channels to one, else they are [n, channels].
+        """Collects up to `most` samples.
 
         Args:
-          number: of the track.
-          most: how many samples are wanted.
-          rate_hz: of the samples.
-          layout: FFmpeg's name for the channels that are wanted.
+          number: the index of the track.
+          most: the maximal number of samples.
+          rate_hz: their sample rate.
+          layout: FFmpeg's name of the channel layout of the samples, [n, channels]; None mixes the
+            channels to one.
         """
         self.number, self._most = number, most
         self._rate, self._layout = rate_hz, layout
@@ -170,7 +169,7 @@ class Track:
         self.samples = np.zeros(0, np.float32)
         self._chunks: list[np.ndarray] = []
         self._count = self._popped = 0
-        self._fed = 0.0  # Samples at this rate that went in; what came out lags a little behind.
+        self._fed = 0.0  # Samples that went in, at this rate; the output lags a little behind.
         self._skip = 0
         self._gaps: list[tuple[float, float]] = []
         self._format: tuple | None = None
@@ -179,16 +178,16 @@ class Track:
 
     @property
     def is_full(self) -> bool:
-        """Whether all that is wanted has come."""
+        """Whether the track has all the samples that it may have."""
         return self._count >= self._most
 
     @property
     def power(self) -> float:
-        """Mean square of the samples."""
+        """The mean square of the samples."""
         return float(np.dot(self.samples, self.samples)) / max(len(self.samples), 1)
 
     def add(self, timed: TimedFrame) -> None:
-        """Appends a frame; silence before it where its time says that something is missing."""
+        """Appends a frame, after silence if its time stamp shows a gap."""
         frame, begins = timed.frame, not self._fed
         gap = timed.start_sec * self._rate - self._fed
         if gap > _GAP_SEC * self._rate:
@@ -202,7 +201,7 @@ class Track:
             self._skip += round(-gap)
             self._fed += gap
         kind = frame.format.name, frame.layout.name, frame.sample_rate
-        if kind != self._format:  # Broadcasts change it between programmes.
+        if kind != self._format:  # Broadcasts change the format between programmes.
             self.drain()
             self._format = kind
             self._mixers.append(Mixer(self._rate))
@@ -213,7 +212,7 @@ class Track:
         self._fed += frame.samples * self._rate / frame.sample_rate
 
     def pop(self) -> Iterator[np.ndarray]:
-        """What has come since the last call, up to `most` samples in all: [n, channels] each."""
+        """Yields the samples since the last call, up to `most` in all: [n, channels] each."""
         chunks, self._chunks = self._chunks, []
         for chunk in chunks:
             wanted = chunk[: self._most - self._popped].reshape(-1, *(self._tail or (1,)))
@@ -222,21 +221,23 @@ class Track:
                 yield wanted
 
     def finish(self) -> None:
-        """Makes the samples."""
+        """Joins the samples."""
         self.drain()
         self.samples = np.concatenate([self.samples, *self._chunks])[: self._most]
         self._chunks = []
         np.clip(self.samples, -1.0, 1.0, out=self.samples)
 
     def describe(self, start_sec: float) -> list[str]:
-        """What the user should know, where the track begins at a time of the file."""
+        """Returns notices for the user; `start_sec` is the start of the track in the file."""
         notices = [
-            f"has no sound from {start_sec + start:.1f} s to {start_sec + stop:.1f} s; that is "
-            "heard as silence"
+            f"has no sound from {start_sec + start:.1f} s to {start_sec + stop:.1f} s; that "
+            "becomes silence"
             for start, stop in self._gaps
         ]
         if any(mixer.has_cancelled for mixer in self._mixers):
-            notices.append("its channels cancel each other where they are mixed; one is heard")
+            notices.append(
+                "its channels cancel each other where they are mixed; the loudest one is used"
+            )
         if is_silent(self.samples):
             notices.append(SILENT)
         return notices
@@ -250,17 +251,17 @@ class Track:
                 self._append(np.nan_to_num(sound, nan=0.0, posinf=1.0, neginf=-1.0))
 
     def drain(self) -> None:
-        """Gets what has gone in and not come out."""
+        """Empties the resampler and the mixer."""
         if self._resampler is None:
             return
         self._take(self._resampler.resample(None))
         if self._layout is None:
             self._append(self._mixers[-1].finish())
-        self._resampler = None  # It takes nothing more.
+        self._resampler = None  # It accepts no more input.
 
     def _append_silence(self, count: int) -> None:
         second = np.zeros((self._rate, *self._tail), np.float32)
-        while count > 0:  # The same second again and again takes no memory.
+        while count > 0:  # All of these share the memory of one second.
             self._append(second[:count])
             count -= len(second)
 

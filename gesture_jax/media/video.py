@@ -1,4 +1,4 @@
-"""Reads video: any file to 25 frames a second."""
+"""Reads video files and converts them to 25 frames a second."""
 
 import dataclasses
 import itertools
@@ -12,22 +12,22 @@ import numpy as np
 from gesture_jax.array_types import Frames
 from gesture_jax.errors import InputError
 from gesture_jax.media.container import TimedFrame, check_decodable, open_media, timed_frames
-from gesture_jax.media.display import MOST_ASPECT, Display, aspect_of
+from gesture_jax.media.display import MAX_ASPECT, Display, aspect_of
 from gesture_jax.media.framing import Crop
 from gesture_jax.media.images import square
 from gesture_jax.media.rates import FPS
 
 _MAX_SIDE_PX = 8192
-# Of a decoded picture, of which a decoder keeps up to twenty: 8K video.
+# The size of 8K video; a decoder keeps up to twenty pictures in memory.
 _MAX_PIXELS = 7680 * 4320
-# Frames that are equally near to a moment but for the rounding of time stamps.
+# Differences of distance up to this are due to the rounding of time stamps.
 _TIE_SEC = 0.001
-# A picture of the record's sleeve, say, stored as a video of one frame.
+# Cover art is stored as a video of one frame.
 _COVER = av.stream.Disposition.attached_pic
 
 
 def read_video(path: str | os.PathLike, **options) -> Frames:
-    """All frames of `iterate_video`: [t, size, size, 3] uint8."""
+    """Reads all frames of `iterate_video`: [t, size, size, 3] uint8."""
     return np.stack(list(iterate_video(path, **options)))
 
 
@@ -39,10 +39,10 @@ def iterate_video(
     start_sec: float = 0.0,
     stop_sec: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Frames at exactly 25 a second, whatever the file has, in constant memory.
+    """Yields frames at exactly 25 a second, whatever the rate of the file, in constant memory.
 
-    Each is the one on display at its moment, or the next one where that is nearer and at most
-    1/50 s ahead.
+    Each is the frame on display at its time, or the next frame if that is nearer and at most 1/50 s
+    ahead.
 
     Args:
       path: a video file.
@@ -55,7 +55,7 @@ def iterate_video(
       [size, size, 3] uint8, as players show them: see `display`.
 
     Raises:
-      InputError: where the file is missing, not a video, or too damaged to give one frame.
+      InputError: if the file is missing, not a video, or too damaged to give one frame.
     """
     for picture in iterate_pictures(path, start_sec=start_sec, stop_sec=stop_sec):
         yield cut_square(path, picture, crop, size=size)
@@ -64,10 +64,10 @@ def iterate_video(
 def cut_square(
     path: str | os.PathLike, picture: np.ndarray, crop: Crop, *, size: int
 ) -> np.ndarray:
-    """The square of a picture [h, w, 3] that a crop keeps: [size, size, 3].
+    """Cuts the square of a crop out of a picture [h, w, 3]: [size, size, 3].
 
     Raises:
-      InputError: naming `path`, where the square leaves the picture.
+      InputError: if the square leaves the picture; the message names `path`.
     """
     try:
         left, top, side = crop.find_box(picture.shape[1], picture.shape[0])
@@ -83,19 +83,19 @@ def iterate_pictures(
     stop_sec: float | None = None,
     most_px: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Like `iterate_video`, but whole pictures, [h, w, 3] uint8.
+    """Yields whole pictures, [h, w, 3] uint8, otherwise like `iterate_video`.
 
     Args:
       path: a video file.
       start_sec: where to begin, found by seeking.
       stop_sec: where to stop; None is the end.
-      most_px: pictures with a longer side are scaled down to this, quickly.
+      most_px: pictures with a longer side are scaled down to this by a fast method.
     """
     last = None if stop_sec is None else round((stop_sec - start_sec) * FPS)
     frames = _at_constant_rate(_decode(path, start_sec, most_px))
     previous, picture = None, None
     for frame in itertools.islice(frames, last):
-        if frame is not previous:  # Repeated ones are not converted again.
+        if frame is not previous:  # Repeated frames are not converted again.
             previous, picture = frame, frame()
         yield picture
     if picture is None:
@@ -104,9 +104,9 @@ def iterate_pictures(
 
 
 def _decode(path: str | os.PathLike, start_sec: float, most_px: int | None) -> Iterator[TimedFrame]:
-    """Frames with their times; the first may lie before `start_sec`.
+    """Yields frames with their times; the first may lie before `start_sec`.
 
-    A frame is a function that gives its picture, [h, w, 3] uint8.
+    A frame is a function that returns its picture, [h, w, 3] uint8.
     """
     with open_media(path, "video") as container:
         streams = [s for s in container.streams.video if not s.disposition & _COVER]
@@ -116,7 +116,7 @@ def _decode(path: str | os.PathLike, start_sec: float, most_px: int | None) -> I
         stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         if max(stream.width, stream.height) > _MAX_SIDE_PX:
             raise InputError(f"{path}: {stream.width}x{stream.height} pixels are too many")
-        if not 1 / MOST_ASPECT <= aspect_of(stream) <= MOST_ASPECT:
+        if not 1 / MAX_ASPECT <= aspect_of(stream) <= MAX_ASPECT:
             raise InputError(
                 f"{path}: claims pixels {float(aspect_of(stream)):.3g} times as wide as high; "
                 "set its sample aspect ratio to the right one"
@@ -125,11 +125,11 @@ def _decode(path: str | os.PathLike, start_sec: float, most_px: int | None) -> I
         stream.thread_type = "AUTO"
         usual_sec = 1.0 / float(stream.average_rate or FPS)
         for timed in timed_frames(path, container, stream, start_sec, usual_sec):
-            yield dataclasses.replace(timed, frame=display.hold(timed.frame))
+            yield dataclasses.replace(timed, frame=display.defer(timed.frame))
 
 
 def _at_constant_rate(frames: Iterator[TimedFrame]) -> Iterator[Callable[[], np.ndarray]]:
-    """The frame on display at each 1/25 s, or the next one where that is nearer and close ahead.
+    """Yields the frame on display at each 1/25 s, or the next one if it is nearer and close ahead.
 
     The first frame is shown from 0 on, the last one no longer than the one before it.
     """

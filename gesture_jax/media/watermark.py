@@ -1,4 +1,4 @@
-"""A mark that everybody sees: a word in the corner of each frame, which says that it is made."""
+"""The visible watermark: a word in the corner of each frame that marks it as synthetic."""
 
 import functools
 import pathlib
@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw, ImageFont
 from gesture_jax.errors import InputError
 
 DEFAULT = "synthetic"
-_MOST_CHARACTERS = 40
-# Height of the letters as a share of the frame's, and the smallest ones that can be read.
+_MAX_CHARACTERS = 40
+# Height of the letters as a share of the frame's height, and the smallest legible height.
 _SHARE = 0.05
-_LEAST_PX = 9
-# White letters on a dark ground, which lets some of the frame through: legible on anything.
+_MIN_PX = 9
+# White letters on a dark, partly transparent ground are legible on any frame.
 _GROUND = 0.6
 
 
@@ -21,17 +21,17 @@ class Watermark:
     """Draws a text into the lower right corner of frames."""
 
     def __init__(self, text: str = DEFAULT):
-        """A short text.
+        """Takes a short text.
 
         Raises:
-          InputError: where it is empty, too long, or has signs that the font lacks.
+          InputError: if it is empty or too long, or has characters that the font lacks.
         """
         self._text = text.strip()
-        if not 0 < len(self._text) <= _MOST_CHARACTERS:
+        if not 0 < len(self._text) <= _MAX_CHARACTERS:
             raise InputError(
-                f"--watermark={text}: a text of 1 to {_MOST_CHARACTERS} characters is wanted"
+                f"--watermark={text}: a text of 1 to {_MAX_CHARACTERS} characters is wanted"
             )
-        # Few frames are marked, and matplotlib takes 0.2 s to import.
+        # Imported here because few videos have a mark and matplotlib takes 0.2 s to import.
         from matplotlib.ft2font import FT2Font
 
         font = FT2Font(_font_path())
@@ -42,10 +42,10 @@ class Watermark:
             )
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """A marked copy of a frame [h, w, 3] uint8.
+        """Returns a marked copy of a frame [h, w, 3] uint8.
 
         Raises:
-          InputError: where the frame is too small for the text.
+          InputError: if the frame is too small for the text.
         """
         letters = _draw(self._text, *frame.shape[:2])
         height, width = letters.shape[:2]
@@ -57,8 +57,8 @@ class Watermark:
 
 @functools.lru_cache(maxsize=8)
 def _draw(text: str, height: int, width: int) -> np.ndarray:
-    """[h', w', 1] in [0, 1]: how much of each pixel of the corner is letters."""
-    for size in range(max(_LEAST_PX, round(_SHARE * height)), _LEAST_PX - 1, -1):
+    """Returns the coverage of each pixel of the corner by letters, [h', w', 1] in [0, 1]."""
+    for size in range(max(_MIN_PX, round(_SHARE * height)), _MIN_PX - 1, -1):
         font = ImageFont.truetype(_font_path(), size)
         left, top, right, bottom = font.getbbox(text)
         pad = max(size // 5, 1)
@@ -75,7 +75,7 @@ def _draw(text: str, height: int, width: int) -> np.ndarray:
 
 
 def _font_path() -> str:
-    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic, Arabic and more."""
+    """The path of DejaVu Sans, which matplotlib ships: Latin, Greek, Cyrillic, Arabic and more."""
     import matplotlib
 
     return str(pathlib.PurePath(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))

@@ -20,13 +20,13 @@ from gesture_jax.media.sound import Track
 from gesture_jax.storage.files import as_path, write_beside
 
 _ENCODER = "libx264"
-_BT709 = 1  # Its primaries and its transfer function in H.273: players take both for sRGB.
+_BT709 = 1  # Number of its primaries and transfer function in H.273; players show them as sRGB.
 _CHANNEL_BITRATE = 96_000
-# What AAC has a number for; sound of another rate is brought to the next higher one.
+# The rates of AAC; sound of another rate is resampled to the next higher one.
 _AAC_RATES_HZ = (
     7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000,
 )  # fmt: skip
-# Of channels that have no names, by their number.
+# Layouts of channels without names, by their number.
 _LAYOUTS = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}
 
 
@@ -35,8 +35,8 @@ class Recording:
     """The sound of a file for `write_video`: at its own rate, with its own channels.
 
     Attributes:
-      path: of the file.
-      track: which of its sound tracks, as `Sound` has it.
+      path: the file.
+      track: the index of its sound track, as in `Sound`.
       stop_sec: where to stop; None is the end.
     """
 
@@ -55,25 +55,25 @@ def write_video(
     crf: int = 16,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes an mp4: h264, and AAC where there is sound; the same input gives the same bytes.
+    """Writes an mp4: h264, and AAC if there is sound; the same input gives the same bytes.
 
     Args:
-      path: of the file; complete, or not there.
+      path: the file to write; it appears when it is complete.
       frames: [h, w, 3] each, uint8 or in [0, 1]; encoded as they come, in constant memory.
       audio: [n] or [n, channels] float in [-1, 1]; or a file whose sound is copied in constant
         memory.
-      sample_rate_hz: of `audio`, where it is an array.
+      sample_rate_hz: sample rate of `audio` if it is an array.
       fps: frames a second.
-      crf: quality of x264: 0 is lossless, 51 the worst.
+      crf: quality of x264; 0 is lossless, 51 the worst.
       metadata: tags such as title and comment.
 
     Raises:
-      InputError: where the place cannot be written or the ending is not that of an mp4.
+      InputError: if the file cannot be written or does not end in .mp4.
     """
     if as_path(path).suffix.lower() != ".mp4":
         raise InputError(f"{path}: the video's name has to end in .mp4")
     with (
-        contextlib.closing(_hold(audio, sample_rate_hz)) as voice,
+        contextlib.closing(_open_sound(audio, sample_rate_hz)) as voice,
         write_beside(path) as beside,
         av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container,
     ):
@@ -85,7 +85,7 @@ def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate_hz: int)
     """Writes [n] samples in [-1, 1] as a 16-bit wav.
 
     Raises:
-      InputError: where the place cannot be written.
+      InputError: if the file cannot be written.
     """
     from scipy.io import wavfile
 
@@ -95,7 +95,7 @@ def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate_hz: int)
 
 
 class _Encoder:
-    """Feeds frames and the sound that belongs to them, side by side."""
+    """Encodes frames interleaved with their sound."""
 
     def __init__(self, container, voice: "_Voice", fps: int, crf: int):
         self._container, self._crf, self._fps = container, crf, fps
@@ -144,7 +144,7 @@ class _Encoder:
         )
 
     def _send_sound(self, end: float) -> None:
-        """Sends what there is up to sample `end`, or a little more."""
+        """Encodes the sound up to sample `end`, or a little more."""
         while self._track is not None and self._sent < end:
             samples = next(self._voice.chunks, None)
             if samples is None:
@@ -158,11 +158,11 @@ class _Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class _Voice:
-    """Sound on its way to the encoder.
+    """Sound for the encoder.
 
     Attributes:
       rate_hz: samples a second.
-      layout: FFmpeg's name for its channels; "" where there is no sound.
+      layout: FFmpeg's name for its channels; "" if there is no sound.
       chunks: [n, channels] each, n > 0.
     """
 
@@ -175,28 +175,28 @@ class _Voice:
         self.chunks.close()
 
 
-def _hold(audio: np.ndarray | Recording | None, rate_hz: int) -> _Voice:
-    """Arguments as of `write_video`."""
+def _open_sound(audio: np.ndarray | Recording | None, rate_hz: int) -> _Voice:
+    """Opens the sound of `write_video`, whose arguments these are."""
     if audio is None:
         return _Voice(rate_hz, "", (chunk for chunk in ()))
     if isinstance(audio, Recording):
-        return _hold_recording(audio)
+        return _open_recording(audio)
     sound = np.asarray(audio, np.float32)
     sound = sound[:, None] if sound.ndim == 1 else sound
     if sound.shape[1] not in _LAYOUTS:
         sound = mix(sound, rate_hz)[:, None]
     if rate_hz != _aac_rate(rate_hz):
         sound, rate_hz = soxr.resample(sound, rate_hz, _aac_rate(rate_hz)), _aac_rate(rate_hz)
-    step = rate_hz // FPS  # Pieces that lie beside their pictures.
+    step = rate_hz // FPS  # One piece per picture.
     pieces = (sound[start : start + step] for start in range(0, len(sound), step))
     return _Voice(rate_hz, _LAYOUTS[sound.shape[1]], pieces)
 
 
-def _hold_recording(recording: Recording) -> _Voice:
+def _open_recording(recording: Recording) -> _Voice:
     with open_media(recording.path, "sound") as container:
         stream = check_decodable(recording.path, container.streams.audio[recording.track])
         rate_hz, found = _aac_rate(stream.rate), stream.layout
-    # In some files channels are counted and not named.
+    # In some files channels have no names.
     for layout in (found.name, _LAYOUTS.get(len(found.channels))):
         if layout and _is_encodable(layout, rate_hz):
             return _Voice(rate_hz, layout, _iterate_recording(recording, rate_hz, layout))
@@ -206,7 +206,7 @@ def _hold_recording(recording: Recording) -> _Voice:
 def _iterate_recording(
     recording: Recording, rate_hz: int, layout: str | None
 ) -> Generator[np.ndarray]:
-    """[n, channels] float32 each, of a layout; mixed to one channel where that is None."""
+    """Yields [n, channels] float32 of a layout; mixed to one channel if it is None."""
     seconds = MAX_SEC if recording.stop_sec is None else recording.stop_sec
     track = Track(recording.track, round(seconds * rate_hz), rate_hz=rate_hz, layout=layout)
     with open_media(recording.path, "sound") as container:
@@ -235,7 +235,7 @@ def _is_encodable(layout: str, rate_hz: int) -> bool:
 
 
 def _even(picture: np.ndarray) -> np.ndarray:
-    """h264 stores colour at half resolution, so sides are even: an odd one is repeated once."""
+    """Makes the sides even, as h264 needs, by repeating the last row or column."""
     height, width = picture.shape[:2]
     if height % 2 or width % 2:
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -30,7 +30,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import chex
-import librosa
 import numpy as np
 import scipy.ndimage
 
@@ -39,16 +38,17 @@ from gesture_jax.errors import InputError
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
 from gesture_jax.metrics import rates
 from gesture_jax.people.pose import JOINT_NAMES
-from gesture_jax.speech.extractor import compiled_alone
+from gesture_jax.speech import beats as sound_beats
+from gesture_jax.speech import spectrum
 
 # How far a minimum must lie below its neighbours, as a share of the mean rate: above the rounding
 # errors of float32.
 _MIN_DEPTH = 1e-5
-# With 512 samples (32 ms), the 30 ms with which librosa compares a frame contain no other frame,
+# With 512 samples (32 ms), the 30 ms with which a frame is compared contain no other frame,
 # and each frame of a rise is an onset.
 _ONSET_HOP = 256
 _USUAL_HOP = 512
-# librosa analyses as many samples at once.
+# Shorter sounds are padded with silence.
 _SHORTEST_SAMPLES = 2048
 
 Side = Literal["audio", "motion"]
@@ -69,7 +69,7 @@ class Variant:
       least_depth: how far a minimum must lie below the highest value within reach.
       least_rate: the value that a minimum must exceed.
       cut_sec: the part at either end of a clip that does not count.
-      onset_hop: samples between the frames in which onsets are looked for.
+      onset_hop: samples between two frames of the sound's spectrogram.
       backtracked: whether onsets are moved back to the least loudness before them.
       over: the side whose beats (1) is averaged over.
     """
@@ -292,27 +292,25 @@ def motion_beats(motion: np.ndarray, *, fps: float = FPS) -> np.ndarray:
     return beats
 
 
-@compiled_alone
 def audio_onsets(audio: Audio, *, hop: int = _ONSET_HOP, backtracked: bool = False) -> np.ndarray:
-    """When syllables and other sounds begin, by librosa's detector.
+    """When syllables and other sounds begin, as librosa's `onset_detect` finds it.
 
     Args:
       audio: [n] float32, mono, 16 kHz.
-      hop: samples from one look to the next; 16 ms unless told.
-      backtracked: moves each back to the least loudness before it.
+      hop: samples from one frame of the spectrogram to the next; 16 ms by default.
+      backtracked: moves each onset back to the last local minimum of the loudness before it.
 
     Returns:
       [onsets] in seconds, ascending; empty for silence.
     """
-    sound = librosa.util.fix_length(
-        np.asarray(audio, np.float32), size=max(len(audio), _SHORTEST_SAMPLES)
-    )
-    onsets = librosa.onset.onset_detect(y=sound, sr=SAMPLE_RATE_HZ, hop_length=hop)
-    if backtracked and len(onsets):
-        # Of the windowed spectrum, so that what is heard there is what the detector sees.
-        loudness = librosa.feature.rms(S=np.abs(librosa.stft(sound, hop_length=hop)))[0]
-        onsets = np.unique(librosa.onset.onset_backtrack(onsets, loudness))
-    return librosa.frames_to_time(onsets, sr=SAMPLE_RATE_HZ, hop_length=hop)
+    audio = np.pad(np.asarray(audio, np.float32), (0, max(0, _SHORTEST_SAMPLES - len(audio))))
+    decibels = spectrum.mel_spectrogram_db(audio, rate_hz=SAMPLE_RATE_HZ, hop=hop)
+    strength = spectrum.onset_strength(decibels, hop=hop)
+    onsets = sound_beats.find_onsets(strength, rate_hz=SAMPLE_RATE_HZ, hop=hop)
+    if backtracked:
+        loudness = spectrum.loudness(spectrum.stft(audio, hop=hop))
+        onsets = np.unique(sound_beats.move_back(onsets, loudness))
+    return onsets * hop / SAMPLE_RATE_HZ
 
 
 def beat_alignment(

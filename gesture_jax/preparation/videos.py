@@ -23,7 +23,7 @@ from gesture_jax.media import framing
 from gesture_jax.media.framing import Crop
 from gesture_jax.media.listing import VIDEO_ENDINGS, is_video
 from gesture_jax.media.rates import FPS, SAMPLES_PER_FRAME
-from gesture_jax.media.sound import read_sound, share_heard
+from gesture_jax.media.sound import read_sound, share_audible
 from gesture_jax.media.video import cut_square, iterate_pictures
 from gesture_jax.people import pose
 from gesture_jax.preparation import dataset, scenes
@@ -115,7 +115,7 @@ class VideoTake:
         searched = self.crop is None or self.settings.require_person
         find_person = pose.find_person if searched else None
         scan = scenes.scan_video(self.path, **span, find_person=find_person)
-        features = self.settings.feature_extractor.listen(audio, num_frames=scan.num_frames)
+        features = self.settings.feature_extractor.extract(audio, num_frames=scan.num_frames)
         pictures = iterate_pictures(self.path, **span)
         position = 0
         for piece in self._cut(scan):
@@ -163,7 +163,7 @@ class VideoTake:
         if seconds < self.settings.min_sec:
             needed = f"at least {self.settings.min_sec:g} s are needed"
             return refuse("too short", f"lasts {seconds:.2f} s, {needed}")
-        audible = share_heard(sound)
+        audible = share_audible(sound)
         if audible < _MIN_AUDIBLE:
             return refuse("silent", f"{audible:.0%} of its frames are louder than -50 dB")
         if piece.people and self.settings.require_person:

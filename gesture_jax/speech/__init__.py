@@ -1,1 +1,1 @@
-"""Speech to features."""
+"""Speech features."""

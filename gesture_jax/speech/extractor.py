@@ -1,89 +1,59 @@
-"""What the diffusion hears: features of speech, 25 frames a second.
+"""Speech features, the input of the diffusion: 25 rows a second.
 
-The baseline's are the 35 of S2G-MDDiffusion (reference 3.4), by librosa: onset strength (1), MFCC
-(20), chroma CENS (12), onsets (1) and beats (1) as zeros and ones. They are computed block by block
-of 0.4 s, from what was said up to 3.2 s before it and 0.2 s after it: so they are the same in
-training, in generation and while somebody is still speaking, and need memory for one block. The
-other kind is WavLM-Large's last layer, in `wavlm_features.py`; it wants the whole recording.
+The "baseline" features are the 35 of S2G-MDDiffusion (reference 3.4): onset strength (1), MFCC
+(20), chroma CENS (12), onsets (1) and beats (1), the last two as zeros and ones. They are computed
+in blocks of 0.4 s from the sound up to 3.2 s before and 0.2 s after the block. So they are the same
+in training, in generation and in a live stream, and need memory for one block. The alternative is
+the last layer of WavLM-Large (`wavlm.py`), which needs the whole recording.
 """
 
-import contextlib
 import dataclasses
 import functools
-import importlib
-import types
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
-from unittest import mock
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import librosa
 import numpy as np
-import threadpoolctl
+import soxr
 
 from gesture_jax.errors import InputError
-from gesture_jax.speech import librosa_filters
-from gesture_jax.storage.cache import cache_dir
-from gesture_jax.storage.files import hash_file, locked
+from gesture_jax.speech import beats, chroma, spectrum
+from gesture_jax.storage.files import hash_file
 
-if TYPE_CHECKING:  # It loads JAX, of which hearing has no need.
+if TYPE_CHECKING:  # It loads JAX, which the features do not need.
     from gesture_jax.array_types import Audio
-
-librosa_filters.remember()
 
 KINDS = ("baseline", "wavlm", "both")
 
 NUM_FEATURES = 35
-# Frames of a block, and of what is heard before and after it. All that librosa relates to a whole
-# recording (loudest moment, tempo, smoothed chroma) is related to these.
+# Frames of a block, and of the context before and after it. Quantities that depend on a whole
+# recording (its loudest moment, its tempo, its smoothed chroma) are those of block and context.
 BLOCK, _BEFORE, LOOK_AHEAD = 10, 80, 5
+_ROWS = slice(_BEFORE, _BEFORE + BLOCK)
 _HOP = 512
-_RATE_HZ = 25 * _HOP
+_FPS = 25
+_RATE_HZ = _FPS * _HOP
 _INPUT_RATE_HZ = 16_000
-_SAMPLES_PER_FRAME = _INPUT_RATE_HZ // 25
+_SAMPLES_PER_FRAME = _INPUT_RATE_HZ // _FPS
 _TEMPO_RATE_HZ = 22_050
-_NUM_MFCC = 20
-_NUM_CHROMA = 12
-_TIGHTNESS = 100
-# Below -90 dB there is nothing to hear; chroma and tempo of it would be noise or undefined.
+# Below -90 dB, chroma and tempo would be noise or undefined.
 _SILENCE = 3e-5
-
-P, T = ParamSpec("P"), TypeVar("T")
-
-
-def compiled_alone(function: Callable[P, T]) -> Callable[P, T]:
-    """`function`, which calls librosa; its first call in a process waits for those of others.
-
-    Numba compiles librosa's programs when one of its modules is first touched, or they are first
-    called, and keeps them on the disk. Where several processes do that at the same moment, what is
-    kept ends corrupt, and every later call on this machine crashes.
-    """
-    compiled = False
-
-    @functools.wraps(function)
-    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
-        nonlocal compiled
-        with contextlib.nullcontext() if compiled else locked(cache_dir() / "librosa.lock"):
-            made = function(*args, **kwargs)
-        compiled = True
-        return made
-
-    return alone
 
 
 @dataclasses.dataclass(frozen=True)
 class SpeechFeatureExtractor:
-    """Which features are computed, the same way in preparation and inference.
+    """Computes one kind of speech features, the same way in preparation and inference.
 
     Attributes:
       kind: "baseline"; "wavlm"; or "both", WavLM's first, as in S2G-MDDiffusion.
-      wavlm: the file of WavLM's weights, where they are wanted.
+      wavlm: the file of WavLM's weights; None for the baseline.
     """
 
     kind: str = "baseline"
     wavlm: str | None = None
 
     def __post_init__(self):
-        """Raises InputError for an unknown kind, or weights missing or without use."""
+        """Raises InputError for an unknown kind, and for weights that are missing or unused."""
         if self.kind not in KINDS:
             raise InputError(f"features {self.kind!r} are not known; choose {', '.join(KINDS)}")
         if (self.wavlm is None) != (self.kind == "baseline"):
@@ -95,16 +65,16 @@ class SpeechFeatureExtractor:
             )
 
     def describe(self) -> dict[str, str]:
-        """What the features follow from; JSON-ready."""
+        """The kind and the hash of the weights, ready for JSON."""
         weights = {} if self.wavlm is None else {"wavlm_sha256": hash_file(self.wavlm)}
         return {"features": self.kind, **weights}
 
-    def listen(self, audio: "Audio", *, num_frames: int) -> np.ndarray:
-        """Features of a whole recording.
+    def extract(self, audio: "Audio", *, num_frames: int) -> np.ndarray:
+        """Computes the features of a whole recording.
 
         Args:
           audio: [n] float32, mono, 16 kHz.
-          num_frames: rows wanted; sound is padded with silence or cut.
+          num_frames: number of rows; the sound is padded with silence or cut to fit.
 
         Returns:
           [t, a] float32; a is 35, 1024 or 1059.
@@ -112,7 +82,7 @@ class SpeechFeatureExtractor:
         return np.concatenate(list(self.iterate(audio, num_frames=num_frames)))
 
     def iterate(self, audio: "Audio", *, num_frames: int) -> Iterator[np.ndarray]:
-        """Like `listen`, block after block as they are computed; with WavLM all at once."""
+        """Yields the rows of `extract` as they are computed, in blocks; WavLM's in one piece."""
         if self.wavlm is None:
             yield from _iterate_features(audio, num_frames)
             return
@@ -124,43 +94,56 @@ class SpeechFeatureExtractor:
 
 @functools.lru_cache(maxsize=2)
 def _load_wavlm(path: str, sha256: str):
-    """`sha256` is that of the file: weights that were replaced are loaded again."""
+    """Loads and keeps a network; the hash makes a file that was replaced load again."""
     del sha256
-    from gesture_jax.speech.wavlm import WavLMFeatures  # Not without need: it loads JAX.
+    from gesture_jax.speech.wavlm import WavLMFeatures  # Imported here because it loads JAX.
 
     return WavLMFeatures.load(path)
 
 
 class StreamingFeatures:
-    """Speech in as it comes, baseline features out: the same rows whatever the chunks."""
+    """Computes baseline features of a live stream; how it is cut into chunks changes nothing."""
 
     def __init__(self):
-        # From `_BEFORE` frames before the next block on; before the start there is silence.
+        # The sound from `_BEFORE` frames before the next block on, after silence at the start.
         self._sound = np.zeros(_BEFORE * _SAMPLES_PER_FRAME, np.float32)
 
     def push(self, sound: "Audio") -> np.ndarray:
-        """Takes [n] float32 at 16 kHz; returns the rows that are ready, [t, 35] float32.
+        """Takes the next samples and returns the rows that are ready.
 
-        They come in blocks of 0.4 s, 0.2 s after the last sample that they are about.
+        Rows come in blocks of 0.4 s, as soon as 0.2 s of the sound after them is known.
+
+        Args:
+          sound: [n] float32, mono, 16 kHz.
+
+        Returns:
+          [t, 35] float32.
+
+        Raises:
+          InputError: for samples that are not finite.
         """
-        self._sound = np.concatenate([self._sound, np.asarray(sound, np.float32)])
+        sound = np.asarray(sound, np.float32)
+        if not np.isfinite(sound).all():
+            raise InputError("the speech has samples that are not finite numbers")
+        self._sound = np.concatenate([self._sound, sound])
         piece = (_BEFORE + BLOCK + LOOK_AHEAD) * _SAMPLES_PER_FRAME
         rows = [np.zeros((0, NUM_FEATURES), np.float32)]
         while len(self._sound) >= piece:
-            rows.append(_librosa_features(self._sound[:piece])[_BEFORE : _BEFORE + BLOCK])
+            rows.append(_block_features(self._sound[:piece]))
             self._sound = self._sound[BLOCK * _SAMPLES_PER_FRAME :]
         return np.concatenate(rows)
 
 
 def speech_features(audio: "Audio", *, num_frames: int | None = None) -> np.ndarray:
-    """Features of a whole recording, one row a video frame: those that a `StreamingFeatures` gives.
+    """Computes the baseline features of a whole recording, the same as `StreamingFeatures`.
 
     Args:
       audio: [n] float32, mono, 16 kHz.
-      num_frames: rows wanted, n / 640 rounded by default; sound is padded with silence or cut.
+      num_frames: number of rows, one per video frame; n / 640 rounded by default. The sound is
+        padded with silence or cut to fit.
 
     Returns:
-      [t, 35] float32, finite for any sound, silence included.
+      [t, 35] float32; finite for silence too.
     """
     if num_frames is None:
         num_frames = round(len(audio) / _SAMPLES_PER_FRAME)
@@ -168,101 +151,51 @@ def speech_features(audio: "Audio", *, num_frames: int | None = None) -> np.ndar
     return np.concatenate([empty, *_iterate_features(audio, num_frames)])
 
 
-def split(audio: "Audio", num_frames: int) -> Iterator[np.ndarray]:
-    """The chunks, [n] each, of which `StreamingFeatures` makes `num_frames` rows or a few more."""
-    step = BLOCK * _SAMPLES_PER_FRAME
-    size = (-(-num_frames // BLOCK) * BLOCK + LOOK_AHEAD) * _SAMPLES_PER_FRAME
-    audio = np.asarray(audio, np.float32)[: num_frames * _SAMPLES_PER_FRAME]
-    for start in range(0, size, step):
-        wanted = min(step, size - start)
-        heard = audio[start : start + wanted]
-        yield np.pad(heard, (0, wanted - len(heard)))
-
-
 def _iterate_features(audio: "Audio", num_frames: int) -> Iterator[np.ndarray]:
-    """Block after block, the last one cut."""
-    listener = StreamingFeatures()
-    for piece in split(audio, num_frames):
-        rows = listener.push(piece)
+    """Yields block after block, [10, 35] each, the last one cut."""
+    stream = StreamingFeatures()
+    step = BLOCK * _SAMPLES_PER_FRAME
+    audio = np.asarray(audio, np.float32)[: num_frames * _SAMPLES_PER_FRAME]
+    for start in itertools.count(0, step):
+        if num_frames <= 0:
+            return
+        chunk = audio[start : start + step]
+        rows = stream.push(np.pad(chunk, (0, step - len(chunk))))
         yield rows[:num_frames]
         num_frames -= len(rows)
 
 
-@compiled_alone
-def _librosa_features(piece: "Audio") -> np.ndarray:
-    """The 35 of a piece of sound, [n / 640, 35]; the same on machines of any number of cores."""
-    with _blas().limit(limits=1):
-        return _compute_features(piece)
+def _block_features(piece: "Audio") -> np.ndarray:
+    """Computes the features of one block, [10, 35], from the sound around it, [60800] float32."""
+    sound = soxr.resample(piece, _INPUT_RATE_HZ, _RATE_HZ, "HQ")
+    decibels = spectrum.mel_spectrogram_db(sound, rate_hz=_RATE_HZ, hop=_HOP)
+    strength = spectrum.onset_strength(decibels, hop=_HOP)
+    features = np.zeros((BLOCK, NUM_FEATURES), np.float32)
+    features[:, 0] = strength[_ROWS]
+    features[:, 1:21] = spectrum.mfcc(decibels[_ROWS])
+    if np.abs(sound).max() >= _SILENCE:
+        features[:, 21:33] = chroma.chroma_cens(sound, rate_hz=_RATE_HZ, hop=_HOP, rows=_ROWS)
+    if strength.max() > 0:
+        onsets = beats.find_onsets(strength, rate_hz=_RATE_HZ, hop=_HOP)
+        features[:, 33] = _impulses(onsets)
+        features[:, 34] = _impulses(_find_beats(sound, strength))
+    return features
 
 
-@functools.cache
-def _blas() -> threadpoolctl.ThreadpoolController:
-    """NumPy's and SciPy's, whose threads cost twice the work here and gain nothing."""
-    importlib.import_module("scipy.linalg")  # Or it would not be among what is loaded.
-    return threadpoolctl.ThreadpoolController()
+def _find_beats(sound: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Returns the indices of the frames with a beat.
 
-
-def _compute_features(piece: "Audio") -> np.ndarray:
-    sound = librosa.resample(piece, orig_sr=_INPUT_RATE_HZ, target_sr=_RATE_HZ, res_type="soxr_hq")
-    mel = librosa.feature.melspectrogram(y=sound, sr=_RATE_HZ, hop_length=_HOP)
-    decibels = librosa.power_to_db(mel)
-    strength = librosa.onset.onset_strength(S=decibels, sr=_RATE_HZ, hop_length=_HOP)
-    columns = [
-        strength[:, None],
-        librosa.feature.mfcc(S=decibels, sr=_RATE_HZ, n_mfcc=_NUM_MFCC).T,
-        _chroma(sound),
-        _impulses(_onsets(strength), len(strength)),
-        _impulses(_beats(sound, strength), len(strength)),
-    ]
-    return np.concatenate(columns, axis=1).astype(np.float32)
-
-
-def _chroma(sound: np.ndarray) -> np.ndarray:
-    count = len(sound) // _HOP + 1
-    if np.abs(sound).max() < _SILENCE:
-        return np.zeros((count, _NUM_CHROMA), np.float32)
-    # A tuning given spares an estimate, which speech does not have.
-    return librosa.feature.chroma_cens(
-        y=sound, sr=_RATE_HZ, hop_length=_HOP, n_chroma=_NUM_CHROMA, tuning=0.0
-    ).T[:count]
-
-
-def _onsets(strength: np.ndarray) -> np.ndarray:
-    if strength.max() <= 0:
-        return np.zeros(0, int)
-    return librosa.onset.onset_detect(onset_envelope=strength, sr=_RATE_HZ, hop_length=_HOP)
-
-
-def _beats(sound: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    if strength.max() <= 0:
-        return np.zeros(0, int)
-    faster = librosa.resample(sound, orig_sr=_RATE_HZ, target_sr=_TEMPO_RATE_HZ, res_type="soxr_hq")
-    tempo = float(np.squeeze(librosa.feature.tempo(y=faster, sr=_TEMPO_RATE_HZ)))
-    _, beats = _beat_module().beat_track(
-        onset_envelope=strength,
-        sr=_RATE_HZ,
-        hop_length=_HOP,
-        tightness=_TIGHTNESS,
-        start_bpm=tempo if tempo > 0 else 120.0,
-    )
-    return beats
-
-
-@functools.cache
-def _beat_module() -> types.ModuleType:
-    """`librosa.beat`, all of whose programs numba keeps on the disk.
-
-    By itself it has one of them compiled by every process that imports it, which takes 2 s.
+    As in S2G-MDDiffusion, the tempo is estimated twice: from the sound at 22.05 kHz and, with that
+    tempo as the most likely one, from the onset strength.
     """
-    import numba
+    faster = soxr.resample(sound, _RATE_HZ, _TEMPO_RATE_HZ, "HQ")
+    decibels = spectrum.mel_spectrogram_db(faster, rate_hz=_TEMPO_RATE_HZ, hop=_HOP)
+    fine_strength = spectrum.onset_strength(decibels, hop=_HOP)
+    bpm = beats.estimate_tempo(fine_strength, frames_per_sec=_TEMPO_RATE_HZ / _HOP)
+    bpm = beats.estimate_tempo(strength, frames_per_sec=_FPS, start_bpm=bpm)
+    return beats.track_beats(strength, frames_per_sec=_FPS, bpm=bpm)
 
-    vectorize = numba.guvectorize
-    keeping = lambda *args, **options: vectorize(*args, **{**options, "cache": True})
-    with mock.patch.object(numba, "guvectorize", keeping):
-        return importlib.import_module("librosa.beat")
 
-
-def _impulses(frames: np.ndarray, count: int) -> np.ndarray:
-    column = np.zeros((count, 1), np.float32)
-    column[frames[frames < count]] = 1.0
-    return column
+def _impulses(frames: np.ndarray) -> np.ndarray:
+    """Marks the frames of the block that are among `frames`: [10] bool."""
+    return np.isin(np.arange(_ROWS.start, _ROWS.stop), frames)

@@ -1,9 +1,9 @@
-"""What the diffusion hears by WavLM: a vector a video frame, of a recording of any length.
+"""WavLM features: one vector per video frame, for a recording of any length.
 
-As S2G-MDDiffusion (reference 3.4) reads a whole clip: the last of the 50 vectors a second is
-repeated once, and n of them are drawn out over ceil(n / 2) rows by linear interpolation whose ends
-are aligned. The network runs over chunks that overlap; they start at multiples of its hop, so that
-every chunk's frames are frames of the whole, and the interpolation knows no chunks.
+WavLM gives 50 vectors a second. As in S2G-MDDiffusion (reference 3.4), the last one is repeated
+once, and the n vectors are resampled to ceil(n / 2) rows by linear interpolation with aligned ends.
+The network runs over overlapping chunks that start at multiples of its hop, so that the frames of
+a chunk are frames of the whole recording; interpolation happens after the chunks are joined.
 """
 
 import itertools
@@ -28,19 +28,21 @@ _VARIANCE_FLOOR = 1e-7
 class WavLMFeatures:
     """Speech to the last hidden states of a WavLM, 25 rows a second.
 
-    Attention reads all of a recording, so chunks can only be close to the whole, not equal: a frame
-    hears at most `chunk_sec`, and at least (overlap_sec - fade_sec) / 2 on either side of it, which
-    at the defaults is 2.5 s and clears the 1.3 s of the convolution of positions.
+    Attention covers the whole recording, so chunks give features close to those of one pass, not
+    equal ones. A frame depends on at most `chunk_sec` of sound and on at least
+    (overlap_sec - fade_sec) / 2 on either side, 2.5 s at the defaults; the positional convolution
+    needs 1.3 s.
 
-    Measured on a minute of synthetic sound at the defaults, features having a standard deviation
-    of 1, away from seams: with random weights of a narrow network, whose attention is flat, 0.02 to
-    0.03 on average and 0.23 at most, which longer chunks lower and overlap does not; with an
-    attention that falls with the distance and a ten times stronger convolution of positions, 4e-4
-    and 0.03 (0.06 with 4 s of overlap). On WavLM-Large's own weights it was not measured.
+    The difference from one pass was measured on a minute of synthetic sound at the defaults, for
+    features with a standard deviation of 1. With random weights of a narrow network, whose
+    attention is flat, it is 0.02 to 0.03 on average and 0.23 at most; longer chunks lower it, more
+    overlap does not. With attention that falls with distance and a ten times stronger positional
+    convolution it is 4e-4 and 0.03 (0.06 with 4 s of overlap). It was not measured with the weights
+    of WavLM-Large.
 
     Attributes:
-      sha256: of the file of weights, in hexadecimal digits; empty where there is none.
-      dim: features a row, 1024 for WavLM-Large.
+      sha256: hash of the file of weights, in hexadecimal digits; empty where there is none.
+      dim: number of features per row, 1024 for WavLM-Large.
     """
 
     def __init__(
@@ -58,11 +60,11 @@ class WavLMFeatures:
         Args:
           model: the network.
           params: its parameters.
-          sha256: of their file.
-          chunk_sec: what the network hears at once; shorter recordings are padded to it, so that
-            it is compiled once.
-          overlap_sec: what neighbouring chunks share.
-          fade_sec: how long one fades into the other, in the middle of what they share.
+          sha256: hash of their file.
+          chunk_sec: length of the network's input; shorter recordings are padded to it, so that
+            the network is compiled once.
+          overlap_sec: overlap of neighbouring chunks.
+          fade_sec: length of the cross-fade in the middle of the overlap.
         """
         frames = lambda seconds: round(seconds * _RATE_HZ / model.config.hop)
         self._chunk, self._overlap = frames(chunk_sec), frames(overlap_sec)
@@ -80,30 +82,30 @@ class WavLMFeatures:
 
     @classmethod
     def load(cls, path: str | os.PathLike, **options: float) -> "WavLMFeatures":
-        """From a `.safetensors` or PyTorch file of WavLM-Large, see `wavlm_weights.load`.
+        """Loads a `.safetensors` or PyTorch file of WavLM-Large, see `wavlm_weights.load`.
 
         Args:
           path: the file.
           **options: chunk_sec, overlap_sec, fade_sec.
 
         Raises:
-          InputError: where the file is missing, damaged or of another network.
+          InputError: if the file is missing, damaged or of another network.
         """
         model, params = wavlm_weights.load(path)
         return cls(model, params, sha256=hash_file(path), **options)
 
     def __call__(self, audio: Audio, *, num_frames: int) -> np.ndarray:
-        """Features of a recording, one row a video frame.
+        """Computes the features of a recording, one row per video frame.
 
-        The waveform is brought to zero mean and unit variance over the whole recording. Beside
+        The waveform is normalised to zero mean and unit variance over the whole recording. Besides
         the result, memory holds one chunk and the 50 vectors a second.
 
         Args:
           audio: [n] float32, mono, 16 kHz.
-          num_frames: rows wanted; missing ones at the end repeat the last.
+          num_frames: number of rows; missing rows at the end repeat the last one.
 
         Returns:
-          [num_frames, dim] float32, finite for any sound, silence and none at all included.
+          [num_frames, dim] float32, finite for any sound, including silence and no sound at all.
         """
         hidden = self._hidden(_normalise(audio, at_least=self._config.receptive_field))
         rows = _halve_rate(hidden)[:num_frames]
@@ -120,7 +122,7 @@ class WavLMFeatures:
         return hidden
 
     def _run_chunk(self, waveform: np.ndarray, start: int) -> np.ndarray:
-        """Frames `start` to `start + chunk`; those beyond the end are zero."""
+        """Computes frames `start` to `start + chunk`; frames beyond the end are zero."""
         config = self._config
         length = (self._chunk - 1) * config.hop + config.receptive_field
         part = waveform[start * config.hop :][:length]
@@ -130,7 +132,7 @@ class WavLMFeatures:
         return np.asarray(self._run({"params": self._params}, padded, lengths))[0]
 
     def _weights(self, starts: list[int]) -> np.ndarray:
-        """[chunks, chunk]: one in the middle, falling to zero where the next one takes over."""
+        """Cross-fade weights, [chunks, chunk]: 1 in the middle, 0 where a neighbour takes over."""
         weights = np.ones((len(starts), self._chunk), np.float32)
         for index, (start, following) in enumerate(itertools.pairwise(starts)):
             middle = (following + start + self._chunk) / 2
@@ -142,7 +144,7 @@ class WavLMFeatures:
 
 
 def _normalise(audio: Audio, *, at_least: int) -> np.ndarray:
-    """[n] to zero mean and unit variance, then zeros up to the fewest samples that make a frame."""
+    """Normalises [n] and pads it with zeros to the samples that one frame needs."""
     audio = np.asarray(audio, np.float32)
     mean, variance = 0.0, 0.0
     if len(audio):
@@ -152,7 +154,7 @@ def _normalise(audio: Audio, *, at_least: int) -> np.ndarray:
 
 
 def _chunk_starts(count: int, *, chunk: int, overlap: int) -> list[int]:
-    """First frames; the last chunk ends with the recording, whatever it then shares."""
+    """The first frame of each chunk; the last chunk ends with the recording."""
     last = max(0, count - chunk)
     return [*range(0, last, chunk - overlap), last]
 

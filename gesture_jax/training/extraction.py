@@ -56,6 +56,6 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
             "stage1_workdir": str(absolute(stage1_workdir)),
             "stage1_step": checkpoints.newest_step(stage1_workdir),
             "data_path": str(absolute(data_path)),
-            **sources["train"].hearing,
+            **sources["train"].speech_features,
         },
     )

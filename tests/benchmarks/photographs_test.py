@@ -152,7 +152,7 @@ class _Take:
         if self.person == _PEOPLE[0]:
             joints[:] = (30.0, 90.0)
         audio = np.zeros(6400, np.float32)
-        features = extractor.SpeechFeatureExtractor().listen(audio, num_frames=10)
+        features = extractor.SpeechFeatureExtractor().extract(audio, num_frames=10)
         yield Clip(self.name, self.person, frames, audio, features, joints, np.zeros(0, np.float32))
 
 

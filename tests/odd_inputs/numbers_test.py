@@ -231,7 +231,7 @@ def test_replaced_wavlm_weights_are_loaded(tmp_path):
     heard = []
     for seed in (0, 1):
         safetensors_file.save(wavlm_file.state_dict(seed), tmp_path / "wavlm.safetensors")
-        heard.append(hearing.listen(sound, num_frames=5))
+        heard.append(hearing.extract(sound, num_frames=5))
     assert np.abs(heard[0] - heard[1]).max() > 0.1
 
 

@@ -199,7 +199,7 @@ def test_the_track_with_the_speech_is_taken_and_named(tmp_path, speech, first):
     sound = read_sound(path)
     assert sound.track == 1 and _likeness(sound.samples, speech) > 0.99
     (notice,) = sound.notices
-    assert notice == f"{path}: has 2 sound tracks; number 2 is heard"
+    assert notice == f"{path}: has 2 sound tracks; number 2 is used"
 
 
 def test_the_first_track_is_taken_where_it_has_speech(tmp_path, speech):
@@ -267,7 +267,7 @@ def test_commands_report_silence_and_the_track(stages, tmp_path, speech):
         path = tmp_path / f"{name}.mkv"
         _write_tracks(path, [0 * speech, speech], picture=picture)
         said, heard = _command(stages, command, **{name: path})
-        assert f"note: {path}: has 2 sound tracks; number 2 is heard" in said
+        assert f"note: {path}: has 2 sound tracks; number 2 is used" in said
         assert "silent" not in said and _likeness(heard, speech) > 0.9
     mute = _write_tracks(tmp_path / "mute.mkv", [0 * speech], picture=picture)
     said, _ = _command(stages, "animate", driving=mute)
@@ -281,7 +281,7 @@ def test_the_report_of_a_data_set_names_the_track(tmp_path, speech):
     settings = videos.Settings(size=32, min_sec=1.0)
     report = videos.write_videos(tmp_path / "in", tmp_path / "out", settings=settings)
     assert report["kept"]["clips"] == 2 and not report["left_out"]["count"]
-    assert report["notes"] == [f"{path}: has 2 sound tracks; number 2 is heard"]
+    assert report["notes"] == [f"{path}: has 2 sound tracks; number 2 is used"]
 
 
 def test_the_page_reports_a_mute_microphone(stream, speech):
@@ -303,7 +303,7 @@ def test_a_hole_in_the_sound_is_silence(tmp_path, speech):
     assert _likeness(sound.samples[:_RATE], speech[:_RATE]) > 0.99
     assert not sound.samples[_RATE + 200 : 13 * _RATE - 200].any()
     assert _likeness(sound.samples[13 * _RATE :], speech[_RATE:]) > 0.99
-    assert f"{path}: has no sound from 1.0 s to 13.0 s; that is heard as silence" in sound.notices
+    assert f"{path}: has no sound from 1.0 s to 13.0 s; that becomes silence" in sound.notices
     late = read_audio(path, start_sec=6.0, stop_sec=14.0)
     assert len(late) == 8 * _RATE
     np.testing.assert_allclose(late, sound.samples[6 * _RATE : 14 * _RATE], atol=1e-3)

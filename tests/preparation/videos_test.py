@@ -82,7 +82,7 @@ def test_pieces_of_a_video_join_up(folder, tmp_path):
     np.testing.assert_allclose(audio, heard, atol=1e-4)
     speech = np.concatenate([pieces[name]["speech"] for name in names])
     audio = read_audio(folder / "ann#1.mp4")
-    expected = settings.feature_extractor.listen(audio, num_frames=75)
+    expected = settings.feature_extractor.extract(audio, num_frames=75)
     np.testing.assert_allclose(speech, expected, atol=1e-6)
 
 

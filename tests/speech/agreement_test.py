@@ -1,4 +1,4 @@
-"""What is heard: the same in preparation, training and generation, or an error that says so."""
+"""Preparation, training and generation use the same speech features, or an error says so."""
 
 import pytest
 
@@ -24,9 +24,11 @@ def test_features_lie_in_the_data_set(weights, tmp_path, kind, width):
     options = dict(num_clips=2, num_identities=1, clip_sec=1.2, size=16, seed=0)
     procedural.write_procedural(tmp_path / "data", **options, feature_extractor=hearing)
     source = clips.ClipSource(tmp_path / "data", "train")
-    assert source.hearing == hearing.describe() and source.hearing["features"] == kind
+    assert (
+        source.speech_features == hearing.describe() and source.speech_features["features"] == kind
+    )
     done = speaker.perform(identity=0, seed=0, duration_sec=1.2, size=16)
-    expected = hearing.listen(done.audio, num_frames=30)
+    expected = hearing.extract(done.audio, num_frames=30)
     assert source[0]["speech"].shape == (30, width)
     assert source[0]["speech"] == pytest.approx(expected, abs=1e-5)
     if kind == "both":  # WavLM's first, as in S2G-MDDiffusion.
@@ -40,7 +42,7 @@ def _config(kind, sha256):
     return config
 
 
-def test_generation_hears_what_training_heard(weights):
+def test_generation_uses_the_features_of_training(weights):
     sha256 = extractor.SpeechFeatureExtractor("both", weights).describe()["wavlm_sha256"]
     hearing = generator.load_feature_extractor("runs/a", _config("both", sha256), weights)
     assert hearing == extractor.SpeechFeatureExtractor("both", weights)

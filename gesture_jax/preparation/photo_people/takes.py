@@ -99,7 +99,7 @@ class PhotoTake:
             speaker=self.portrait,
             frames=np.stack(frames),
             audio=spoken.audio,
-            speech=self.feature_extractor.listen(spoken.audio, num_frames=num_frames),
+            speech=self.feature_extractor.extract(spoken.audio, num_frames=num_frames),
             joints=np.stack(joints),
             stress_times_sec=spoken.stress_times_sec,
         )

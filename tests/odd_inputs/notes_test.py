@@ -383,7 +383,7 @@ def test_a_mediapipe_without_its_models_does_not_count(tmp_path, folders, instal
         if place.is_relative_to(tmp_path / "mediapipe"):
             (place / "__init__.py").touch()
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
-    program += f"from gesture_jax.data import pose; assert pose.is_installed() is {installed}"
+    program += f"from gesture_jax.people import pose; assert pose.is_installed() is {installed}"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

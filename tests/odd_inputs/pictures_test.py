@@ -277,7 +277,7 @@ def test_heic_without_its_extra_is_named(tmp_path, monkeypatch):
 def _read_alone(path):
     """A photo read by a new process: shape, size and reduction; and by how many MB that grew."""
     program = (
-        "import json, resource, sys; from PIL import Image; from gesture_jax.data import images\n"
+        "import json, resource, sys; from PIL import Image; from gesture_jax.media import images\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "Image.init(); before = peak(); photo = images.load_photo(sys.argv[1])\n"
         "print(json.dumps([photo.picture.shape, photo.size, photo.reduction, peak() - before]))"

@@ -41,7 +41,7 @@ def main(_) -> None:
         _IMAGE.value,
         _DRIVING.value,
         _OUT.value,
-        crop_px=_CROP_PX.value,
+        border_px=_CROP_PX.value,
         relative=_RELATIVE.value,
         side_by_side=_SIDE_BY_SIDE.value,
         save_motion=_SAVE_MOTION.value,

@@ -24,7 +24,7 @@ Array = jax.Array | np.ndarray
 Image = Float[Array, "*b h w 3"]
 """RGB in [0, 1]."""
 Frames = UInt8[np.ndarray, "t h w 3"]
-"""RGB as in files, 0 to 255."""
+"""RGB as it stands in files."""
 FeatureMap = Float[Array, "*b h w c"]
 Motion = Float[Array, "*b d"]
 MotionSequence = Float[Array, "*b t d"]

@@ -43,7 +43,7 @@ def main(_) -> None:
         _IMAGE.value,
         _DRIVING.value,
         _OUT.value,
-        crop_px=_BORDER_PX.value,
+        border_px=_BORDER_PX.value,
         relative=_RELATIVE.value,
         side_by_side=_SIDE_BY_SIDE.value,
         save_motion=_SAVE_MOTION.value,

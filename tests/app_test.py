@@ -32,7 +32,7 @@ _QUICKLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Models with random weights, and files for uploads."""
+    """Models of random weights, and what a visitor uploads."""
     root = tmp_path_factory.mktemp("app")
     tiny.constant_stages(root / "runs", **{"model.resolution": 32})
     done = speaker.perform(identity=0, seed=0, duration_sec=1.0, size=32)
@@ -91,16 +91,16 @@ def browser(folder):
 
 @pytest.fixture
 def page(browser, server):
-    """The page as a new visitor sees it; fails where it sends a request to another host."""
+    """The page as a new visitor sees it, who notes what it asks of other hosts."""
     context = browser.new_context(permissions=["microphone"], locale="en-US")
     page = context.new_page()
-    requested = []
-    page.on("request", lambda request: requested.append(request.url))
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
     page.goto(server)
     page.wait_for_selector("#talk-go", timeout=_WAIT_MS)
     yield page
     ours = (server, "data:", "blob:")
-    assert [url for url in requested if not url.startswith(ours)] == []
+    assert [url for url in asked if not url.startswith(ours)] == []
     context.close()
 
 
@@ -110,10 +110,10 @@ def _give(page, key: str, path: pathlib.Path) -> None:
 
 
 def _status(page, tab: str, words: str) -> str:
-    """The status of a tab, once it contains these words."""
-    text = page.locator(f"#{tab}-status", has_text=re.compile(words))
-    text.wait_for(timeout=_WAIT_MS)
-    return text.inner_text()
+    """What the page says, once it says something with these words."""
+    told = page.locator(f"#{tab}-status", has_text=re.compile(words))
+    told.wait_for(timeout=_WAIT_MS)
+    return told.inner_text()
 
 
 def _plays(page, tab: str) -> dict[str, float]:
@@ -142,7 +142,7 @@ def test_a_visitor_makes_plays_and_downloads_a_video(page, folder, tmp_path):
     assert has_audio(tmp_path / "video.mp4")
     with np.load(tmp_path / "motion.npz") as motion:
         assert motion["motion"].shape[0] == 25
-    # The files of visitors who leave are removed.
+    # Where people leave, their files go.
     made = lambda name: list((folder / "tmp").rglob(name))
     assert made("video.mp4") and made("portrait.png")
     page.goto("about:blank")
@@ -152,14 +152,14 @@ def test_a_visitor_makes_plays_and_downloads_a_video(page, folder, tmp_path):
     assert not made("video.mp4") and not made("portrait.png") and made("drawn_0.png")
 
 
-def test_bad_files_get_one_sentence(page, folder):
+def test_bad_files_are_told_of_in_a_sentence(page, folder):
     page.click("#talk-go")
     assert "a portrait is missing" in _status(page, "talk", "missing")
     _give(page, "talk-portrait", folder / "bad.png")
     _give(page, "talk-speech", folder / "speech.wav")
     page.click("#talk-go")
-    text = _status(page, "talk", "not a picture")
-    assert text.startswith("bad.png: not a picture; give one of PNG") and str(folder) not in text
+    told = _status(page, "talk", "not a picture")
+    assert told.startswith("bad.png: not a picture; give one of PNG") and str(folder) not in told
     page.reload()
     page.wait_for_selector("#talk-go")
     _give(page, "talk-portrait", folder / "portrait.png")

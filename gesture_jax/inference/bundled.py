@@ -54,10 +54,10 @@ def choose(preset: str | None, *, stage1: str | None) -> dict[str, str]:
 
 def warning(preset: str) -> str:
     """The message for a user who gave no weights, one line."""
-    message = f"no weights were given, so the bundled ones are used ({preset})"
+    message = f"no weights were given; using the bundled ones ({preset})"
     if preset == "demo":
         message += (
-            "; they know drawn people only, and a photograph will not look right; leave --preset "
-            "out for photographs"
+            ", which know drawn people only, so that a photograph will not look right; leave "
+            "--preset out for photographs"
         )
     return message

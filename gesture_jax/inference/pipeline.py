@@ -144,7 +144,7 @@ def animate(
     driving: str,
     out: str,
     *,
-    crop_px: int = 0,
+    border_px: int = 0,
     relative: bool = True,
     side_by_side: bool = False,
     save_motion: str | None = None,
@@ -159,7 +159,7 @@ def animate(
       image: path of the portrait.
       driving: path of the video that the motion is taken from.
       out: path of the mp4 to write.
-      crop_px: width of a border that is cut off the driving video, in pixels.
+      border_px: width of a border that is cut off the driving video, in pixels.
       relative: applies the driving video's changes to the portrait's own pose; else the portrait
         takes the poses themselves.
       side_by_side: shows the portrait, the driving frame and the result in a row.
@@ -181,7 +181,7 @@ def animate(
     portrait = Portrait.open(image, animator, style)
     source = portrait.source
     size = source.size if side_by_side else animator.resolution
-    driving_frames = iterate_video(driving, size=size, crop=Crop(crop_px))
+    driving_frames = iterate_video(driving, size=size, crop=Crop(border_px))
     # One copy is ahead of the other by no more than a batch.
     driving_frames, shown = itertools.tee(driving_frames)
     motions = animator.iterate_motion(driving_frames)

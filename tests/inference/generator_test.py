@@ -64,7 +64,7 @@ def test_a_clip_is_as_long_as_the_speech_and_follows_the_seed(generator, portrai
 
 
 def test_every_sample_of_the_speech_counts(generator, portrait, audio):
-    """From the first frames to the last ones, which the reference drops."""
+    """The last samples too, which the reference drops."""
     motion = generator.generate(portrait, audio, 16_000).motion
     for part in (slice(0, 8_000), slice(len(audio) - 8_000, None)):
         changed = audio.copy()
@@ -75,7 +75,7 @@ def test_every_sample_of_the_speech_counts(generator, portrait, audio):
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 44_100])
-def test_chunks_of_a_stream_do_not_show(generator, portrait, audio, sample_rate):
+def test_chunks_of_a_stream_do_not_matter(generator, portrait, audio, sample_rate):
     run = lambda chunk: _stream(generator, portrait, audio, chunk, sample_rate=sample_rate, seed=3)
     expected = run(len(audio))
     seconds = len(audio) / sample_rate
@@ -101,7 +101,7 @@ def test_with_the_same_schedule_a_stream_is_the_clip(generator, portrait, audio)
     np.testing.assert_array_equal(streamed, clip.frames)
 
 
-def test_streams_of_little(generator, portrait):
+def test_very_short_streams(generator, portrait):
     assert len(generator.stream(portrait).finish()) == 0
     stream = generator.stream(portrait)
     assert len(stream.push(np.zeros(700))) == 0 and len(stream.finish()) == 1
@@ -118,13 +118,13 @@ def test_scales_reach_the_motion(generator, portrait, audio):
     np.testing.assert_allclose(motion, np.broadcast_to(own, motion.shape), atol=1e-5)
 
 
-def test_a_stream_comes_to_rest_from_where_its_end_is_known(generator, portrait, audio):
+def test_a_stream_comes_to_rest_once_its_end_is_known(generator, portrait, audio):
     """The frames before that are those of a stream without rest."""
     run = lambda **how: _stream(generator, portrait, audio, 8_000, **how).astype(float)
     plain = run()
     rested = run(options=generator.options(control={"rest_sec": 60.0}))
-    differs = np.flatnonzero(np.abs(rested - plain).max(axis=(1, 2, 3)) > 1)  # Rounded otherwise.
-    assert len(differs) and differs[0] >= 110  # Of 134 frames, 24 come with the end.
+    differs = np.flatnonzero(np.abs(rested - plain).max(axis=(1, 2, 3)) > 1)  # Less is rounding.
+    assert len(differs) and differs[0] >= 110  # `finish` returns 24 of the 134 frames.
     own = generator.animator.encode_source(portrait)
     still = generator.animator.render(own, own.motion[None])[0]
     assert np.abs(rested[-1] / 255 - still).max() < 0.01
@@ -144,7 +144,7 @@ def test_samplers_and_guidance_by_name(generator, portrait, audio):
         generator.options(sampler={"name": "euler"})
 
 
-def test_speakers_have_manners_of_their_own(portrait, audio):
+def test_speakers_move_differently(portrait, audio):
     generator = make_generator(speakers=("ann", "bob"))
     source = generator.animator.encode_source(portrait)
     make = lambda name: np.concatenate(
@@ -157,7 +157,7 @@ def test_speakers_have_manners_of_their_own(portrait, audio):
         make(None)
 
 
-def test_one_manner_takes_no_name(generator, portrait, audio):
+def test_without_speakers_no_name_is_accepted(generator, portrait, audio):
     with pytest.raises(InputError, match="known: none"):
         generator.generate(portrait, audio, 16_000, speaker="ann")
 

@@ -1,4 +1,4 @@
-"""What is asked for: by flags, by CSV, by JSON lines; and rows that are bad."""
+"""Requests from flags, from CSV and from JSON lines; and bad rows."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_a_bad_row_does_not_end_the_others(tmp_path, line, reason):
     assert good == Request(**_ROW)
 
 
-def test_files_that_are_no_manifest(tmp_path):
+def test_files_that_are_not_a_manifest(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     for name, reason in [

@@ -22,7 +22,7 @@ from tests import in_process, tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-# As of the procedural speaker: low and high of x, y and distance of the shoulders.
+# The range of the procedural speaker: x, y and distance of the shoulders.
 _KNOWN = np.array([[0.48, 0.52], [0.45, 0.48], [0.30, 0.34]])
 _needs_pose = pytest.mark.skipif(
     not pose.is_installed(), reason="the extra [pose] is not installed"
@@ -60,8 +60,8 @@ def test_a_frame_like_the_square_leaves_the_picture_as_it_is(box):
     np.testing.assert_array_equal(result, picture)
 
 
-def test_no_seam_is_seen():
-    """Another brightness comes in by small steps, but for where the picture itself ends."""
+def test_there_is_no_visible_seam():
+    """The brightness changes in small steps, except where the picture itself ends."""
     picture = np.full((200, 320, 3), 100, np.uint8)
     result = PasteBack(picture, (40, 0, 200))(np.full((64, 64, 3), 160, np.uint8)).astype(int)
     assert (result[:, :40] == 100).all() and (result[:, 240:] == 100).all()
@@ -70,38 +70,38 @@ def test_no_seam_is_seen():
         assert np.abs(np.diff(result, axis=axis)).max() <= 60 / 20 * 1.5 + 1
 
 
-def test_large_pictures_give_frames_of_bounded_size():
+def test_large_pictures_give_frames_of_limited_size():
     result = PasteBack(_noise(300, 600), (100, 50, 200), most_px=150)(_noise(16, 16))
     assert result.shape == (75, 150, 3)
 
 
 @pytest.mark.parametrize("size", [64, 256])
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_the_mark_is_seen_on_any_ground_and_only_in_its_corner(size, level):
+def test_the_watermark_is_legible_on_any_ground_and_only_in_its_corner(size, level):
     frame = np.full((size, size, 3), level, np.uint8)
     marked = Watermark()(frame)
     changed = np.argwhere((marked != frame).any(axis=-1))
     low, high = changed.min(axis=0), changed.max(axis=0)
     assert low[0] > 0.7 * size and low[1] > 0.25 * size
     corner = marked[low[0] : high[0] + 1, low[1] : high[1] + 1].astype(int)
-    # Letters stand out by more than what WCAG asks of text: 4.5 to 1 in luminance.
+    # WCAG asks for a contrast of 4.5 to 1 in luminance.
     light, dark = (((np.percentile(corner, p) / 255) ** 2.2 + 0.05) for p in (99, 10))
     assert light / dark > 4.5
-    assert (frame == level).all()  # What was given is not changed.
+    assert (frame == level).all()  # The input is unchanged.
 
 
 @pytest.mark.parametrize("text", ["", " ", "x" * 41, "a\nb", "合成"])
-def test_a_mark_that_cannot_be_drawn_is_refused(text):
+def test_a_watermark_that_cannot_be_drawn_is_refused(text):
     with pytest.raises(InputError, match="--watermark="):
         Watermark(text)
 
 
-def test_a_mark_too_long_for_the_frame_is_refused():
+def test_a_watermark_too_long_for_the_frame_is_refused():
     with pytest.raises(InputError, match="no room for it in frames of 64x64"):
         Watermark("entirely synthetic")(np.zeros((64, 64, 3), np.uint8))
 
 
-def test_a_data_set_tells_how_it_frames_people(tmp_path):
+def test_the_framing_of_people_in_a_data_set_is_measured(tmp_path):
     procedural.write_procedural(
         tmp_path / "data", num_clips=4, num_identities=2, clip_sec=1.0, size=32, seed=0
     )
@@ -124,7 +124,7 @@ def test_a_damaged_range_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    ("measured", "told"),
+    ("measured", "words"),
     [
         ((0.5, 0.46, 0.32), ""),
         ((0.5, 0.46, 0.6), "too large"),
@@ -133,12 +133,12 @@ def test_a_damaged_range_is_refused(value):
         ((0.5, 0.9, 0.32), "too far low"),
     ],
 )
-def test_far_framing_is_told_in_words(measured, told):
+def test_framing_far_from_training_is_described(measured, words):
     far = portrait_framing.how_far(np.array(measured), _KNOWN)
-    assert told in far and bool(far) == bool(told)
+    assert words in far and bool(far) == bool(words)
 
 
-def test_crops_are_as_of_prepare(animator, tmp_path):
+def test_crops_are_those_of_prepare(animator, tmp_path):
     images.write_image(tmp_path / "p.png", _noise(48, 64))
     for crop, (left, top, side) in (("center", (8, 0, 48)), ("3,5,20", (3, 5, 20))):
         square = Portrait.open(tmp_path / "p.png", animator, Style(crop)).source.image
@@ -167,14 +167,14 @@ def test_without_the_pose_model_one_note_says_that_the_centre_is_used(animator, 
 @_needs_pose
 @pytest.mark.parametrize("corner", [(0, 0), (300, 200)])
 def test_the_person_is_brought_to_where_training_frames_have_people(corner):
-    """By chance the drawn person's own square, which is framed so, is found again."""
+    """The drawn person's own square has this framing, so that it is found again."""
     box, (notice,) = portrait_framing.choose_square("p.png", _picture(*corner), None, _KNOWN)
     assert f"--crop={','.join(map(str, box))};" in notice
     np.testing.assert_allclose(box, (*corner, 256), atol=26)
 
 
 @_needs_pose
-def test_what_is_framed_well_is_left_as_it_is():
+def test_a_well_framed_portrait_is_not_cropped():
     picture = speaker.portrait(identity=1, size=200)
     assert portrait_framing.choose_square("p.png", picture, None, _KNOWN) == ((0, 0, 200), [])
 
@@ -191,7 +191,7 @@ def test_framing_far_from_training_is_warned_of():
 
 
 def test_pasted_and_marked_videos(animator, tmp_path):
-    """Frames of the picture's size, the mark in each, the motion kept beside."""
+    """Frames have the picture's size and the watermark; the motion is saved."""
     picture = Image.fromarray(_noise(96, 160)).resize((160, 96))
     picture.save(tmp_path / "p.png")
     frames = speaker.perform(identity=0, seed=0, duration_sec=0.2, size=32).frames
@@ -215,7 +215,7 @@ def test_pasted_and_marked_videos(animator, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flag", "size", "code", "told"),
+    ("flag", "size", "code", "message"),
     [
         ("--watermark", (96, 160), 0, ""),
         ("--watermark=ours", (96, 160), 0, ""),
@@ -224,14 +224,14 @@ def test_pasted_and_marked_videos(animator, tmp_path):
         ("--crop=left", None, 2, "wanted is auto, center"),
     ],
 )
-def test_flags_of_style(folder, tmp_path, flag, size, code, told):
+def test_style_flags(folder, tmp_path, flag, size, code, message):
     images.write_image(tmp_path / "p.png", np.full((96, 160, 3), 90, np.uint8))
     write_video(tmp_path / "d.mp4", np.zeros((1, 32, 32, 3), np.uint8))
     paths = {"image": "p.png", "driving": "d.mp4", "out": "o.mp4"}
     arguments = [f"--{name}={tmp_path / path}" for name, path in paths.items()]
     arguments += [f"--stage1={folder}/stage1", "--crop=center", "--paste_back", flag]
     found, errors = in_process.run("animate", *arguments)
-    assert found == code and told in errors
+    assert found == code and message in errors
     if size:
         (frame,) = iterate_pictures(tmp_path / "o.mp4")
         assert frame.shape[:2] == size

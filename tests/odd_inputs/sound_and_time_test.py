@@ -286,7 +286,7 @@ def test_the_report_of_a_data_set_names_the_track(tmp_path, speech):
 
 def test_the_page_reports_a_mute_microphone(stream, speech):
     for sound, notices in ((0 * speech, ["the recording " + SILENT]), (speech, [])):
-        talk = live.Live(lambda: (stream.open(), iter), max_sec=10.0)
+        talk = live.Live(stream.open, max_sec=10.0)
         talk.push(sound[: 2 * _RATE])
         for _ in talk.finish():
             pass

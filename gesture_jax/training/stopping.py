@@ -28,9 +28,9 @@ def stop_on_signal() -> Iterator[Callable[[int], int]]:
 
     def handle(number: int, frame: types.FrameType | None) -> None:
         if not received:
-            signals.say(_NOTICE)
             if signal.getsignal(signal.SIGINT) == handle:  # Otherwise it is ignored.
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signals.say(_NOTICE)  # Comes last, as Ctrl-C must work once it can be read.
         received.append(number)
         if is_shared:
             signal.raise_signal(signal.SIGTERM)

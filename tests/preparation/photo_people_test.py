@@ -290,7 +290,7 @@ def test_views_keep_head_and_hands():
     moved = puppet.Puppet(_rig())
     for seed in range(20):
         scene = scenes.draw_scene(np.random.default_rng(seed), moved, [lambda: _rig().background])
-        view = scene.look.view
+        view = scene.appearance.view
         assert view.top >= 0 and view.top + view.side <= 1 + 1e-6
         points = np.concatenate([_rig().face[:, :2], *(arm.points for arm in _rig().arms)])
         placed = view.to_frame(points, 100)

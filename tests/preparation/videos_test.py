@@ -223,7 +223,7 @@ def test_workers_make_the_same(folder, tmp_path):
 
 def test_workers_end_with_their_parent():
     program = (
-        "import os, time; from gesture_jax.data import parts\n"
+        "import os, time; from gesture_jax.preparation import parts\n"
         "if __name__ == '__main__':\n"
         "    print(parts.Pool(1).submit(os.getpid).result(), flush=True); time.sleep(60)\n"
     )

@@ -271,7 +271,7 @@ def test_half_told_processes_are_refused(monkeypatch, told):
 _MEETING = """
 import sys, time
 from jax.experimental import multihost_utils
-from gesture_jax import processes
+from gesture_jax.parallel import processes
 
 processes.start_processes()
 with processes.ending_with_the_others():

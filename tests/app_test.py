@@ -209,6 +209,7 @@ def test_files_of_the_machine_are_out_of_reach(server, folder):
     for path in (secret, folder / "tmp/../runs/stage1/config.json", "/etc/passwd"):
         with pytest.raises(urllib.error.HTTPError) as refused:
             page_client.open_url(f"{server}/gradio_api/file={path}")
+        refused.value.close()
         assert refused.value.code in (403, 404)
     files = {1: folder / "portrait.png", 2: folder / "speech.wav"}  # On its disk, not uploaded.
     events = page_client.press(server, "talk-go", files, session="../../escape")

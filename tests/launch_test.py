@@ -273,7 +273,7 @@ def test_incomplete_process_variables_are_refused(monkeypatch, variables):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match="wants JAX_PROCESS_ID"):
+    with pytest.raises(InputError, match="needs JAX_PROCESS_ID"):
         processes.start_processes()
 
 

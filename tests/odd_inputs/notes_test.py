@@ -247,7 +247,7 @@ def test_videos_of_any_usual_ending_are_prepared_and_the_rest_is_reported(footag
 def test_evaluation_reads_the_same_videos_and_reports_the_rest(footage):
     found = videos.find_videos(footage)
     assert [path.name for path in found] == sorted(n for names in _NAMES.values() for n in names)
-    output = " ".join(videos.tell_unused(footage, companions=False))
+    output = " ".join(videos.describe_unused(footage, companions=False))
     assert "not used, .WAV: 17 files: a.WAV, alone.WAV, b.WAV, ..." in output
     assert "notes.txt" in output and "a.MP4" not in output
 
@@ -256,7 +256,7 @@ def test_motion_beside_a_video_is_used_on_request(tmp_path):
     for name in ("a.mp4", "a.npz", "b.npz", "sub/c.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    output = videos.tell_unused(tmp_path, companions=True)
+    output = videos.describe_unused(tmp_path, companions=True)
     groups = ".mp4: 1 file: sub/c.mp4", ".npz: 1 file: b.npz"
     assert output == [f"{tmp_path}: not used, {group}" for group in groups]
 

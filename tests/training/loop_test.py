@@ -329,7 +329,7 @@ def test_stage2_is_conditioned_on_speakers(run1, run2, tmp_path):
 
 
 def test_damaged_statistics_are_refused(run1, run2, monkeypatch):
-    from gesture_jax.inference import generator
+    from gesture_jax.inference import loading
     from gesture_jax.inference.animator import Animator
 
     animator = Animator.load(run1[0])
@@ -340,9 +340,9 @@ def test_damaged_statistics_are_refused(run1, run2, monkeypatch):
         variables["statistics"]["motion_std"] = 0.0 * variables["statistics"]["motion_std"]
         return variables, step
 
-    monkeypatch.setattr(generator.checkpoints, "load_variables", damaged)
+    monkeypatch.setattr(loading.checkpoints, "load_variables", damaged)
     with pytest.raises(InputError, match="statistics of its training set are damaged"):
-        generator.load_stage2(run2[0], animator)
+        loading.load_stage2(run2[0], animator)
 
 
 def test_the_checkpoint_contains_the_statistics(run2):

@@ -66,7 +66,9 @@ def test_presets_and_data_preparation_work_without_the_repository(installed, tmp
     assert made.returncode == 0 and (tmp_path / "drawn" / "preparation.json").is_file(), made.stderr
     train = [command, "train", "--config=configs/stage2.py:smoke", f"--workdir={tmp_path}/new"]
     refused = _run(*train, "--config.num_steps=0", cwd=tmp_path)
-    assert refused.returncode == 2 and refused.stderr.startswith("error: num_steps is 0")
+    notice, error = refused.stderr.splitlines()
+    assert notice.startswith("configs/stage2.py: not in this folder; ")
+    assert refused.returncode == 2 and error.startswith("error: num_steps is 0")
 
 
 def test_help_imports_no_heavy_library(installed, tmp_path):

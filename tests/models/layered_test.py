@@ -18,6 +18,7 @@ from gesture_jax.models.build import build_model
 from gesture_jax.models.layered import Layers
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.warp import displace
+from gesture_jax.parallel.aot_cache import CachedJit
 from gesture_jax.people.skeleton import Skeleton
 from gesture_jax.procedural import speaker
 from gesture_jax.storage import cache
@@ -80,6 +81,29 @@ def test_devices_that_share_a_batch_render_the_same_frames(
     assert rendered[1].shape == (38, size, size, 3)
     assert np.abs(rendered[1] - rendered[0]).max() <= 1
     assert np.ptp(rendered[0], axis=0).max() > 10  # The portrait does move.
+
+
+def test_the_programs_that_are_compiled_ahead_are_those_that_are_called(
+    animator, frames, monkeypatch
+):
+    """Their cached programs are found by their text, which includes where arguments are placed."""
+    called = []
+    call = CachedJit.__call__
+
+    def record(program, *args):
+        called.append((program, args))
+        return call(program, *args)
+
+    monkeypatch.setattr(CachedJit, "__call__", record)
+    variables = jax.device_put(animator._variables, jax.local_devices()[0])  # As when loaded.
+    animator = Animator(animator.model, variables)
+    source = animator.encode_source(frames[0], size=64)
+    list(animator.render_frames(source, np.zeros((3, animator.model.motion_dim)), adapt=True))
+    ahead = animator._programs.calls(variables, batch_size=4, size=64)
+    text = lambda program, args: program._find(args).lower(*args).as_text()
+    for expected, actual in zip(ahead, called, strict=True):
+        assert expected[0] is actual[0]
+        assert text(*expected) == text(*actual)
 
 
 def test_training_starts_with_the_unmoved_portrait(animator, model, frames):

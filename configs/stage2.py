@@ -170,7 +170,7 @@ def _paper() -> dict:
         "stream_schedule": {"hop": 10, "look_ahead": 10, "blend": 5, "candidates": 4},
         # How far the portrait moves away from its own pose: factors for all of it, the head and
         # the hands, and seconds over which it returns at the end; see
-        # `gesture_jax/inference/control.py`.
+        # `gesture_jax/inference/motion_scales.py`.
         "control": {
             "motion_scale": 1.0,
             "head_scale": 1.0,

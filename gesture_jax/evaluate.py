@@ -10,7 +10,7 @@ should be equal (--paired).
 from absl import flags
 
 from gesture_jax import cli
-from gesture_jax.storage.outputs import check_outputs
+from gesture_jax.storage.output_paths import check_outputs
 
 _REAL = cli.define_path("real", None, "Folder of real videos.", required=True)
 _GENERATED = cli.define_path("generated", None, "Folder of generated videos.", required=True)

@@ -14,7 +14,7 @@ from absl import flags
 from gesture_jax import cli
 from gesture_jax.errors import InputError, one_line
 from gesture_jax.storage.files import expand_home
-from gesture_jax.storage.outputs import check_outputs
+from gesture_jax.storage.output_paths import check_outputs
 
 _VIDEOS = cli.define_path(
     "videos", None, "Folder of videos, named SPEAKER#ID.mp4 or SPEAKER/ID.mp4."

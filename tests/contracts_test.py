@@ -21,7 +21,17 @@ import gesture_jax.metrics
 import gesture_jax.ops
 from gesture_jax.diffusion import process
 from gesture_jax.errors import InputError
-from gesture_jax.metrics import beats, fgd, fvd, identity, motion, perceptual, pose, rates, scores
+from gesture_jax.metrics import (
+    beats,
+    fgd,
+    fvd,
+    identity,
+    motion,
+    motion_rates,
+    perceptual,
+    pose,
+    scores,
+)
 from gesture_jax.metrics import image as image_metrics
 from gesture_jax.metrics.frechet import Moments
 from gesture_jax.ops import conv, image, rotation, rows, warp
@@ -34,7 +44,7 @@ from gesture_jax.training import losses
 _EXEMPT = {
     "beats": {"find_variant", "audio_onsets"},
     "conv": {"find_equal_sides", "find_uniform_padding", "use_xla_conv", "uses_xla_conv"},
-    "count": {"count_flops"},
+    "flops": {"count_flops"},
     "fgd": {"hash_autoencoder", "read_autoencoder", "write_autoencoder"},
     "frechet": {"frechet_distance", "small_sample_note"},
     "fvd": {"fvd", "logits", "moments"},  # `tests/models/i3d_test.py` has their InputErrors.
@@ -138,11 +148,11 @@ _CASES = [
     _case(perceptual.lpips, {}, _PICTURE, _PICTURE, wrong=_ALL),
     _case(pose.interpolate, _JOINTS, wrong=_ALL),
     _case(pose.normalise, _JOINTS, wrong=_ALL),
-    _case(rates.feature_speed, _JOINTS, JOINT_NAMES),
-    _case(rates.joint_speeds, _JOINTS, JOINT_NAMES),
-    _case(rates.wrist_speed, _JOINTS, JOINT_NAMES),
-    _case(rates.upper_body_speeds, _JOINTS, JOINT_NAMES),
-    _case(rates.arm_angle_changes, _JOINTS, JOINT_NAMES),
+    _case(motion_rates.feature_speed, _JOINTS, JOINT_NAMES),
+    _case(motion_rates.joint_speeds, _JOINTS, JOINT_NAMES),
+    _case(motion_rates.wrist_speed, _JOINTS, JOINT_NAMES),
+    _case(motion_rates.upper_body_speeds, _JOINTS, JOINT_NAMES),
+    _case(motion_rates.arm_angle_changes, _JOINTS, JOINT_NAMES),
     _case(scores.mean_score, _floats(5), wrong=("rank",), typed=False),
     _case(scores.frechet_score, _CLIPS, _CLIPS),
     _case(scores.halves_scores, _CLIPS, _CLIPS),

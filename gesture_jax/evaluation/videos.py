@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gesture_jax.errors import InputError
-from gesture_jax.media import listing
+from gesture_jax.media import video_folder
 from gesture_jax.media.rates import FPS
 from gesture_jax.media.video import iterate_video
 from gesture_jax.storage.files import as_path, find_files, hash_file
@@ -26,9 +26,9 @@ def find_videos(folder: str | os.PathLike, *, limit: int = 0) -> list[pathlib.Pa
     folder = as_path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with videos in it")
-    found = sorted(filter(listing.is_video, folder.iterdir()))
+    found = sorted(filter(video_folder.is_video, folder.iterdir()))
     if not found:
-        raise InputError(f"{folder}: holds no video ({', '.join(listing.VIDEO_ENDINGS)})")
+        raise InputError(f"{folder}: holds no video ({', '.join(video_folder.VIDEO_ENDINGS)})")
     stems = [path.stem for path in found]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
@@ -45,9 +45,9 @@ def describe_unused(folder: str | os.PathLike, *, companions: bool) -> list[str]
     """
     folder = as_path(folder)
     paths = find_files(folder)
-    videos = [path for path in paths if path.parent == folder and listing.is_video(path)]
+    videos = [path for path in paths if path.parent == folder and video_folder.is_video(path)]
     beside = [path.with_suffix(".npz") for path in videos] if companions else []
-    groups = listing.group_unused(paths, [*videos, *beside], folder)
+    groups = video_folder.group_unused(paths, [*videos, *beside], folder)
     return [f"{folder}: not used, {ending}: {files}" for ending, files in groups.items()]
 
 

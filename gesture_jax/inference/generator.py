@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from gesture_jax.checkpoint import config_check
 from gesture_jax.errors import InputError
 from gesture_jax.inference.animator import Animator, Source
-from gesture_jax.inference.control import Control
 from gesture_jax.inference.loading import load_feature_extractor, load_stage2
+from gesture_jax.inference.motion_scales import Control
 from gesture_jax.inference.portraits import Portrait, Style
 from gesture_jax.inference.prefetch import Prefetch
 from gesture_jax.inference.rendering import Clip, Rendering

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from gesture_jax.errors import InputError
 from gesture_jax.storage.files import as_path, expand_home
-from gesture_jax.storage.outputs import UsedPlaces, check_ending, check_outputs
+from gesture_jax.storage.output_paths import UsedPlaces, check_ending, check_outputs
 
 # The fields of a request that are paths: of files to read, and of files to write.
 READ = "image", "audio", "motion"

@@ -24,7 +24,7 @@ from gesture_jax.media.motion_files import read_motion, write_motion
 from gesture_jax.media.sound import Sound, has_audio, read_sound
 from gesture_jax.media.video import iterate_video
 from gesture_jax.media.writer import Recording, write_video
-from gesture_jax.storage.outputs import check_ending, check_outputs
+from gesture_jax.storage.output_paths import check_ending, check_outputs
 
 _SHEET_PICTURES = 16
 

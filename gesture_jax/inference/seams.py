@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gesture_jax.array_types import MotionSequence
-from gesture_jax.inference.control import smooth_step
+from gesture_jax.inference.motion_scales import smooth_step
 from gesture_jax.media.rates import FPS
 
 # Time over which the running mean of motion is taken, and the share of it that each window undoes.

@@ -25,7 +25,7 @@ from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, Steps
 from gesture_jax.errors import InputError
 from gesture_jax.inference import seams
-from gesture_jax.inference.control import Control
+from gesture_jax.inference.motion_scales import Control
 from gesture_jax.media.rates import FPS
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech

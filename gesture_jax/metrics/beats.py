@@ -36,7 +36,7 @@ import scipy.ndimage
 from gesture_jax.array_types import Audio
 from gesture_jax.errors import InputError
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
-from gesture_jax.metrics import rates
+from gesture_jax.metrics import motion_rates
 from gesture_jax.people.pose import JOINT_NAMES
 from gesture_jax.speech import beats as sound_beats
 from gesture_jax.speech import spectrum
@@ -376,18 +376,18 @@ def _find_minima(variant: Variant, curve: np.ndarray, reach: int) -> np.ndarray:
 
 
 VARIANTS = {
-    "onsets": Variant(rates.feature_speed, 0.1, smooth_sec=0.08, onset_hop=_ONSET_HOP),
+    "onsets": Variant(motion_rates.feature_speed, 0.1, smooth_sec=0.08, onset_hop=_ONSET_HOP),
     # 3 and 5 frames at 60 per second.
-    "bailando": Variant(rates.joint_speeds, 0.05, smooth_sec=5 / 60, onset_hop=_ONSET_HOP),
+    "bailando": Variant(motion_rates.joint_speeds, 0.05, smooth_sec=5 / 60, onset_hop=_ONSET_HOP),
     # Neighbouring frames at 15 per second.
     "ha2g": Variant(
-        rates.arm_angle_changes, 0.1, reach_sec=1 / 15, relative=True, least_depth=0.03
+        motion_rates.arm_angle_changes, 0.1, reach_sec=1 / 15, relative=True, least_depth=0.03
     ),
     # Two frames at 15 per second.
-    "beat": Variant(rates.wrist_speed, 0.3, reach_sec=2 / 15, backtracked=True),
+    "beat": Variant(motion_rates.wrist_speed, 0.3, reach_sec=2 / 15, backtracked=True),
     # Seven frames at 30 per second; 60 frames are cut.
     "emage": Variant(
-        rates.upper_body_speeds, 0.3, reach_sec=7 / 30, relative=True, per_joint=True,
+        motion_rates.upper_body_speeds, 0.3, reach_sec=7 / 30, relative=True, per_joint=True,
         least_rate=0.3, cut_sec=2.0,
     ),
 }  # fmt: skip

@@ -4,7 +4,7 @@ import gradio as gr
 
 from gesture_jax.errors import InputError
 from gesture_jax.page import theme
-from gesture_jax.page.components import (  # fmt: skip
+from gesture_jax.page.components import (
     MODEL_QUEUE,
     RAW,
     Panel,

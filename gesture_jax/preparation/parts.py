@@ -29,7 +29,7 @@ from tqdm import tqdm
 from gesture_jax.data import clips, records
 from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
-from gesture_jax.media import listing
+from gesture_jax.media import video_folder
 from gesture_jax.parallel import signals
 from gesture_jax.storage import files
 
@@ -116,7 +116,7 @@ def leave_out_unused(
     paths: Iterable[pathlib.Path], used: Iterable[pathlib.Path], folder: str | os.PathLike
 ) -> list[LeftOut]:
     """Returns an entry for each ending of unused files; see `listing.group_unused`."""
-    groups = listing.group_unused(paths, used, folder)
+    groups = video_folder.group_unused(paths, used, folder)
     return [LeftOut(ending, "not used", detail) for ending, detail in groups.items()]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from gesture_jax.errors import InputError
 from gesture_jax.media.framing import Crop
-from gesture_jax.media.listing import is_video
+from gesture_jax.media.video_folder import is_video
 from gesture_jax.preparation import dataset
 from gesture_jax.preparation.parts import LeftOut, fingerprint, leave_out_unused
 from gesture_jax.preparation.videos import Settings, VideoTake, describe

@@ -21,10 +21,10 @@ from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
 from gesture_jax.media import framing
 from gesture_jax.media.framing import Crop
-from gesture_jax.media.listing import VIDEO_ENDINGS, is_video
 from gesture_jax.media.rates import FPS, SAMPLES_PER_FRAME
 from gesture_jax.media.sound import read_sound, share_audible
 from gesture_jax.media.video import cut_square, iterate_pictures
+from gesture_jax.media.video_folder import VIDEO_ENDINGS, is_video
 from gesture_jax.people import pose
 from gesture_jax.preparation import dataset, scenes
 from gesture_jax.preparation.parts import LeftOut, Note, fingerprint, leave_out_unused

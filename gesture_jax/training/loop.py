@@ -18,13 +18,8 @@ from tqdm import tqdm
 from gesture_jax.checkpoint import checkpoints, config_check
 from gesture_jax.errors import InputError, Stopped
 from gesture_jax.parallel import processes, sharding
-from gesture_jax.storage.files import (
-    alone_in,
-    as_path,
-    expand_home,
-    naming_full_disk,
-)
-from gesture_jax.storage.outputs import check_outputs
+from gesture_jax.storage.files import alone_in, as_path, expand_home, naming_full_disk
+from gesture_jax.storage.output_paths import check_outputs
 from gesture_jax.training import finetune, optim, resumption, stage1, stage2, step_metrics
 from gesture_jax.training.evaluator import Evaluator
 from gesture_jax.training.metrics_writer import MetricsWriter

@@ -7,7 +7,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from gesture_jax.storage.files import as_path, write_beside
-from gesture_jax.storage.growing import GrowingFiles
+from gesture_jax.storage.growing_files import GrowingFiles
 
 _METRICS_FILE = "metrics.jsonl"
 # Files in a bucket are uploaded as a whole, so less often than lines are added.

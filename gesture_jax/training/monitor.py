@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from gesture_jax.ops.count import count_flops
+from gesture_jax.ops.flops import count_flops
 from gesture_jax.parallel.hardware import find_chip, peak_memory
 from gesture_jax.storage.files import as_path, is_remote, write_beside
 

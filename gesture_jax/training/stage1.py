@@ -29,7 +29,7 @@ from gesture_jax.ops.rows import apply_to_other_rows
 from gesture_jax.people.regions import HANDS, MOUTH, REGIONS
 from gesture_jax.people.skeleton import Skeleton
 from gesture_jax.pretrained import fetch
-from gesture_jax.training import inputs, losses
+from gesture_jax.training import datasets, losses
 from gesture_jax.training.optim import DISCRIMINATOR
 
 # Weight of squared beside absolute differences in the loss of the drawn picture.
@@ -251,12 +251,12 @@ class Stage1(Objective):
         """
         super().__init__(config)
         self.frozen = _load_frozen(config, fetch.load_vgg16, fetch.load_vgg19)
-        path = inputs.ensure_dataset(config, workdir)
+        path = datasets.ensure_dataset(config, workdir)
         self._train = clips.ClipSource(path, "train")
         self._test = clips.ClipSource(path, "test")
-        inputs.check_resolution(self._train, config.model.resolution)
+        datasets.check_resolution(self._train, config.model.resolution)
         if config.data.on_device:
-            self.frozen["frames"] = inputs.load_frames(self._train)
+            self.frozen["frames"] = datasets.load_frames(self._train)
         config.shoulders = portrait_framing.shoulders_of(self._train)
         config.data.joint_names = self._train.joint_names
         config.data.sha256 = self._train.sha256

@@ -26,7 +26,7 @@ from gesture_jax.models.motion_space import (
 )
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.ops.rows import apply_to_other_rows
-from gesture_jax.training import fgd_reference, inputs
+from gesture_jax.training import datasets, fgd_reference
 
 
 class Objective:
@@ -229,10 +229,10 @@ class Stage2(Objective):
         Raises:
           InputError: where stage 1 or its motion features are missing.
         """
-        path = inputs.ensure_motions(config)
+        path = datasets.ensure_motions(config)
         self._train = motions.MotionSource(path, "train")
         self._test = motions.MotionSource(path, "test")
-        inputs.check_speech_features(self._train, config.data.features)
+        datasets.check_speech_features(self._train, config.data.features)
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
         config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
         config.stage1_step = self._train.metadata["stage1_step"]

@@ -20,7 +20,7 @@ from gesture_jax.models.build import build_model
 from gesture_jax.preparation import procedural
 from gesture_jax.procedural import speaker
 from gesture_jax.storage import safetensors
-from gesture_jax.training import inputs
+from gesture_jax.training import datasets
 from gesture_jax.training.extraction import default_folder, extract_motions
 from tests import in_process, tiny
 
@@ -99,9 +99,9 @@ def test_motions_are_extracted_by_packed_weights(runs):
     file = runs / "stage1.safetensors"
     config = tiny.stage2(file)
     with pytest.raises(InputError, match=rf"--data=DATASET --out={runs}/stage1/motions"):
-        inputs.ensure_motions(config)
+        datasets.ensure_motions(config)
     extract_motions(file, str(runs / "data"), default_folder(file))
-    assert inputs.ensure_motions(config) == str(runs / "stage1" / "motions")
+    assert datasets.ensure_motions(config) == str(runs / "stage1" / "motions")
 
 
 def test_commands_accept_packed_weights(runs):

@@ -9,7 +9,7 @@ import pytest
 from gesture_jax.errors import InputError
 from gesture_jax.metrics import beats as metrics
 from gesture_jax.metrics import motion as motion_metrics
-from gesture_jax.metrics import rates
+from gesture_jax.metrics import motion_rates
 from gesture_jax.people.pose import JOINT_NAMES
 
 _RANDOM = np.random.default_rng(0)
@@ -268,7 +268,9 @@ def test_callers_may_name_joints_otherwise():
 def test_the_default_is_the_minimum_of_the_speed():
     motion = _RANDOM.standard_normal((150, 4)).cumsum(axis=0)
     curve = np.asarray(motion_metrics.speed(motion))
-    np.testing.assert_allclose(metrics._smooth(rates.feature_speed(motion), 2.0)[:, 0], curve, 1e-5)
+    np.testing.assert_allclose(
+        metrics._smooth(motion_rates.feature_speed(motion), 2.0)[:, 0], curve, 1e-5
+    )
     places = np.rint(metrics.motion_beats(motion) * _FPS - 0.5).astype(int)
     assert len(places) > 3
     assert (curve[places] < curve[places - 1]).all() and (curve[places] < curve[places + 1]).all()

@@ -26,7 +26,7 @@ from gesture_jax.page.handlers import Handlers
 from gesture_jax.page.model_cache import ModelCache, NamedModel
 from gesture_jax.page.sessions import Session
 from gesture_jax.procedural import speaker
-from gesture_jax.storage import outputs
+from gesture_jax.storage import output_paths
 from tests import in_process, tiny
 
 _FLAGS = dict(image=None, audio=None, out=None, speaker=None, sheet=None)
@@ -185,7 +185,7 @@ def test_no_row_of_a_manifest_overwrites_what_another_reads_or_writes(inputs):
 
 
 def test_paths_in_a_bucket_are_compared_by_name():
-    check = lambda out: outputs.check_outputs({"out": out}, {"in": "s3://bucket/a/b.mp4"})
+    check = lambda out: output_paths.check_outputs({"out": out}, {"in": "s3://bucket/a/b.mp4"})
     for out in ("s3://bucket/a/c.mp4", "gs://bucket/a/b.mp4", "bucket/a/b.mp4"):
         check(out)
     for out in ("s3://bucket/a/b.mp4", "s3://bucket//a/./b.mp4"):

@@ -9,7 +9,7 @@ import pytest
 from gesture_jax.models.blocks import ConvBlock, ResBlock
 from gesture_jax.models.transformer import SpeechLayer
 from gesture_jax.ops import remat
-from gesture_jax.ops.count import count_flops
+from gesture_jax.ops.flops import count_flops
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

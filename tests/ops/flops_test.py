@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gesture_jax.ops.count import count_flops
+from gesture_jax.ops.flops import count_flops
 
 
 def _ones(*shape):

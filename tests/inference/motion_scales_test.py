@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gesture_jax.errors import InputError
-from gesture_jax.inference.control import Control
+from gesture_jax.inference.motion_scales import Control
 from gesture_jax.ops import rotation
 
 _GRID = 8

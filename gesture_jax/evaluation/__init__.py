@@ -1,0 +1,1 @@
+"""Compares two folders of videos: scores, plots and a report."""

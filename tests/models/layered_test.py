@@ -98,7 +98,8 @@ def test_the_programs_that_are_compiled_ahead_are_those_that_are_called(
     variables = jax.device_put(animator._variables, jax.local_devices()[0])  # As when loaded.
     animator = Animator(animator.model, variables)
     source = animator.encode_source(frames[0], size=64)
-    list(animator.render_frames(source, np.zeros((3, animator.model.motion_dim)), adapt=True))
+    motion = np.zeros((3, animator.model.motion_dim), np.float32)
+    list(animator.render_frames(source, motion, adapt=True))
     ahead = animator._programs.calls(variables, batch_size=4, size=64)
     text = lambda program, args: program._find(args).lower(*args).as_text()
     for expected, actual in zip(ahead, called, strict=True):

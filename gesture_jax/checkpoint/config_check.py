@@ -76,7 +76,7 @@ _GENERATION = "sampler", "schedule", "stream_schedule", "control"
 
 
 class _Rule(NamedTuple):
-    """What a value may be: of the type of `default`, and from `low` to `high` if it is a number."""
+    """The type of a value, that of `default`, and the bounds of a number."""
 
     default: Any
     low: float

@@ -200,9 +200,8 @@ class Animator:
         square = small if size == self.resolution else images.square(picture, size=size)
         if self.model.carries_pixels:
             full = with_differences(jnp.asarray(_to_float(square[None])))
-            # Where `Programs.calls` expects it: programs of other placements are other programs.
-            where, _ = sharding.inference_shardings(self.mesh)
-            features = dataclasses.replace(features, picture=jax.device_put(full, where))
+            full = sharding.put_whole(full, self.mesh)
+            features = dataclasses.replace(features, picture=full)
         return Source(square, features, np.asarray(motion))
 
     def extract_motion(self, frames: Iterable[np.ndarray]) -> np.ndarray:

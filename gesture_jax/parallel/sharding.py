@@ -148,8 +148,13 @@ def inference_shardings(mesh: Mesh | None) -> tuple[Sharding, Sharding]:
 
 
 def put_whole(tree: Any, mesh: Mesh | None) -> Any:
-    """Replicates arrays over the result of `inference_mesh`; None leaves them as they are."""
-    return tree if mesh is None else jax.device_put(tree, replicated(mesh))
+    """Puts arrays on every device of an `inference_mesh`, where `inference_shardings` has them.
+
+    A compiled program is found by its arguments' placement too, so that it has to be the same here
+    as where programs are compiled ahead.
+    """
+    whole, _ = inference_shardings(mesh)
+    return jax.device_put(tree, whole)
 
 
 def split_last(mesh: Mesh, function: Callable[..., Any], settings: tuple, *args: Any) -> Any:

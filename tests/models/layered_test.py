@@ -95,12 +95,11 @@ def test_the_programs_that_are_compiled_ahead_are_those_that_are_called(
         return call(program, *args)
 
     monkeypatch.setattr(CachedJit, "__call__", record)
-    variables = jax.device_put(animator._variables, jax.local_devices()[0])  # As when loaded.
-    animator = Animator(animator.model, variables)
+    animator = Animator(animator.model, animator._variables)
     source = animator.encode_source(frames[0], size=64)
     motion = np.zeros((3, animator.model.motion_dim), np.float32)
     list(animator.render_frames(source, motion, adapt=True))
-    ahead = animator._programs.calls(variables, batch_size=4, size=64)
+    ahead = animator._programs.calls(animator._variables, batch_size=4, size=64)
     text = lambda program, args: program._find(args).lower(*args).as_text()
     for expected, actual in zip(ahead, called, strict=True):
         assert expected[0] is actual[0]

@@ -109,6 +109,13 @@ _CLIP_SEC = flags.DEFINE_float(
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of what drawn people and portraits say and do.", 0, 2**31
 )
+_VOICES = flags.DEFINE_enum(
+    "voices",
+    None,
+    ["espeak", "formants"],
+    "Voices of drawn people and portraits: real sentences (extra [voices]), or made-up syllables "
+    "(default: espeak where it is installed).",
+)
 flags.mark_flag_as_required("out")
 
 
@@ -169,11 +176,16 @@ def _write_recordings(feature_extractor, common):
 def _write_synthetic(feature_extractor, common):
     """Writes clips of drawn people, of portraits, or of both."""
     from gesture_jax.preparation import procedural
+    from gesture_jax.procedural import voice
 
+    voices = _VOICES.value or voice.default_voices()
+    if _VOICES.value is None:
+        print(f"voices: {voices}", file=sys.stderr)
     common = {
         "clip_sec": _CLIP_SEC.value,
         "size": _SIZE.value,
         "seed": _SEED.value,
+        "voices": voices,
         "feature_extractor": feature_extractor,
         **common,
     }

@@ -47,6 +47,8 @@ class Clip:
       speech: [t, a] float32, speech features, computed over the whole recording.
       joints: [t, j, 2] float32, (x, y) in pixels; j may be 0.
       stress_times_sec: [s] float32, times at which the procedural speaker stresses a syllable.
+      phones: the symbols of the p phones that the procedural speaker says.
+      phone_times_sec: [p, 2] float32, their starts and ends.
     """
 
     clip_id: str
@@ -56,6 +58,10 @@ class Clip:
     speech: np.ndarray
     joints: np.ndarray
     stress_times_sec: np.ndarray
+    phones: Sequence[str] = ()
+    phone_times_sec: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros((0, 2), np.float32)
+    )
 
 
 class ClipRecords(records.RecordsBuilder):
@@ -70,7 +76,10 @@ class ClipRecords(records.RecordsBuilder):
         "speech": records.numbers(np.float32),
         "joints": records.numbers(np.float32),
         "stress_times_sec": records.numbers(np.float32),
+        "phones": records.text(),
+        "phone_times_sec": records.numbers(np.float32),
     }
+    DEFAULTS = {"phones": "", "phone_times_sec": np.zeros(0, np.float32)}  # noqa: RUF012
 
 
 class FrameRecords(records.RecordsBuilder):
@@ -98,6 +107,8 @@ def encode_clip(clip: Clip) -> tuple[bytes, list[bytes]]:
         "speech": np.asarray(clip.speech, np.float32).ravel(),
         "joints": np.asarray(clip.joints, np.float32).ravel(),
         "stress_times_sec": np.asarray(clip.stress_times_sec, np.float32),
+        "phones": " ".join(clip.phones),
+        "phone_times_sec": np.asarray(clip.phone_times_sec, np.float32).ravel(),
     }
     frames = [FrameRecords.serialize({"jpeg": _encode_frame(frame)}) for frame in clip.frames]
     return ClipRecords.serialize(record), frames
@@ -116,13 +127,19 @@ def cut_clip(content: bytes, start: int, stop: int, *, clip_id: str, fps: int) -
     record = ClipRecords.parse(content)
     count = record["num_frames"]
     cut = lambda table: table.reshape(count, -1)[start:stop].ravel()
-    stress = record["stress_times_sec"] - np.float32(start / fps)
+    seconds, start_sec = (stop - start) / fps, np.float32(start / fps)
+    stress = record["stress_times_sec"] - start_sec
+    phones = np.array(records.decode_texts(record)["phones"].split())
+    times = record["phone_times_sec"].reshape(-1, 2) - start_sec
+    inside = (times[:, 0] >= 0) & (times[:, 1] <= seconds)
     return ClipRecords.serialize({
         "clip_id": clip_id,
         "speaker": record["speaker"],
         "num_frames": stop - start,
         **{key: cut(record[key]) for key in ("audio", "speech", "joints")},
-        "stress_times_sec": stress[(stress >= 0) & (stress < (stop - start) / fps)],
+        "stress_times_sec": stress[(stress >= 0) & (stress < seconds)],
+        "phones": " ".join(phones[inside]),
+        "phone_times_sec": times[inside].ravel(),
     })  # fmt: skip
 
 
@@ -208,8 +225,10 @@ class ClipSource(records.RecordSource):
         count = record["num_frames"]
         num_joints = self.metadata["dims"]["joints"] // 2
         return {
-            **records.decode_texts(record),
+            **(texts := records.decode_texts(record)),
             "num_frames": count,
+            "phones": tuple(texts["phones"].split()),
+            "phone_times_sec": record["phone_times_sec"].reshape(-1, 2),
             "frames": _FrameList(self, index),
             "audio": record["audio"].astype(np.float32) / 32767,
             "speech": record["speech"].reshape(count, -1),

@@ -92,6 +92,8 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version(FORMAT_VERSION)
     FEATURES: Mapping[str, tfds.features.FeatureConnector]
+    # Values of those features that records of older versions lack.
+    DEFAULTS: Mapping[str, Any] = {}  # noqa: RUF012
 
     def __init__(
         self, *, records: Mapping[str, Callable[[], Iterable[bytes]]] | None = None, **kwargs: Any
@@ -111,7 +113,8 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def parse(cls, content: bytes) -> Record:
         """The inverse of `serialize`."""
         features, _, parser = _codec(cls)
-        return features.decode_example_np(parser.parse_example(content))
+        # Serialised examples that follow each other are merged, and the later ones win.
+        return features.decode_example_np(parser.parse_example(_defaults(cls) + content))
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(dict(self.FEATURES))
@@ -150,6 +153,15 @@ def _codec(builder_class: type[RecordsBuilder]) -> tuple[Any, Any, Any]:
     features = tfds.features.FeaturesDict(dict(builder_class.FEATURES))
     specs = features.get_serialized_info()
     return features, tfds.core.ExampleSerializer(specs), ExampleParserNp(specs)
+
+
+@functools.cache
+def _defaults(builder_class: type[RecordsBuilder]) -> bytes:
+    """Serialises the defaults of a kind of record as an incomplete record."""
+    chosen = {name: builder_class.FEATURES[name] for name in builder_class.DEFAULTS}
+    features = tfds.features.FeaturesDict(chosen)
+    serializer = tfds.core.ExampleSerializer(features.get_serialized_info())
+    return serializer.serialize_example(features.encode_example(dict(builder_class.DEFAULTS)))
 
 
 def open_writer(path: str | os.PathLike) -> ArrayRecordWriter:

@@ -15,6 +15,7 @@ _BODY_BONES = (
     ("mouth_left", "mouth_right"),
     ("nose", "mouth_left"),
     ("nose", "mouth_right"),
+    *((f"{side}_lip_corner", lip) for side in ("left", "right") for lip in ("upper_lip", "lower_lip")),
     ("left_shoulder", "right_shoulder"),
     ("left_shoulder", "left_elbow"),
     ("right_shoulder", "right_elbow"),

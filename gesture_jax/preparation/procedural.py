@@ -8,7 +8,7 @@ from typing import Any
 from gesture_jax.data.clips import Clip
 from gesture_jax.errors import InputError
 from gesture_jax.preparation import dataset
-from gesture_jax.procedural import speaker
+from gesture_jax.procedural import speaker, visemes
 from gesture_jax.speech import extractor
 
 # Two seeds of data sets differ by this many seeds of clips, so that they share none.
@@ -25,6 +25,7 @@ class ProceduralTake:
       duration_sec: length.
       size: side of the frames in pixels.
       split: "train" or "test".
+      voices: see `voice.speak`.
       feature_extractor: computes the speech features.
     """
 
@@ -33,6 +34,7 @@ class ProceduralTake:
     duration_sec: float
     size: int
     split: str
+    voices: str
     feature_extractor: extractor.SpeechFeatureExtractor
 
     @property
@@ -47,13 +49,18 @@ class ProceduralTake:
             "duration_sec": self.duration_sec,
             "size": self.size,
             "split": self.split,
+            "voices": self.voices,
             "hearing": self.feature_extractor.describe(),
         }
 
     def perform(self) -> Iterator[Clip]:
         """See `parts.Take`."""
         done = speaker.perform(
-            identity=self.identity, seed=self.seed, duration_sec=self.duration_sec, size=self.size
+            identity=self.identity,
+            seed=self.seed,
+            duration_sec=self.duration_sec,
+            size=self.size,
+            voices=self.voices,
         )
         yield Clip(
             clip_id=self.name,
@@ -63,6 +70,7 @@ class ProceduralTake:
             speech=self.feature_extractor.extract(done.audio, num_frames=len(done.frames)),
             joints=done.joints,
             stress_times_sec=done.stress_times_sec,
+            **visemes.tabulate(done.phones),
         )
 
 
@@ -76,6 +84,7 @@ def write_procedural(
     size: int,
     seed: int,
     test_fraction: float = 0.1,
+    voices: str = "formants",
     feature_extractor: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
     run: dataset.Runner | None = None,
 ) -> dataset.Report | None:
@@ -90,6 +99,7 @@ def write_procedural(
       size: side of the frames in pixels.
       seed: seed of the speech and the gestures; people are the same for every seed.
       test_fraction: fraction of each person's clips; at least one clip, at most all but one.
+      voices: see `voice.speak`.
       feature_extractor: computes the speech features.
       run: makes the missing parts; by default `parts.make_parts`.
 
@@ -106,6 +116,7 @@ def write_procedural(
         "size": size,
         "seed": seed,
         "test_fraction": test_fraction,
+        "voices": voices,
     }
     return dataset.prepare(
         make_takes(num_clips=num_clips, feature_extractor=feature_extractor, **numbers),
@@ -127,6 +138,7 @@ def make_takes(
     size: int,
     seed: int,
     test_fraction: float,
+    voices: str,
     feature_extractor: extractor.SpeechFeatureExtractor,
 ) -> list[ProceduralTake]:
     """Returns the takes of `write_procedural`, which has the same arguments.
@@ -149,6 +161,7 @@ def make_takes(
             duration_sec=clip_sec,
             size=size,
             split="train" if number < first_test else "test",
+            voices=voices,
             feature_extractor=feature_extractor,
         )
         for number in range(num_clips)

@@ -6,7 +6,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from gesture_jax.procedural.identity import Colour, Identity
-from gesture_jax.procedural.motion import Pose, arm, fingers, head_centre, neck
+from gesture_jax.procedural.motion import (
+    Pose,
+    arm,
+    fingers,
+    head_centre,
+    lips,
+    mouth_size,
+    neck,
+    on_face,
+)
 
 _MIN_CANVAS_PX = 256
 _MIN_SAMPLES = 3
@@ -215,11 +224,8 @@ def _draw_hair_behind(canvas: _Canvas, person: Identity, pose: Pose) -> None:
 
 
 def _draw_head(canvas: _Canvas, person: Identity, pose: Pose) -> None:
-    head, h = head_centre(person, pose), person.head
-    rotation = _turn(pose.tilt)
-    # Turning the head moves its features, near ones, such as the nose, more than far ones.
-    shift = np.array([pose.turn, pose.nod])
-    place = lambda x, y, depth=1.0: head + rotation @ (np.array([x, y]) * h) + depth * shift
+    h = person.head
+    place = functools.partial(on_face, person, pose)
     shadow = _shade(person.skin, 0.85)
     for s in (-1, 1):
         canvas.ellipse(place(0.93 * s, 0.08, -0.3), (0.16 * h, 0.24 * h), shadow, tilt=pose.tilt)
@@ -253,19 +259,23 @@ def _draw_beard(canvas: _Canvas, person: Identity, place) -> None:
 
 
 def _draw_mouth(canvas: _Canvas, person: Identity, pose: Pose, place) -> None:
-    h = person.head
-    opened = 0.25 * pose.mouth_open
-    half = 0.25 + 0.08 * pose.mouth_wide
-    centre = place(0, 0.62 + 0.4 * opened, 1.15)
+    h, tilt = person.head, pose.tilt
+    half, opened = mouth_size(pose)
+    points = lips(person, pose)
+    centre = 0.5 * (points["upper_lip"] + points["lower_lip"])
     lip = _blend(person.skin, _LIP, 0.75)
-    tilt = pose.tilt
-    canvas.ellipse(centre, (half * h, (0.065 + opened) * h), lip, tilt=tilt)
+    # Rounded lips are fuller than spread ones.
+    fullness = 0.08 - 0.03 * pose.mouth_wide
+    canvas.ellipse(centre, (half * h, (fullness + opened) * h), lip, tilt=tilt)
     if pose.mouth_open > 0.06:
         canvas.ellipse(
             centre, (0.82 * half * h, opened * 0.95 * h + 0.004), (84, 26, 34), tilt=tilt
         )
         teeth = centre - np.array([0, 0.62 * opened * h])
         canvas.ellipse(teeth, (0.58 * half * h, 0.26 * opened * h), _WHITE, tilt=tilt)
+        if pose.mouth_teeth > 0.3:
+            radii = 0.66 * half * h, pose.mouth_teeth * (0.7 * opened + 0.02) * h
+            canvas.ellipse(centre, radii, _WHITE, tilt=tilt)
     else:
         line = [place(x * half, 0.62 + 0.03 * (1 - x * x), 1.15) for x in (-0.9, -0.4, 0, 0.4, 0.9)]
         canvas.curve(line, 0.03 * h, _shade(lip, 0.6))

@@ -19,6 +19,11 @@ _CLOTHES = [
     (52, 92, 148), (168, 62, 66), (58, 124, 104), (226, 166, 62), (104, 82, 148), (62, 68, 82),
     (214, 122, 94), (88, 148, 178),
 ]  # fmt: skip
+_ENGLISH = "en-us", "en-us", "en-us", "en", "en-gb-scotland"
+_OTHER_LANGUAGES = "de", "fr", "es", "it", "pt-br", "nl", "pl"
+_ENGLISH_SHARE = 0.6
+_LOW_TIMBRES = "m1", "m2", "m3", "m4", "m6", "m7"
+_HIGH_TIMBRES = "f1", "f2", "f3", "f4", "f5"
 _WALLS = [
     (222, 230, 236), (236, 226, 212), (206, 222, 212), (228, 214, 226), (92, 110, 132),
     (124, 104, 96),
@@ -34,12 +39,22 @@ class Voice:
       tract: length of the vocal tract relative to an average man's; formants are divided by it.
       syllable_sec: mean length of an unstressed syllable.
       stress_every: syllables from one stress to the next, on average.
+      language: language in eSpeak NG's names.
+      timbre: eSpeak NG's variant of the voice.
+      words_per_minute: rate of its speech.
+      espeak_pitch: pitch in its units, 0 to 100.
+      espeak_range: range of its pitch, 0 to 100.
     """
 
     pitch_hz: float
     tract: float
     syllable_sec: float
     stress_every: float
+    language: str = "en-us"
+    timbre: str = "m3"
+    words_per_minute: float = 165.0
+    espeak_pitch: float = 50.0
+    espeak_range: float = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +127,7 @@ def make_identity(number: int) -> Identity:
         tract=float(rng.uniform(0.84, 0.90) if high else rng.uniform(0.96, 1.04)),
         syllable_sec=float(rng.uniform(0.15, 0.19)),
         stress_every=float(rng.uniform(3.0, 4.2)),
+        **_draw_espeak_voice(number, high=high),
     )
     clothes = turn(_CLOTHES, 3)
     return Identity(
@@ -133,3 +149,16 @@ def make_identity(number: int) -> Identity:
         voice=voice,
         style=style,
     )
+
+
+def _draw_espeak_voice(number: int, *, high: bool) -> dict:
+    """Draws from random numbers of its own, so that people stay as they were without it."""
+    rng = np.random.default_rng([20178, number])
+    english = rng.random() < _ENGLISH_SHARE
+    return {
+        "language": str(rng.choice(_ENGLISH if english else _OTHER_LANGUAGES)),
+        "timbre": str(rng.choice(_HIGH_TIMBRES if high else _LOW_TIMBRES)),
+        "words_per_minute": float(rng.uniform(130, 190)),
+        "espeak_pitch": float(rng.uniform(35, 65)),
+        "espeak_range": float(rng.uniform(45, 85)),
+    }

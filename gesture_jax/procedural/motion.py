@@ -11,22 +11,32 @@ from scipy.ndimage import gaussian_filter1d
 
 from gesture_jax.media.rates import FPS
 from gesture_jax.procedural.identity import Identity
+from gesture_jax.procedural.visemes import REST
 from gesture_jax.procedural.voice import Speech
 
 _FINGERS = ("thumb", "index", "middle", "ring", "little")
 # Left and right are the viewer's, not the speaker's.
 _SIDES = ("left", "right")
+LIP_JOINTS = ("left_lip_corner", "right_lip_corner", "upper_lip", "lower_lip")
+"""The corners of the mouth, and the inner edges of the lips."""
 JOINT_NAMES = (
     "head",
     "neck",
     "mouth",
     *(f"{side}_{part}" for side in _SIDES for part in ("shoulder", "elbow", "wrist", *_FINGERS)),
+    *LIP_JOINTS,
 )
 _MIDDLE = 0.5
 _NECK_Y = 0.415
 _SHOULDER_Y = 0.462
 _MIN_GAP_SEC = 0.45
 _RETRACT_AFTER_SEC = 1.0
+# In pauses of at least the first length, hands are at rest the second time after their start.
+_PAUSE_SEC, _REST_WITHIN_SEC = 0.5, 0.28
+# A hand this near to its place at rest is at rest.
+_AT_REST = 0.05
+MOUTH_DEPTH, _MOUTH_Y = 1.15, 0.62
+"""Depth of the mouth, for `on_face`; and its place below the middle of the head."""
 # Spread of the fingers, curl of the index finger, curl of the others: 0 to 1.
 _HAND_SHAPES = {
     "relaxed": (0.35, 0.35, 0.45),
@@ -49,8 +59,9 @@ class Pose:
       nod: downward shift of the face.
       turn: shift of the face to the right.
       tilt: tilt of the head, in radians.
-      mouth_open: 0 to 1.
-      mouth_wide: 0 to 1.
+      mouth_open: opening of the lips, 0 (closed) to 1.
+      mouth_wide: width of the mouth, 0 (rounded) to 1 (spread).
+      mouth_teeth: how far the upper teeth show on the lower lip, 0 to 1.
       brows: 0 to 1, raised.
       eyes: 1 open, 0 closed.
     """
@@ -63,7 +74,8 @@ class Pose:
     turn: float = 0.0
     tilt: float = 0.0
     mouth_open: float = 0.0
-    mouth_wide: float = 0.5
+    mouth_wide: float = REST[1]
+    mouth_teeth: float = 0.0
     brows: float = 0.0
     eyes: float = 1.0
 
@@ -77,7 +89,7 @@ def rest_pose(person: Identity) -> Pose:
 def gesture(person: Identity, speech: Speech, *, seed: int) -> list[Pose]:
     """Returns one pose per frame that fits the speech."""
     rng = np.random.default_rng([4711, seed])
-    num_frames = len(speech.mouth_open)
+    num_frames = len(speech.lips)
     time = np.arange(num_frames) / FPS
     hands = _hands(person, speech, rng, time)  # [2, t, 6]
     noise = lambda sd_sec, count: _wander(rng, num_frames, sd_sec, count)
@@ -89,11 +101,12 @@ def gesture(person: Identity, speech: Speech, *, seed: int) -> list[Pose]:
     slow = noise(0.6, 3)
     turn = np.clip(0.25 * gaussian_filter1d(lean, 5, mode="nearest") + 0.012 * slow[0], -0.03, 0.03)
     tracks = {
-        "nod": person.style.nod * stress + 0.004 * slow[1],
+        "nod": person.style.nod * (stress + _nods(speech, time)) + 0.004 * slow[1],
         "turn": turn,
         "tilt": 0.05 * slow[2] + 1.2 * turn,
-        "mouth_open": speech.mouth_open,
-        "mouth_wide": speech.mouth_wide,
+        "mouth_open": speech.lips[:, 0],
+        "mouth_wide": speech.lips[:, 1],
+        "mouth_teeth": speech.lips[:, 2],
         "brows": np.clip(0.8 * stress, 0.0, 1.0),
         "eyes": _blinks(rng, num_frames),
     }
@@ -116,7 +129,32 @@ def joint_positions(person: Identity, pose: Pose) -> np.ndarray:
     for side in (0, 1):
         shoulder, elbow, wrist = arm(person, pose, side)
         points += [shoulder, elbow, wrist, *(chain[-1] for chain in fingers(person, pose, side))]
+    points += list(lips(person, pose).values())
     return np.asarray(points, np.float32)
+
+
+def lips(person: Identity, pose: Pose) -> dict[str, np.ndarray]:
+    """Returns the positions of `LIP_JOINTS`, [2] each."""
+    half, opened = mouth_size(pose)
+    middle, gap = _MOUTH_Y + 0.4 * opened, 0.95 * opened
+    places = (-half, middle), (half, middle), (0.0, middle - gap), (0.0, middle + gap)
+    points = [on_face(person, pose, x, y, MOUTH_DEPTH) for x, y in places]
+    return dict(zip(LIP_JOINTS, points, strict=True))
+
+
+def mouth_size(pose: Pose) -> tuple[float, float]:
+    """Returns half the width of the mouth and half its opening, in sizes of the head."""
+    return 0.20 + 0.14 * pose.mouth_wide, 0.25 * pose.mouth_open
+
+
+def on_face(person: Identity, pose: Pose, x: float, y: float, depth: float = 1.0) -> np.ndarray:
+    """Returns the place of a point of the face, (x, y) in sizes of the head from its middle.
+
+    Turning the head moves near points, such as the nose, more than far ones.
+    """
+    c, s = np.cos(pose.tilt), np.sin(pose.tilt)
+    turned = np.array([c * x - s * y, s * x + c * y]) * person.head
+    return head_centre(person, pose) + turned + depth * np.array([pose.turn, pose.nod])
 
 
 def neck(pose: Pose) -> np.ndarray:
@@ -192,9 +230,11 @@ def _hands(
 ) -> np.ndarray:
     """Both hands' tracks of (x, y, bend, shape): [2, t, 6]."""
     strokes = _choose_strokes(person, speech, rng)
+    pauses = [start for start, _ in speech.pauses(_PAUSE_SEC)]
     keys = [[(0.0, _rest(person, side))] for side in (0, 1)]
     for index, (moment, strength) in enumerate(strokes):
         following = strokes[index + 1][0] if index + 1 < len(strokes) else np.inf
+        pause = next((start for start in pauses if moment < start < following), None)
         both = rng.random() < person.style.two_handed
         shape = str(rng.choice(list(_HAND_SHAPES)[1:], p=(0.45, 0.25, 0.15, 0.15)))
         aim = rng.uniform(0.08, 0.25), rng.uniform(0.54, 0.70), rng.uniform(0.07, 0.13)
@@ -202,7 +242,12 @@ def _hands(
             if side != person.style.dominant and not both:
                 continue
             strength_here = strength * (1.0 if side == person.style.dominant else 0.85)
-            _add_stroke(keys[side], person, side, moment, following, aim, shape, strength_here, rng)
+            _add_stroke(
+                keys[side], person, side, moment, following, pause, aim, shape, strength_here, rng
+            )
+        if pause is not None:
+            for side in (0, 1):
+                _rest_in_pause(keys[side], person, side, pause, rng)
     return np.stack([_interpolate(keys[side], time) for side in (0, 1)])
 
 
@@ -218,7 +263,7 @@ def _choose_strokes(
     return strokes
 
 
-def _add_stroke(keys, person, side, moment, following, aim, shape, strength, rng) -> None:
+def _add_stroke(keys, person, side, moment, following, pause, aim, shape, strength, rng) -> None:
     outwards = 2 * side - 1
     out, height, lift = aim
     size = person.style.reach * strength
@@ -243,11 +288,29 @@ def _add_stroke(keys, person, side, moment, following, aim, shape, strength, rng
     held = goal.copy()
     held[:2] += rng.normal(0, 0.006, 2)
     hold_end = min(moment + rng.uniform(0.12, 0.28), max(following - 0.36, moment + 0.05))
+    if pause is not None:
+        hold_end = min(hold_end, max(pause, moment + 0.02))
     keys.append((hold_end, held))
-    if following - moment > _RETRACT_AFTER_SEC:
-        rest = _rest(person, side)
-        rest[:2] += rng.normal(0, 0.008, 2)
-        keys.append((hold_end + rng.uniform(0.42, 0.55), rest))
+    if pause is None and following - moment > _RETRACT_AFTER_SEC:
+        keys.append((hold_end + rng.uniform(0.42, 0.55), _near_rest(person, side, rng)))
+
+
+def _rest_in_pause(keys, person, side, pause, rng) -> None:
+    """Lets a hand come to rest soon after the start of a pause, if it is not at rest already."""
+    last_time, last = keys[-1]
+    if np.linalg.norm(last[:2] - _rest(person, side)[:2]) < _AT_REST:
+        return
+    end = max(pause + _REST_WITHIN_SEC, last_time + 0.25)
+    start = max(last_time, end - rng.uniform(0.42, 0.55))
+    if start > last_time:
+        keys.append((start, last))
+    keys.append((end, _near_rest(person, side, rng)))
+
+
+def _near_rest(person: Identity, side: int, rng: np.random.Generator) -> np.ndarray:
+    rest = _rest(person, side)
+    rest[:2] += rng.normal(0, 0.008, 2)
+    return rest
 
 
 def _interpolate(keys: list[tuple[float, np.ndarray]], time: np.ndarray) -> np.ndarray:
@@ -271,6 +334,12 @@ def _pulses(speech: Speech, time: np.ndarray, *, rise_sec: float, fall_sec: floa
         width = np.where(offset < 0, rise_sec, fall_sec)
         track = np.maximum(track, gain * np.exp(-0.5 * (offset / width) ** 2))
     return track
+
+
+def _nods(speech: Speech, time: np.ndarray) -> np.ndarray:
+    """Returns a track with a bump for each nod of the listener, up to about 1."""
+    offsets = (time[:, None] - np.array([*speech.nod_times_sec, np.inf])) / 0.11
+    return np.exp(-0.5 * offsets**2).max(axis=1)
 
 
 def _wander(rng: np.random.Generator, length: int, sd_sec: float, count: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from gesture_jax.media.rates import FPS
 from gesture_jax.procedural.drawing import draw
 from gesture_jax.procedural.identity import make_identity
 from gesture_jax.procedural.motion import JOINT_NAMES, gesture, joint_positions, rest_pose
+from gesture_jax.procedural.visemes import Phone
 from gesture_jax.procedural.voice import speak
 
 __all__ = ["JOINT_NAMES", "Performance", "perform", "portrait"]
@@ -26,15 +27,21 @@ class Performance:
       audio: [640 t] float32 in [-1, 1], 16 kHz.
       joints: [t, j, 2] float32, (x, y) in pixels; `JOINT_NAMES` names them.
       stress_times_sec: [s] float32, times of the peaks of stressed syllables.
+      other: [640 t] float32, 16 kHz, the sound of the other person, who speaks in long pauses.
+      phones: the phones of the speech.
     """
 
     frames: np.ndarray
     audio: np.ndarray
     joints: np.ndarray
     stress_times_sec: np.ndarray
+    other: np.ndarray
+    phones: tuple[Phone, ...]
 
 
-def perform(*, identity: int, seed: int, duration_sec: float, size: int = 256) -> Performance:
+def perform(
+    *, identity: int, seed: int, duration_sec: float, size: int = 256, voices: str = "formants"
+) -> Performance:
     """Makes a clip of a person who speaks and gestures.
 
     Args:
@@ -42,16 +49,22 @@ def perform(*, identity: int, seed: int, duration_sec: float, size: int = 256) -
       seed: seed of the speech and the gestures.
       duration_sec: length, rounded to whole frames, at least one.
       size: side of the frames in pixels.
+      voices: "espeak" for real sentences (extra `[voices]`), or "formants".
+
+    Raises:
+      InputError: where the voices are not installed.
     """
     person = make_identity(identity)
     num_frames = max(1, round(duration_sec * FPS))
-    speech = speak(person.voice, seed=seed, num_frames=num_frames)
+    speech = speak(person.voice, seed=seed, num_frames=num_frames, voices=voices)
     poses = gesture(person, speech, seed=seed)
     return Performance(
         frames=np.stack([draw(person, pose, size=size) for pose in poses]),
         audio=speech.audio,
         joints=np.stack([joint_positions(person, pose) for pose in poses]) * np.float32(size),
         stress_times_sec=speech.stress_times_sec,
+        other=speech.other,
+        phones=speech.phones,
     )
 
 

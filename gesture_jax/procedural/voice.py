@@ -1,205 +1,112 @@
-"""Synthesises speech-like sound: syllables with pitch, formants, stress and pauses."""
+"""Speech of the procedural speaker, in a conversation, with the positions of its lips."""
 
 import dataclasses
 
 import numpy as np
 
-from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ
-from gesture_jax.procedural.identity import Voice
+from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from gesture_jax.procedural import espeak, formants
+from gesture_jax.procedural.identity import Voice, make_identity
+from gesture_jax.procedural.talk import Talk
+from gesture_jax.procedural.visemes import Phone, lip_positions
 
-# First three formants in Hz of five vowels, and how open and how wide the mouth is.
-_VOWELS = {
-    "a": ((730, 1180, 2500), 1.0, 0.6),
-    "e": ((520, 1850, 2500), 0.6, 0.9),
-    "i": ((300, 2250, 2950), 0.35, 1.0),
-    "o": ((480, 870, 2400), 0.75, 0.2),
-    "u": ((320, 800, 2300), 0.4, 0.0),
-}
-_BANDWIDTHS_HZ = (80.0, 110.0, 160.0)
-_MAX_HZ = 4500.0
-_GLIDE_SEC = 0.03
-_STRESS_GAIN = 1.8
-_CONSONANTS = ("none", "burst", "hiss", "hum")
+SYNTHESISERS = {"espeak": espeak.synthesise, "formants": formants.synthesise}
+"""Functions that synthesise speech, by the names of `--voices`."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Syllable:
-    """A syllable, with times in seconds and a gain of about 1 where it is not stressed."""
-
-    start: float
-    length: float
-    vowel: str
-    consonant: str
-    stressed: bool
-    gain: float
-
-    @property
-    def peak(self) -> float:
-        """The time at which it is loudest."""
-        return self.start + 0.45 * self.length
+_PEAK = 0.7
+# Range of the volume of clips in dB, and of their background noise as a share of the peak.
+_VOLUME_DB = (-10.0, 0.0)
+_NOISE = (2e-4, 4e-3)
+# In longer pauses the other person speaks, with this chance, up to this long before they end.
+_LISTENING_SEC, _LISTENING_SHARE, _GAP_SEC = 1.1, 0.6, 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class Speech:
-    """Speech, with its stresses and the positions of the mouth.
+    """Speech of one person in a conversation.
 
     Attributes:
-      audio: [640 t] float32, 16 kHz, peak 0.7.
+      audio: [640 t] float32, 16 kHz.
+      other: [640 t] float32, the sound of the other person, who speaks in long pauses.
+      phones: phones of the speech, in the order of time.
       stress_times_sec: [s] float32, times of the stresses.
       stress_gains: [s] float32, strengths of the stresses, about 1 on average.
-      mouth_open: [t], 0 to 1, one value per video frame.
-      mouth_wide: [t], 0 to 1.
-      speaking: [t], 0 in pauses, up to 1.
+      nod_times_sec: times at which a listener nods.
+      lips: [t, 3], see `visemes.lip_positions`.
     """
 
     audio: np.ndarray
+    other: np.ndarray
+    phones: tuple[Phone, ...]
     stress_times_sec: np.ndarray
     stress_gains: np.ndarray
-    mouth_open: np.ndarray
-    mouth_wide: np.ndarray
-    speaking: np.ndarray
+    nod_times_sec: tuple[float, ...]
+    lips: np.ndarray
+
+    def pauses(self, least_sec: float) -> list[tuple[float, float]]:
+        """Returns start and end in seconds of all pauses that are at least so long."""
+        starts = [0.0, *(phone.end for phone in self.phones)]
+        ends = [*(phone.start for phone in self.phones), len(self.audio) / SAMPLE_RATE_HZ]
+        pairs = zip(starts, ends, strict=True)
+        return [(start, end) for start, end in pairs if end - start >= least_sec]
 
 
-def speak(voice: Voice, *, seed: int, num_frames: int) -> Speech:
-    """Synthesises speech that lasts `num_frames` video frames."""
+def default_voices() -> str:
+    """Returns "espeak" where its extra is installed, else "formants"."""
+    return "espeak" if espeak.is_installed() else "formants"
+
+
+def speak(voice: Voice, *, seed: int, num_frames: int, voices: str = "formants") -> Speech:
+    """Synthesises one side of a conversation that lasts `num_frames` video frames.
+
+    Args:
+      voice: the voice.
+      seed: seed of the sentences, the pauses and the other person.
+      num_frames: t.
+      voices: one of `SYNTHESISERS`.
+
+    Raises:
+      InputError: where the synthesiser is not installed.
+    """
     rng = np.random.default_rng([31337, seed])
-    duration = num_frames / FPS
-    syllables = _plan(voice, rng, duration)
-    time = np.arange(num_frames * SAMPLE_RATE_HZ // FPS) / SAMPLE_RATE_HZ
-    envelope, formants = _tracks(voice, syllables, time)
-    audio = _voiced(_pitch(voice, syllables, time, rng), formants, envelope)
-    audio += _consonants(syllables, time, rng)
-    audio += 0.002 * rng.standard_normal(len(audio))  # Background noise.
-    peak = max(np.abs(audio).max(), 1e-9)
-    frame_time = np.arange(num_frames) / FPS
-    stressed = [s for s in syllables if s.stressed and s.peak < duration]
-    bump = lambda value: _bumps(syllables, frame_time, value)
-    return Speech(
-        audio=(0.7 * audio / peak).astype(np.float32) if syllables else audio.astype(np.float32),
-        stress_times_sec=np.array([s.peak for s in stressed], np.float32),
-        stress_gains=np.array([s.gain / _STRESS_GAIN for s in stressed], np.float32),
-        mouth_open=np.minimum(bump(lambda s: _VOWELS[s.vowel][1] * min(s.gain, 1.6) / 1.4), 1.0),
-        mouth_wide=bump(lambda s: _VOWELS[s.vowel][2]),
-        speaking=np.minimum(bump(lambda s: 1.5), 1.0),
+    talk = SYNTHESISERS[voices](voice, rng=rng, duration=num_frames / FPS)
+    num_samples = num_frames * SAMPLES_PER_FRAME
+    speech = Speech(
+        audio=np.zeros(0, np.float32),
+        other=np.zeros(num_samples, np.float32),
+        phones=tuple(talk.phones),
+        stress_times_sec=np.array([moment for moment, _ in talk.stresses], np.float32),
+        stress_gains=np.array([gain for _, gain in talk.stresses], np.float32),
+        nod_times_sec=(),
+        lips=lip_positions(talk.phones, num_frames),
     )
+    volume = _PEAK * 10 ** (rng.uniform(*_VOLUME_DB) / 20)
+    noise = np.exp(rng.uniform(*np.log(_NOISE))) * rng.standard_normal(num_samples)
+    audio = (volume * (talk.audio + noise)).astype(np.float32)
+    return _listen(dataclasses.replace(speech, audio=audio), rng, voices)
 
 
-def _plan(voice: Voice, rng: np.random.Generator, duration: float) -> list[Syllable]:
-    """Plans phrases of syllables, with pauses between the phrases."""
-    syllables = []
-    now = rng.uniform(0.1, 0.45)
-    while now < duration - 0.1:
-        to_stress = int(rng.integers(0, 2))
-        phrase_end = now + rng.uniform(1.3, 3.0)
-        while now < min(phrase_end, duration - 0.1):
-            stressed = to_stress <= 0
-            length = voice.syllable_sec * rng.uniform(0.8, 1.2) * (1.45 if stressed else 1.0)
-            vowel = str(
-                rng.choice(list(_VOWELS), p=(0.55, 0.2, 0.05, 0.15, 0.05) if stressed else None)
-            )
-            consonant = str(rng.choice(_CONSONANTS))
-            gain = _STRESS_GAIN * rng.uniform(0.8, 1.25) if stressed else rng.uniform(0.6, 0.95)
-            syllables.append(Syllable(now, length, vowel, consonant, stressed, float(gain)))
-            to_stress = (
-                round(voice.stress_every + rng.uniform(-1.2, 1.2)) if stressed else to_stress
-            )
-            to_stress -= 1
-            now += length
-        now += rng.uniform(0.4, 0.95)
-    return syllables
-
-
-def _shape(syllable: Syllable, time: np.ndarray) -> np.ndarray:
-    """Returns an envelope that rises fast and falls slowly over a syllable, zero outside."""
-    phase = np.clip((time - syllable.start) / syllable.length, 0.0, 1.0)
-    return np.sin(np.pi * phase**0.87) ** 0.8
-
-
-def _bumps(syllables: list[Syllable], time: np.ndarray, value) -> np.ndarray:
-    track = np.zeros(len(time))
-    for syllable in syllables:
-        track = np.maximum(track, value(syllable) * _shape(syllable, time))
-    return track
-
-
-def _tracks(
-    voice: Voice, syllables: list[Syllable], time: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns loudness [n] and gliding formants [3, n] in Hz."""
-    envelope = np.zeros(len(time))
-    for syllable in syllables:
-        span = slice(*np.searchsorted(time, [syllable.start, syllable.start + syllable.length]))
-        envelope[span] = syllable.gain * _shape(syllable, time[span])
-    if not syllables:
-        return envelope, np.repeat([[500.0], [1500.0], [2500.0]], len(time), axis=1)
-    knots, targets = [], []
-    for syllable in syllables:
-        end = syllable.start + syllable.length
-        knots += [
-            syllable.start + _GLIDE_SEC,
-            max(end - _GLIDE_SEC, syllable.start + 2 * _GLIDE_SEC),
-        ]
-        targets += [_VOWELS[syllable.vowel][0]] * 2
-    formants = [np.interp(time, knots, column) / voice.tract for column in np.transpose(targets)]
-    return envelope, np.stack(formants)
-
-
-def _pitch(
-    voice: Voice, syllables: list[Syllable], time: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Returns the pitch [n] in Hz, which falls over a phrase, rises on stress and wavers."""
-    pitch = np.full(len(time), 1.0)
-    phrase_start = None
-    for index, syllable in enumerate(syllables):
-        before = syllables[index - 1] if index else None
-        if before is None or syllable.start - before.start - before.length > 0.2:
-            phrase_start = syllable.start
-        span = slice(*np.searchsorted(time, [syllable.start, syllable.start + syllable.length]))
-        fall = 1.08 - 0.09 * (time[span] - phrase_start)
-        rise = 0.22 * _shape(syllable, time[span]) * (syllable.gain / _STRESS_GAIN)
-        pitch[span] = fall + (rise if syllable.stressed else 0.0)
-    waver = np.interp(time, np.arange(0, time[-1] + 0.2, 0.1), _steps(rng, time[-1] + 0.2, 0.1))
-    width = round(0.03 * SAMPLE_RATE_HZ)
-    smooth = np.convolve(np.pad(pitch, width, mode="edge"), np.ones(width) / width, "same")[
-        width:-width
-    ]
-    return voice.pitch_hz * (smooth + 0.02 * waver)
-
-
-def _steps(rng: np.random.Generator, end: float, step: float) -> np.ndarray:
-    return rng.standard_normal(len(np.arange(0, end, step)))
-
-
-def _voiced(pitch: np.ndarray, formants: np.ndarray, envelope: np.ndarray) -> np.ndarray:
-    """Sums the harmonics of the pitch, weighted by the formants (source-filter synthesis)."""
-    phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE_HZ
-    audible = np.flatnonzero(envelope > 1e-4)
-    audio = np.zeros(len(pitch))
-    f0, tract, angle = pitch[audible], formants[:, audible], phase[audible]
-    for harmonic in range(1, int(_MAX_HZ / max(pitch.min(), 40.0)) + 1):
-        frequency = harmonic * f0
-        gain = sum(
-            weight / (1.0 + ((frequency - centre) / width) ** 2)
-            for weight, centre, width in zip((1.0, 0.6, 0.3), tract, _BANDWIDTHS_HZ, strict=True)
-        )
-        # The source falls by 3 dB per octave, and ends below half the sampling rate.
-        gain = (gain + 0.02) / harmonic**0.5 * (frequency < _MAX_HZ)
-        audio[audible] += gain * np.sin(harmonic * angle)
-    return audio * envelope
-
-
-def _consonants(
-    syllables: list[Syllable], time: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Synthesises consonants as short noises at the starts of syllables."""
-    audio = np.zeros(len(time))
-    for syllable in syllables:
-        if syllable.consonant in ("none", "hum"):
+def _listen(speech: Speech, rng: np.random.Generator, voices: str) -> Speech:
+    """Lets another person speak in some of the long pauses."""
+    other, nods = speech.other.copy(), []
+    voice = make_identity(int(rng.integers(1_000_000))).voice
+    for start, end in speech.pauses(_LISTENING_SEC):
+        if rng.random() > _LISTENING_SHARE:
             continue
-        length = 0.02 if syllable.consonant == "burst" else 0.06
-        start = syllable.start - length / 2
-        span = slice(*np.searchsorted(time, [start, start + length]))
-        noise = np.diff(rng.standard_normal(span.stop - span.start + 1))  # Mostly high frequencies.
-        window = np.hanning(len(noise)) if len(noise) else noise
-        audio[span] += 0.12 * syllable.gain * noise * window
-    return audio
+        talk = SYNTHESISERS[voices](voice, rng=rng, duration=end - start - _GAP_SEC)
+        span = slice(first := round(start * SAMPLE_RATE_HZ), first + len(talk.audio))
+        other[span] = _PEAK * talk.audio[: len(other[span])]
+        nods += [start + moment for moment in _choose_nods(talk, rng)]
+    return dataclasses.replace(speech, other=other, nod_times_sec=tuple(nods))
+
+
+def _choose_nods(talk: Talk, rng: np.random.Generator) -> list[float]:
+    """Chooses the times at which a listener nods: after some stresses, and after each phrase."""
+    after_stresses = [moment + 0.35 for moment, _ in talk.stresses if rng.random() < 0.4]
+    ends = [
+        phone.end
+        for phone, following in zip(talk.phones, [*talk.phones[1:], None], strict=True)
+        if following is None or following.start - phone.end > 0.3
+    ]
+    after_phrases = [end + delay for end in ends for delay in (0.25, 0.65)]
+    return sorted(after_stresses + after_phrases)

@@ -12,6 +12,7 @@ from gesture_jax.preparation.photo_people.geometry import smoothstep
 from gesture_jax.preparation.photo_people.landmarks import SIDE
 from gesture_jax.preparation.photo_people.rig import Rig
 from gesture_jax.procedural.motion import Pose
+from gesture_jax.procedural.visemes import REST
 
 # Landmarks of MediaPipe's face mesh, from the viewer's left to right.
 _UPPER_LIP = 78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308
@@ -22,8 +23,11 @@ _EYES = (
 )
 _BROWS = (70, 63, 105, 66, 107), (300, 293, 334, 296, 336)
 _CHIN, _FOREHEAD, _NOSE_TIP, _MOUTH_CORNERS = 152, 10, 1, (78, 308)
-# Largest opening of the lips in widths of the mouth, and the shares of the two lips in it.
-_OPENING, _UPPER_SHARE, _LOWER_SHARE = 0.42, 0.16, 0.84
+# Largest opening of the lips in widths of the mouth, and the upper lip's share in it. The upper lip
+# rises further where it shows the teeth.
+_OPENING, _UPPER_SHARE, _UPPER_SHARE_TEETH = 0.42, 0.16, 0.55
+# Change of the mouth's width for rounded and for spread lips, and of the lips' height for rounded.
+_ROUNDED_WIDTH, _SPREAD_WIDTH, _ROUNDED_HEIGHT = 0.30, 0.16, 0.30
 _DARK, _TONGUE, _TEETH = (
     np.array(colour, np.float32) for colour in ((52, 22, 22), (128, 62, 62), (205, 194, 186))
 )
@@ -88,30 +92,46 @@ class Face:
 
     def express(self, pose: Pose, amplitude: float = 1.0) -> Expression:
         """Returns the expression for a pose."""
-        mouth_width = self._mouth_width
-        opening = pose.mouth_open * _OPENING * mouth_width * amplitude
-        wider = 0.16 * (pose.mouth_wide - 0.45) * min(1.0, 3 * pose.mouth_open) * amplitude
         from_middle = self._x - np.float32(self._mouth[0])
+        wider, taller = _widening(pose, amplitude)
         shift = np.empty((*self.shape, 2), np.float32)
         shift[..., 0] = from_middle / (1 + np.float32(wider) * self._near_mouth) - from_middle
-        half = 0.5 * mouth_width * (1 + wider)
-        across = np.clip(from_middle / half, -1, 1)
-        parting = opening * (1 - across**2) ** 0.85
-        top = (self._upper_lip - _UPPER_SHARE * parting).astype(np.float32)
-        bottom = (self._lower_lip + _LOWER_SHARE * parting).astype(np.float32)
-        from_y = self._open_jaw(opening, parting, top, bottom)
+        half, parting, share = self._part_lips(pose, amplitude)
+        top = (self._upper_lip - share * parting).astype(np.float32)
+        bottom = (self._lower_lip + (1 - share) * parting).astype(np.float32)
+        from_y = self._open_jaw(float(parting.max()), parting, share, top, bottom)
+        if taller:
+            middle = 0.5 * (self._upper_lip + self._lower_lip)
+            from_y = middle + (from_y - middle) / (1 + np.float32(taller) * self._near_mouth)
         from_y = self._close_eyes(from_y, 1 - pose.eyes)
         if pose.brows > 0.02:
             from_y = from_y + np.float32(pose.brows * amplitude) * self._brow_lift
         shift[..., 1] = from_y - self._y
-        return Expression(shift, self._paint_mouth(top, bottom, half))
+        return Expression(shift, self._paint_mouth(top, bottom, half, pose.mouth_teeth))
 
-    def _open_jaw(self, opening, parting, top, bottom) -> np.ndarray:
+    def lips(self, pose: Pose, amplitude: float = 1.0) -> np.ndarray:
+        """Returns the positions of `LIP_JOINTS` in pixels of the layers, [4, 2]."""
+        half, parting, share = self._part_lips(pose, amplitude)
+        x, y = self._mouth
+        column = int(np.clip(round(x - self.corner[0]), 0, len(self._x) - 1))
+        top = self._upper_lip[column] - share * parting[column]
+        bottom = self._lower_lip[column] + (1 - share) * parting[column]
+        return np.array([(x - half, y), (x + half, y), (x, top), (x, bottom)])
+
+    def _part_lips(self, pose: Pose, amplitude: float) -> tuple[float, np.ndarray, float]:
+        """Returns half the mouth's width, the opening [w], and the upper lip's share in it."""
+        half = 0.5 * self._mouth_width * (1 + _widening(pose, amplitude)[0])
+        across = np.clip((self._x - np.float32(self._mouth[0])) / half, -1, 1)
+        opening = pose.mouth_open * _OPENING * self._mouth_width * amplitude
+        share = _UPPER_SHARE + (_UPPER_SHARE_TEETH - _UPPER_SHARE) * pose.mouth_teeth
+        return half, opening * (1 - across**2) ** 0.85, share
+
+    def _open_jaw(self, opening, parting, share, top, bottom) -> np.ndarray:
         """Returns the row [h, w] that each pixel is read from: the jaw goes down, lips part."""
         lower = np.float32(opening) * self._jaw
         from_y = self._y - lower
         y = self._y[self._rows]
-        drop, lift = (np.float32(share) * parting for share in (_LOWER_SHARE, _UPPER_SHARE))
+        drop, lift = (np.float32(part) * parting for part in (1 - share, share))
         below = np.clip((y - bottom) / np.float32(0.55 * self._mouth_width), 0, 1)
         lip = np.maximum(y - (drop * (1 - below) + lower[self._rows] * below), self._lower_lip)
         lip = np.where(y >= bottom, lip, y - lower[self._rows])
@@ -140,8 +160,11 @@ class Face:
             from_y = from_y * (1 - share) + slid * share
         return from_y.astype(np.float32)
 
-    def _paint_mouth(self, top, bottom, half) -> np.ndarray | None:
-        """Paints the inside of the mouth: teeth, tongue and darkness."""
+    def _paint_mouth(self, top, bottom, half, biting: float) -> np.ndarray | None:
+        """Paints the inside of the mouth: teeth, tongue and darkness.
+
+        Teeth also show in a small opening where the lower lip is on them (`biting`, 0 to 1).
+        """
         unit, width = self._unit, self._mouth_width
         gap = bottom - top
         if gap.max() < 0.6 * unit:
@@ -155,7 +178,9 @@ class Face:
         teeth = (1 - smoothstep(y - top, 0.10 * width, 0.16 * width)) * (
             1 - smoothstep(np.abs(across), 0.55, 0.85)
         )
-        teeth = (teeth * smoothstep(gap, 0.10 * width, 0.22 * width))[..., None]
+        shown = smoothstep(gap, 0.10 * width, 0.22 * width)
+        shown = np.maximum(shown, biting * smoothstep(gap, 0.6 * unit, 1.6 * unit))
+        teeth = (teeth * shown)[..., None]
         depth = (y - top) / np.maximum(gap, 1e-3)
         tongue = smoothstep(depth, 0.62, 0.95) * smoothstep(gap, 0.15 * width, 0.35 * width)
         tongue = 0.8 * tongue[..., None]
@@ -192,6 +217,15 @@ class Face:
         line = points[list(chain)]
         line = line[np.argsort(line[:, 0])]
         return np.interp(self._x, line[:, 0], line[:, 1]).astype(np.float32)
+
+
+def _widening(pose: Pose, amplitude: float) -> tuple[float, float]:
+    """Returns relative changes of the mouth's width and of the height of the lips."""
+    spread = pose.mouth_wide - REST[1]
+    if spread >= 0:
+        return _SPREAD_WIDTH * spread / (1 - REST[1]) * amplitude, 0.0
+    rounded = -spread / REST[1] * amplitude
+    return -_ROUNDED_WIDTH * rounded, _ROUNDED_HEIGHT * rounded
 
 
 def _measure_light(rig: Rig, nose: np.ndarray) -> float:

@@ -10,12 +10,13 @@ from gesture_jax.preparation.photo_people.face import Face
 from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
 from gesture_jax.preparation.photo_people.retarget import ArmPose
 from gesture_jax.preparation.photo_people.rig import Layer, Rig
-from gesture_jax.procedural.motion import JOINT_NAMES, Pose
+from gesture_jax.procedural.motion import JOINT_NAMES, LIP_JOINTS, Pose
 
 # Frames up to this size are drawn twice as large and scaled down.
 _MAX_DOUBLED = 384
 _JOINTS_PER_ARM = 8
 _HEAD_JOINTS = 3
+_LIP_CORNERS = [JOINT_NAMES.index(f"{side}_lip_corner") for side in ("left", "right")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,12 +164,15 @@ class Puppet:
             points[first : first + _JOINTS_PER_ARM] = [
                 arm.shoulder, posed.elbow, posed.wrist, *tips
             ]  # fmt: skip
+        in_picture = (self._face.lips(pose) + 0.5) * (SIDE / self.rig.side) - 0.5
+        points[-len(LIP_JOINTS) :] = self._body.move_head(in_picture, pose)
         placed = view.to_frame(skinning.sway(points, pose), size)
         if view.mirrored:
             left, right = (
                 slice(_first_joint(side), _first_joint(side) + _JOINTS_PER_ARM) for side in (0, 1)
             )
             placed[left], placed[right] = placed[right].copy(), placed[left].copy()
+            placed[_LIP_CORNERS] = placed[_LIP_CORNERS[::-1]]
         return placed.astype(np.float32)
 
     def _pose_arms(self, rows: np.ndarray) -> list[ArmPose]:

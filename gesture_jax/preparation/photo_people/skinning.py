@@ -193,9 +193,12 @@ class BodySkin:
 
     def head_joints(self, pose: Pose) -> np.ndarray:
         """Returns head, neck and mouth, [3, 2]."""
-        points = np.stack([self.head.centre, self.head.mouth])
-        head, mouth = self.head.move(points, self.head.depth(points, self._nose), pose)
+        head, mouth = self.move_head(np.stack([self.head.centre, self.head.mouth]), pose)
         return np.stack([head, self.head.neck, mouth])
+
+    def move_head(self, points: np.ndarray, pose: Pose) -> np.ndarray:
+        """Moves points [n, 2] of the head with it."""
+        return self.head.move(points, self.head.depth(points, self._nose), pose)
 
     def _weigh_head(self, rig: Rig) -> np.ndarray:
         chin, height = rig.face[CHIN, 1], self.head.face_height

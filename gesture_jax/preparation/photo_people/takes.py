@@ -19,7 +19,7 @@ from gesture_jax.preparation.parts import fingerprint
 from gesture_jax.preparation.photo_people import retarget, rig_library, scenes
 from gesture_jax.preparation.photo_people.puppet import Puppet, draw_backdrop
 from gesture_jax.preparation.photo_people.rig import Rig, load_rig
-from gesture_jax.procedural import speaker
+from gesture_jax.procedural import speaker, visemes
 from gesture_jax.procedural.identity import make_identity
 from gesture_jax.procedural.motion import gesture
 from gesture_jax.procedural.voice import speak
@@ -43,6 +43,7 @@ class PhotoTake:
       duration_sec: length.
       size: side of the frames in pixels.
       split: "train" or "test".
+      voices: see `voice.speak`.
       feature_extractor: computes the speech features.
     """
 
@@ -53,6 +54,7 @@ class PhotoTake:
     duration_sec: float
     size: int
     split: str
+    voices: str
     feature_extractor: extractor.SpeechFeatureExtractor
 
     @property
@@ -69,6 +71,7 @@ class PhotoTake:
             "duration_sec": self.duration_sec,
             "size": self.size,
             "split": self.split,
+            "voices": self.voices,
             "hearing": self.feature_extractor.describe(),
         }
 
@@ -80,7 +83,9 @@ class PhotoTake:
         scene = scenes.draw_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
         person = make_identity(zlib.crc32(self.portrait.encode()))
         num_frames = max(1, round(self.duration_sec * FPS))
-        spoken = speak(person.voice, seed=self.seed, num_frames=num_frames)
+        spoken = speak(
+            person.voice, seed=self.seed, num_frames=num_frames, voices=self.voices
+        )
         poses = gesture(person, spoken, seed=self.seed)
         tracks = [
             retarget.plan_arm(arm, side, person, poses, scene.amplitude)
@@ -102,6 +107,7 @@ class PhotoTake:
             speech=self.feature_extractor.extract(spoken.audio, num_frames=num_frames),
             joints=np.stack(joints),
             stress_times_sec=spoken.stress_times_sec,
+            **visemes.tabulate(spoken.phones),
         )
 
 
@@ -116,6 +122,7 @@ def write_photo_people(
     size: int,
     seed: int,
     test_fraction: float = 0.1,
+    voices: str = "formants",
     feature_extractor: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
     more_takes: Sequence[parts.Take] = (),
     more_arguments: Mapping[str, Any] | None = None,
@@ -135,6 +142,7 @@ def write_photo_people(
       size: side of the frames in pixels.
       seed: seed of the speech, the gestures and the appearance.
       test_fraction: fraction of each portrait's clips; at least one clip, at most all but one.
+      voices: see `voice.speak`.
       feature_extractor: computes the speech features.
       more_takes: takes of the procedural speaker for the same data set.
       more_arguments: everything that determines `more_takes`.
@@ -158,6 +166,7 @@ def write_photo_people(
         first_seed=seed * _MAX_CLIPS,
         duration_sec=clip_sec,
         size=size,
+        voices=voices,
         feature_extractor=feature_extractor,
     )
     return dataset.prepare(
@@ -174,6 +183,7 @@ def write_photo_people(
             "size": size,
             "seed": seed,
             "test_fraction": test_fraction,
+            "voices": voices,
             **feature_extractor.describe(),
             **({"also": dict(more_arguments)} if more_arguments else {}),
         },

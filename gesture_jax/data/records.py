@@ -241,8 +241,8 @@ def summarise(notes: Mapping[str, SplitNotes], *, fps: int) -> dict[str, Any]:
 
 
 def decode_texts(record: Record) -> Record:
-    """Decodes `clip_id` and `speaker` of a record to strings."""
-    return {key: record[key].decode() for key in ("clip_id", "speaker")}
+    """Decodes the texts of a record to strings."""
+    return {key: value.decode() for key, value in record.items() if isinstance(value, bytes)}
 
 
 def is_dataset(path: str | os.PathLike) -> bool:

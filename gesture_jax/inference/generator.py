@@ -32,7 +32,7 @@ from gesture_jax.models import motion_model
 from gesture_jax.models.denoiser import Sampling
 from gesture_jax.parallel import sharding
 from gesture_jax.speech.detection import UNLIKE_SPEECH, is_unlike_speech
-from gesture_jax.speech.extractor import SpeechFeatureExtractor
+from gesture_jax.speech.extractor import SpeechFeatureExtractor, uses_wavlm
 
 # Pieces of speech features that may be computed ahead of their use; one is 0.4 s of speech.
 _PREFETCHED = 16
@@ -246,19 +246,14 @@ class GestureGenerator:
           InputError: for a picture that cannot be read, for an unknown speaker, or where stage 2
             was trained on WavLM's features, which need the whole recording.
         """
-        if self.feature_extractor.kind != "baseline":
-            raise InputError(
-                f"this stage 2 was trained on the speech features {self.feature_extractor.kind!r}, "
-                "and WavLM needs the whole recording before it computes any; to stream, train "
-                "stage 2 on the features 'baseline'"
-            )
+        features = self.feature_extractor.stream()
         self._speaker_number(speaker)
         portrait = Portrait.open(image, self.animator, style)
         options = options or self.defaults
         writer = self._motion_writer(
             portrait.source.motion, options, options.stream_schedule, seed=seed, speaker=speaker
         )
-        return GestureStream(portrait, writer, sample_rate=sample_rate)
+        return GestureStream(portrait, writer, features, sample_rate=sample_rate)
 
     def motion_windows(
         self,
@@ -303,7 +298,7 @@ class GestureGenerator:
           [t, a] float32, features of the speech and of the silence after it.
         """
         num_rows = (options or self.defaults).schedule.count_rows(count_frames(audio))
-        if self.feature_extractor.kind != "baseline":  # Baseline features pad piece by piece.
+        if uses_wavlm(self.feature_extractor.kind):  # The other features pad piece by piece.
             audio = _pad(audio, num_rows)
         pieces = self.feature_extractor.iterate(audio, num_frames=num_rows)
         return Prefetch(pieces, count=_PREFETCHED)

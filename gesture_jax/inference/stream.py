@@ -11,7 +11,8 @@ from gesture_jax.inference.rendering import Rendering
 from gesture_jax.inference.windows import MotionWriter
 from gesture_jax.media.mixing import Mixer
 from gesture_jax.media.rates import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
-from gesture_jax.speech import extractor
+from gesture_jax.speech.extractor import StreamingFeatures
+from gesture_jax.speech.log_mel import StreamingLogMel
 
 
 class GestureStream:
@@ -23,11 +24,17 @@ class GestureStream:
       notices: sentences about the portrait that the user should read.
     """
 
-    def __init__(self, portrait: Portrait, writer: MotionWriter, *, sample_rate: int):
+    def __init__(
+        self,
+        portrait: Portrait,
+        writer: MotionWriter,
+        features: StreamingFeatures | StreamingLogMel,
+        *,
+        sample_rate: int,
+    ):
         """Use `GestureGenerator.stream`."""
         self.notices = portrait.notices
-        self._portrait, self._writer = portrait, writer
-        self._features = extractor.StreamingFeatures()
+        self._portrait, self._writer, self._features = portrait, writer, features
         self._mixer, self._resample = Mixer(sample_rate), _resampler(sample_rate)
         self._num_samples, self._finished = 0, False
 
@@ -60,7 +67,7 @@ class GestureStream:
         num_frames = round(self._num_samples / SAMPLES_PER_FRAME)
         # The last window and its features read this far beyond the end of the speech.
         num_rows = self._writer.schedule.count_rows(num_frames)
-        num_rows += extractor.BLOCK + extractor.LOOK_AHEAD
+        num_rows += self._features.delay
         missing = max(0, num_rows * SAMPLES_PER_FRAME - self._num_samples)
         rows = np.concatenate([rest, self._extract(np.zeros(missing, np.float32))])
         return self._render(self._writer.write(rows, num_frames=num_frames))

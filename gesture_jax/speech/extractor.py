@@ -20,6 +20,7 @@ import soxr
 from gesture_jax.errors import InputError
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gesture_jax.speech import beats, chroma, spectrum
+from gesture_jax.speech.activity import SpeechGate
 from gesture_jax.speech.log_mel import StreamingLogMel
 from gesture_jax.storage.files import hash_file
 
@@ -87,12 +88,25 @@ class SpeechFeatureExtractor:
         return np.concatenate(list(self.iterate(audio, num_frames=num_frames, other=other)))
 
     def iterate(
-        self, audio: "Audio", *, num_frames: int, other: "Audio | None" = None
+        self,
+        audio: "Audio",
+        *,
+        num_frames: int,
+        other: "Audio | None" = None,
+        gate: SpeechGate | None = None,
     ) -> Iterator[np.ndarray]:
-        """Yields the rows of `extract` as they are computed, in blocks; WavLM's in one piece."""
+        """Yields the rows of `extract` as they are computed, in blocks; WavLM's in one piece.
+
+        Args:
+          audio: see `extract`.
+          num_frames: see `extract`.
+          other: see `extract`.
+          gate: silences the parts of `audio` in which nobody speaks.
+        """
         if self.wavlm is None:
-            yield from _iterate_features(self.stream(), audio, other, num_frames)
+            yield from _iterate_features(self.stream(), audio, other, num_frames, gate)
             return
+        audio = gate.apply(audio) if gate else audio
         tables = [_load_wavlm(self.wavlm, hash_file(self.wavlm))(audio, num_frames=num_frames)]
         if self.kind == "both":
             tables.append(speech_features(audio, num_frames=num_frames))
@@ -189,6 +203,7 @@ def _iterate_features(
     audio: "Audio",
     other: "Audio | None",
     num_frames: int,
+    gate: SpeechGate | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields block after block, [10, a] each, the last one cut."""
     step = BLOCK * SAMPLES_PER_FRAME
@@ -199,7 +214,10 @@ def _iterate_features(
         if num_frames <= 0:
             return
         chunks = [sound[start : start + step] for sound in sounds]
-        rows = stream.push(*(np.pad(chunk, (0, step - len(chunk))) for chunk in chunks))
+        chunks = [np.pad(chunk, (0, step - len(chunk))) for chunk in chunks]
+        if gate:
+            chunks[0] = gate.push(chunks[0])  # The gate returns whole steps.
+        rows = stream.push(*chunks)
         yield rows[:num_frames]
         num_frames -= len(rows)
 

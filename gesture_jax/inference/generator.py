@@ -268,6 +268,8 @@ class GestureGenerator:
         writer = self._motion_writer(
             portrait.source.motion, options, options.stream_schedule, seed=seed, speaker=speaker
         )
+        portrait.prepare()
+        writer.prepare()
         return GestureStream(
             portrait, writer, self.feature_extractor,
             sample_rate=sample_rate, voice_activity=options.voice_activity,

@@ -7,7 +7,6 @@ or after two seconds, in which the network has come to rest too.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gesture_jax.array_types import MotionSequence
@@ -15,6 +14,7 @@ from gesture_jax.inference.motion_scales import smooth_step
 from gesture_jax.media.rates import FPS
 from gesture_jax.ops import rotation
 from gesture_jax.ops.precision import float32_matmuls
+from gesture_jax.parallel.aot_cache import CachedJit, cached_jit
 
 # Frames until the motion is at rest, and until it is free again.
 _FALL = _RISE = round(0.4 * FPS)
@@ -87,8 +87,16 @@ class RestGuard:
     def _limit(self, motion: MotionSequence, factors: np.ndarray) -> np.ndarray:
         if (factors == 1.0).all():
             return motion
-        scale = np.repeat(factors, 3, axis=1)
-        return np.asarray(_scale_deviation(motion, self._own, jnp.asarray(scale, jnp.float32)))
+        program, arguments = self.call(motion, factors)
+        return np.asarray(program(*arguments))
+
+    def call(self, motion: MotionSequence, factors: np.ndarray) -> tuple[CachedJit, tuple]:
+        """The program that scales the deviations of [t, d] by [t, g^2 + 1], and its arguments."""
+        scale = np.repeat(factors, 3, axis=1).astype(np.float32)
+        return cached_jit(scale_deviation), (np.asarray(motion), self._own, scale)
 
 
-_scale_deviation = jax.jit(float32_matmuls(rotation.scale_deviation))
+@float32_matmuls
+def scale_deviation(motion: jax.Array, own: jax.Array, scale: jax.Array) -> jax.Array:
+    """The computation of the limit."""
+    return rotation.scale_deviation(motion, own, scale)

@@ -11,6 +11,7 @@ limits of that range.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -139,9 +140,10 @@ class WindowSampler:
 
     def prepare(self) -> None:
         """Compiles `step`, or fetches it from the cache, on a thread while other work is done."""
-        compile_ahead(self._calls())
+        compile_ahead(self.calls())
 
-    def _calls(self) -> Iterator[tuple[CachedJit, tuple]]:
+    def calls(self) -> Iterator[tuple[CachedJit, tuple]]:
+        """Yields the programs of `step`, with arguments of the right shapes."""
         key = jax.random.fold_in(jax.random.key(0), 0)
         state = self.start(np.zeros(self._space.feature_dim, np.float32))
         speech = np.zeros((self._model.window, self._model.speech_dim), np.float32)
@@ -237,6 +239,13 @@ class MotionWriter:
                 break
             hops.append(self._write_hop(left))
         return hops
+
+    def prepare(self) -> None:
+        """Compiles what makes motion, and what limits it after an interruption, on a thread."""
+        num_cells = (len(self._own) - 3) // 9
+        motion = np.zeros((self.schedule.hop, len(self._own)), np.float32)
+        limit = self._guard.call(motion, np.ones((self.schedule.hop, num_cells + 1)))
+        compile_ahead(itertools.chain(self._sampler.calls(), [limit]))
 
     @property
     def num_written(self) -> int:

@@ -29,14 +29,14 @@ _PRE_ROLL = round(0.064 * SAMPLE_RATE_HZ)
 _HANGOVER = round(0.12 * SAMPLE_RATE_HZ)
 _FADE = round(0.01 * SAMPLE_RATE_HZ)
 # The score from which on a chunk opens a closed gate, and keeps an open one open.
-_OPENS, _KEEPS = 0.5, 0.35
+_OPENS, _KEEPS = 0.6, 0.35
 # Speech is at least this loud, in dB relative to full scale, and at most this far below a running
 # level, which follows louder speech at once and falls by 1.5 dB per second.
 _MIN_DB = -60.0
 _RANGE_OPENS_DB, _RANGE_KEEPS_DB = 20.0, 30.0
 _RELEASE_DB = 1.5 * CHUNK / SAMPLE_RATE_HZ
 # Energy: the floor is the quietest chunk of the last 3 s, and a score of 1 is this far above it.
-_FLOOR_CHUNKS, _FIRST_FLOOR_DB, _MIN_FLOOR_DB, _FULL_SCORE_DB = 94, -55.0, -70.0, 20.0
+_FLOOR_CHUNKS, _FIRST_FLOOR_DB, _MIN_FLOOR_DB, _FULL_SCORE_DB = 94, -55.0, -70.0, 16.0
 
 
 class SpeechGate:

@@ -10,6 +10,8 @@ or has one JSON object per line; keys are image, audio and out, and optionally s
 save_motion and motion.
 """
 
+from typing import Any
+
 from absl import flags
 
 from gesture_jax import cli
@@ -39,6 +41,13 @@ _MOTION_SCALE = flags.DEFINE_float("motion_scale", None, "1 moves as generated, 
 _HEAD_SCALE = flags.DEFINE_float("head_scale", None, "The same for the head alone.", 0)
 _HANDS_SCALE = flags.DEFINE_float("hands_scale", None, "The same for all below the head.", 0)
 _REST_SEC = flags.DEFINE_float("rest_sec", None, "Return to the portrait's pose at the end.", 0)
+_VOICE_ACTIVITY = flags.DEFINE_enum(
+    "voice_activity",
+    None,
+    ["silero", "energy", "off"],
+    "How speech is told from music and noise, during which the portrait is silent (default: silero "
+    "where [vad] is installed, energy otherwise).",
+)
 cli.define_style()
 
 
@@ -47,6 +56,7 @@ def main(_) -> None:
     from gesture_jax.inference.animator import Animator
     from gesture_jax.inference.generator import GestureGenerator
     from gesture_jax.inference.portraits import Style
+    from gesture_jax.speech import activity
 
     requests = manifest.read_requests(
         _MANIFEST.value, seed=_SEED.value, image=_IMAGE.value, audio=_AUDIO.value, out=_OUT.value,
@@ -64,6 +74,8 @@ def main(_) -> None:
     if stage2:
         generator = GestureGenerator.load(stage1=animator, stage2=stage2, wavlm=_WAVLM.value)
         options = generator.options(**changes)
+        if _VOICE_ACTIVITY.value is None and options.voice_activity == "energy":
+            pipeline.print_notices([activity.WITHOUT_SILERO])
     pipeline.write_requests(animator, generator, requests, style, options)
 
 
@@ -78,7 +90,7 @@ def _find_weights() -> tuple[str, str | None]:
     return stage1, stage2
 
 
-def _option_changes() -> dict[str, dict[str, object]]:
+def _option_changes() -> dict[str, Any]:
     """The options of the flags, as `GestureGenerator.options` takes them."""
     sections = {
         "sampler": {"name": _SAMPLER, "num_steps": _STEPS, "guidance": _GUIDANCE},
@@ -89,7 +101,10 @@ def _option_changes() -> dict[str, dict[str, object]]:
         },
     }  # fmt: skip
     values = lambda flags: {k: flag.value for k, flag in flags.items() if flag.value is not None}
-    return {name: values(flags) for name, flags in sections.items() if values(flags)}
+    changes = {name: values(flags) for name, flags in sections.items() if values(flags)}
+    if _VOICE_ACTIVITY.value is not None:
+        changes["voice_activity"] = _VOICE_ACTIVITY.value
+    return changes
 
 
 if __name__ == "__main__":

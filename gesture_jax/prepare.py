@@ -79,7 +79,7 @@ _SPLIT_WITHIN_CLIPS = flags.DEFINE_boolean(
     "split_within_clips", False, "Test on the end of each clip instead of on whole clips."
 )
 _FEATURES = flags.DEFINE_enum(
-    "features", "baseline", ["baseline", "wavlm", "both"], "Speech features to compute."
+    "features", "baseline", ["baseline", "mel", "wavlm", "both"], "Speech features to compute."
 )
 _WAVLM = cli.define_path("wavlm", None, "File with WavLM-Large's weights, .safetensors or .pt.")
 _NUM_WORKERS = flags.DEFINE_integer(

@@ -31,8 +31,9 @@ from gesture_jax.media.sound import SILENT, is_silent
 from gesture_jax.models import motion_model
 from gesture_jax.models.denoiser import Sampling
 from gesture_jax.parallel import sharding
+from gesture_jax.speech.activity import SpeechGate, choose_kind
 from gesture_jax.speech.detection import UNLIKE_SPEECH, is_unlike_speech
-from gesture_jax.speech.extractor import SpeechFeatureExtractor
+from gesture_jax.speech.extractor import SpeechFeatureExtractor, uses_wavlm
 
 # Pieces of speech features that may be computed ahead of their use; one is 0.4 s of speech.
 _PREFETCHED = 16
@@ -47,12 +48,15 @@ class Options:
       schedule: how windows follow each other where the whole speech is known.
       stream_schedule: the same for a stream.
       control: how far the portrait moves.
+      voice_activity: how sound is told from speech before features are extracted, one of
+        `activity.KINDS`.
     """
 
     sampling: Sampling
     schedule: WindowSchedule
     stream_schedule: WindowSchedule
     control: Control
+    voice_activity: str
 
 
 class GestureGenerator:
@@ -110,11 +114,21 @@ class GestureGenerator:
         schedule: Mapping[str, Any] | None = None,
         stream_schedule: Mapping[str, Any] | None = None,
         control: Mapping[str, Any] | None = None,
+        voice_activity: str | None = None,
     ) -> Options:
         """Options that differ from the config of stage 2.
 
-        Each argument is a section of that config, and holds the values that differ, as in
-        `sampler={"num_steps": 8}, control={"motion_scale": 0.5}`; a value of None changes nothing.
+        Each argument but the last is a section of that config, and holds the values that differ, as
+        in `sampler={"num_steps": 8}, control={"motion_scale": 0.5}`; a value of None changes
+        nothing.
+
+        Args:
+          sampler: how noise is removed.
+          schedule: how windows follow each other where the whole speech is known.
+          stream_schedule: the same for a stream.
+          control: how far the portrait moves.
+          voice_activity: "silero", "energy" or "off"; see `activity.SpeechGate`. By default
+            "silero" where it is installed, and else "energy".
 
         Raises:
           InputError: for values that are unknown, out of range or do not fit together.
@@ -133,6 +147,7 @@ class GestureGenerator:
             WindowSchedule(**config.schedule).check(self._model),
             WindowSchedule(**config.stream_schedule).check(self._model),
             Control(**config.control),
+            choose_kind(voice_activity),
         )
 
     def prepare(self, options: Options | None = None) -> None:
@@ -246,19 +261,19 @@ class GestureGenerator:
           InputError: for a picture that cannot be read, for an unknown speaker, or where stage 2
             was trained on WavLM's features, which need the whole recording.
         """
-        if self.feature_extractor.kind != "baseline":
-            raise InputError(
-                f"this stage 2 was trained on the speech features {self.feature_extractor.kind!r}, "
-                "and WavLM needs the whole recording before it computes any; to stream, train "
-                "stage 2 on the features 'baseline'"
-            )
+        self.feature_extractor.stream()  # Raises the error before the portrait is encoded.
         self._speaker_number(speaker)
         portrait = Portrait.open(image, self.animator, style)
         options = options or self.defaults
         writer = self._motion_writer(
             portrait.source.motion, options, options.stream_schedule, seed=seed, speaker=speaker
         )
-        return GestureStream(portrait, writer, sample_rate=sample_rate)
+        portrait.prepare()
+        writer.prepare()
+        return GestureStream(
+            portrait, writer, self.feature_extractor,
+            sample_rate=sample_rate, voice_activity=options.voice_activity,
+        )  # fmt: skip
 
     def motion_windows(
         self,
@@ -302,10 +317,12 @@ class GestureGenerator:
         Yields:
           [t, a] float32, features of the speech and of the silence after it.
         """
-        num_rows = (options or self.defaults).schedule.count_rows(count_frames(audio))
-        if self.feature_extractor.kind != "baseline":  # Baseline features pad piece by piece.
+        options = options or self.defaults
+        num_rows = options.schedule.count_rows(count_frames(audio))
+        if uses_wavlm(self.feature_extractor.kind):  # The other features pad piece by piece.
             audio = _pad(audio, num_rows)
-        pieces = self.feature_extractor.iterate(audio, num_frames=num_rows)
+        gate = SpeechGate(options.voice_activity)
+        pieces = self.feature_extractor.iterate(audio, num_frames=num_rows, gate=gate)
         return Prefetch(pieces, count=_PREFETCHED)
 
     def motion_from_features(

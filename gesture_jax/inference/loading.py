@@ -9,7 +9,7 @@ from gesture_jax.errors import InputError
 from gesture_jax.inference.animator import Animator
 from gesture_jax.models import motion_model
 from gesture_jax.models.motion_space import is_sound
-from gesture_jax.speech.extractor import SpeechFeatureExtractor
+from gesture_jax.speech.extractor import SpeechFeatureExtractor, uses_wavlm
 
 
 def load_stage2(workdir: str | os.PathLike, animator: Animator) -> tuple[ConfigDict, dict]:
@@ -45,7 +45,7 @@ def load_feature_extractor(
       InputError: where WavLM's weights are missing, have no use, or differ from those of training.
     """
     kind, sha256 = config.data.features, config.wavlm_sha256
-    if (wavlm is None) != (kind == "baseline"):
+    if (wavlm is None) == uses_wavlm(kind):
         needed = "needs --wavlm=FILE" if wavlm is None else "has no use for --wavlm"
         raise InputError(f"{workdir}: was trained on speech features {kind!r} and {needed}")
     feature_extractor = SpeechFeatureExtractor(kind, wavlm)

@@ -11,6 +11,7 @@ limits of that range.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from gesture_jax.diffusion.samplers import Sampler, Steps
 from gesture_jax.errors import InputError
 from gesture_jax.inference import seams
 from gesture_jax.inference.motion_scales import Control
+from gesture_jax.inference.rest_guard import RestGuard
 from gesture_jax.media.rates import FPS
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech
@@ -138,9 +140,10 @@ class WindowSampler:
 
     def prepare(self) -> None:
         """Compiles `step`, or fetches it from the cache, on a thread while other work is done."""
-        compile_ahead(self._calls())
+        compile_ahead(self.calls())
 
-    def _calls(self) -> Iterator[tuple[CachedJit, tuple]]:
+    def calls(self) -> Iterator[tuple[CachedJit, tuple]]:
+        """Yields the programs of `step`, with arguments of the right shapes."""
         key = jax.random.fold_in(jax.random.key(0), 0)
         state = self.start(np.zeros(self._space.feature_dim, np.float32))
         speech = np.zeros((self._model.window, self._model.speech_dim), np.float32)
@@ -213,6 +216,7 @@ class MotionWriter:
         self._key, self._hops = jax.random.key(seed), 0
         self._features: np.ndarray | None = None
         self._num_frames: int | None = None
+        self._guard = RestGuard(own)
 
     def write(self, features: np.ndarray, *, num_frames: int | None = None) -> list[np.ndarray]:
         """Takes the next speech features; returns the hops that are due.
@@ -236,18 +240,37 @@ class MotionWriter:
             hops.append(self._write_hop(left))
         return hops
 
+    def prepare(self) -> None:
+        """Compiles what makes motion, and what limits it after an interruption, on a thread."""
+        num_cells = (len(self._own) - 3) // 9
+        motion = np.zeros((self.schedule.hop, len(self._own)), np.float32)
+        limit = self._guard.call(motion, np.ones((self.schedule.hop, num_cells + 1)))
+        compile_ahead(itertools.chain(self._sampler.calls(), [limit]))
+
+    @property
+    def num_written(self) -> int:
+        """The number of frames that are written."""
+        return self._hops * self.schedule.hop
+
+    def interrupt(self) -> None:
+        """Drops the features that are not used yet, and brings the motion to rest."""
+        self._features = None
+        self._guard.interrupt()
+
+    def resume(self, frame: int) -> None:
+        """Lets the motion leave its rest from this frame of the clip on, if it was interrupted."""
+        self._guard.resume(frame)
+
     def _end_at(self, num_frames: int) -> None:
         if self._num_frames is None and self._hops:
             # The hops that are written already cannot begin to come to rest.
-            rest_sec = (num_frames - self._hops * self.schedule.hop) / FPS
+            rest_sec = (num_frames - self.num_written) / FPS
             rest_sec = min(self._control.rest_sec, max(0.0, rest_sec))
             self._control = dataclasses.replace(self._control, rest_sec=rest_sec)
         self._num_frames = num_frames
 
     def _frames_left(self) -> int | None:
-        return (
-            None if self._num_frames is None else self._num_frames - self._hops * self.schedule.hop
-        )
+        return None if self._num_frames is None else self._num_frames - self.num_written
 
     def _write_hop(self, frames_left: int | None) -> np.ndarray:
         speech = self._features[: self.schedule.hop + self.schedule.look_ahead]
@@ -256,7 +279,8 @@ class MotionWriter:
         self._features = self._features[self.schedule.hop :]
         self._hops += 1
         # The whole hop is scaled, also at the end of a clip, so that all have the same shape.
-        return self._control.apply(motion, self._own, frames_left=frames_left)[:frames_left]
+        motion = self._control.apply(motion, self._own, frames_left=frames_left)
+        return self._guard.apply(motion)[:frames_left]
 
 
 @float32_matmuls

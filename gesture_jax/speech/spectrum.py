@@ -85,7 +85,7 @@ def _mel_filters(rate_hz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
       The first bin of the spectrum in each interval between two edges, [129]; and for each bin the
       weight in the band that rises there and in the one that falls there, [1025] float32 each.
     """
-    edges = _mel_to_hz(np.linspace(0, _hz_to_mel(rate_hz / 2), _NUM_BANDS + 2))
+    edges = mel_edges(_NUM_BANDS, low_hz=0.0, high_hz=rate_hz / 2)
     hz = np.fft.rfftfreq(_FRAME, 1 / rate_hz)
     starts = np.searchsorted(hz, edges[:-1])
     interval = np.searchsorted(edges[1:-1], hz, side="right")
@@ -96,8 +96,17 @@ def _mel_filters(rate_hz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return starts, rising.astype(np.float32), falling.astype(np.float32)
 
 
+def mel_edges(num_bands: int, *, low_hz: float, high_hz: float) -> np.ndarray:
+    """The edges in Hz of bands that are equally wide in mel, [num_bands + 2].
+
+    Band i reaches from edge i to edge i + 2, and edge i + 1 is its middle.
+    """
+    return _mel_to_hz(np.linspace(_hz_to_mel(low_hz), _hz_to_mel(high_hz), num_bands + 2))
+
+
 def _hz_to_mel(hz: float) -> float:
-    """`hz` must be at least 1 kHz."""
+    if hz < _LOG_START_HZ:
+        return hz / _LINEAR_HZ
     return _LOG_START_MEL + math.log(hz / _LOG_START_HZ) / _LOG_STEP
 
 

@@ -13,6 +13,7 @@ from gesture_jax.models import motion_model
 from gesture_jax.models.build import build_model
 from gesture_jax.models.motion_space import unit_statistics
 from gesture_jax.procedural import speaker
+from gesture_jax.speech import log_mel
 from gesture_jax.speech.extractor import SpeechFeatureExtractor
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -20,12 +21,13 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 _CHUNKS = [16, 1_000, 16_000, 80_000]
 
 
-def make_generator(*, speakers=(), feature_extractor=None):
+def make_generator(*, speakers=(), feature_extractor=None, speech_dim=35):
     model = build_model(**stage1_config.get_config("smoke").model)
     image = np.zeros((1, 32, 32, 3), np.float32)
     animator = Animator(model, jax.jit(model.init)(jax.random.key(0), image, image))
     config = stage2_config.get_config("smoke")
-    config.feature_dim, config.speech_dim, config.speakers = model.motion_dim, 35, speakers
+    config.feature_dim, config.speech_dim = model.motion_dim, speech_dim
+    config.speakers = speakers
     abstract = motion_model.abstract_variables(config)
     params = jax.jit(motion_model.build(config)[1].init_variables)(jax.random.key(0))["params"]
     variables = {"params": params, "statistics": unit_statistics(abstract["statistics"])}
@@ -90,6 +92,33 @@ def test_frames_come_as_soon_as_they_are_due(generator, portrait, audio):
     assert len(stream.push(audio[: 25 * 640 - 1])) == 0
     assert len(stream.push(audio[25 * 640 - 1 : 25 * 640])) == 10
     assert len(stream.push(audio[25 * 640 : 45 * 640])) == 20
+
+
+@pytest.fixture(scope="module")
+def causal_generator():
+    extractor = SpeechFeatureExtractor("mel")
+    return make_generator(feature_extractor=extractor, speech_dim=log_mel.NUM_FEATURES)
+
+
+_LOW_LATENCY = {"hop": 5, "look_ahead": 0, "blend": 3}
+
+
+def test_without_look_ahead_frames_come_after_one_hop(causal_generator, portrait, audio):
+    options = causal_generator.options(stream_schedule=_LOW_LATENCY)
+    stream = causal_generator.stream(portrait, options=options)
+    assert len(stream.push(audio[: 5 * 640 - 1])) == 0
+    assert len(stream.push(audio[5 * 640 - 1 : 5 * 640])) == 5
+    assert len(stream.push(audio[5 * 640 : 11 * 640])) == 5
+    assert len(stream.finish()) == 1
+
+
+def test_causal_features_stream_like_a_clip(causal_generator, portrait, audio):
+    options = causal_generator.options(schedule=_LOW_LATENCY, stream_schedule=_LOW_LATENCY)
+    how = {"seed": 5, "options": options}
+    clip = causal_generator.generate(portrait, audio, 16_000, **how)
+    np.testing.assert_array_equal(
+        _stream(causal_generator, portrait, audio, 700, **how), clip.frames
+    )
 
 
 def test_with_the_same_schedule_a_stream_is_the_clip(generator, portrait, audio):

@@ -18,9 +18,9 @@ def weights(tmp_path_factory):
     return str(safetensors_file.save(wavlm_file.state_dict(), path))
 
 
-@pytest.mark.parametrize(("kind", "width"), [("wavlm", 32), ("both", 67)])
+@pytest.mark.parametrize(("kind", "width"), [("mel", 129), ("wavlm", 32), ("both", 67)])
 def test_features_lie_in_the_data_set(weights, tmp_path, kind, width):
-    hearing = extractor.SpeechFeatureExtractor(kind, weights)
+    hearing = extractor.SpeechFeatureExtractor(kind, None if kind == "mel" else weights)
     options = dict(num_clips=2, num_identities=1, clip_sec=1.2, size=16, seed=0)
     procedural.write_procedural(tmp_path / "data", **options, feature_extractor=hearing)
     source = clips.ClipSource(tmp_path / "data", "train")
@@ -50,6 +50,7 @@ def test_generation_uses_the_features_of_training(weights):
         generator.load_feature_extractor("runs/a", _config("baseline", ""), None)
         == extractor.SpeechFeatureExtractor()
     )
+    assert generator.load_feature_extractor("runs/a", _config("mel", ""), None).kind == "mel"
     with pytest.raises(InputError, match="not the WavLM that runs/a was trained with"):
         generator.load_feature_extractor("runs/a", _config("both", "0" * 64), weights)
     with pytest.raises(InputError, match="'both' and needs --wavlm=FILE"):
@@ -64,6 +65,7 @@ def test_generation_uses_the_features_of_training(weights):
         ("loud", None, "'loud' are not known"),
         ("wavlm", None, "give --wavlm=FILE"),
         ("baseline", "weights.pt", "do without WavLM"),
+        ("mel", "weights.pt", "do without WavLM"),
     ],
 )
 def test_kinds_and_weights_go_together(kind, wavlm, reason):

@@ -8,7 +8,7 @@ MediaPipe's mesh.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,8 @@ from gesture_jax.people import pose
 # Vertices of the mesh: outer and inner corner of the eye on the viewer's right, the same on the
 # left, and the base of the nose.
 _POINTS = (263, 362, 33, 133, 2)
+# The middles of the inner edges of the upper and the lower lip, and the outer corners of the eyes.
+_LIPS, _EYES = (13, 14), (33, 263)
 # Their positions in dlib's mean face, (x, y) in units of the face, and the margin around it.
 _MEAN_FACE = np.array(
     [(0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 0.2291), (0.4901, 0.6278)]
@@ -36,10 +38,14 @@ class Face:
     Attributes:
       box: (left, top, right, bottom) in pixels, from the forehead to the chin.
       points: [5, 2] float32, (x, y) in pixels: the corners of the eyes and the base of the nose.
+      mouth_opening: the gap between the lips, as a share of the distance between the outer corners
+        of the eyes. Both are distances in three dimensions, so that turning the head changes them
+        little. It is about 0.02 for closed lips and 0.3 for a wide open mouth.
     """
 
     box: Box
     points: np.ndarray
+    mouth_opening: float = float("nan")
 
 
 @contextlib.contextmanager
@@ -68,8 +74,31 @@ def _find(model, picture: np.ndarray) -> Face | None:
     if not found:
         return None
     height, width = picture.shape[:2]
-    mesh = np.array([(p.x * width, p.y * height) for p in found[0].landmark], np.float32)
-    return Face((*mesh.min(axis=0).tolist(), *mesh.max(axis=0).tolist()), mesh[list(_POINTS)])
+    # MediaPipe's depth is relative to the width.
+    mesh = np.array([(p.x * width, p.y * height, p.z * width) for p in found[0].landmark])
+    mesh = mesh.astype(np.float32)
+    left, top, right, bottom = (*mesh[:, :2].min(axis=0), *mesh[:, :2].max(axis=0))
+    box = float(left), float(top), float(right), float(bottom)
+    length = lambda ends: np.linalg.norm(mesh[ends[0]] - mesh[ends[1]])
+    opening = float(length(_LIPS) / max(length(_EYES), 1e-6))
+    return Face(box, mesh[list(_POINTS), :2], opening)
+
+
+def mouth_opening(frames: Iterable[np.ndarray]) -> np.ndarray:
+    """Measures how far the mouth is open in each frame of a video.
+
+    Args:
+      frames: [h, w, 3] uint8 each.
+
+    Returns:
+      [t] float32, see `Face.mouth_opening`; NaN where no face is found.
+
+    Raises:
+      InputError: where the extra `[pose]` is not installed.
+    """
+    with open_finder() as find:
+        found = [find(frame) for frame in frames]
+    return np.array([np.nan if face is None else face.mouth_opening for face in found], np.float32)
 
 
 def cut_out(picture: np.ndarray, points: np.ndarray) -> np.ndarray:

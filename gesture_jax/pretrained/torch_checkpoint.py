@@ -163,6 +163,9 @@ class _Unpickler(pickles.Unpickler):
         ("collections", "OrderedDict"): _Dict,
         ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
         ("torch._utils", "_rebuild_parameter"): _Parameter,
+        # PyTorch before 0.4 writes these two, without and with a GPU.
+        ("torch._utils", "_rebuild_tensor"): _Tensor,
+        **{("torch.cuda", name): name for name in _STORAGES},
         # Each stands for its own name.
         **{("torch", name): name for name in _STORAGES},
     }

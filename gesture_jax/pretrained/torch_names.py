@@ -123,6 +123,32 @@ def lpips_table() -> Table:
     return table
 
 
+def syncnet_table() -> Table:
+    """Maps the arrays of SyncNet's authors to `SyncNet`, without the batch norms' counts."""
+    table: Table = {}
+    for theirs, ours in (("lip", "video"), ("aud", "audio")):
+        # PyTorch also counts activations and max pooling.
+        for index, layer in enumerate((0, 4, 8, 11, 14, 18)):
+            name = f"netcnn{theirs}.{layer}"
+            kernel = _target(f"{ours}/conv{index}", "kernel", _stack_frames)
+            table |= {
+                **_conv(name, f"{ours}/conv{index}"),
+                f"{name}.weight": (kernel,),
+                **_batch_norm(f"netcnn{theirs}.{layer + 1}", f"{ours}/norm{index}"),
+            }
+        table |= _linear(f"netfc{theirs}.0", f"{ours}/hidden")
+        table |= _batch_norm(f"netfc{theirs}.1", f"{ours}/hidden_norm")
+        table |= _linear(f"netfc{theirs}.3", f"{ours}/embedding")
+    return {name: t for name, t in table.items() if not name.endswith(".num_batches_tracked")}
+
+
+def _stack_frames(kernel: np.ndarray) -> np.ndarray:
+    """From (out, in, [frames], rows, columns) to (rows, columns, frames * in, out)."""
+    kernel = kernel.reshape(*kernel.shape[:2], -1, *kernel.shape[-2:])
+    out, _, _, rows, columns = kernel.shape
+    return kernel.transpose(3, 4, 2, 1, 0).reshape(rows, columns, -1, out)
+
+
 def wavlm_table(num_layers: int = 24, *, conv_bias: bool = False) -> Table:
     """Maps the arrays of transformers' `WavLMModel` (487 in WavLM-Large) to `WavLM`."""
     table: Table = {}

@@ -44,6 +44,13 @@ _TEST_PORTRAITS = flags.DEFINE_list(
     [],
     "Portraits that form the test split: their names, or a file with a name per line.",
 )
+_FRAMING = flags.DEFINE_enum(
+    "framing",
+    "random",
+    ["random", "auto"],
+    "Framing and colours of portraits: random in each clip, for stage 1; or alike for all, as "
+    "--crop=auto frames them, for stage 2.",
+)
 _OUT = cli.define_path("out", None, "Folder of the data set to write.")
 _SIZE = flags.DEFINE_integer("size", 256, "Side of the square frames in pixels.", 16, 1024)
 _CROP = flags.DEFINE_string(
@@ -210,6 +217,7 @@ def _write_synthetic(feature_extractor, common):
         _OUT.value,
         rigs_dir=_RIGS.value,
         clips_each=_CLIPS.value,
+        framing=_FRAMING.value,
         test_portraits=takes.read_names(list(map(expand_home, _TEST_PORTRAITS.value))),
         num_workers=_NUM_WORKERS.value,
         **common,

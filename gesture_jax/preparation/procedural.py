@@ -67,7 +67,9 @@ class ProceduralTake:
             speaker=f"procedural{self.identity}",
             frames=done.frames,
             audio=done.audio,
-            speech=self.feature_extractor.extract(done.audio, num_frames=len(done.frames)),
+            speech=self.feature_extractor.extract(
+                done.audio, num_frames=len(done.frames), other=done.other
+            ),
             joints=done.joints,
             stress_times_sec=done.stress_times_sec,
             **visemes.tabulate(done.phones),

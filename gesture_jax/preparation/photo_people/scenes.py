@@ -21,6 +21,9 @@ _MIN_VIEW, _MAX_VIEW = 0.66, 0.985
 _BEYOND = 0.06
 _SHADOW = 0.1, 0.3
 _AMPLITUDE = 0.85, 1.25
+# Where `--crop=auto` puts the shoulders: their distance and the place of their middle, as shares of
+# the frame's side.
+_SHOULDER_WIDTH, _SHOULDER_MIDDLE = 0.40, (0.5, 0.49)
 
 Recolour = Callable[[np.ndarray], np.ndarray]
 
@@ -60,6 +63,15 @@ def draw_scene(
         shadow=float(rng.uniform(*_SHADOW)),
     )
     return Scene(appearance, float(rng.uniform(*_AMPLITUDE)))
+
+
+def framed_scene(puppet: Puppet) -> Scene:
+    """Returns the portrait in its own colours, framed as `--crop=auto` does."""
+    first, second = puppet.rig.pose[list(SHOULDERS), :2]
+    side = float(np.linalg.norm(first - second)) / _SHOULDER_WIDTH / SIDE
+    left, top = 0.5 * (first + second) / SIDE - np.array(_SHOULDER_MIDDLE) * side
+    view = View(float(left), float(top), side)
+    return Scene(dataclasses.replace(original_appearance(puppet.rig), view=view), 1.0)
 
 
 def _draw_recolour(rng: np.random.Generator) -> Recolour:

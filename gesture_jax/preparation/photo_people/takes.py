@@ -43,6 +43,7 @@ class PhotoTake:
       duration_sec: length.
       size: side of the frames in pixels.
       split: "train" or "test".
+      framing: see `write_photo_people`.
       voices: see `voice.speak`.
       feature_extractor: computes the speech features.
     """
@@ -54,6 +55,7 @@ class PhotoTake:
     duration_sec: float
     size: int
     split: str
+    framing: str
     voices: str
     feature_extractor: extractor.SpeechFeatureExtractor
 
@@ -71,6 +73,7 @@ class PhotoTake:
             "duration_sec": self.duration_sec,
             "size": self.size,
             "split": self.split,
+            "framing": self.framing,
             "voices": self.voices,
             "hearing": self.feature_extractor.describe(),
         }
@@ -79,8 +82,7 @@ class PhotoTake:
         """See `parts.Take`."""
         cv2.setNumThreads(1)  # Takes are processed in parallel already.
         puppet = _load_puppet(self.rig, files.hash_file(self.rig))
-        others = [functools.partial(_load_background, path) for path in self.backgrounds]
-        scene = scenes.draw_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
+        scene = self._draw_scene(puppet)
         person = make_identity(zlib.crc32(self.portrait.encode()))
         num_frames = max(1, round(self.duration_sec * FPS))
         spoken = speak(
@@ -104,11 +106,20 @@ class PhotoTake:
             speaker=self.portrait,
             frames=np.stack(frames),
             audio=spoken.audio,
-            speech=self.feature_extractor.extract(spoken.audio, num_frames=num_frames),
+            speech=self.feature_extractor.extract(
+                spoken.audio, num_frames=num_frames, other=spoken.other
+            ),
             joints=np.stack(joints),
             stress_times_sec=spoken.stress_times_sec,
             **visemes.tabulate(spoken.phones),
         )
+
+
+    def _draw_scene(self, puppet: Puppet) -> scenes.Scene:
+        if self.framing == "auto":
+            return scenes.framed_scene(puppet)
+        others = [functools.partial(_load_background, path) for path in self.backgrounds]
+        return scenes.draw_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
 
 
 def write_photo_people(
@@ -122,6 +133,7 @@ def write_photo_people(
     size: int,
     seed: int,
     test_fraction: float = 0.1,
+    framing: str = "random",
     voices: str = "formants",
     feature_extractor: extractor.SpeechFeatureExtractor = extractor.SpeechFeatureExtractor(),  # noqa: B008
     more_takes: Sequence[parts.Take] = (),
@@ -142,6 +154,8 @@ def write_photo_people(
       size: side of the frames in pixels.
       seed: seed of the speech, the gestures and the appearance.
       test_fraction: fraction of each portrait's clips; at least one clip, at most all but one.
+      framing: "random" draws the framing, colours and background of each clip, for stage 1; "auto"
+        frames all portraits as `--crop=auto` does, and leaves their colours, for stage 2.
       voices: see `voice.speak`.
       feature_extractor: computes the speech features.
       more_takes: takes of the procedural speaker for the same data set.
@@ -166,6 +180,7 @@ def write_photo_people(
         first_seed=seed * _MAX_CLIPS,
         duration_sec=clip_sec,
         size=size,
+        framing=framing,
         voices=voices,
         feature_extractor=feature_extractor,
     )
@@ -183,6 +198,7 @@ def write_photo_people(
             "size": size,
             "seed": seed,
             "test_fraction": test_fraction,
+            "framing": framing,
             "voices": voices,
             **feature_extractor.describe(),
             **({"also": dict(more_arguments)} if more_arguments else {}),

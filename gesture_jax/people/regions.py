@@ -21,6 +21,8 @@ _TIPS_PER_KNUCKLES = 1.9
 # side. Both are larger where fingertips are guessed from knuckles; measured on real speakers.
 _TIPS_MARGINS, _KNUCKLES_MARGINS = (0.02, 0.08), (0.04, 0.18)
 _MIN_MOUTH = 0.06
+# Side of the mouth's box in widths of the mouth.
+_MOUTH_MARGIN = 1.6
 
 
 def region_boxes(joints: np.ndarray, joint_names: Sequence[str], *, size: int) -> np.ndarray:
@@ -74,13 +76,14 @@ def _hand_points(named: dict[str, np.ndarray], side: str) -> np.ndarray | None:
 
 
 def _mouth(named: dict[str, np.ndarray], size: int) -> np.ndarray | None:
-    if "mouth" in named:
-        return _square(named["mouth"], np.zeros(len(named["mouth"])), _MIN_MOUTH * size)
-    if "mouth_left" not in named:
+    for left, right in (("left_lip_corner", "right_lip_corner"), ("mouth_left", "mouth_right")):
+        if left in named and right in named:
+            corners = named[left], named[right]
+            width = _MOUTH_MARGIN * np.linalg.norm(corners[0] - corners[1], axis=-1)
+            return _square((corners[0] + corners[1]) / 2, width, _MIN_MOUTH * size)
+    if "mouth" not in named:
         return None
-    left, right = named["mouth_left"], named["mouth_right"]
-    width = 1.6 * np.linalg.norm(left - right, axis=-1)
-    return _square((left + right) / 2, width, _MIN_MOUTH * size)
+    return _square(named["mouth"], np.zeros(len(named["mouth"])), _MIN_MOUTH * size)
 
 
 def _square(centre: np.ndarray, side: np.ndarray, min_px: float) -> np.ndarray:

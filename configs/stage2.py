@@ -95,6 +95,8 @@ def _paper() -> dict:
         "speaker_conditioning": False,
         # Set from the data: the number of steps that stage 1 was trained for.
         "stage1_step": 0,
+        # Set from the data: number of values that describe the lips, 0 where they are not known.
+        "num_lips": 0,
         # Set from the data: length of a motion feature.
         "feature_dim": 0,
         # Set from the data: number of speech features per frame.
@@ -131,6 +133,8 @@ def _paper() -> dict:
             "velocity": 1.0,
             # Weight of the squared error of the differences of these.
             "acceleration": 1.0,
+            # Weight of the squared error of the lips, where their positions are known.
+            "lips": 1.0,
             # Probability that the speech is dropped, which guidance needs.
             "speech_dropout": 0.25,
             # Probability that only the speech up to some frame is given, as in a stream.
@@ -168,13 +172,14 @@ def _paper() -> dict:
         "schedule": {"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4},
         # The same for a stream; its delay is hop + look_ahead.
         "stream_schedule": {"hop": 10, "look_ahead": 10, "blend": 5, "candidates": 4},
-        # How far the portrait moves away from its own pose: factors for all of it, the head and
-        # the hands, and seconds over which it returns at the end; see
+        # How far the portrait moves away from its own pose: factors for all of it, the head, the
+        # hands and the lips, and seconds over which it returns at the end; see
         # `gesture_jax/inference/motion_scales.py`.
         "control": {
             "motion_scale": 1.0,
             "head_scale": 1.0,
             "hands_scale": 1.0,
+            "mouth_scale": 1.0,
             "rest_sec": 0.0,
         },
         # Steps to train the autoencoder by which FGD is measured on the test split; 0: no FGD.

@@ -38,6 +38,9 @@ _STEPS = flags.DEFINE_integer("num_steps", None, "Number of denoising steps.", 1
 _GUIDANCE = flags.DEFINE_float("guidance", None, "Weight of the speech; 1 is plain sampling.", 0)
 _CANDIDATES = flags.DEFINE_integer("candidates", None, "Windows generated to choose from.", 1)
 _MOTION_SCALE = flags.DEFINE_float("motion_scale", None, "1 moves as generated, 0 is still.", 0)
+_MOUTH_SCALE = flags.DEFINE_float(
+    "mouth_scale", None, "The same for the lips, where stage 2 knows them.", 0
+)
 _HEAD_SCALE = flags.DEFINE_float("head_scale", None, "The same for the head alone.", 0)
 _HANDS_SCALE = flags.DEFINE_float("hands_scale", None, "The same for all below the head.", 0)
 _REST_SEC = flags.DEFINE_float("rest_sec", None, "Return to the portrait's pose at the end.", 0)
@@ -97,6 +100,7 @@ def _option_changes() -> dict[str, Any]:
         "schedule": {"candidates": _CANDIDATES},
         "control": {
             "motion_scale": _MOTION_SCALE, "head_scale": _HEAD_SCALE, "hands_scale": _HANDS_SCALE,
+            "mouth_scale": _MOUTH_SCALE,
             "rest_sec": _REST_SEC,
         },
     }  # fmt: skip

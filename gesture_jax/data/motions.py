@@ -9,6 +9,7 @@ import numpy as np
 from gesture_jax.data import records
 from gesture_jax.data.records import Record
 from gesture_jax.media.rates import FPS
+from gesture_jax.people.lips import NUM_VALUES, know_lips, lip_positions
 
 
 class MotionRecords(records.RecordsBuilder):
@@ -21,7 +22,9 @@ class MotionRecords(records.RecordsBuilder):
         "num_frames": records.number(),
         "motion": records.numbers(np.float32),
         "speech": records.numbers(np.float32),
+        "joints": records.numbers(np.float32),
     }
+    DEFAULTS = {"joints": np.zeros(0, np.float32)}  # noqa: RUF012
 
 
 def write_motions(
@@ -35,7 +38,7 @@ def write_motions(
     Args:
       out_dir: the data set's folder.
       motions_by_split: for "train" and "test", a function that returns records with `clip_id`,
-        `speaker`, `motion` [t, d] and `speech` [t, a].
+        `speaker`, `motion` [t, d], `speech` [t, a] and `joints` [t, j, 2].
       metadata: where the motions come from, ready for JSON; `MotionSource.metadata` contains it.
 
     Returns:
@@ -55,6 +58,7 @@ def write_motions(
             dims = {key: table.shape[1] for key, table in tables.items()}
             notes[split].add(record["clip_id"], record["speaker"], num_frames, dims)
             flat = {key: table.ravel() for key, table in tables.items()}
+            flat["joints"] = np.asarray(record.get("joints", ()), np.float32).ravel()
             yield MotionRecords.serialize({**record, **flat, "num_frames": num_frames})
 
     return records.write_dataset(
@@ -66,7 +70,11 @@ def write_motions(
 
 
 class MotionSource(records.RecordSource):
-    """Motion features by number: `clip_id`, `speaker`, `motion` [t, d], `speech` [t, a].
+    """Motion features by number.
+
+    A record has `clip_id`, `speaker`, `motion` [t, d], `speech` [t, a], `joints` [t, j, 2], where j
+    may be 0, and `lips`, [t, 2] as from `lips.lip_positions` if the lips are among the joints, else
+    [t, 0].
 
     Attributes:
       motion_dim: d.
@@ -90,8 +98,22 @@ class MotionSource(records.RecordSource):
     def speech_dim(self) -> int:
         return self.metadata["dims"]["speech"]
 
+    @property
+    def num_lips(self) -> int:
+        """The number of values that describe the lips: 2, or 0 where they are not known."""
+        return NUM_VALUES if know_lips(self.joint_names) else 0
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """The names of the joints."""
+        return tuple(self.metadata.get("joint_names", ()))  # Older data sets have none.
+
     def _decode(self, record: Record, index: int) -> Record:
         count = record["num_frames"]
         dims = self.metadata["dims"]
         tables = {key: record[key].reshape(count, dims[key]) for key in ("motion", "speech")}
-        return {**records.decode_texts(record), **tables}
+        joints = record["joints"].reshape(count, len(self.joint_names), 2)
+        lips = np.zeros((count, 0), np.float32)
+        if self.num_lips:
+            lips = lip_positions(joints, self.joint_names)
+        return {**records.decode_texts(record), **tables, "joints": joints, "lips": lips}

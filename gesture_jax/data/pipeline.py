@@ -191,8 +191,9 @@ def motion_windows(
       num_workers: number of processes that read; 0 reads in a thread of this one.
 
     Returns:
-      Batches of `motion` [b, window, d], `prior` [b, p, d], which ends right before the window,
-      `portrait` [b, d], a random frame of the clip or, in a test pass, its first one, and
+      Batches of `motion` [b, window, d + l], where l is `source.num_lips`, `prior` [b, p, d + l],
+      which ends right before the window, `portrait` [b, d + l], a random frame of the clip or, in a
+      test pass, its first one, and
       `speech` [b, window, a], float32, `speaker` [b] int32; in a test pass also `mask`, and
       `other`, an example with other speech, half a batch away if possible.
 
@@ -216,13 +217,14 @@ def motion_windows(
     def cut(index: int, random: np.random.Generator | None = None) -> Example:
         clip, start = starts[index]
         record = read(clip)
-        portrait = 0 if random is None else random.integers(len(record["motion"]))
+        motion = np.concatenate([record["motion"], record["lips"]], axis=1)
+        portrait = 0 if random is None else random.integers(len(motion))
         before = np.maximum(np.arange(start - num_prior, start), 0)
         span = slice(start, start + window)
         return {
-            "motion": record["motion"][span],
-            "prior": record["motion"][before],
-            "portrait": record["motion"][portrait],
+            "motion": motion[span],
+            "prior": motion[before],
+            "portrait": motion[portrait],
             "speech": record["speech"][span],
             "speaker": np.int32(numbers[record["speaker"]] if numbers else 0),
         }

@@ -93,7 +93,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version(FORMAT_VERSION)
     FEATURES: Mapping[str, tfds.features.FeatureConnector]
     # Values of those features that records of older versions lack.
-    DEFAULTS: Mapping[str, Any] = {}  # noqa: RUF012
+    DEFAULTS: Mapping[str, Any] = {}
 
     def __init__(
         self, *, records: Mapping[str, Callable[[], Iterable[bytes]]] | None = None, **kwargs: Any

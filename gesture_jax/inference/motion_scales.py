@@ -31,6 +31,8 @@ class Control:
       motion_scale: scale of the whole motion.
       head_scale: scale of the upper part of the frame, on top of `motion_scale`.
       hands_scale: scale of the rest of the frame, on top of `motion_scale`.
+      mouth_scale: scale of the motion of the lips, which `windows.next_window` applies, where
+        stage 2 knows the lips.
       rest_sec: seconds before the end of a clip at which the portrait begins to return to its own
         pose.
     """
@@ -38,6 +40,7 @@ class Control:
     motion_scale: float = 1.0
     head_scale: float = 1.0
     hands_scale: float = 1.0
+    mouth_scale: float = 1.0
     rest_sec: float = 0.0
 
     def __post_init__(self):
@@ -60,7 +63,7 @@ class Control:
         Returns:
           [t, 9 g^2 + 3] float32.
         """
-        if self == Control() or not len(motion):
+        if dataclasses.replace(self, mouth_scale=1.0) == Control() or not len(motion):
             return motion
         grid = round(((motion.shape[-1] - 3) / 9) ** 0.5)
         scale = self._scales(grid) * self._fade_out(len(motion), frames_left)[:, None]

@@ -30,7 +30,12 @@ from gesture_jax.inference.motion_scales import Control
 from gesture_jax.inference.rest_guard import RestGuard
 from gesture_jax.media.rates import FPS
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
-from gesture_jax.models.motion_space import MotionSpace, hide_future, standardise_speech
+from gesture_jax.models.motion_space import (
+    MotionSpace,
+    Statistics,
+    hide_future,
+    standardise_speech,
+)
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.parallel.aot_cache import CachedJit, cached_jit, compile_ahead, register_exportable
 from gesture_jax.parallel.sharding import AXES
@@ -148,11 +153,15 @@ class WindowSampler:
         state = self.start(np.zeros(self._space.feature_dim, np.float32))
         speech = np.zeros((self._model.window, self._model.speech_dim), np.float32)
         speaker = np.int32(0) if self._model.num_speakers else None
-        yield self._next_window, (self._variables, key, state, speech, speaker, *self._sampling)
+        scale = np.float32(1.0)
+        yield (
+            self._next_window,
+            (self._variables, key, state, speech, speaker, *self._sampling, scale),
+        )
 
     def start(self, own: np.ndarray) -> WindowState:
         """Returns the state of a portrait that holds its own motion feature, [d of stage 1]."""
-        return self._start(own)
+        return self._start(self._variables["statistics"], own)
 
     def step(
         self,
@@ -160,6 +169,8 @@ class WindowSampler:
         state: WindowState,
         speech: np.ndarray,
         speaker: int | None = None,
+        *,
+        mouth_scale: float = 1.0,
     ) -> tuple[np.ndarray, WindowState]:
         """Samples the next `hop` frames.
 
@@ -168,6 +179,7 @@ class WindowSampler:
           state: after the window before.
           speech: [hop + look_ahead, a] features, not standardised.
           speaker: number of the speaker, if the network knows speakers.
+          mouth_scale: scale of the motion of the lips, where stage 2 knows them.
 
         Returns:
           [hop, d] motion features of stage 1, and the new state.
@@ -176,15 +188,17 @@ class WindowSampler:
         padded[: len(speech)] = speech
         number = None if speaker is None else np.int32(speaker)
         motion, state = self._next_window(
-            self._variables, key, state, padded, number, *self._sampling
+            self._variables, key, state, padded, number, *self._sampling, np.float32(mouth_scale)
         )
         return np.asarray(motion), state
 
 
 @float32_matmuls
-def start_state(space: MotionSpace, num_prior: int, blend: int, own: np.ndarray) -> WindowState:
+def start_state(
+    space: MotionSpace, num_prior: int, blend: int, statistics: Statistics, own: np.ndarray
+) -> WindowState:
     """The computation of `WindowSampler.start`."""
-    own = space.from_feature(jnp.asarray(own))
+    own = space.from_feature(jnp.asarray(own), statistics)
     repeat = lambda count: jnp.repeat(own[None], count, axis=0)
     return WindowState(own, repeat(num_prior), repeat(blend), jnp.zeros_like(own))
 
@@ -275,7 +289,9 @@ class MotionWriter:
     def _write_hop(self, frames_left: int | None) -> np.ndarray:
         speech = self._features[: self.schedule.hop + self.schedule.look_ahead]
         key = jax.random.fold_in(self._key, self._hops)
-        motion, self._state = self._sampler.step(key, self._state, speech, self._speaker)
+        motion, self._state = self._sampler.step(
+            key, self._state, speech, self._speaker, mouth_scale=self._control.mouth_scale
+        )
         self._features = self._features[self.schedule.hop :]
         self._hops += 1
         # The whole hop is scaled, also at the end of a clip, so that all have the same shape.
@@ -298,8 +314,12 @@ def next_window(
     speaker: jax.Array | None,
     guidance: jax.Array,
     steps: Steps,
+    mouth_scale: jax.Array,
 ) -> tuple[jax.Array, WindowState]:
-    """The computation of `WindowSampler.step`, for speech that is padded to the window."""
+    """The computation of `WindowSampler.step`, for speech that is padded to the window.
+
+    Lips follow the speech alone: windows are joined without them.
+    """
     statistics = variables["statistics"]
     speech = standardise_speech(speech, statistics)[None]
     windows = _sample_candidates(
@@ -320,23 +340,25 @@ def next_window(
     )
     if space.relative:
         past = space.encode(state.prior, state.portrait, statistics)
-        windows = seams.continue_from(past, windows)
+        windows = space.with_lips_of(seams.continue_from(past, windows), windows)
     drifts = seams.update_drift(state.drift, windows, schedule.hop)
     if space.relative:
-        windows = space.bound(seams.return_to_rest(windows, drifts, schedule.hop), statistics)
+        returned = seams.return_to_rest(windows, drifts, schedule.hop)
+        windows = space.bound(space.with_lips_of(returned, windows), statistics)
     candidates = space.decode(windows, state.portrait, statistics)
     best = 0
     if schedule.blend:
         best = jnp.argmin(
             seams.cost(candidates, state.prior, state.ahead, scale=statistics["pose_std"])
         )
-    window = seams.fade(state.ahead, candidates[best])
+    window = space.with_lips_of(seams.fade(state.ahead, candidates[best]), candidates[best])
     state = state.replace(
         prior=window[schedule.hop - model.num_prior : schedule.hop],
         ahead=window[schedule.hop : schedule.hop + schedule.blend],
         drift=(1.0 - seams.RETURNED) * drifts[best],  # The window has undone the rest of it.
     )
-    return space.to_feature(window[: schedule.hop]), state
+    kept = space.scale_lips(window[: schedule.hop], mouth_scale)
+    return space.to_feature(kept, statistics), state
 
 
 def _sample_candidates(

@@ -69,8 +69,17 @@ def speed_correlation(generated: MotionSequence, real: MotionSequence) -> Float[
       [*b].
     """
     chex.assert_equal_shape([generated, real])
-    curves = [speed(motion) for motion in (generated, real)]
-    one, other = (curve - curve.mean(axis=-1, keepdims=True) for curve in curves)
+    return correlation(speed(generated), speed(real))
+
+
+@typechecked
+def correlation(one: Float[Array, "*b t"], other: Float[Array, "*b t"]) -> Float[Array, "*b"]:
+    """Pearson's correlation of curves [*b, t] along their last axis: [*b].
+
+    It is 0 where a curve is constant.
+    """
+    chex.assert_equal_shape([one, other])
+    one, other = (curve - curve.mean(axis=-1, keepdims=True) for curve in (one, other))
     norm = jnp.sqrt(jnp.square(one).sum(axis=-1) * jnp.square(other).sum(axis=-1))
     return (one * other).sum(axis=-1) / jnp.maximum(norm, 1e-8)
 

@@ -16,7 +16,8 @@ from gesture_jax.parallel.aot_cache import cached_jit
 
 def build(config: ConfigDict) -> tuple[MotionSpace, MotionDenoiser]:
     """Builds the motion space and the network of a stage-2 config with known sizes."""
-    space = MotionSpace(config.motion_space, config.feature_dim, config.relative)
+    num_lips = config.get("num_lips", 0)  # Older runs lack it.
+    space = MotionSpace(config.motion_space, config.feature_dim, config.relative, num_lips)
     model = MotionDenoiser(
         motion_dim=space.dim,
         speech_dim=config.speech_dim,
@@ -66,6 +67,9 @@ def abstract_variables(config: ConfigDict) -> dict:
         speech_mean=speech,
         speech_std=speech,
     )
+    if space.num_lips:
+        lip_motion = jax.ShapeDtypeStruct((space.num_lips, space.body_dim), jnp.float32)
+        statistics["lip_motion"] = lip_motion
     if not config.get("training_bounds", False):  # Older runs lack it.
         statistics = {name: x for name, x in statistics.items() if name not in BOUNDS}
     return {"params": params, "statistics": statistics}

@@ -51,7 +51,8 @@ class Statistics(TypedDict):
     """Statistics of the training set, one float32 value per feature.
 
     `motion_*` describe single vectors, `pose_*` the difference of two vectors of one clip, and
-    `speech_*` speech features. `pose_std` is a root mean square.
+    `speech_*` speech features. `pose_std` is a root mean square. `lip_motion`, [l, dim - l], holds
+    the change of the other values for each value of the lips, where these are known.
 
     A `reach` is the largest distance of each value from the mean or from zero. A `radius`, [1], is
     the largest size of whole vectors: the root mean square over their values, in standard
@@ -67,6 +68,7 @@ class Statistics(TypedDict):
     pose_radius: NotRequired[jax.Array]
     speech_mean: jax.Array
     speech_std: jax.Array
+    lip_motion: NotRequired[jax.Array]
 
 
 BOUNDS = ("motion_reach", "motion_radius", "pose_reach", "pose_radius")
@@ -81,11 +83,14 @@ class MotionSpace:
       name: "angles" or "matrix".
       feature_dim: length of stage 1's feature, 9 g^2 + 3.
       relative: whether motion is relative to the portrait's pose; otherwise to the overall mean.
+      num_lips: number of values at the end of a vector that describe the lips, or 0. The rest of
+        the vector is then free of the motion of the lips.
     """
 
     name: str
     feature_dim: int
     relative: bool = True
+    num_lips: int = 0
 
     def __post_init__(self):
         """Raises InputError for an unknown name."""
@@ -94,19 +99,63 @@ class MotionSpace:
 
     @property
     def dim(self) -> int:
-        """Length of a standardised vector: 3 g^2 + 3, or 9 g^2 + 3."""
+        """Length of a standardised vector: 3 g^2 + 3 or 9 g^2 + 3, and `num_lips`."""
+        return self.num_lips + self.body_dim
+
+    @property
+    def body_dim(self) -> int:
+        """Length of a vector without the lips."""
         return self.feature_dim if self.name == "matrix" else (self.feature_dim - 3) // 3 + 3
 
-    def from_feature(self, motion: Motion) -> jax.Array:
-        """Converts features [*b, feature_dim] of stage 1 to vectors [*b, dim], not standardised."""
-        return motion if self.name == "matrix" else rotation.matrix_to_angles_feature(motion)
+    def from_feature(self, motion: Motion, statistics: Statistics | None = None) -> jax.Array:
+        """Converts features of stage 1 to vectors, not standardised.
 
-    def to_feature(self, vector: jax.Array) -> Motion:
-        """Inverts `from_feature`; translations are clipped to [-1, 1], the range of stage 1."""
+        Args:
+          motion: [*b, feature_dim]; or [*b, feature_dim + num_lips] with the positions of the lips,
+            which are at rest otherwise.
+          statistics: statistics of the training set; needed where there are lips.
+
+        Returns:
+          [*b, dim].
+        """
+        motion, lips = motion[..., : self.feature_dim], motion[..., self.feature_dim :]
+        body = motion if self.name == "matrix" else rotation.matrix_to_angles_feature(motion)
+        if not self.num_lips:
+            return body
+        if not lips.shape[-1]:
+            return jnp.concatenate([body, jnp.zeros((*body.shape[:-1], self.num_lips))], axis=-1)
+        return jnp.concatenate([body - lips @ statistics["lip_motion"], lips], axis=-1)
+
+    def to_feature(self, vector: jax.Array, statistics: Statistics | None = None) -> Motion:
+        """Inverts `from_feature`, except that lips are not returned.
+
+        Translations are clipped to [-1, 1], the range of stage 1.
+        """
+        body, lips = self.split(vector)
+        if self.num_lips:
+            body = body + lips @ statistics["lip_motion"]
         if self.name == "matrix":
-            return vector
-        vector = vector.at[..., -3:].set(jnp.clip(vector[..., -3:], -1.0, 1.0))
-        return rotation.angles_to_matrix_feature(vector)
+            return body
+        body = body.at[..., -3:].set(jnp.clip(body[..., -3:], -1.0, 1.0))
+        return rotation.angles_to_matrix_feature(body)
+
+    def split(self, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Splits vectors, standardised or not, into those of the body and of the lips."""
+        return vector[..., : self.body_dim], vector[..., self.body_dim :]
+
+    def with_lips_of(self, vector: jax.Array, other: jax.Array) -> jax.Array:
+        """Returns vectors with the lips of others of the same shape."""
+        return jnp.concatenate([self.split(vector)[0], self.split(other)[1]], axis=-1)
+
+    def scale_lips(self, vector: jax.Array, scale: jax.Array | float) -> jax.Array:
+        """Scales the motion of the lips, not standardised; 0 leaves them as in the portrait."""
+        body, lips = self.split(vector)
+        return jnp.concatenate([body, scale * lips], axis=-1)
+
+    def _at_rest(self, portrait: jax.Array) -> jax.Array:
+        """Returns vectors of portraits with lips at rest, to which the positions of lips refer."""
+        body, lips = self.split(portrait)
+        return jnp.concatenate([body, jnp.zeros_like(lips)], axis=-1)
 
     def encode(self, vector: jax.Array, portrait: jax.Array, statistics: Statistics) -> jax.Array:
         """Encodes vectors as the motion that the diffusion works with.
@@ -120,13 +169,13 @@ class MotionSpace:
           [*b, t, dim].
         """
         if self.relative:
-            return (vector - portrait[..., None, :]) / statistics["pose_std"]
+            return (vector - self._at_rest(portrait)[..., None, :]) / statistics["pose_std"]
         return self._standardise(vector, statistics)
 
     def decode(self, motion: jax.Array, portrait: jax.Array, statistics: Statistics) -> jax.Array:
         """Inverts `encode`."""
         if self.relative:
-            return motion * statistics["pose_std"] + portrait[..., None, :]
+            return motion * statistics["pose_std"] + self._at_rest(portrait)[..., None, :]
         return motion * statistics["motion_std"] + statistics["motion_mean"]
 
     def bound(self, motion: jax.Array, statistics: Statistics) -> jax.Array:
@@ -166,7 +215,7 @@ class MotionSpace:
         encoded = self.bound(self.encode(prior, portrait, statistics), statistics)
         if not self.relative:
             return encoded
-        pose = self._standardise(portrait, statistics)[..., None, :]
+        pose = self._standardise(self._at_rest(portrait), statistics)[..., None, :]
         farness = _size(pose) / statistics.get("motion_radius", _USUAL_FARNESS)
         if "motion_radius" in statistics:
             known = jnp.clip((_UNKNOWN_POSE - farness) / (_UNKNOWN_POSE - 1.0), 0.0, 1.0)
@@ -238,6 +287,41 @@ def gather_statistics(
     return Statistics(**{k: jnp.asarray(value, jnp.float32) for k, value in statistics.items()})
 
 
+def fit_lip_motion(
+    clips: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """Fits how the vectors of motion change with the lips, by least squares within each clip.
+
+    The other joints take part in the fit, so that a nod on a stressed syllable, for example, is not
+    taken for a part of the lips' motion.
+
+    Args:
+      clips: vectors [t, dim], lips [t, l] and other joints [t, j, 2] of each clip, NaN where a
+        joint is not seen.
+
+    Returns:
+      [l, dim] float32.
+    """
+    products, targets, num_lips = 0.0, 0.0, 0
+    for vectors, lips, joints in clips:
+        num_lips = lips.shape[1]
+        moved = joints.reshape(len(joints), -1) - _mean_of_seen(joints)
+        causes = np.concatenate([lips - lips.mean(axis=0), np.nan_to_num(moved)], axis=1)
+        causes = causes.astype(np.float64)
+        products = products + causes.T @ causes
+        targets = targets + causes.T @ (vectors - vectors.mean(axis=0, dtype=np.float64))
+    ridge = 1e-4 * np.diag(products).mean() * np.eye(len(products))
+    ridge[:num_lips] = 0.0  # Lips are few and always known.
+    return np.linalg.solve(products + ridge, targets)[:num_lips].astype(np.float32)
+
+
+def _mean_of_seen(joints: np.ndarray) -> np.ndarray:
+    """Returns the mean positions of joints [t, j, 2] where they are seen: [2 j]."""
+    flat = joints.reshape(len(joints), -1)
+    count = np.isfinite(flat).sum(axis=0)
+    return np.nan_to_num(flat).sum(axis=0) / np.maximum(count, 1)
+
+
 def _gather_bounds(
     motions: Iterable[np.ndarray], statistics: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
@@ -271,7 +355,7 @@ def _largest_distance(vectors: np.ndarray) -> np.ndarray:
 
 def unit_statistics(abstract: Mapping[str, jax.ShapeDtypeStruct]) -> Statistics:
     """Returns statistics of features with zero mean and unit scale, in the given shapes."""
-    usual = {"mean": 0.0, "std": 1.0, "reach": _USUAL_REACH, "radius": _USUAL_RADIUS}
+    usual = {"mean": 0.0, "motion": 0.0, "std": 1.0, "reach": _USUAL_REACH, "radius": _USUAL_RADIUS}
     return Statistics(**{
         name: np.full(leaf.shape, usual[name.rsplit("_")[-1]], leaf.dtype)
         for name, leaf in abstract.items()
@@ -287,7 +371,8 @@ def _scales(size: np.ndarray, *, standardise: bool) -> np.ndarray:
 def is_sound(statistics: Statistics) -> bool:
     """Returns whether all values are finite, and deviations and bounds are above zero."""
     return all(
-        np.isfinite(value).all() and (name.endswith("mean") or (np.asarray(value) > 0).all())
+        np.isfinite(value).all()
+        and (name.endswith(("mean", "motion")) or (np.asarray(value) > 0).all())
         for name, value in statistics.items()
     )
 

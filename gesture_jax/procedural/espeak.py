@@ -4,7 +4,7 @@ import base64
 import functools
 import importlib.util
 import json
-import pathlib
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from gesture_jax.procedural.identity import Voice
 from gesture_jax.procedural.talk import Talk, draw_pause
 from gesture_jax.procedural.visemes import Phone
 
-_PROCESS = pathlib.Path(__file__).with_name("espeak_process.py")
+_PROCESS = os.path.join(os.path.dirname(__file__), "espeak_process.py")
 _STRESS, _OTHER_MARKS = "ˈ", "ˌ"
 _TIMEOUT_SEC = 120
 # No sentence is shorter, so that there are always enough of them.
@@ -61,17 +61,16 @@ def synthesise(voice: Voice, *, rng: np.random.Generator, duration: float) -> Ta
         sound = _emphasise(sound, phones, stresses)[:room]
         audio[-room:][: len(sound)] = sound
         shifted = [phone.shift(now) for phone in phones]
-        talk.phones.extend(phone for phone in shifted if phone.end < duration)
+        whole = [phone for phone in shifted if phone.end < duration]
+        talk.phones.extend(whole)
         talk.stresses.extend(
-            (shifted[place].middle, gain) for place, gain in stresses if shifted[place].end < duration
+            (whole[place].middle, gain) for place, gain in stresses if place < len(whole)
         )
         now += len(sound) / SAMPLE_RATE_HZ + draw_pause(rng)
     return talk
 
 
-def _choose_stresses(
-    phones: Sequence[Phone], rng: np.random.Generator
-) -> list[tuple[int, float]]:
+def _choose_stresses(phones: Sequence[Phone], rng: np.random.Generator) -> list[tuple[int, float]]:
     """Chooses the stressed vowels that are emphasised: their places, and their strengths."""
     chosen: list[tuple[int, float]] = []
     last = -np.inf
@@ -114,7 +113,7 @@ def _speak(
         "texts": list(texts),
     }
     done = subprocess.run(
-        [sys.executable, str(_PROCESS)],
+        [sys.executable, _PROCESS],
         input=json.dumps(request),
         capture_output=True,
         text=True,

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from gesture_jax.media.rates import FPS
+from gesture_jax.people.lips import LIP_JOINTS
 from gesture_jax.procedural.identity import Identity
 from gesture_jax.procedural.visemes import REST
 from gesture_jax.procedural.voice import Speech
@@ -17,8 +18,6 @@ from gesture_jax.procedural.voice import Speech
 _FINGERS = ("thumb", "index", "middle", "ring", "little")
 # Left and right are the viewer's, not the speaker's.
 _SIDES = ("left", "right")
-LIP_JOINTS = ("left_lip_corner", "right_lip_corner", "upper_lip", "lower_lip")
-"""The corners of the mouth, and the inner edges of the lips."""
 JOINT_NAMES = (
     "head",
     "neck",

@@ -103,9 +103,7 @@ def write_sentence(language: str, rng: np.random.Generator) -> str:
       language: one of `LANGUAGES`, or a variety of one, such as "en-us".
       rng: source of randomness.
     """
-    opening, clause, thing, ending = (
-        str(rng.choice(options)) for options in _options(language)
-    )
+    opening, clause, thing, ending = (str(rng.choice(options)) for options in _options(language))
     parts = [clause, thing]
     if rng.random() < 0.5:
         parts.insert(0, opening + ",")

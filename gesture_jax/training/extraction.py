@@ -47,6 +47,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
                     "speaker": record["speaker"],
                     "motion": animator.extract_motion(frames),
                     "speech": record["speech"],
+                    "joints": record["joints"],
                 }
 
     write_motions(
@@ -56,6 +57,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
             "stage1_workdir": str(absolute(stage1_workdir)),
             "stage1_step": checkpoints.newest_step(stage1_workdir),
             "data_path": str(absolute(data_path)),
+            "joint_names": list(sources["train"].joint_names),
             **sources["train"].speech_features,
         },
     )

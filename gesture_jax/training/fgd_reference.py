@@ -18,12 +18,16 @@ from gesture_jax.storage.files import as_path
 class MotionVectors:
     """Iterates over the motions of a data set, clip by clip, as vectors of a motion space."""
 
-    def __init__(self, space: MotionSpace, source: motions.MotionSource):
-        """Reads `source` anew for each iteration."""
-        self._space, self._source = space, source
+    def __init__(
+        self, space: MotionSpace, source: motions.MotionSource, statistics: Statistics | None
+    ):
+        """Reads `source` anew for each iteration; lips need their `lip_motion` in `statistics`."""
+        self._space, self._source, self._statistics = space, source, statistics
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (np.asarray(self._space.from_feature(each["motion"])) for each in self._source)
+        for each in self._source:
+            motion = np.concatenate([each["motion"], each["lips"]], axis=1)
+            yield np.asarray(self._space.from_feature(motion, self._statistics))
 
 
 def load_or_fit(
@@ -60,7 +64,7 @@ def _fit(
     """Fits an autoencoder to training windows, encoded as the diffusion model gets them."""
     encode = lambda vectors: space.encode(vectors, vectors[0], statistics)
     windows = fgd.Windows(
-        map(encode, MotionVectors(space, source)),
+        map(encode, MotionVectors(space, source, statistics)),
         window=config.model.window,
         stride=config.data.window_stride,
     )

@@ -22,7 +22,8 @@ _LOADED = {"stage1": ("params", "batch_stats"), "stage2": ("params",)}
 _SAME = {
     "stage1": ("model.",),
     "stage2": (
-        "model.", "motion_space", "relative", "standardise", "feature_dim", "speech_dim",
+        "model.", "motion_space", "relative", "standardise", "feature_dim", "num_lips",
+        "speech_dim",
         "speakers", "data.features", "wavlm_sha256",
     ),
 }  # fmt: skip

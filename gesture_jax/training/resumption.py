@@ -24,7 +24,7 @@ _DATA_PATHS = {"data.path", "stage1_workdir"}
 _ADDED = {
     "dtype": "float32", "init_from": "", "remat": "none",
     "data.augment_views": 0.0, "data.joint_names": (), "data.on_device": False,
-    "training_bounds": False,
+    "training_bounds": False, "num_lips": 0, "loss.lips": 1.0,
     **{
         f"loss.{term}": 0.0
         for term in (

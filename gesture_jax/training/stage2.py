@@ -1,5 +1,6 @@
 """Stage 2 as a task: a diffusion model learns to generate motion features from speech."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 
@@ -19,6 +20,7 @@ from gesture_jax.models.denoiser import sample_motion
 from gesture_jax.models.motion_model import abstract_variables, build, make_process, make_sampling
 from gesture_jax.models.motion_space import (
     BOUNDS,
+    fit_lip_motion,
     gather_statistics,
     hide_future,
     standardise_speech,
@@ -26,6 +28,7 @@ from gesture_jax.models.motion_space import (
 )
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.ops.rows import apply_to_other_rows
+from gesture_jax.people.lips import LIP_JOINTS
 from gesture_jax.training import datasets, fgd_reference
 
 
@@ -56,9 +59,9 @@ class Objective:
         model, config = self.model, self._config
         shape = lambda *rest, dtype="f4": jax.ShapeDtypeStruct((batch_size, *rest), dtype)
         return {
-            "motion": shape(model.window, config.feature_dim),
-            "prior": shape(model.num_prior, config.feature_dim),
-            "portrait": shape(config.feature_dim),
+            "motion": shape(model.window, config.feature_dim + config.num_lips),
+            "prior": shape(model.num_prior, config.feature_dim + config.num_lips),
+            "portrait": shape(config.feature_dim + config.num_lips),
             "speech": shape(model.window, config.speech_dim),
             "speaker": shape(dtype="i4"),
         }
@@ -74,7 +77,8 @@ class Objective:
     def _standardise(self, model_state, batch):
         statistics = model_state["statistics"]
         motion, prior, portrait = (
-            self.space.from_feature(batch[name]) for name in ("motion", "prior", "portrait")
+            self.space.from_feature(batch[name], statistics)
+            for name in ("motion", "prior", "portrait")
         )
         return (
             self.space.encode(motion, portrait, statistics),
@@ -118,13 +122,20 @@ class Objective:
             train=True,
             rngs={"dropout": jax.random.split(key, 6)[5]},  # `draw` has the others.
         )
+        (body, lips), (real_body, real_lips) = self.space.split(denoised), self.space.split(motion)
         loss, metrics = motion_loss(
-            denoised,
-            motion,
+            body,
+            real_body,
             position=weights.position,
             velocity=weights.velocity,
             acceleration=weights.acceleration,
         )
+        if self.space.num_lips:
+            # Among hundreds of other values, two for the lips would hardly count.
+            metrics["lips"], _ = motion_loss(
+                lips, real_lips, position=1.0, velocity=1.0, acceleration=0.0
+            )
+            loss += weights.lips * metrics["lips"]
         return loss, (metrics, model_state)
 
     def _perturb_past(self, prior: jax.Array, batch, statistics) -> jax.Array:
@@ -132,7 +143,8 @@ class Objective:
         if self.model.portrait:
             pose, prior = prior[:, :1] * batch["known"][:, None, None], prior[:, 1:]
         portrait, other = (
-            self.space.from_feature(batch[name]) for name in ("other_portrait", "other_pose")
+            self.space.from_feature(batch[name], statistics)
+            for name in ("other_portrait", "other_pose")
         )
         drift = batch["drift"] * self.space.encode(other[:, None], portrait, statistics)
         prior = self.space.bound(prior + drift + batch["past_offset"], statistics)
@@ -158,7 +170,8 @@ class Objective:
     def evaluate(self, variables, frozen, batch, key):
         """Measures motion sampled from a window's speech, and two controls.
 
-        Measures are `speed_error` and `speed_correlation`, and the latents for FGD. The controls
+        Measures are `speed_error` and `speed_correlation`, where lips are known the correlation of
+        their opening with the real one, `lip_correlation`, and the latents for FGD. The controls
         are motion sampled with the same noise from other speech (NaN where the batch has none), and
         no motion, for which the error is 1 and the correlation 0 by definition.
         """
@@ -173,6 +186,9 @@ class Objective:
         for name, motion in generated.items():
             values[f"speed_error{name}"] = motion_metrics.speed_error(motion, real)
             values[f"speed_correlation{name}"] = motion_metrics.speed_correlation(motion, real)
+            if self.space.num_lips:
+                opening, real_opening = (self.space.split(x)[1][..., 0] for x in (motion, real))
+                values[f"lip_correlation{name}"] = motion_metrics.correlation(opening, real_opening)
         if "fgd" in frozen:
             for name, motion in {"_real": real, **generated}.items():
                 values[f"latent{name}"] = fgd.latent(frozen["fgd"], motion)
@@ -180,7 +196,7 @@ class Objective:
 
     def _hold_still(self, batch, statistics):
         """Returns windows in which the portrait does not move."""
-        portrait = self.space.from_feature(batch["portrait"])
+        portrait = self.space.from_feature(batch["portrait"], statistics)
         held = jnp.repeat(portrait[:, None], batch["motion"].shape[1], axis=1)
         return self.space.encode(held, portrait, statistics)
 
@@ -234,6 +250,7 @@ class Stage2(Objective):
         self._test = motions.MotionSource(path, "test")
         datasets.check_speech_features(self._train, config.data.features)
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
+        config.num_lips = self._train.num_lips
         config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")
         config.stage1_step = self._train.metadata["stage1_step"]
         config.data.sha256 = self._train.sha256
@@ -248,8 +265,9 @@ class Stage2(Objective):
             train=False,
             batch_size=config.batch_size,
         )
-        self._statistics = gather_statistics(
-            fgd_reference.MotionVectors(self.space, self._train),
+        lip_motion = self._fit_lip_motion()
+        self._statistics = lip_motion | gather_statistics(
+            fgd_reference.MotionVectors(self.space, self._train, lip_motion),
             (record["speech"] for record in self._train),
             standardise=config.standardise,
         )
@@ -266,6 +284,18 @@ class Stage2(Objective):
                 statistics=self._statistics,
             )
         self._compiled_sample = jax.jit(float32_matmuls(self._sample))
+
+    def _fit_lip_motion(self) -> dict[str, jax.Array]:
+        """Returns `lip_motion` of the statistics, if the lips are known."""
+        if not self.space.num_lips:
+            return {}
+        pure = dataclasses.replace(self.space, num_lips=0)
+        others = [name not in LIP_JOINTS for name in self._train.joint_names]
+        clips_read = (
+            (np.asarray(pure.from_feature(x["motion"])), x["lips"], x["joints"][:, others])
+            for x in self._train
+        )
+        return {"lip_motion": jnp.asarray(fit_lip_motion(clips_read))}
 
     def train_batches(self) -> pipeline.BatchIterator:
         """Returns endless random windows."""
@@ -308,11 +338,12 @@ class Stage2(Objective):
         _, prior, speech = self._standardise(variables, batch)
         conditions = prior[:1], speech[:1], batch["speaker"][:1]
         sampled = self._compiled_sample(variables, key, *conditions)
-        pose = self.space.from_feature(batch["portrait"][0])
-        vectors = self.space.decode(sampled[0], pose, variables["statistics"])
-        generated = self.space.to_feature(vectors)
+        statistics = variables["statistics"]
+        pose = self.space.from_feature(batch["portrait"][0], statistics)
+        vectors = self.space.decode(sampled[0], pose, statistics)
+        generated = self.space.to_feature(vectors, statistics)
         rows = [
             animator.render(source, np.asarray(m)[::8], adapt=True)
-            for m in (batch["motion"][0], generated)
+            for m in (batch["motion"][0, :, : self._config.feature_dim], generated)
         ]
         return images.contact_sheet(rows)

@@ -61,7 +61,9 @@ def test_stresses_are_loud(voices):
     for seed in range(3):
         speech = _speak(voices, seed)
         loudness = _loudness(speech.audio)
-        near = [loudness[int(100 * t) - 5 : int(100 * t) + 6].max() for t in speech.stress_times_sec]
+        near = [
+            loudness[int(100 * t) - 5 : int(100 * t) + 6].max() for t in speech.stress_times_sec
+        ]
         ratios.append(np.mean(near) / loudness.mean())
     assert np.mean(ratios) > 1.8
 

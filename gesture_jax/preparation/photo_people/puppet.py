@@ -5,12 +5,13 @@ import dataclasses
 import cv2
 import numpy as np
 
+from gesture_jax.people.lips import LIP_JOINTS
 from gesture_jax.preparation.photo_people import rendering, retarget, skinning
 from gesture_jax.preparation.photo_people.face import Face
 from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
 from gesture_jax.preparation.photo_people.retarget import ArmPose
 from gesture_jax.preparation.photo_people.rig import Layer, Rig
-from gesture_jax.procedural.motion import JOINT_NAMES, LIP_JOINTS, Pose
+from gesture_jax.procedural.motion import JOINT_NAMES, Pose
 
 # Frames up to this size are drawn twice as large and scaled down.
 _MAX_DOUBLED = 384

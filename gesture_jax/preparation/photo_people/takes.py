@@ -85,9 +85,7 @@ class PhotoTake:
         scene = self._draw_scene(puppet)
         person = make_identity(zlib.crc32(self.portrait.encode()))
         num_frames = max(1, round(self.duration_sec * FPS))
-        spoken = speak(
-            person.voice, seed=self.seed, num_frames=num_frames, voices=self.voices
-        )
+        spoken = speak(person.voice, seed=self.seed, num_frames=num_frames, voices=self.voices)
         poses = gesture(person, spoken, seed=self.seed)
         tracks = [
             retarget.plan_arm(arm, side, person, poses, scene.amplitude)
@@ -113,7 +111,6 @@ class PhotoTake:
             stress_times_sec=spoken.stress_times_sec,
             **visemes.tabulate(spoken.phones),
         )
-
 
     def _draw_scene(self, puppet: Puppet) -> scenes.Scene:
         if self.framing == "auto":

@@ -96,7 +96,9 @@ def read_phones(path: str | os.PathLike) -> list[Phone]:
     path = as_path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
+        rows = (
+            json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
+        )
         return sorted(map(_parse, rows), key=lambda phone: phone.start_sec)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give one with phones") from None

@@ -20,7 +20,7 @@ from gesture_jax.media.rates import SAMPLE_RATE_HZ
 from gesture_jax.media.sound import has_audio, read_audio
 from gesture_jax.media.video import iterate_pictures
 from gesture_jax.metrics import lip_sync, lips
-from gesture_jax.metrics.scores import mean_score
+from gesture_jax.metrics.scores import Score, mean_score, set_score
 from gesture_jax.people import faces
 from gesture_jax.pretrained import syncnet_weights
 from gesture_jax.speech import phones as phone_finder
@@ -67,6 +67,11 @@ class _Clip:
     phones: list[Phone]
     video: np.ndarray | None = None
 
+    @property
+    def num_bilabials(self) -> int:
+        """The number of phones /p/, /b/ and /m/."""
+        return sum(phone.is_bilabial for phone in self.phones)
+
 
 class _LeftOutError(Exception):
     """A clip cannot be measured; the message is the reason."""
@@ -107,22 +112,47 @@ def score(
             functools.partial(_score_others, reader, sides["generated"]), sides["generated"]
         ),
     }
-    means = lambda row: {name: mean_score(values, seed=seed) for name, values in row.items()}
+    means = lambda row, side: _average(row, sides[side], seed)
     generated_row = rows.pop("generated")
-    real_row = _score_all(reader.score, sides["real"])
-    results.scores = means(generated_row) | {
-        f"{name}_real": value for name, value in means(real_row).items()
+    real_row = {
+        f"{name}_real": values for name, values in _score_all(reader.score, sides["real"]).items()
     }
-    results.controls = {name: means(row) for name, row in rows.items() if row}
+    results.scores = means(generated_row, "generated") | means(real_row, "real")
+    results.controls = {
+        name: means(row, "real" if name == "still" else "generated")
+        for name, row in rows.items()
+        if row
+    }
     results.clips = {
         clip.path.stem: {name: values[index] for name, values in generated_row.items()}
         for index, clip in enumerate(sides["generated"])
     }
     results.protocol["lip_bilabials"] = {
-        side: sum(phone.is_bilabial for clip in clips for phone in clip.phones)
-        for side, clips in sides.items()
+        side: sum(clip.num_bilabials for clip in clips) for side, clips in sides.items()
     }
     return results
+
+
+def _average(row: dict[str, list[float]], clips: Sequence[_Clip], seed: int) -> dict[str, Score]:
+    """The mean of each metric over clips; for closure, over the phones of all clips.
+
+    A clip with two such phones would otherwise count as much as one with twenty.
+    """
+    scores = {}
+    for name, values in row.items():
+        if name.removesuffix("_real") not in _CLOSURES:
+            scores[name] = mean_score(values, seed=seed)
+            continue
+        weighted = [
+            np.array([[value * clip.num_bilabials, clip.num_bilabials]], np.float64)
+            for value, clip in zip(values, clips, strict=True)
+            if not np.isnan(value)
+        ]
+        ratio = lambda rows: rows[:, 0].sum() / rows[:, 1].sum()
+        scores[name] = (
+            set_score(ratio, weighted, minimum=-1.0, seed=seed) if weighted else Score(np.nan, 0)
+        )
+    return scores
 
 
 def _score_all(
@@ -141,15 +171,21 @@ def _score_others(reader: "_Reader", clips: Sequence[_Clip], clip: _Clip) -> dic
     index = clips.index(clip)
     after = [*clips[index + 1 :], *clips[:index]]
     others = (other for other in after if not np.array_equal(other.audio, clip.audio))
-    scores = [
-        reader.score(dataclasses.replace(clip, audio=other.audio, phones=other.phones))
+    moved = [
+        dataclasses.replace(clip, audio=other.audio, phones=other.phones)
         for other in itertools.islice(others, _MAX_OTHERS)
     ]
-    known = {
-        name: [values[name] for values in scores if not np.isnan(values[name])]
-        for name in reader.names
-    }
-    return {name: float(np.mean(each)) if each else float("nan") for name, each in known.items()}
+    scores = [reader.score(each) for each in moved]
+    means = {}
+    for name in reader.names:
+        known = [
+            (found[name], each.num_bilabials if name in _CLOSURES else 1)
+            for found, each in zip(scores, moved, strict=True)
+            if not np.isnan(found[name])
+        ]
+        values, weights = np.transpose(known) if known else (np.full(1, np.nan), np.ones(1))
+        means[name] = float(np.average(values, weights=weights))
+    return means
 
 
 def _still(clip: _Clip) -> _Clip:

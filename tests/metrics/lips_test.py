@@ -106,7 +106,7 @@ def test_closed_is_relative_to_the_range_of_the_clip():
 
 
 def test_phones_without_a_known_mouth_do_not_count():
-    opening = _opening(12)
+    opening = _opening(12, 16, 30, 35)
     opening[:6] = np.nan
     assert lips.closure(opening, _PHONES)[0] == 0.5
     assert np.isnan(lips.closure(opening, _word("AA"))[0])

@@ -8,6 +8,7 @@ MediaPipe's mesh.
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from gesture_jax.errors import InputError
 from gesture_jax.media.framing import Box
+from gesture_jax.models import syncnet
 from gesture_jax.models.face import SIZE_PX
 from gesture_jax.people import pose
 
@@ -29,6 +31,9 @@ _MEAN_FACE = np.array(
 )
 _PADDING = 0.25
 _MIN_DETECTION = 0.3
+# The room around a face that SyncNet's authors keep, relative to half its size, and the value of
+# the pixels outside of the picture.
+_TALKING_MARGIN, _GREY = 0.4, 110
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +127,30 @@ def cut_out(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(
         image.transform(square, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
     )
+
+
+def cut_out_talking(picture: np.ndarray, box: Box) -> np.ndarray:
+    """Cuts out a face as SyncNet's authors do: with room below and at the sides.
+
+    Args:
+      picture: [h, w, 3] uint8.
+      box: around the face, see `Face`.
+
+    Returns:
+      [224, 224, 3] uint8; grey outside of the picture.
+    """
+    left, top, right, bottom = box
+    half = max(right - left, bottom - top) / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    reach = half * (1 + _TALKING_MARGIN)
+    corners = x - reach, y - half, x + reach, y + half * (1 + 2 * _TALKING_MARGIN)
+    margin = math.ceil(2 * reach)
+    padded = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), constant_values=_GREY)
+    # A detector may report a box outside of the picture.
+    high = np.array(padded.shape[1::-1] * 2)
+    corners = np.clip(np.add(corners, margin), 0, high).tolist()
+    square = (syncnet.SIZE_PX, syncnet.SIZE_PX)
+    return np.asarray(Image.fromarray(padded).resize(square, Image.Resampling.BILINEAR, corners))
 
 
 def _fit_similarity(start: np.ndarray, end: np.ndarray) -> tuple[complex, complex]:

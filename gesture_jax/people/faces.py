@@ -64,24 +64,54 @@ def open_finder() -> Iterator[Callable[[np.ndarray], Face | None]]:
     Raises:
       InputError: where the extra `[pose]` is not installed.
     """
+    with _open_model() as model:
+        yield lambda picture: _find(model, picture)
+
+
+def _open_model():
     if not pose.is_installed():
         raise InputError(f"no face model is installed; {pose.remedy()}")
     import mediapipe
 
-    with mediapipe.solutions.face_mesh.FaceMesh(
-        static_image_mode=True, max_num_faces=1, min_detection_confidence=_MIN_DETECTION
-    ) as model:
-        yield lambda picture: _find(model, picture)
+    return mediapipe.solutions.face_mesh.FaceMesh(
+        static_image_mode=True,
+        max_num_faces=1,
+        refine_landmarks=True,
+        min_detection_confidence=_MIN_DETECTION,
+    )
 
 
-def _find(model, picture: np.ndarray) -> Face | None:
+def find_mesh(picture: np.ndarray) -> np.ndarray | None:
+    """Finds the landmarks of the most prominent face.
+
+    Args:
+      picture: [h, w, 3] uint8.
+
+    Returns:
+      [478, 2] float32, (x, y) in pixels; None where no face is found.
+
+    Raises:
+      InputError: where the extra `[pose]` is not installed.
+    """
+    with _open_model() as model:
+        mesh = _find_mesh(model, picture)
+    return None if mesh is None else mesh[:, :2]
+
+
+def _find_mesh(model, picture: np.ndarray) -> np.ndarray | None:
     found = model.process(np.ascontiguousarray(picture)).multi_face_landmarks
     if not found:
         return None
     height, width = picture.shape[:2]
     # MediaPipe's depth is relative to the width.
     mesh = np.array([(p.x * width, p.y * height, p.z * width) for p in found[0].landmark])
-    mesh = mesh.astype(np.float32)
+    return mesh.astype(np.float32)
+
+
+def _find(model, picture: np.ndarray) -> Face | None:
+    mesh = _find_mesh(model, picture)
+    if mesh is None:
+        return None
     left, top, right, bottom = (*mesh[:, :2].min(axis=0), *mesh[:, :2].max(axis=0))
     box = float(left), float(top), float(right), float(bottom)
     length = lambda ends: np.linalg.norm(mesh[ends[0]] - mesh[ends[1]])

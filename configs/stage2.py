@@ -212,7 +212,7 @@ def _photo() -> dict:
         **_demo(),
         "num_steps": 2000,
         # Four candidates per window would be slower than real time on two CPU cores.
-        "stream_schedule": {"candidates": 1},
+        "stream_schedule": {"hop": 5, "look_ahead": 0, "candidates": 1},
     }
 
 

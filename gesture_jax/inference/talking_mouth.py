@@ -88,12 +88,11 @@ class TalkingMouth:
         fade = (fade * fade[:, None]).astype(np.float32)
         return cls(mouth, box, own_pixels, fade, np.stack(np.broadcast_arrays(x, y), axis=-1))
 
-    def draw(self, lips: np.ndarray, size: int) -> np.ndarray:
+    def draw(self, lips: np.ndarray) -> np.ndarray:
         """Draws the displacements and the inside of the mouth.
 
         Args:
           lips: [b, 2], values of `lips.lip_positions`.
-          size: side of the frame in pixels.
 
         Returns:
           [b, n, n, 7] float32: displacements (x, y) in pixels of the frame, colours in [0, 1] and

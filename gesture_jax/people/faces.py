@@ -64,11 +64,12 @@ def open_finder() -> Iterator[Callable[[np.ndarray], Face | None]]:
     Raises:
       InputError: where the extra `[pose]` is not installed.
     """
-    with _open_model() as model:
+    with _open_model(refine=False) as model:
         yield lambda picture: _find(model, picture)
 
 
-def _open_model():
+def _open_model(*, refine: bool):
+    """Opens MediaPipe's model; refined landmarks of lips and eyes take another network."""
     if not pose.is_installed():
         raise InputError(f"no face model is installed; {pose.remedy()}")
     import mediapipe
@@ -76,7 +77,7 @@ def _open_model():
     return mediapipe.solutions.face_mesh.FaceMesh(
         static_image_mode=True,
         max_num_faces=1,
-        refine_landmarks=True,
+        refine_landmarks=refine,
         min_detection_confidence=_MIN_DETECTION,
     )
 
@@ -93,7 +94,7 @@ def find_mesh(picture: np.ndarray) -> np.ndarray | None:
     Raises:
       InputError: where the extra `[pose]` is not installed.
     """
-    with _open_model() as model:
+    with _open_model(refine=True) as model:
         mesh = _find_mesh(model, picture)
     return None if mesh is None else mesh[:, :2]
 

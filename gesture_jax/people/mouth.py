@@ -24,6 +24,8 @@ _DARK, _TONGUE, _TEETH = (
     np.array(colour, np.float32) for colour in ((52, 22, 22), (128, 62, 62), (205, 194, 186))
 )
 _USUAL_LIGHT = 190.0
+# Lips that are apart in the photograph are moved together by up to this, in widths of the mouth.
+_MOST_CLOSING = 0.15
 # Teeth show in part where lips are hardly open, unless they are rounded.
 _TEETH_BETWEEN, _BARELY_OPEN = 0.5, 0.18
 
@@ -33,7 +35,8 @@ class LipShape:
     """A position of the lips.
 
     Attributes:
-      opening: the gap between the lips, in widths of the mouth at rest.
+      opening: the gap between the lips, in widths of the mouth at rest; 0 closes lips that are
+        apart in the photograph.
       widening: relative change of the mouth's width; rounded lips are narrower.
       teeth: how far the upper teeth are on the lower lip, 0 to 1.
     """
@@ -82,6 +85,8 @@ class Mouth:
         self._upper_lip, self._lower_lip = (
             self._curve(mesh, chain) for chain in (_UPPER_LIP, _LOWER_LIP)
         )
+        # The gap in the photograph, as far as closing the lips undoes it.
+        self._gap = np.clip(self._lower_lip - self._upper_lip, 0.0, _MOST_CLOSING * self.width)
         self._near, self._jaw = self._weigh(float(mesh[_CHIN, 1]))
         top, bottom = self.middle[1] + np.array([-_ABOVE, _BELOW]) * self.width
         inside = np.flatnonzero((y[:, 0] >= top) & (y[:, 0] < bottom))
@@ -140,10 +145,10 @@ class Mouth:
         return np.array([(x - half, y), (x + half, y), (x, top), (x, bottom)])
 
     def _part(self, shape: LipShape) -> tuple[float, np.ndarray]:
-        """Returns half the mouth's width and the opening [w], in pixels."""
+        """Returns half the mouth's width and the change of the gap [w], in pixels."""
         half = 0.5 * self.width * (1 + shape.widening)
         across = np.clip((self._x - np.float32(self.middle[0])) / half, -1, 1)
-        return half, shape.opening * self.width * (1 - across**2) ** 0.85
+        return half, shape.opening * self.width * (1 - across**2) ** 0.85 - self._gap
 
     def _edges(self, shape: LipShape, parting: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows of the lips' inner edges, [w] each."""
@@ -153,7 +158,7 @@ class Mouth:
 
     def _open(self, parting, share, top, bottom) -> np.ndarray:
         """Returns the row [h, w] that each point is read from: the jaw goes down, lips part."""
-        lower = np.float32(parting.max()) * self._jaw
+        lower = np.float32(max(parting.max(), 0.0)) * self._jaw
         from_y = self._y - lower
         y = self._y[self.rows]
         drop, lift = (np.float32(part) * parting for part in (1 - share, share))
@@ -161,7 +166,8 @@ class Mouth:
         lip = np.maximum(y - (drop * (1 - below) + lower[self.rows] * below), self._lower_lip)
         lip = np.where(y >= bottom, lip, y - lower[self.rows])
         above = np.clip(self._upper_lip - y, 0, None) / np.float32(0.22 * self.width)
-        upper = y + lift * np.exp(-above)
+        # Nothing is read from the gap of the photograph.
+        upper = np.minimum(y + lift * np.exp(-above), np.maximum(self._upper_lip, y - self._gap))
         from_y[self.rows] = np.where(y > 0.5 * (top + bottom), lip, upper)
         return from_y
 

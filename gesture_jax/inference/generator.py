@@ -243,12 +243,12 @@ class GestureGenerator:
         portrait = Portrait.open(image, self.animator, style)
         portrait.prepare()
         self.prepare(options)
-        given = None
+        followed = None
         if gestures is not None:
-            given = follow_gestures(gestures, self.animator, portrait.source)
+            followed = follow_gestures(gestures, self.animator, portrait.source)
         windows = self.motion_from_features(
             portrait.source.motion, features, num_frames,
-            seed=seed, speaker=speaker, given=given, options=options,
+            seed=seed, speaker=speaker, gestures=followed, options=options,
         )  # fmt: skip
         unlike = (f"{name}: {UNLIKE_SPEECH}",) if is_unlike_speech(speech) else ()
         return Rendering(portrait, windows, (*unlike, *portrait.notices))
@@ -349,7 +349,7 @@ class GestureGenerator:
         *,
         seed: int = 0,
         speaker: str | None = None,
-        given: Iterator[np.ndarray] | None = None,
+        gestures: Iterator[np.ndarray] | None = None,
         options: Options | None = None,
     ) -> Iterator[np.ndarray]:
         """Like `motion_windows`, from speech features.
@@ -361,12 +361,12 @@ class GestureGenerator:
           num_frames: of the clip.
           seed: of the noise.
           speaker: whose manner of moving, where stage 2 knows several speakers.
-          given: motion of all but the lips, [d] a frame without end; see `follow_gestures`.
+          gestures: motion of all but the lips, [d] a frame without end; see `follow_gestures`.
           options: how motion is generated; by default `defaults`.
         """
         options = options or self.defaults
         writer = self._motion_writer(
-            own, options, options.schedule, seed=seed, speaker=speaker, given=given
+            own, options, options.schedule, seed=seed, speaker=speaker, gestures=gestures
         )
         for rows in features:
             yield from writer.write(rows, num_frames=num_frames)
@@ -379,10 +379,12 @@ class GestureGenerator:
         *,
         seed: int,
         speaker: str | None,
-        given: Iterator[np.ndarray] | None = None,
+        gestures: Iterator[np.ndarray] | None = None,
     ) -> MotionWriter:
         number, sampler = self._speaker_number(speaker), self._window_sampler(options, schedule)
-        return MotionWriter(sampler, options.control, own, seed=seed, speaker=number, given=given)
+        return MotionWriter(
+            sampler, options.control, own, seed=seed, speaker=number, gestures=gestures
+        )
 
     def _window_sampler(self, options: Options, schedule: WindowSchedule) -> WindowSampler:
         return WindowSampler(

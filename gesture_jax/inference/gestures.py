@@ -25,9 +25,7 @@ Gestures = str | os.PathLike | Iterable[np.ndarray]
 _MOST_KEPT = 3000
 
 
-def follow_gestures(
-    gestures: Gestures, animator: Animator, source: Source
-) -> Iterator[np.ndarray]:
+def follow_gestures(gestures: Gestures, animator: Animator, source: Source) -> Iterator[np.ndarray]:
     """Transfers given motion to a portrait, as `animate` does; see also `back_and_forth`.
 
     Args:

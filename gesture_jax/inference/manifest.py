@@ -62,7 +62,7 @@ class Request:
         if not 0 <= self.seed < _NUM_SEEDS:
             raise InputError(f"seed is {self.seed}; it has to be 0 to {_NUM_SEEDS - 1}")
         if self.motion and self.gestures:
-            raise InputError(f"{self.motion}: motion is rendered as it is; drop it, or gestures")
+            raise InputError(f"{self.motion}: motion is rendered as it is; drop motion or gestures")
         # These are checked here, before the video is rendered.
         check_ending(self.sheet, ".png")
         check_ending(self.save_motion, ".npz")

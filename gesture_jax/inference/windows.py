@@ -25,7 +25,8 @@ from gesture_jax.array_types import MotionSequence
 from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, Steps
 from gesture_jax.errors import InputError
-from gesture_jax.inference import gestures, seams
+from gesture_jax.inference import seams
+from gesture_jax.inference.gestures import lip_filter, move_lips
 from gesture_jax.inference.motion_scales import Control
 from gesture_jax.inference.rest_guard import RestGuard
 from gesture_jax.media.rates import FPS
@@ -142,7 +143,7 @@ class WindowSampler:
         self._next_window = cached_jit(
             next_window, model, space, process, schedule, sampling.interval, mesh
         )
-        self._move_lips = cached_jit(gestures.move_lips, space)
+        self._move_lips = cached_jit(move_lips, space)
 
     def prepare(self) -> None:
         """Compiles `step`, or fetches it from the cache, on a thread while other work is done."""
@@ -172,7 +173,7 @@ class WindowSampler:
         speaker: int | None = None,
         *,
         mouth_scale: float = 1.0,
-        given: np.ndarray | None = None,
+        gestures: np.ndarray | None = None,
     ) -> tuple[np.ndarray, WindowState]:
         """Samples the next `hop` frames.
 
@@ -182,8 +183,8 @@ class WindowSampler:
           speech: [hop + look_ahead, a] features, not standardised.
           speaker: number of the speaker, if the network knows speakers.
           mouth_scale: scale of the motion of the lips, where stage 2 knows them.
-          given: [hop, d], motion that replaces the sampled motion of all but the lips, where stage
-            2 knows them; the state does not depend on it.
+          gestures: [hop, d], motion that replaces the sampled one, except for the lips, which stage
+            2 has to know; the state does not depend on it.
 
         Returns:
           [hop, d] motion features of stage 1, and the new state.
@@ -195,14 +196,14 @@ class WindowSampler:
         motion, lips, state = self._next_window(
             self._variables, key, state, padded, number, *self._sampling, np.float32(mouth_scale)
         )
-        if given is not None:
+        if gestures is not None:
             statistics = self._variables["statistics"]
-            motion = self._move_lips(statistics, self._lip_filter, portrait, given, lips)
+            motion = self._move_lips(statistics, self._lip_filter, portrait, gestures, lips)
         return np.asarray(motion), state
 
     @functools.cached_property
     def _lip_filter(self) -> np.ndarray:
-        return gestures.lip_filter(self._variables["statistics"])
+        return lip_filter(self._variables["statistics"])
 
 
 @float32_matmuls
@@ -226,7 +227,7 @@ class MotionWriter:
         *,
         seed: int,
         speaker: int | None = None,
-        given: Iterator[np.ndarray] | None = None,
+        gestures: Iterator[np.ndarray] | None = None,
     ):
         """Begins a clip.
 
@@ -236,11 +237,11 @@ class MotionWriter:
           own: [d], the portrait's own motion feature.
           seed: for the noise.
           speaker: number of the speaker, if the network knows speakers.
-          given: motion of all but the lips, [d] a frame without end; see `gestures.follow_gestures`.
+          gestures: motion of all but the lips, [d] a frame without end; from `follow_gestures`.
         """
         self.schedule = sampler.schedule
         self._sampler, self._control, self._own = sampler, control, own
-        self._given = given
+        self._gestures = gestures
         self._speaker, self._state = speaker, sampler.start(own)
         self._key, self._hops = jax.random.key(seed), 0
         self._features: np.ndarray | None = None
@@ -304,12 +305,12 @@ class MotionWriter:
     def _write_hop(self, frames_left: int | None) -> np.ndarray:
         speech = self._features[: self.schedule.hop + self.schedule.look_ahead]
         key = jax.random.fold_in(self._key, self._hops)
-        given = None
-        if self._given is not None:
-            given = np.stack(list(itertools.islice(self._given, self.schedule.hop)))
+        gestures = None
+        if self._gestures is not None:
+            gestures = np.stack(list(itertools.islice(self._gestures, self.schedule.hop)))
         motion, self._state = self._sampler.step(
             key, self._state, speech, self._speaker,
-            mouth_scale=self._control.mouth_scale, given=given,
+            mouth_scale=self._control.mouth_scale, gestures=gestures,
         )  # fmt: skip
         self._features = self._features[self.schedule.hop :]
         self._hops += 1

@@ -134,7 +134,7 @@ def _render(
         raise InputError(f"{request.out}: needs --stage2, as the request names no motion file")
     return generator.render(
         request.image, sound.samples, style=style, seed=request.seed, speaker=request.speaker,
-        options=options, name=request.audio,
+        gestures=request.gestures, options=options, name=request.audio,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, Steps
 from gesture_jax.errors import InputError
 from gesture_jax.inference import seams
+from gesture_jax.inference.gestures import lip_filter, move_lips
 from gesture_jax.inference.motion_scales import Control
 from gesture_jax.inference.rest_guard import RestGuard
 from gesture_jax.media.rates import FPS
@@ -142,6 +143,7 @@ class WindowSampler:
         self._next_window = cached_jit(
             next_window, model, space, process, schedule, sampling.interval, mesh
         )
+        self._move_lips = cached_jit(move_lips, space)
 
     def prepare(self) -> None:
         """Compiles `step`, or fetches it from the cache, on a thread while other work is done."""
@@ -171,6 +173,7 @@ class WindowSampler:
         speaker: int | None = None,
         *,
         mouth_scale: float = 1.0,
+        gestures: np.ndarray | None = None,
     ) -> tuple[np.ndarray, WindowState]:
         """Samples the next `hop` frames.
 
@@ -180,6 +183,8 @@ class WindowSampler:
           speech: [hop + look_ahead, a] features, not standardised.
           speaker: number of the speaker, if the network knows speakers.
           mouth_scale: scale of the motion of the lips, where stage 2 knows them.
+          gestures: [hop, d], motion that replaces the sampled one, except for the lips, which stage
+            2 has to know; the state does not depend on it.
 
         Returns:
           [hop, d] motion features of stage 1, and the new state.
@@ -187,10 +192,18 @@ class WindowSampler:
         padded = np.zeros((self._model.window, speech.shape[1]), np.float32)
         padded[: len(speech)] = speech
         number = None if speaker is None else np.int32(speaker)
-        motion, state = self._next_window(
+        portrait = state.portrait
+        motion, lips, state = self._next_window(
             self._variables, key, state, padded, number, *self._sampling, np.float32(mouth_scale)
         )
+        if gestures is not None:
+            statistics = self._variables["statistics"]
+            motion = self._move_lips(statistics, self._lip_filter, portrait, gestures, lips)
         return np.asarray(motion), state
+
+    @functools.cached_property
+    def _lip_filter(self) -> np.ndarray:
+        return lip_filter(self._variables["statistics"])
 
 
 @float32_matmuls
@@ -214,6 +227,7 @@ class MotionWriter:
         *,
         seed: int,
         speaker: int | None = None,
+        gestures: Iterator[np.ndarray] | None = None,
     ):
         """Begins a clip.
 
@@ -223,9 +237,11 @@ class MotionWriter:
           own: [d], the portrait's own motion feature.
           seed: for the noise.
           speaker: number of the speaker, if the network knows speakers.
+          gestures: motion of all but the lips, [d] a frame without end; from `follow_gestures`.
         """
         self.schedule = sampler.schedule
         self._sampler, self._control, self._own = sampler, control, own
+        self._gestures = gestures
         self._speaker, self._state = speaker, sampler.start(own)
         self._key, self._hops = jax.random.key(seed), 0
         self._features: np.ndarray | None = None
@@ -289,9 +305,13 @@ class MotionWriter:
     def _write_hop(self, frames_left: int | None) -> np.ndarray:
         speech = self._features[: self.schedule.hop + self.schedule.look_ahead]
         key = jax.random.fold_in(self._key, self._hops)
+        gestures = None
+        if self._gestures is not None:
+            gestures = np.stack(list(itertools.islice(self._gestures, self.schedule.hop)))
         motion, self._state = self._sampler.step(
-            key, self._state, speech, self._speaker, mouth_scale=self._control.mouth_scale
-        )
+            key, self._state, speech, self._speaker,
+            mouth_scale=self._control.mouth_scale, gestures=gestures,
+        )  # fmt: skip
         self._features = self._features[self.schedule.hop :]
         self._hops += 1
         # The whole hop is scaled, also at the end of a clip, so that all have the same shape.
@@ -315,10 +335,13 @@ def next_window(
     guidance: jax.Array,
     steps: Steps,
     mouth_scale: jax.Array,
-) -> tuple[jax.Array, WindowState]:
-    """The computation of `WindowSampler.step`, for speech that is padded to the window.
+) -> tuple[jax.Array, jax.Array, WindowState]:
+    """Samples a window for `WindowSampler.step`, from speech that is padded to the window.
 
     Lips follow the speech alone: windows are joined without them.
+
+    Returns:
+      [hop, d] motion features of stage 1, the positions of the lips in them, and the new state.
     """
     statistics = variables["statistics"]
     speech = standardise_speech(speech, statistics)[None]
@@ -358,7 +381,7 @@ def next_window(
         drift=(1.0 - seams.RETURNED) * drifts[best],  # The window has undone the rest of it.
     )
     kept = space.scale_lips(window[: schedule.hop], mouth_scale)
-    return space.to_feature(kept, statistics), state
+    return space.to_feature(kept, statistics), space.split(kept)[1], state
 
 
 def _sample_candidates(

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from gesture_jax.errors import InputError
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gesture_jax.procedural import espeak, formants
 from gesture_jax.procedural.identity import Voice, make_identity
@@ -66,8 +67,10 @@ def speak(voice: Voice, *, seed: int, num_frames: int, voices: str = "formants")
       voices: one of `SYNTHESISERS`.
 
     Raises:
-      InputError: where the synthesiser is not installed.
+      InputError: where the synthesiser is not known or not installed.
     """
+    if voices not in SYNTHESISERS:
+        raise InputError(f"voices {voices!r} are not known; choose {' or '.join(SYNTHESISERS)}")
     rng = np.random.default_rng([31337, seed])
     talk = SYNTHESISERS[voices](voice, rng=rng, duration=num_frames / FPS)
     num_samples = num_frames * SAMPLES_PER_FRAME

@@ -131,6 +131,8 @@ def _cut(audio: Audio) -> Iterator[tuple[float, Audio]]:
 
 def _recognise(audio: Audio, start_sec: float) -> Sequence[Phone]:
     """Returns the phones of a short piece of speech that begins at a given time."""
+    if not len(audio):
+        return []
     decoder = _open_decoder()
     samples = (np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes()
     decoder.activate_search()

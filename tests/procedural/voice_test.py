@@ -112,6 +112,11 @@ def test_an_unknown_language_is_an_error():
         espeak._speak(bad, ["Hello."], seed=0)
 
 
+def test_unknown_voices_are_an_error():
+    with pytest.raises(InputError, match="'opera' are not known; choose espeak or formants"):
+        _speak("opera")
+
+
 def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(espeak.importlib.util, "find_spec", lambda name: None)
     assert voice.default_voices() == "formants"

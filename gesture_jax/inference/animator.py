@@ -30,6 +30,8 @@ from gesture_jax.parallel.aot_cache import CachedJit
 from gesture_jax.pretrained import torch_checkpoint, torch_weights
 
 _BATCH_SIZE = 4
+# The largest batch of a device where the number of frames is known, see `choose_batch_size`.
+_LARGEST_BATCH = 5
 # Default side of the frames if the portrait is at least as large.
 _DEFAULT_SIZE = 512
 # The largest side, the height of 4K video.
@@ -183,6 +185,16 @@ class Animator:
             )
         return wanted
 
+    def choose_batch_size(self, num_frames: int) -> int:
+        """Returns the batch size that suits calls which render this many frames each.
+
+        A batch that is not full takes as long as a full one.
+        """
+        num_devices = self.mesh.size if self.mesh else 1
+        share = -(-num_frames // num_devices)
+        num_batches = -(-share // _LARGEST_BATCH)
+        return -(-share // num_batches) * num_devices
+
     def encode_source(self, image: np.ndarray, *, size: int | None = None) -> Source:
         """Encodes a portrait.
 
@@ -238,18 +250,28 @@ class Animator:
             first = motion if first is None else first
             yield np.asarray(self._retarget(motion, first, source.motion))
 
-    def prepare(self, source: Source) -> threading.Thread:
-        """Compiles `render`, or fetches it from the cache, on a thread while other work is done.
+    def prepare(
+        self,
+        source: Source,
+        *,
+        mouth: TalkingMouth | None = None,
+        batch_size: int | None = None,
+    ) -> threading.Thread:
+        """Compiles `render_frames`, or fetches it from the cache, on a thread.
 
         Args:
           source: from `encode_source`; any other source of the same size is prepared, too.
+          mouth: see `render`.
+          batch_size: see `render_frames`.
 
         Returns:
           The thread; there is no need to wait for it.
         """
-        motion = np.zeros((self._batch_size, self.model.motion_dim), np.float32)
-        arguments = self._variables, source.features, motion
-        return aot_cache.compile_ahead([(self._renderer(adapt=True), arguments)])
+        size = batch_size or self._batch_size
+        calls = self._programs.rendering_calls(
+            self._variables, source.features, batch_size=size, mouth=mouth
+        )
+        return aot_cache.compile_ahead(calls)
 
     def render(
         self,
@@ -271,7 +293,7 @@ class Animator:
         Returns:
           [t, s, s, 3] float32 in [0, 1], where s is the source's size.
         """
-        batches = self._render_batches(source, motion, adapt, mouth)
+        batches = self._render_batches(source, motion, adapt, mouth, self._batch_size)
         fetched = itertools.starmap(_fetch, batches)
         return np.concatenate([np.zeros((0, source.size, source.size, 3), "f4"), *fetched])
 
@@ -282,9 +304,20 @@ class Animator:
         *,
         adapt: bool = False,
         mouth: TalkingMouth | None = None,
+        batch_size: int | None = None,
     ) -> Iterator[np.ndarray]:
-        """Like `render`, one [s, s, 3] uint8 frame after the other, in constant memory."""
-        batches = self._render_batches(source, motion, adapt, mouth)
+        """Like `render`, one [s, s, 3] uint8 frame after the other, in constant memory.
+
+        Args:
+          source: see `render`.
+          motion: see `render`.
+          adapt: see `render`.
+          mouth: see `render`.
+          batch_size: number of frames that all devices together render at once, see
+            `choose_batch_size`; by default that of the animator.
+        """
+        size = batch_size or self._batch_size
+        batches = self._render_batches(source, motion, adapt, mouth, size)
         for batch, count in ((self._programs.to_uint8(image), count) for image, count in batches):
             yield from _fetch(batch, count)
 
@@ -318,10 +351,11 @@ class Animator:
         motion: Iterable[np.ndarray],
         adapt: bool,
         mouth: TalkingMouth | None,
+        batch_size: int,
     ) -> Iterator[tuple[jax.Array, int]]:
         """Renders one batch ahead, so that it is computed while frames are encoded and written."""
         pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
-        for batch, count in _batched(motion, self._batch_size):
+        for batch, count in _batched(motion, batch_size):
             motions, lips = np.split(batch, [self.model.motion_dim], axis=1)
             image = self._renderer(adapt)(self._variables, source.features, motions)
             if (picture := source.features.picture) is not None:

@@ -284,8 +284,9 @@ class GestureGenerator:
         """
         self.feature_extractor.stream()  # Raises the error before the portrait is encoded.
         self._speaker_number(speaker)
-        portrait = Portrait.open(image, self.animator, style)
         options = options or self.defaults
+        hop = options.stream_schedule.hop
+        portrait = Portrait.open(image, self.animator, style, num_frames=hop)
         writer = self._motion_writer(
             portrait.source.motion, options, options.stream_schedule,
             seed=seed, speaker=speaker, lips_apart=self._moves_mouth(portrait),

@@ -82,6 +82,7 @@ class Portrait:
     _style: Style
     _paste_back: PasteBack | None
     _watermark: Watermark | None
+    _batch_size: int | None
 
     @classmethod
     def open(
@@ -89,6 +90,8 @@ class Portrait:
         image: str | os.PathLike | np.ndarray,
         animator: Animator,
         style: Style = Style(),
+        *,
+        num_frames: int | None = None,
     ) -> "Portrait":
         """Reads a picture, chooses the square that moves, and encodes it.
 
@@ -96,6 +99,7 @@ class Portrait:
           image: path of a picture; or an array as in `Animator.encode_source`.
           animator: the trained stage 1.
           style: how the picture is cropped, and how frames are shown.
+          num_frames: number of frames that each call of `render` is for, if it is known.
 
         Raises:
           InputError: where the picture cannot be read, or the crop or the size does not fit it.
@@ -128,9 +132,11 @@ class Portrait:
         mouth = None
         if animator.model.carries_pixels and talking_mouth.is_available():
             mouth = TalkingMouth.find(source.image)
+        batch_size = num_frames and animator.choose_batch_size(num_frames)
         return cls(
-            source, tuple(notices), mouth, animator, style, paste_back, style.make_watermark()
-        )
+            source, tuple(notices), mouth, animator, style, paste_back, style.make_watermark(),
+            batch_size,
+        )  # fmt: skip
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -144,7 +150,7 @@ class Portrait:
     def prepare(self) -> None:
         """Compiles what `render` calls, on a background thread."""
         if not self._style.explain:
-            self._animator.prepare(self.source)
+            self._animator.prepare(self.source, mouth=self.mouth, batch_size=self._batch_size)
 
     def render(self, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Renders a sequence of motion features.
@@ -157,9 +163,10 @@ class Portrait:
         """
         if self._style.explain:
             return self.finish(self._animator.explain_frames(self.source, motion))
-        return self.finish(
-            self._animator.render_frames(self.source, motion, adapt=True, mouth=self.mouth)
+        frames = self._animator.render_frames(
+            self.source, motion, adapt=True, mouth=self.mouth, batch_size=self._batch_size
         )
+        return self.finish(frames)
 
     def finish(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Pastes rendered squares [s, s, 3] uint8 into the picture, and draws the watermark."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from gesture_jax.inference.talking_mouth import move_mouth
+from gesture_jax.inference.talking_mouth import TalkingMouth, move_mouth
 from gesture_jax.models import layered
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.ops.cpu.conv import use_xla_conv
@@ -17,6 +17,7 @@ from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.ops.warp import Places
 from gesture_jax.parallel import hardware, sharding
 from gesture_jax.parallel.aot_cache import CachedJit, cached_jit, register_exportable
+from gesture_jax.people import lips
 
 for _node in (SourceFeatures, layered.Layers, layered.Enlarged, layered.Located, Places):
     register_exportable(_node)
@@ -74,17 +75,29 @@ class Programs:
           batch_size: number of frames that are rendered at once.
           size: height and width of the frames, if the network can enlarge them.
         """
-        whole, split = sharding.inference_shardings(self._mesh)
+        whole, _ = sharding.inference_shardings(self._mesh)
         variables = sharding.place(variables, whole)
-        model, render = self._model, self.render
+        model = self._model
         image = np.zeros((1, model.resolution, model.resolution, 3), np.float32)
         yield self.encode, (variables, image)
         features = sharding.place(self.encode.shapes(variables, image)[0], whole)
         if model.carries_pixels:
-            render = self.render_adapted
             picture = jax.ShapeDtypeStruct((1, size, size, 12), np.float32)
             features = dataclasses.replace(features, picture=sharding.place(picture, whole))
-        arguments = variables, features, np.zeros((batch_size, model.motion_dim), np.float32)
+        yield from self.rendering_calls(variables, features, batch_size=batch_size)
+
+    def rendering_calls(
+        self,
+        variables: Mapping[str, Any],
+        features: SourceFeatures,
+        *,
+        batch_size: int,
+        mouth: TalkingMouth | None = None,
+    ) -> Iterator[tuple[CachedJit, tuple]]:
+        """Like `calls`, only for the frames of one portrait or for the shapes of its features."""
+        _, split = sharding.inference_shardings(self._mesh)
+        render = self.render_adapted if self._model.carries_pixels else self.render
+        arguments = variables, features, np.zeros((batch_size, self._model.motion_dim), np.float32)
         yield render, arguments
         frames = sharding.place(render.shapes(*arguments), split)
         if features.picture is not None:
@@ -92,6 +105,9 @@ class Programs:
             located = sharding.place(self.locate.shapes(frames), split)
             yield self.compose, (features.picture, located)
             frames = sharding.place(self.compose.shapes(features.picture, located), split)
+            if mouth is not None:
+                drawn = mouth.draw(np.zeros((batch_size, lips.NUM_VALUES), np.float32))
+                yield self.move_mouth, (features.picture, mouth.box, (frames, located, drawn))
         yield self.to_uint8, (frames,)
 
 

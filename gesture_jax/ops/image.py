@@ -55,6 +55,8 @@ def enlarge(x: FeatureMap, size: int) -> Float[Array, "*b {size} {size} c"]:
     _check_map(x)
     for axis in (x.ndim - 3, x.ndim - 2):
         side = x.shape[axis]
+        if side == size:
+            continue
         index = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0.0, side - 1.0)
         low = np.minimum(index.astype(np.int32), side - 2)
         shape = [size if each == axis else 1 for each in range(x.ndim)]

@@ -57,12 +57,20 @@ def test_a_prepared_program_is_the_one_that_renders(animator, frames):
     first, source = (prepared.encode_source(frame) for frame in frames[:2])
     motion = animator.extract_motion(frames)
     with compilations.recorded() as compiled:
-        prepared.prepare(first).join()
-    assert len(compiled) == 1
+        prepared.prepare(first, batch_size=2).join()
+    assert len(compiled) == 2  # It renders, and rounds to uint8.
     with compilations.recorded() as compiled:
-        found = prepared.render(source, motion)
+        found = list(prepared.render_frames(source, motion, batch_size=2))
     assert not compiled
-    np.testing.assert_allclose(found, animator.render(source, motion), atol=1e-5)
+    expected = list(animator.render_frames(source, motion))
+    assert np.abs(np.stack(found).astype(int) - np.stack(expected)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "batch_size"), [(1, 1), (5, 5), (6, 3), (8, 4), (10, 5), (72, 5)]
+)
+def test_batches_of_a_known_number_of_frames_are_nearly_full(animator, num_frames, batch_size):
+    assert animator.choose_batch_size(num_frames) == batch_size
 
 
 def test_uint8_and_float_pictures_are_the_same(animator, frames):

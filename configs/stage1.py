@@ -80,6 +80,11 @@ def _paper() -> dict:
             "procedural_identities": 4,
             # Length of each clip in seconds.
             "procedural_clip_sec": 5.0,
+            # Their voices: "espeak" (real sentences, extra [voices]) or "formants" (made-up
+            # syllables). Empty: espeak where it is installed, and the run keeps the choice.
+            "procedural_voices": "",
+            # Kind of their speech features, "baseline" or "mel", for stage 2.
+            "procedural_features": "baseline",
             # Keep decoded frames in the memory of the host; for datasets of minutes, not hours.
             "cache": False,
             # Keep all decoded frames in the memory of the device. Use it with fast GPUs, which
@@ -274,6 +279,7 @@ def _demo() -> dict:
         # Each clip is as long as two windows of stage 2.
         "data": {
             "procedural_clips": 120,
+            "procedural_features": "mel",
             "procedural_clip_sec": 6.6,
             "cache": True,
             "num_workers": 0,
@@ -323,6 +329,7 @@ def _smoke() -> dict:
         "checkpoint_every_steps": 2,
         "data": {
             "procedural_clips": 4,
+            "procedural_voices": "formants",
             "procedural_identities": 2,
             "procedural_clip_sec": 4.0,
             "cache": True,

@@ -76,7 +76,7 @@ def _paper() -> dict:
             # Frames between the starts of two training windows.
             "window_stride": 10,
             # Kind of speech features that the dataset must hold: "baseline" (35 hand-made ones),
-            # "wavlm" or "both".
+            # "mel" (causal log-mel spectra, for lips and low latency), "wavlm" or "both".
             "features": "baseline",
             # Processes that read the data; 0 reads in a thread of this process.
             "num_workers": 0,
@@ -212,7 +212,7 @@ def _photo() -> dict:
         **_demo(),
         "num_steps": 2000,
         # Four candidates per window would be slower than real time on two CPU cores.
-        "stream_schedule": {"candidates": 1},
+        "stream_schedule": {"hop": 5, "look_ahead": 0, "candidates": 1},
     }
 
 
@@ -224,7 +224,7 @@ def _demo() -> dict:
         "log_every_steps": 20,
         "eval_every_steps": 500,
         "checkpoint_every_steps": 500,
-        "data": {"extract_missing": True},
+        "data": {"extract_missing": True, "features": "mel"},
         "model": {
             "latent": 128,
             "feedforward": 256,

@@ -3,8 +3,9 @@
     python -m gesture_jax.evaluate --real=DIR --generated=DIR --out=DIR [--paired]
 
 Writes DIR/metrics.json and DIR/report.html. FGD, diversity and beat alignment measure motion; FVD
-measures video. PSNR, SSIM, ST-LPIPS and LPIPS compare frame by frame, if videos with the same name
-should be equal (--paired).
+measures video. Lips are compared with the speech where a video shows a face and has sound. PSNR,
+SSIM, ST-LPIPS and LPIPS compare frame by frame, if videos with the same name should be equal
+(--paired).
 """
 
 from absl import flags
@@ -49,13 +50,27 @@ _BAS_VARIANT = flags.DEFINE_enum(
     "bas_variant", "onsets", ["onsets", "bailando", "ha2g", "beat", "emage"],
     "Variant of the beat alignment.",
 )  # fmt: skip
+_LIPS = flags.DEFINE_boolean("lips", True, "Measure lips against speech (extra [pose]).")
+_PHONES = cli.define_path(
+    "phones", "", "Folder with the phones of each video, NAME.json or NAME.csv, for the closure of "
+    "lips; by default PocketSphinx finds those of English speech (extra [lips]).",
+)  # fmt: skip
+_SYNCNET = cli.define_path(
+    "syncnet", "", "File of SyncNet's weights for LSE-D and LSE-C, its authors' syncnet_v2.model."
+)
 
 
 def main(_) -> None:
     from gesture_jax.evaluation.comparison import Comparison, Settings
+    from gesture_jax.evaluation.lips import LipOptions
     from gesture_jax.evaluation.motion import MotionOptions
 
-    folders = {"--real": _REAL.value, "--generated": _GENERATED.value, "--fit": _FIT.value}
+    folders = {
+        "--real": _REAL.value,
+        "--generated": _GENERATED.value,
+        "--fit": _FIT.value,
+        "--phones": _PHONES.value,
+    }
     check_outputs({"--out": _OUT.value}, folders)
     settings = Settings(
         real=_REAL.value,
@@ -76,6 +91,7 @@ def main(_) -> None:
             fit=_FIT.value,
             autoencoder=_AUTOENCODER.value,
         ),
+        lips=LipOptions(_PHONES.value, _SYNCNET.value) if _LIPS.value else None,
         seed=_SEED.value,
     )
     comparison = Comparison(settings)

@@ -26,6 +26,8 @@ from gesture_jax.metrics import (
     fgd,
     fvd,
     identity,
+    lip_sync,
+    lips,
     motion,
     motion_rates,
     perceptual,
@@ -38,6 +40,7 @@ from gesture_jax.ops import conv, image, rotation, rows, warp
 from gesture_jax.ops.cpu import conv as cpu_conv
 from gesture_jax.ops.cpu import winograd
 from gesture_jax.people.pose import JOINT_NAMES
+from gesture_jax.speech.phones import Phone
 from gesture_jax.training import losses
 
 # They take no arrays, or objects that have checked theirs; or any array at all.
@@ -183,6 +186,18 @@ _CASES = [
         beats.shuffled, "onsets", [_TIMES, _TIMES], _TIMES, [9.0, 9.0],
         wrong=("rank",), typed=False,
     ),
+    _case(
+        lips.lip_scores, _floats(50), _floats(999), [Phone("B", 0.1, 0.2)],
+        wrong=("rank",), typed=False,
+    ),
+    _case(lips.envelope, _floats(99), times_sec=np.zeros(2), wrong=("rank",), typed=False),
+    _case(lips.correlate, _floats(50), _floats(999), wrong=("rank",), typed=False),
+    _case(lips.closure, _floats(50), [Phone("B", 0.1, 0.2)], wrong=("rank",), typed=False),
+    _case(lips.silence_ratio, _floats(50), _floats(999), wrong=("rank",), typed=False),
+    _case(lips.find_silences, _floats(999), wrong=("rank",), typed=False),
+    _case(lip_sync.embed_video, {}, [np.zeros((224, 224, 3), np.uint8)], typed=False),
+    _case(lip_sync.embed_audio, {}, _floats(999), wrong=("rank",), typed=False),
+    _case(lip_sync.sync_scores, _floats(3, 4), _floats(3, 4), wrong=_ALL),
     _case(losses.pyramid_l1, _PICTURE, _PICTURE, num_levels=2, wrong=_ALL),
     _case(losses.weighted_squares, _PICTURE, _PICTURE, weights=_WEIGHTS, wrong=_ALL),
     _case(losses.total_variation, _MAP),

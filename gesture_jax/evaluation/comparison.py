@@ -7,7 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gesture_jax.evaluation import frames, fvd, motion, report, video_motion, videos
+from gesture_jax.evaluation import frames, fvd, lips, motion, report, video_motion, videos
+from gesture_jax.evaluation.lips import LipOptions
 from gesture_jax.evaluation.motion import MotionOptions
 from gesture_jax.evaluation.results import Results
 from gesture_jax.metrics.scores import mean_score
@@ -21,6 +22,7 @@ _NO_POSE = (
     "video has an .npz beside it"
 )
 _NO_LPIPS = "needs AlexNet's weights: pass --lpips=alexnet-owt-7be5be79.pth, torchvision's file"
+_NO_FACES = f"needs the face model: {pose.remedy()}"
 _PACKAGES = "gesture_jax", "jax", "flax", "av", "soxr", "numpy"
 
 
@@ -41,6 +43,7 @@ class Settings:
       fvd_stride: frames from one clip's start to the next one's.
       fvd_clips: the largest number of clips from a video; 0 leaves FVD out.
       motion: the kind of motion, and how it is compared.
+      lips: the files that lips are measured with; None leaves them out.
       seed: seeds all random draws.
     """
 
@@ -56,6 +59,7 @@ class Settings:
     fvd_stride: int = 16
     fvd_clips: int = 4
     motion: MotionOptions = dataclasses.field(default_factory=MotionOptions)
+    lips: LipOptions | None = dataclasses.field(default_factory=LipOptions)
     seed: int = 0
 
 
@@ -92,7 +96,12 @@ class Comparison:
         Raises:
           InputError: for videos, motion or weights that cannot be read.
         """
-        parts = {"motion": self._motion, "pictures": self._frames, "fvd": self._fvd}
+        parts = {
+            "motion": self._motion,
+            "lips": self._lips,
+            "pictures": self._frames,
+            "fvd": self._fvd,
+        }
         for name, part in parts.items():
             start = time.perf_counter()
             self.results.add(part())
@@ -113,6 +122,14 @@ class Comparison:
             self._real, self._generated, settings.motion,
             keep=self._out / "fgd.npz", paired=settings.paired, seed=settings.seed,
         )  # fmt: skip
+
+    def _lips(self) -> Results:
+        options = self._settings.lips
+        if options is None:
+            return Results(missing=dict.fromkeys(lips.METRICS, "--nolips leaves lips out"))
+        if not pose.is_installed():
+            return Results(missing=dict.fromkeys(lips.METRICS, _NO_FACES))
+        return lips.score(self._real, self._generated, options, seed=self._settings.seed)
 
     def _frames(self) -> Results:
         settings = self._settings

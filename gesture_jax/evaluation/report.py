@@ -26,6 +26,7 @@ _CRF = 23
 _HIGHER_IS_BETTER = {
     "fgd": False, "fgd_halves": False, "fvd": False, "fvd_halves": False,
     "psnr": True, "ssim": True, "st_lpips": False, "lpips": False,
+    "lse_d": False, "lse_c": True,
 }  # fmt: skip
 # The metrics that rank clips from best to worst; the first one that clips have is used.
 _RANKED_BY = "psnr", "bas"

@@ -19,6 +19,7 @@ CONTROLS = {
     "still": "the first frame of each real video, repeated",
     "shuffled": "the frames of each real video in random order",
     "other speech": "the generated motion, against the sound of other clips",
+    "late sound": "the generated lips, against their own sound 0.2 s later",
 }
 """The controls that a report shows beside the metrics, and their meanings."""
 

@@ -18,6 +18,7 @@ from gesture_jax.data import portrait_framing
 from gesture_jax.errors import InputError
 from gesture_jax.inference import explain
 from gesture_jax.inference.programs import Programs, abstract_variables
+from gesture_jax.inference.talking_mouth import TalkingMouth
 from gesture_jax.media import images
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
@@ -250,27 +251,40 @@ class Animator:
         arguments = self._variables, source.features, motion
         return aot_cache.compile_ahead([(self._renderer(adapt=True), arguments)])
 
-    def render(self, source: Source, motion: np.ndarray, *, adapt: bool = False) -> np.ndarray:
+    def render(
+        self,
+        source: Source,
+        motion: np.ndarray,
+        *,
+        adapt: bool = False,
+        mouth: TalkingMouth | None = None,
+    ) -> np.ndarray:
         """Renders the portrait in every pose of a motion sequence.
 
         Args:
           source: from `encode_source`.
-          motion: [t, 9 g^2 + 3].
+          motion: [t, 9 g^2 + 3]; or [t, 9 g^2 + 3 + l] with the positions of the lips.
           adapt: whether the motion belongs to another person or is generated, so that it is first
             adapted to the portrait (`programs.adapt_motion`); takes half as long again.
+          mouth: the portrait's mouth, which follows the positions of the lips.
 
         Returns:
           [t, s, s, 3] float32 in [0, 1], where s is the source's size.
         """
-        batches = self._render_batches(source, motion, adapt)
+        batches = self._render_batches(source, motion, adapt, mouth)
         fetched = itertools.starmap(_fetch, batches)
         return np.concatenate([np.zeros((0, source.size, source.size, 3), "f4"), *fetched])
 
     def render_frames(
-        self, source: Source, motion: Iterable[np.ndarray], *, adapt: bool = False
+        self,
+        source: Source,
+        motion: Iterable[np.ndarray],
+        *,
+        adapt: bool = False,
+        mouth: TalkingMouth | None = None,
     ) -> Iterator[np.ndarray]:
         """Like `render`, one [s, s, 3] uint8 frame after the other, in constant memory."""
-        batches = self._render_batches(source, motion, adapt)
+        batches = self._render_batches(source, motion, adapt, mouth)
         for batch, count in ((self._programs.to_uint8(image), count) for image, count in batches):
             yield from _fetch(batch, count)
 
@@ -294,20 +308,28 @@ class Animator:
             )
         features = dataclasses.replace(source.features, picture=None)
         for batch, count in _batched(motion, self._batch_size):
-            image, layers = self._programs.explain(self._variables, features, batch)
+            motions = batch[:, : self.model.motion_dim]
+            image, layers = self._programs.explain(self._variables, features, motions)
             yield from explain.strips(image, layers)[:count]
 
     def _render_batches(
-        self, source: Source, motion: Iterable[np.ndarray], adapt: bool
+        self,
+        source: Source,
+        motion: Iterable[np.ndarray],
+        adapt: bool,
+        mouth: TalkingMouth | None,
     ) -> Iterator[tuple[jax.Array, int]]:
         """Renders one batch ahead, so that it is computed while frames are encoded and written."""
         pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
         for batch, count in _batched(motion, self._batch_size):
-            image = self._renderer(adapt)(self._variables, source.features, batch)
-            if source.features.picture is not None:
-                image = self._programs.compose(
-                    source.features.picture, self._programs.locate(image)
-                )
+            motions, lips = np.split(batch, [self.model.motion_dim], axis=1)
+            image = self._renderer(adapt)(self._variables, source.features, motions)
+            if (picture := source.features.picture) is not None:
+                located = self._programs.locate(image)
+                image = self._programs.compose(picture, located)
+                if mouth is not None and lips.shape[1]:
+                    drawn = mouth.draw(lips)
+                    image = self._programs.move_mouth(picture, mouth.box, (image, located, drawn))
             pending.append((image, count))
             if len(pending) > 1:
                 yield pending.popleft()

@@ -36,6 +36,10 @@ from gesture_jax.speech.activity import SpeechGate, choose_kind
 from gesture_jax.speech.detection import UNLIKE_SPEECH, is_unlike_speech
 from gesture_jax.speech.extractor import SpeechFeatureExtractor, uses_wavlm
 
+_BLURRED_LIPS = (
+    "the lips are drawn by the network, which blurs them: no face was found, or no face model is "
+    "installed (extra [pose])"
+)
 # Pieces of speech features that may be computed ahead of their use; one is 0.4 s of speech.
 _PREFETCHED = 16
 
@@ -248,10 +252,11 @@ class GestureGenerator:
             followed = follow_gestures(gestures, self.animator, portrait.source)
         windows = self.motion_from_features(
             portrait.source.motion, features, num_frames,
-            seed=seed, speaker=speaker, gestures=followed, options=options,
+            seed=seed, speaker=speaker, gestures=followed,
+            lips_apart=self._moves_mouth(portrait), options=options,
         )  # fmt: skip
         unlike = (f"{name}: {UNLIKE_SPEECH}",) if is_unlike_speech(speech) else ()
-        return Rendering(portrait, windows, (*unlike, *portrait.notices))
+        return Rendering(portrait, windows, (*unlike, *self._notices(portrait)))
 
     def stream(
         self,
@@ -282,12 +287,13 @@ class GestureGenerator:
         portrait = Portrait.open(image, self.animator, style)
         options = options or self.defaults
         writer = self._motion_writer(
-            portrait.source.motion, options, options.stream_schedule, seed=seed, speaker=speaker
-        )
+            portrait.source.motion, options, options.stream_schedule,
+            seed=seed, speaker=speaker, lips_apart=self._moves_mouth(portrait),
+        )  # fmt: skip
         portrait.prepare()
         writer.prepare()
         return GestureStream(
-            portrait, writer, self.feature_extractor,
+            portrait, writer, self.feature_extractor, self._notices(portrait),
             sample_rate=sample_rate, voice_activity=options.voice_activity,
         )  # fmt: skip
 
@@ -350,6 +356,7 @@ class GestureGenerator:
         seed: int = 0,
         speaker: str | None = None,
         gestures: Iterator[np.ndarray] | None = None,
+        lips_apart: bool = False,
         options: Options | None = None,
     ) -> Iterator[np.ndarray]:
         """Like `motion_windows`, from speech features.
@@ -362,12 +369,14 @@ class GestureGenerator:
           seed: of the noise.
           speaker: whose manner of moving, where stage 2 knows several speakers.
           gestures: motion of all but the lips, [d] a frame without end; see `follow_gestures`.
+          lips_apart: see `MotionWriter`.
           options: how motion is generated; by default `defaults`.
         """
         options = options or self.defaults
         writer = self._motion_writer(
-            own, options, options.schedule, seed=seed, speaker=speaker, gestures=gestures
-        )
+            own, options, options.schedule,
+            seed=seed, speaker=speaker, gestures=gestures, lips_apart=lips_apart,
+        )  # fmt: skip
         for rows in features:
             yield from writer.write(rows, num_frames=num_frames)
 
@@ -380,17 +389,30 @@ class GestureGenerator:
         seed: int,
         speaker: str | None,
         gestures: Iterator[np.ndarray] | None = None,
+        lips_apart: bool = False,
     ) -> MotionWriter:
         number, sampler = self._speaker_number(speaker), self._window_sampler(options, schedule)
         return MotionWriter(
-            sampler, options.control, own, seed=seed, speaker=number, gestures=gestures
-        )
+            sampler, options.control, own,
+            seed=seed, speaker=number, gestures=gestures, lips_apart=lips_apart,
+        )  # fmt: skip
 
     def _window_sampler(self, options: Options, schedule: WindowSchedule) -> WindowSampler:
         return WindowSampler(
             self._model, self._space, self._process, self._variables,
             schedule=schedule, sampling=options.sampling, mesh=self.animator.mesh,
         )  # fmt: skip
+
+    def _moves_mouth(self, portrait: Portrait) -> bool:
+        """Returns whether the renderer moves the portrait's own mouth."""
+        return portrait.mouth is not None and bool(self._space.num_lips)
+
+    def _notices(self, portrait: Portrait) -> tuple[str, ...]:
+        if portrait.mouth is not None or not self._space.num_lips:
+            return portrait.notices
+        if not self.animator.model.carries_pixels:
+            return portrait.notices
+        return (*portrait.notices, _BLURRED_LIPS)
 
     def _check_lips(self, reason: str) -> None:
         """Raises InputError, which begins with the reason, if stage 2 does not know the lips."""

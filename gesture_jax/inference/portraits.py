@@ -9,7 +9,9 @@ import numpy as np
 
 from gesture_jax.data import portrait_framing
 from gesture_jax.errors import InputError
+from gesture_jax.inference import talking_mouth
 from gesture_jax.inference.animator import Animator, Source
+from gesture_jax.inference.talking_mouth import TalkingMouth
 from gesture_jax.media import images, watermark
 from gesture_jax.media.framing import Crop, parse_crop
 from gesture_jax.media.paste import PasteBack
@@ -70,10 +72,12 @@ class Portrait:
     Attributes:
       source: the square that moves, encoded.
       notices: sentences that the user should read: that the square is small, for example.
+      mouth: its mouth, if its face is found.
     """
 
     source: Source
     notices: tuple[str, ...]
+    mouth: TalkingMouth | None
     _animator: Animator
     _style: Style
     _paste_back: PasteBack | None
@@ -121,7 +125,12 @@ class Portrait:
             )
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        return cls(source, tuple(notices), animator, style, paste_back, style.make_watermark())
+        mouth = None
+        if animator.model.carries_pixels and talking_mouth.is_available():
+            mouth = TalkingMouth.find(source.image)
+        return cls(
+            source, tuple(notices), mouth, animator, style, paste_back, style.make_watermark()
+        )
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -141,14 +150,16 @@ class Portrait:
         """Renders a sequence of motion features.
 
         Args:
-          motion: [d] each.
+          motion: [d] each; or [d + 2], with the positions of the lips.
 
         Yields:
           The frames of the video, uint8, in the order of the features.
         """
         if self._style.explain:
             return self.finish(self._animator.explain_frames(self.source, motion))
-        return self.finish(self._animator.render_frames(self.source, motion, adapt=True))
+        return self.finish(
+            self._animator.render_frames(self.source, motion, adapt=True, mouth=self.mouth)
+        )
 
     def finish(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Pastes rendered squares [s, s, 3] uint8 into the picture, and draws the watermark."""

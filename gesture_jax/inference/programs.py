@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from gesture_jax.inference.talking_mouth import move_mouth
 from gesture_jax.models import layered
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.ops.cpu.conv import use_xla_conv
@@ -34,6 +35,7 @@ class Programs:
       render_adapted: `render_batch` for motion of others.
       locate: `layered.locate`.
       compose: `layered.compose`.
+      move_mouth: `talking_mouth.move_mouth`.
       to_uint8: `to_uint8`.
       explain: `explain_batch`.
     """
@@ -53,6 +55,7 @@ class Programs:
         self.render_adapted = self._split(render_batch, model, True, **options)
         self.locate = self._split(layered.locate, **options)
         self.compose = self._split(layered.compose, **options)
+        self.move_mouth = self._split(move_mouth, **options)
         self.to_uint8 = self._split(to_uint8)
         self.explain = self._split(explain_batch, model)
 

@@ -132,15 +132,30 @@ def _subsample(clips: Features, count: int) -> list[np.ndarray]:
 
 
 @typechecked
-def set_score(statistic: Callable[[np.ndarray], float], clips: Features, *, seed: int = 0) -> Score:
-    """A statistic of the features of all clips, such as their diversity."""
+def set_score(
+    statistic: Callable[[np.ndarray], float],
+    clips: Features,
+    *,
+    minimum: float = 0.0,
+    seed: int = 0,
+) -> Score:
+    """A statistic of the features of all clips, such as their diversity.
+
+    Args:
+      statistic: a function of features [k, d].
+      clips: the features of each clip.
+      minimum: the interval does not reach below this.
+      seed: seeds the draws.
+    """
     chex.assert_rank(list(clips), 2)
     chex.assert_type(list(clips), float)
     of_chosen = lambda chosen: statistic(np.concatenate([clips[index] for index in chosen]))
-    return _set_score(of_chosen, [len(clips)], seed=seed)
+    return _set_score(of_chosen, [len(clips)], minimum=minimum, seed=seed)
 
 
-def _set_score(statistic: Callable[..., float], sizes: Sequence[int], *, seed: int) -> Score:
+def _set_score(
+    statistic: Callable[..., float], sizes: Sequence[int], *, minimum: float = 0.0, seed: int
+) -> Score:
     """The score of a statistic that takes indices of clips, for each of the sets' sizes."""
     value = float(statistic(*map(np.arange, sizes)))
     if min(sizes) < 2:
@@ -151,7 +166,7 @@ def _set_score(statistic: Callable[..., float], sizes: Sequence[int], *, seed: i
         for _ in range(_SET_RESAMPLES)
     ]
     reach = scipy.stats.norm.ppf((1 + _LEVEL) / 2) * float(np.std(drawn, ddof=1))
-    return Score(value, min(sizes), max(value - reach, 0.0), value + reach)
+    return Score(value, min(sizes), max(value - reach, minimum), value + reach)
 
 
 def _project_to_span(*sides: Features) -> list[list[np.ndarray]]:

@@ -122,6 +122,19 @@ class Places:
     down: jax.Array
     right: jax.Array
 
+    @classmethod
+    def at(cls, rows: jax.Array, columns: jax.Array, height: int, width: int) -> "Places":
+        """The positions with these rows and columns, moved into a map of this size."""
+        return _places(rows, columns, height, width)
+
+    def rows(self, width: int) -> jax.Array:
+        """Returns the rows of the positions in a map of this width, [*b, h, w] float32."""
+        return self.index // width + self.down[..., 0]
+
+    def columns(self, width: int) -> jax.Array:
+        """Returns the columns of the positions in a map of this width, [*b, h, w] float32."""
+        return self.index % width + self.right[..., 0]
+
 
 @typechecked
 def find_places(flow: Float[Array, "b h w 2"]) -> Places:
@@ -133,6 +146,11 @@ def find_places(flow: Float[Array, "b h w 2"]) -> Places:
     columns = jnp.arange(width)[None, :] + flow[..., 0] * (width / 2)
     rows = jnp.arange(height)[:, None] + flow[..., 1] * (height / 2)
     return _places(rows, columns, height, width)
+
+
+def move_places(places: Places, right: jax.Array, down: jax.Array, side: int) -> Places:
+    """Moves positions [*b, h, w] in a square map by pixels, to the right and down."""
+    return Places.at(places.rows(side) + down, places.columns(side) + right, side, side)
 
 
 @typechecked

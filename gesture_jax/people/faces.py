@@ -8,6 +8,7 @@ MediaPipe's mesh.
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from gesture_jax.errors import InputError
 from gesture_jax.media.framing import Box
+from gesture_jax.models import syncnet
 from gesture_jax.models.face import SIZE_PX
 from gesture_jax.people import pose
 
@@ -29,6 +31,9 @@ _MEAN_FACE = np.array(
 )
 _PADDING = 0.25
 _MIN_DETECTION = 0.3
+# The room around a face that SyncNet's authors keep, relative to half its size, and the value of
+# the pixels outside of the picture.
+_TALKING_MARGIN, _GREY = 0.4, 110
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,24 +64,55 @@ def open_finder() -> Iterator[Callable[[np.ndarray], Face | None]]:
     Raises:
       InputError: where the extra `[pose]` is not installed.
     """
+    with _open_model(refine=False) as model:
+        yield lambda picture: _find(model, picture)
+
+
+def _open_model(*, refine: bool):
+    """Opens MediaPipe's model; refined landmarks of lips and eyes take another network."""
     if not pose.is_installed():
         raise InputError(f"no face model is installed; {pose.remedy()}")
     import mediapipe
 
-    with mediapipe.solutions.face_mesh.FaceMesh(
-        static_image_mode=True, max_num_faces=1, min_detection_confidence=_MIN_DETECTION
-    ) as model:
-        yield lambda picture: _find(model, picture)
+    return mediapipe.solutions.face_mesh.FaceMesh(
+        static_image_mode=True,
+        max_num_faces=1,
+        refine_landmarks=refine,
+        min_detection_confidence=_MIN_DETECTION,
+    )
 
 
-def _find(model, picture: np.ndarray) -> Face | None:
+def find_mesh(picture: np.ndarray) -> np.ndarray | None:
+    """Finds the landmarks of the most prominent face.
+
+    Args:
+      picture: [h, w, 3] uint8.
+
+    Returns:
+      [478, 2] float32, (x, y) in pixels; None where no face is found.
+
+    Raises:
+      InputError: where the extra `[pose]` is not installed.
+    """
+    with _open_model(refine=True) as model:
+        mesh = _find_mesh(model, picture)
+    return None if mesh is None else mesh[:, :2]
+
+
+def _find_mesh(model, picture: np.ndarray) -> np.ndarray | None:
     found = model.process(np.ascontiguousarray(picture)).multi_face_landmarks
     if not found:
         return None
     height, width = picture.shape[:2]
     # MediaPipe's depth is relative to the width.
     mesh = np.array([(p.x * width, p.y * height, p.z * width) for p in found[0].landmark])
-    mesh = mesh.astype(np.float32)
+    return mesh.astype(np.float32)
+
+
+def _find(model, picture: np.ndarray) -> Face | None:
+    mesh = _find_mesh(model, picture)
+    if mesh is None:
+        return None
     left, top, right, bottom = (*mesh[:, :2].min(axis=0), *mesh[:, :2].max(axis=0))
     box = float(left), float(top), float(right), float(bottom)
     length = lambda ends: np.linalg.norm(mesh[ends[0]] - mesh[ends[1]])
@@ -122,6 +158,30 @@ def cut_out(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(
         image.transform(square, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
     )
+
+
+def cut_out_talking(picture: np.ndarray, box: Box) -> np.ndarray:
+    """Cuts out a face as SyncNet's authors do: with room below and at the sides.
+
+    Args:
+      picture: [h, w, 3] uint8.
+      box: around the face, see `Face`.
+
+    Returns:
+      [224, 224, 3] uint8; grey outside of the picture.
+    """
+    left, top, right, bottom = box
+    half = max(right - left, bottom - top) / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    reach = half * (1 + _TALKING_MARGIN)
+    corners = x - reach, y - half, x + reach, y + half * (1 + 2 * _TALKING_MARGIN)
+    margin = math.ceil(2 * reach)
+    padded = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), constant_values=_GREY)
+    # A detector may report a box outside of the picture.
+    high = np.array(padded.shape[1::-1] * 2)
+    corners = np.clip(np.add(corners, margin), 0, high).tolist()
+    square = (syncnet.SIZE_PX, syncnet.SIZE_PX)
+    return np.asarray(Image.fromarray(padded).resize(square, Image.Resampling.BILINEAR, corners))
 
 
 def _fit_similarity(start: np.ndarray, end: np.ndarray) -> tuple[complex, complex]:

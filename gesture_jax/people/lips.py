@@ -8,8 +8,9 @@ LIP_JOINTS = ("left_lip_corner", "right_lip_corner", "upper_lip", "lower_lip")
 """The corners of the mouth, and the inner edges of the lips at its middle."""
 
 NUM_VALUES = 2
-# Lips that are open by less than this, in widths of the mouth, are closed.
-_CLOSED = 0.04
+# Lips are closest to each other in this share of the frames, and are closed where they are open
+# further by less than this, in widths of the mouth.
+_CLOSED_SHARE, _CLOSED = 0.02, 0.04
 
 
 def know_lips(joint_names: Sequence[str]) -> bool:
@@ -20,8 +21,8 @@ def know_lips(joint_names: Sequence[str]) -> bool:
 def lip_positions(joints: np.ndarray, joint_names: Sequence[str]) -> np.ndarray:
     """Measures the lips in the frames of one clip.
 
-    The unit is the width of the mouth at rest: the median width in frames with closed lips, or in
-    all frames where lips are never closed.
+    Lips count as closed in the frames in which they are closest to each other: some people never
+    close them fully. The unit is the median width of the mouth in these frames.
 
     Args:
       joints: [t, j, 2], (x, y) in pixels; NaN where a joint is not seen.
@@ -29,7 +30,7 @@ def lip_positions(joints: np.ndarray, joint_names: Sequence[str]) -> np.ndarray:
 
     Returns:
       [t, 2] float32: the opening, 0 where lips are closed, and the change of the mouth's width, 0
-      at rest. Frames in which a joint is not seen are like the last one before, or at rest.
+      where they are. Frames in which a joint is not seen are like the last one before, or at rest.
     """
     left, right, upper, lower = (joints[:, list(joint_names).index(name)] for name in LIP_JOINTS)
     width = np.linalg.norm(right - left, axis=-1)
@@ -37,8 +38,9 @@ def lip_positions(joints: np.ndarray, joint_names: Sequence[str]) -> np.ndarray:
     seen = np.isfinite(width) & np.isfinite(opening)
     if not seen.any():
         return np.zeros((len(joints), NUM_VALUES), np.float32)
-    closed = seen & (opening < _CLOSED * width)
-    unit = max(float(np.median(width[closed if closed.any() else seen])), 1e-6)
-    lips = np.stack([opening / unit, width / unit - 1.0], axis=1)
+    least = np.quantile(opening[seen], _CLOSED_SHARE)
+    closed = seen & (opening <= least + _CLOSED * width)
+    unit = max(float(np.median(width[closed])), 1e-6)
+    lips = np.stack([np.maximum(opening - least, 0.0) / unit, width / unit - 1.0], axis=1)
     last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), -1))
     return np.where(last[:, None] >= 0, lips[last], 0.0).astype(np.float32)

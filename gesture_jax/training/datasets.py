@@ -8,6 +8,8 @@ from gesture_jax.data import clips, motions, pipeline
 from gesture_jax.errors import InputError
 from gesture_jax.parallel import hardware, processes
 from gesture_jax.preparation import procedural
+from gesture_jax.procedural import voice
+from gesture_jax.speech.extractor import SpeechFeatureExtractor
 from gesture_jax.storage.files import absolute, as_path
 from gesture_jax.training.extraction import default_folder, extract_motions
 
@@ -24,6 +26,8 @@ def ensure_dataset(config: ConfigDict, workdir: str) -> str:
       InputError: where it is missing and the preset makes none.
     """
     path = config.data.path or str(as_path(workdir) / "dataset")
+    if config.data.procedural_clips and not config.data.procedural_voices:
+        config.data.procedural_voices = voice.default_voices()
     with processes.first_process_first("dataset"):
         if not clips.is_dataset(path):
             _make_dataset(config, path)
@@ -45,6 +49,8 @@ def _make_dataset(config: ConfigDict, path: str) -> None:
         clip_sec=config.data.procedural_clip_sec,
         size=config.model.resolution,
         seed=config.seed,
+        voices=config.data.procedural_voices,
+        feature_extractor=SpeechFeatureExtractor(config.data.procedural_features),
     )
 
 

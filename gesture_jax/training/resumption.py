@@ -17,6 +17,7 @@ _MAY_CHANGE = {
     "data.num_workers", "data.cache", "data.extract_missing",
     "shoulders", "data.joint_names",  # Read from the data, which older versions did not do.
     "data.sha256",  # Has a check of its own.
+    "data.procedural_voices",  # Where it is empty, the first run has chosen.
 }  # fmt: skip
 # Paths of the data. They may change too where `data.sha256` identifies the content.
 _DATA_PATHS = {"data.path", "stage1_workdir"}
@@ -24,6 +25,7 @@ _DATA_PATHS = {"data.path", "stage1_workdir"}
 _ADDED = {
     "dtype": "float32", "init_from": "", "remat": "none",
     "data.augment_views": 0.0, "data.joint_names": (), "data.on_device": False,
+    "data.procedural_features": "baseline",
     "training_bounds": False, "num_lips": 0, "loss.lips": 1.0,
     **{
         f"loss.{term}": 0.0

@@ -9,6 +9,7 @@ from gesture_jax.metrics import motion as motion_metrics
 from gesture_jax.models.motion_space import (
     BOUNDS,
     MotionSpace,
+    fit_lip_motion,
     gather_statistics,
     standardise_speech,
 )
@@ -187,3 +188,64 @@ def test_correlation_is_one_for_the_same_timing_and_zero_for_stillness(motion):
 def test_speed_of_an_even_movement_is_its_step():
     even = 0.5 * np.arange(30, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
     np.testing.assert_allclose(motion_metrics.speed(even), 0.5, rtol=1e-5)
+
+
+def _with_lips(motion, *, relative=True):
+    """Returns a space with two lip values, motion with lips, and statistics."""
+    random = np.random.default_rng(3)
+    lips = random.uniform(0.0, 0.4, (*motion.shape[:2], 2)).astype(np.float32)
+    space = MotionSpace("angles", feature_dim=39, relative=relative, num_lips=2)
+    lip_motion = {"lip_motion": random.standard_normal((2, 15)).astype(np.float32)}
+    both = np.concatenate([motion, lips], axis=-1)
+    vectors = space.from_feature(both, lip_motion)
+    statistics = gather_statistics(vectors, np.zeros((1, 5, 2))) | lip_motion
+    return space, both, lips, statistics
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_lips_are_values_of_their_own(motion, relative):
+    space, both, lips, statistics = _with_lips(motion, relative=relative)
+    vectors = space.from_feature(both, statistics)
+    assert space.dim == 17 and vectors.shape[-1] == 17
+    np.testing.assert_allclose(space.split(vectors)[1], lips)
+    encoded = space.encode(vectors, vectors[:, 7], statistics)
+    decoded = space.decode(encoded, vectors[:, 7], statistics)
+    np.testing.assert_allclose(space.to_feature(decoded, statistics), motion, atol=1e-5)
+
+
+def test_lips_do_not_depend_on_the_portraits(motion):
+    """A portrait with an open mouth stands for the same person with closed lips."""
+    space, both, _, statistics = _with_lips(motion)
+    vectors = space.from_feature(both, statistics)
+    opened = vectors[:, 0].at[:, -2:].add(0.3)
+    one, other = (space.encode(vectors, x, statistics) for x in (vectors[:, 0], opened))
+    np.testing.assert_array_equal(one, other)
+    own = space.from_feature(motion[:, 0], statistics)  # A stranger, whose lips are not known.
+    np.testing.assert_array_equal(space.split(own)[1], 0)
+
+
+def test_scaling_lips_leaves_the_body(motion):
+    space, both, lips, statistics = _with_lips(motion)
+    vectors = space.from_feature(both, statistics)
+    scaled = space.scale_lips(vectors, 0.5)
+    np.testing.assert_array_equal(space.split(scaled)[0], space.split(vectors)[0])
+    np.testing.assert_allclose(space.split(scaled)[1], 0.5 * lips)
+    still = space.with_lips_of(vectors, jnp.zeros_like(vectors))
+    np.testing.assert_array_equal(still, space.scale_lips(vectors, 0.0))
+
+
+def test_the_motion_of_the_lips_is_found_beside_that_of_the_head():
+    """Lips that open when the head nods are not taken for the nod, whose joint is known."""
+    random = np.random.default_rng(5)
+    lip_motion, head_motion = random.standard_normal((2, 2, 9))
+    clips = []
+    for offset in (0.0, 30.0):
+        joints = random.standard_normal((200, 1, 2))
+        lips = 0.5 * joints[:, 0] + 0.2 * random.standard_normal((200, 2)) + 1.0
+        vectors = lips @ lip_motion + joints[:, 0] @ head_motion + offset
+        joints[3] = np.nan  # One frame in which the joint is not seen.
+        clips.append((vectors, lips, joints))
+    np.testing.assert_allclose(fit_lip_motion(clips), lip_motion, atol=0.15)
+    # Without joints the nod is taken for a part of the lips' motion.
+    blind = [(vectors, lips, np.zeros((200, 0, 2))) for vectors, lips, _ in clips]
+    assert np.abs(fit_lip_motion(blind) - lip_motion).max() > 0.3

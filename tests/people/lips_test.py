@@ -20,9 +20,11 @@ def test_the_unit_is_the_width_at_rest():
     np.testing.assert_allclose(lip_positions(joints, _NAMES), expected, atol=1e-6)
 
 
-def test_lips_that_are_never_closed_are_measured_by_their_usual_width():
-    joints = _joints([20, 20, 22], [4, 4, 4])
-    np.testing.assert_allclose(lip_positions(joints, _NAMES)[:, 0], 0.2)
+def test_lips_that_are_never_closed_count_as_closed_where_they_nearly_are():
+    joints = _joints([20] * 50 + [24] * 50, [4] * 50 + [8] * 50)
+    lips = lip_positions(joints, _NAMES)
+    np.testing.assert_allclose(lips[0], 0, atol=1e-6)
+    np.testing.assert_allclose(lips[-1], [0.2, 0.2], atol=1e-6)
 
 
 def test_size_and_place_do_not_matter():

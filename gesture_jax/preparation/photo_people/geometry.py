@@ -13,12 +13,6 @@ PALM = 0, 1, 5, 9, 13, 17
 """Landmarks around the palm."""
 
 
-def smoothstep(values, low: float, high: float) -> np.ndarray:
-    """Returns 0 below `low`, 1 above `high`, and a smooth ramp between."""
-    ramp = np.clip((values - low) / (high - low), 0.0, 1.0)
-    return ramp * ramp * (3.0 - 2.0 * ramp)
-
-
 def rotation(angle: float) -> np.ndarray:
     """Returns the matrix [2, 2] that rotates points (x, y) by an angle in radians."""
     cos, sin = np.cos(angle), np.sin(angle)

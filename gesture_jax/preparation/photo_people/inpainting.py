@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from gesture_jax.preparation.photo_people.geometry import blur, smoothstep
+from gesture_jax.people.ramps import smoothstep
+from gesture_jax.preparation.photo_people.geometry import blur
 
 _EDGE_PX = 4
 

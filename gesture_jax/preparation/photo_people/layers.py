@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from gesture_jax.people.ramps import smoothstep
 from gesture_jax.preparation.photo_people import arms, geometry, inpainting, mattes
 from gesture_jax.preparation.photo_people.arms import Arm, ForearmCut
-from gesture_jax.preparation.photo_people.geometry import blur, disc, smoothstep
+from gesture_jax.preparation.photo_people.geometry import blur, disc
 from gesture_jax.preparation.photo_people.landmarks import SIDE, Landmarks
 
 _MIN_CORE_PX = 40

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from gesture_jax.people.ramps import smoothstep
 from gesture_jax.preparation.photo_people import arms, layers
-from gesture_jax.preparation.photo_people.geometry import blur, smoothstep
+from gesture_jax.preparation.photo_people.geometry import blur
 from gesture_jax.preparation.photo_people.landmarks import (
     ELBOWS,
     NOSE,

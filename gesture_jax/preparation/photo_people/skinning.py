@@ -8,8 +8,8 @@ import dataclasses
 import cv2
 import numpy as np
 
+from gesture_jax.people.ramps import smoothstep
 from gesture_jax.preparation.photo_people import geometry
-from gesture_jax.preparation.photo_people.geometry import smoothstep
 from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
 from gesture_jax.preparation.photo_people.retarget import ArmPose
 from gesture_jax.preparation.photo_people.rig import ArmRig, Layer, Rig

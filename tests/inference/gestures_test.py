@@ -116,6 +116,15 @@ def test_the_other_scales_apply_to_the_gestures(generator, portrait, audio, sour
     np.testing.assert_allclose(rested[-1], 0, atol=1e-5)
 
 
+def test_positions_of_the_lips_after_motion_features_have_no_effect(
+    generator, portrait, audio, given
+):
+    """Clips whose mouth the renderer moves have them."""
+    lips = np.full((len(given), 2), 0.1, np.float32)
+    moved = _move(generator, portrait, audio, gestures=np.hstack([given, lips]))
+    np.testing.assert_array_equal(moved, _move(generator, portrait, audio, gestures=given))
+
+
 def test_short_gestures_run_back_and_forth_without_a_jump(generator, portrait, audio, given):
     long = _move(generator, portrait, audio, gestures=given, mouth_scale=0)
     short = _move(generator, portrait, audio, gestures=given[:30], mouth_scale=0)

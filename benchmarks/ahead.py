@@ -147,7 +147,7 @@ def sample(config: ConfigDict, device: Any, candidates: int) -> Program:
     speech = jax.ShapeDtypeStruct((model.window, config.speech_dim), "f4")
     scalar = jax.ShapeDtypeStruct((), "f4")
     steps = objective.sampling.sampler.steps(objective.process, padded=True)
-    arguments = (variables, _abstract_key(), heading, speech, None, scalar, steps, scalar)
+    arguments = (variables, _abstract_key(), heading, speech, None, scalar, steps, scalar, scalar)
     arguments = sharding.place(arguments, SingleDeviceSharding(device))
     static = (model, space, objective.process, pace, objective.sampling.interval, None)
     next_window = jax.jit(windows.next_window, static_argnums=range(len(static)))

@@ -16,10 +16,11 @@ from gesture_jax.media.motion_files import read_motion
 from gesture_jax.media.video import iterate_video
 from gesture_jax.models.motion_space import MotionSpace, Statistics
 from gesture_jax.ops.precision import float32_matmuls
+from gesture_jax.people.lips import NUM_VALUES
 
 T = TypeVar("T")
 Gestures = str | os.PathLike | Iterable[np.ndarray]
-"""A path of a video or of a motion file, or motion features [d]."""
+"""A path of a video or of a motion file, or motion features [d]; lips after these are not used."""
 
 # Frames that can be played again: two minutes, so that memory is bounded.
 _MOST_KEPT = 3000
@@ -69,14 +70,15 @@ def _read(gestures: Gestures, animator: Animator) -> Iterator[np.ndarray]:
         else:
             gestures = animator.iterate_motion(iterate_video(path, size=animator.resolution))
     dim, motion = animator.model.motion_dim, None
+    sizes = (dim,), (dim + NUM_VALUES,)
     for feature in gestures:
         motion = np.asarray(feature)
-        if motion.shape != (dim,) or motion.dtype.kind != "f" or not np.isfinite(motion).all():
+        if motion.shape not in sizes or motion.dtype.kind != "f" or not np.isfinite(motion).all():
             raise InputError(
                 f"{name}: a frame has motion of shape {motion.shape}; stage 1 needs {dim} finite "
                 "floats, from a video or from a motion file of the same stage 1"
             )
-        yield motion.astype(np.float32)
+        yield motion[:dim].astype(np.float32)
     if motion is None:
         raise InputError(f"{name}: there is no frame of motion; at least one is needed")
 

@@ -211,3 +211,14 @@ def test_speech_of_any_rate_and_channels():
     assert count_frames(np.zeros(16_000 * 3)) == 75
     with pytest.raises(InputError, match="less than one frame"):
         to_speech(np.zeros(100), 16_000)
+
+
+def test_stage_2_has_to_know_the_lips(generator, portrait, audio):
+    motion = np.zeros((3, generator.animator.model.motion_dim), np.float32)
+    for reason, call in {
+        "gestures are given": lambda: generator.generate(portrait, audio, 16_000, gestures=motion),
+        "mouth_scale is 0.5": lambda: generator.options(control={"mouth_scale": 0.5}),
+    }.items():
+        with pytest.raises(InputError, match=f"{reason}, but this stage 2 does not know the lips"):
+            call()
+    assert generator.options(control={"mouth_scale": 1}) == generator.defaults

@@ -227,8 +227,8 @@ def test_programs_of_other_devices_can_be_kept(stages, platform):
     )
     speech = np.zeros((denoiser.window, 35), np.float32)
     steps = sampling.sampler.steps(process, padded=True)
-    scale = np.float32(1.0)
-    arguments = known, jax.random.key(0), state, speech, None, np.float32(2.0), steps, scale
+    scales = [np.float32(1.0)] * 2
+    arguments = known, jax.random.key(0), state, speech, None, np.float32(2.0), steps, *scales
     calls.append((windows.next_window, settings, arguments))
     aot_cache._register_nodes()
     for function, bound, args in calls:

@@ -33,3 +33,15 @@ def test_a_talking_face_at_the_border_is_filled_with_grey():
     cut = faces.cut_out_talking(np.zeros((60, 60, 3), np.uint8), (0.0, 20.0, 40.0, 60.0))
     assert (cut[:150, :30] == 110).all() and (cut[:150, 40:] == 0).all()
     assert (cut[-50:] == 110).all()
+
+
+def test_the_mesh_of_a_face_lies_in_the_face():
+    if not pose.is_installed():
+        pytest.skip("needs the extra [pose]")
+    smile = skimage.data.astronaut()
+    mesh = faces.find_mesh(smile)
+    assert mesh.shape == (478, 2) and mesh.dtype == np.float32
+    left, right, upper, lower = mesh[[78, 308, 13, 14]]
+    assert left[0] < upper[0] < right[0] and upper[1] < lower[1]
+    assert ((mesh > (150, 40)) & (mesh < (300, 230))).all()
+    assert faces.find_mesh(np.zeros_like(smile)) is None

@@ -7,7 +7,7 @@ weights are used.
 
 `--manifest=FILE` generates many videos and loads the models once. The file is a CSV with a header,
 or has one JSON object per line; keys are image, audio and out, and optionally seed, speaker, sheet,
-save_motion and motion.
+save_motion, motion and gestures.
 """
 
 from typing import Any
@@ -30,6 +30,13 @@ _SPEAKER = flags.DEFINE_string("speaker", None, "Whose manner of moving, if stag
 _SHEET = cli.define_path("sheet", None, "Also write a PNG of frames spread over the clip.")
 _SAVE_MOTION = cli.define_path("save_motion", None, "Also write the motion features, an .npz.")
 _MOTION = cli.define_path("motion", None, "Render such an .npz again; needs no stage 2.")
+_GESTURES = cli.define_path(
+    "gestures",
+    None,
+    "A video, or a motion .npz, that the hands, the head and the body follow, while speech moves "
+    "only the lips; one that is shorter than the speech runs forwards and backwards in turn. "
+    "Stage 2 has to know the lips.",
+)
 _WAVLM = cli.define_path("wavlm", None, "WavLM's weights, if stage 2 was trained with it.")
 
 # The config of stage 2 has the defaults of all of these.
@@ -64,7 +71,7 @@ def main(_) -> None:
     requests = manifest.read_requests(
         _MANIFEST.value, seed=_SEED.value, image=_IMAGE.value, audio=_AUDIO.value, out=_OUT.value,
         speaker=_SPEAKER.value, sheet=_SHEET.value, save_motion=_SAVE_MOTION.value,
-        motion=_MOTION.value,
+        motion=_MOTION.value, gestures=_GESTURES.value,
     )  # fmt: skip
     changes = _option_changes()
     stage1, stage2 = _find_weights()
@@ -100,8 +107,7 @@ def _option_changes() -> dict[str, Any]:
         "schedule": {"candidates": _CANDIDATES},
         "control": {
             "motion_scale": _MOTION_SCALE, "head_scale": _HEAD_SCALE, "hands_scale": _HANDS_SCALE,
-            "mouth_scale": _MOUTH_SCALE,
-            "rest_sec": _REST_SEC,
+            "mouth_scale": _MOUTH_SCALE, "rest_sec": _REST_SEC,
         },
     }  # fmt: skip
     values = lambda flags: {k: flag.value for k, flag in flags.items() if flag.value is not None}

@@ -332,6 +332,19 @@ _ANIMATE = "animate --stage1=runs/stage1 --out=new.mp4 "
             "--motion is rendered as it is; drop --stage2",
         ),
         (
+            _GENERATE + "--image=portrait.png --audio=speech.wav --gestures=driving.mp4",
+            "gestures are given, but this stage 2 does not know the lips; use one that was",
+        ),
+        (
+            _GENERATE + "--image=portrait.png --audio=speech.wav --mouth_scale=2",
+            "mouth_scale is 2, but this stage 2 does not know the lips; use one that was",
+        ),
+        (
+            "generate --image=portrait.png --audio=speech.wav --stage1=runs/stage1 --out=new.mp4 "
+            "--motion=calm.npz --gestures=driving.mp4",
+            "calm.npz: motion is rendered as it is; drop motion or gestures",
+        ),
+        (
             "generate --image=portrait.png --audio=speech.wav --stage1=runs/stage1 --out=new.mp4 "
             "--motion=portrait.png",
             "portrait.png: cannot be read; an .npz that holds 'motion' is wanted",

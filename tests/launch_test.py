@@ -71,10 +71,16 @@ def test_local_processes_get_devices_and_a_process_id(monkeypatch):
 def test_one_gpu_prepares_data_trains_both_stages_and_packs():
     shown = _shown("one_gpu.sh", "--portraits=my photos", "--out=runs/w", flags=["--config.seed=1"])
     assert [words[2] for words in shown] == [
-        f"gesture_jax.{name}" for name in ("prepare", "train", "train", "pack", "pack")
+        f"gesture_jax.{name}"
+        for name in ("prepare", "prepare", "train", "extract", "train", "pack", "pack")
     ]
-    prepare, stage1, stage2, *packs = ([word.partition("=")[::2] for word in w[3:]] for w in shown)
+    prepare, talk, stage1, extract, stage2, *packs = (
+        [word.partition("=")[::2] for word in w[3:]] for w in shown
+    )
     assert ("--portraits", "my photos") in prepare and ("--out", "runs/w/data") in prepare
+    assert ("--framing", "auto") in talk and ("--out", "runs/w/talk") in talk
+    assert ("--data", "runs/w/talk") in extract and ("--out", "runs/w/motions") in extract
+    assert ("--config.data.path", "runs/w/motions") in stage2
     assert ("--config.data.path", "runs/w/data") in stage1 and ("--config.seed", "1") in stage1
     assert ("--config.stage1_workdir", "runs/w/stage1") in stage2
     files = [dict(pack)["--out"] for pack in packs]

@@ -82,7 +82,7 @@ def constant_stages(folder: pathlib.Path, **changes) -> None:
     _stages(folder, lambda shape: np.full(shape, 0.01), **changes)
 
 
-def moving_stages(folder: pathlib.Path) -> None:
+def moving_stages(folder: pathlib.Path, *, num_lips: int = 0) -> None:
     """Writes the same workdirs with random weights, which make every motion visible."""
     random = np.random.default_rng(0)
 
@@ -90,15 +90,15 @@ def moving_stages(folder: pathlib.Path) -> None:
         values = 0.3 * random.standard_normal(shape)
         return np.abs(values) if len(shape) == 1 else values  # Standard deviations are positive.
 
-    _stages(folder, fill)
+    _stages(folder, fill, num_lips=num_lips)
 
 
-def _stages(folder: pathlib.Path, fill, **changes) -> None:
+def _stages(folder: pathlib.Path, fill, *, num_lips: int = 0, **changes) -> None:
     one = stage1(**changes)
     model = build_model(**one.model)
     save(folder / "stage1", one, abstract_variables(model), fill)
     two = stage2(folder / "stage1", **{"sampler.num_steps": 1, "schedule.candidates": 1})
-    two.feature_dim, two.speech_dim = model.motion_dim, 35
+    two.feature_dim, two.speech_dim, two.num_lips = model.motion_dim, 35, num_lips
     save(folder / "stage2", two, stage2_task.abstract_variables(two), fill)
 
 

@@ -396,7 +396,7 @@ class Animator:
                 image = self._programs.compose(picture, located)
                 if mouth is not None and lips.shape[1]:
                     drawn = mouth.draw(lips)
-                    image = self._programs.move_lips(picture, mouth.box, (image, located, drawn))
+                    image = self._programs.move_mouth(picture, mouth.box, (image, located, drawn))
             pending.append((image, count))
             if len(pending) > 1:
                 yield pending.popleft()

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from gesture_jax.checkpoint import config_check
 from gesture_jax.errors import InputError
 from gesture_jax.inference.animator import Animator, Source
+from gesture_jax.inference.gestures import Gestures, follow_gestures
 from gesture_jax.inference.loading import load_feature_extractor, load_stage2
 from gesture_jax.inference.motion_scales import Control
 from gesture_jax.inference.portraits import Portrait, Style
@@ -35,6 +36,10 @@ from gesture_jax.speech.activity import SpeechGate, choose_kind
 from gesture_jax.speech.detection import UNLIKE_SPEECH, is_unlike_speech
 from gesture_jax.speech.extractor import SpeechFeatureExtractor, uses_wavlm
 
+_BLURRED_LIPS = (
+    "the lips are drawn by the network, which blurs them: no face was found, or no face model is "
+    "installed (extra [pose])"
+)
 # Pieces of speech features that may be computed ahead of their use; one is 0.4 s of speech.
 _PREFETCHED = 16
 
@@ -142,6 +147,8 @@ class GestureGenerator:
             changes = {k: v for k, v in (values or {}).items() if v is not None}
             config[name].update(changes)
         config_check.check(config)
+        if config.control.mouth_scale != 1:
+            self._check_lips(f"mouth_scale is {config.control.mouth_scale:g}")
         return Options(
             motion_model.make_sampling(config),
             WindowSchedule(**config.schedule).check(self._model),
@@ -169,6 +176,7 @@ class GestureGenerator:
         style: Style = Style(),  # noqa: B008
         seed: int = 0,
         speaker: str | None = None,
+        gestures: Gestures | None = None,
         options: Options | None = None,
     ) -> Clip:
         """Generates a clip as long as the speech, to within a frame.
@@ -180,16 +188,21 @@ class GestureGenerator:
           style: how the portrait is cropped, and how frames are shown.
           seed: the same seed gives the same clip.
           speaker: whose manner of moving, where stage 2 knows several speakers.
+          gestures: motion for the hands, the head and the body, so that speech moves only the lips:
+            a path of a video or of a motion file (.npz), or an iterable of motion features, [d]
+            each, 25 a second. It is transferred to the portrait as `Animator.retarget` does, and
+            cut to the length of the speech; a shorter one runs forwards and backwards in turn.
           options: how motion is generated; by default `defaults`.
 
         Raises:
-          InputError: for speech of less than a frame, a picture that cannot be read, or an unknown
-            speaker.
+          InputError: for speech of less than a frame, a file that cannot be read, an unknown
+            speaker, or gestures where stage 2 does not know the lips.
         """
         speech = to_speech(audio, sample_rate)
         rendering = self.render(
-            image, speech, style=style, seed=seed, speaker=speaker, options=options
-        )
+            image, speech,
+            style=style, seed=seed, speaker=speaker, gestures=gestures, options=options,
+        )  # fmt: skip
         motion: list[np.ndarray] = []
         frames = np.stack(list(rendering.frames(kept_motion=motion)))
         silent = (f"the speech {SILENT}",) if is_silent(speech) else ()
@@ -206,6 +219,7 @@ class GestureGenerator:
         style: Style = Style(),  # noqa: B008
         seed: int = 0,
         speaker: str | None = None,
+        gestures: Gestures | None = None,
         options: Options | None = None,
         name: str | os.PathLike = "the speech",
     ) -> Rendering:
@@ -217,6 +231,7 @@ class GestureGenerator:
           style: see `generate`.
           seed: see `generate`.
           speaker: see `generate`.
+          gestures: see `generate`; they are read, and errors in them raised, with the frames.
           options: see `generate`.
           name: what errors and notices call the speech.
 
@@ -224,18 +239,24 @@ class GestureGenerator:
           InputError: see `generate`.
         """
         self._speaker_number(speaker)
+        if gestures is not None:
+            self._check_lips("gestures are given")
         num_frames = count_frames(speech, name=name)
         # Features are extracted while the portrait is encoded and programs are loaded.
         features = self.extract_features(speech, options)
         portrait = Portrait.open(image, self.animator, style)
         portrait.prepare()
         self.prepare(options)
+        followed = None
+        if gestures is not None:
+            followed = follow_gestures(gestures, self.animator, portrait.source)
         windows = self.motion_from_features(
             portrait.source.motion, features, num_frames,
-            seed=seed, speaker=speaker, options=options,
+            seed=seed, speaker=speaker, gestures=followed,
+            lips_apart=self._moves_mouth(portrait), options=options,
         )  # fmt: skip
         unlike = (f"{name}: {UNLIKE_SPEECH}",) if is_unlike_speech(speech) else ()
-        return Rendering(portrait, windows, (*unlike, *portrait.notices))
+        return Rendering(portrait, windows, (*unlike, *self._notices(portrait)))
 
     def stream(
         self,
@@ -267,12 +288,13 @@ class GestureGenerator:
         hop = options.stream_schedule.hop
         portrait = Portrait.open(image, self.animator, style, num_frames=hop)
         writer = self._motion_writer(
-            portrait.source.motion, options, options.stream_schedule, seed=seed, speaker=speaker
-        )
+            portrait.source.motion, options, options.stream_schedule,
+            seed=seed, speaker=speaker, lips_apart=self._moves_mouth(portrait),
+        )  # fmt: skip
         portrait.prepare()
         writer.prepare()
         return GestureStream(
-            portrait, writer, self.feature_extractor,
+            portrait, writer, self.feature_extractor, self._notices(portrait),
             sample_rate=sample_rate, voice_activity=options.voice_activity,
         )  # fmt: skip
 
@@ -334,6 +356,8 @@ class GestureGenerator:
         *,
         seed: int = 0,
         speaker: str | None = None,
+        gestures: Iterator[np.ndarray] | None = None,
+        lips_apart: bool = False,
         options: Options | None = None,
     ) -> Iterator[np.ndarray]:
         """Like `motion_windows`, from speech features.
@@ -345,10 +369,15 @@ class GestureGenerator:
           num_frames: of the clip.
           seed: of the noise.
           speaker: whose manner of moving, where stage 2 knows several speakers.
+          gestures: motion of all but the lips, [d] a frame without end; see `follow_gestures`.
+          lips_apart: see `MotionWriter`.
           options: how motion is generated; by default `defaults`.
         """
         options = options or self.defaults
-        writer = self._motion_writer(own, options, options.schedule, seed=seed, speaker=speaker)
+        writer = self._motion_writer(
+            own, options, options.schedule,
+            seed=seed, speaker=speaker, gestures=gestures, lips_apart=lips_apart,
+        )  # fmt: skip
         for rows in features:
             yield from writer.write(rows, num_frames=num_frames)
 
@@ -360,15 +389,39 @@ class GestureGenerator:
         *,
         seed: int,
         speaker: str | None,
+        gestures: Iterator[np.ndarray] | None = None,
+        lips_apart: bool = False,
     ) -> MotionWriter:
         number, sampler = self._speaker_number(speaker), self._window_sampler(options, schedule)
-        return MotionWriter(sampler, options.control, own, seed=seed, speaker=number)
+        return MotionWriter(
+            sampler, options.control, own,
+            seed=seed, speaker=number, gestures=gestures, lips_apart=lips_apart,
+        )  # fmt: skip
 
     def _window_sampler(self, options: Options, schedule: WindowSchedule) -> WindowSampler:
         return WindowSampler(
             self._model, self._space, self._process, self._variables,
             schedule=schedule, sampling=options.sampling, mesh=self.animator.mesh,
         )  # fmt: skip
+
+    def _moves_mouth(self, portrait: Portrait) -> bool:
+        """Returns whether the renderer moves the portrait's own mouth."""
+        return portrait.mouth is not None and bool(self._space.num_lips)
+
+    def _notices(self, portrait: Portrait) -> tuple[str, ...]:
+        if portrait.mouth is not None or not self._space.num_lips:
+            return portrait.notices
+        if not self.animator.model.carries_pixels:
+            return portrait.notices
+        return (*portrait.notices, _BLURRED_LIPS)
+
+    def _check_lips(self, reason: str) -> None:
+        """Raises InputError, which begins with the reason, if stage 2 does not know the lips."""
+        if not self._space.num_lips:
+            raise InputError(
+                f"{reason}, but this stage 2 does not know the lips; use one that was trained on a "
+                "dataset with the joints of the mouth (prepare --joints)"
+            )
 
     def _speaker_number(self, speaker: str | None) -> int | None:
         if speaker is None and not self.speakers:

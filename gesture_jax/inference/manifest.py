@@ -14,7 +14,7 @@ from gesture_jax.storage.files import as_path, expand_home
 from gesture_jax.storage.output_paths import UsedPlaces, check_ending, check_outputs
 
 # The fields of a request that are paths: of files to read, and of files to write.
-READ = "image", "audio", "motion"
+READ = "image", "audio", "motion", "gestures"
 WRITTEN = "out", "sheet", "save_motion"
 _NUM_SEEDS = 2**32
 # A seed in a CSV file, where every value is text.
@@ -34,6 +34,8 @@ class Request:
       sheet: path of a PNG with frames spread over the clip, if wanted.
       save_motion: path of an .npz with the motion features, if wanted.
       motion: path of such an .npz; it is rendered again, and no motion is generated.
+      gestures: path of a video or such an .npz; hands, head and body follow it, and speech moves
+        only the lips.
     """
 
     image: str
@@ -44,6 +46,7 @@ class Request:
     sheet: str | None = None
     save_motion: str | None = None
     motion: str | None = None
+    gestures: str | None = None
 
     def __post_init__(self):
         """Raises InputError for a value of another type, which a manifest may have."""
@@ -58,6 +61,8 @@ class Request:
                 raise InputError(f"{field.name} is {value!r}, which is not a valid file name")
         if not 0 <= self.seed < _NUM_SEEDS:
             raise InputError(f"seed is {self.seed}; it has to be 0 to {_NUM_SEEDS - 1}")
+        if self.motion and self.gestures:
+            raise InputError(f"{self.motion}: motion is rendered as it is; drop motion or gestures")
         # These are checked here, before the video is rendered.
         check_ending(self.sheet, ".png")
         check_ending(self.save_motion, ".npz")
@@ -108,7 +113,7 @@ def _refuse_overwriting(
 ) -> Iterator[tuple[str, Request | InputError]]:
     """Refuses rows that would overwrite a file that another row reads or has written.
 
-    A row may read the motion file that an earlier row saves.
+    A row may read, as motion or gestures, a file that an earlier row has written.
     """
     places = UsedPlaces()
     for where, request in rows:
@@ -118,6 +123,7 @@ def _refuse_overwriting(
     for where, request in rows:
         if isinstance(request, Request):
             places.add_input(f"motion of {where}", request.motion)
+            places.add_input(f"gestures of {where}", request.gestures)
             try:
                 for name in WRITTEN:
                     places.add_output(f"{name} of {where}", getattr(request, name))

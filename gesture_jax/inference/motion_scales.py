@@ -69,6 +69,11 @@ class Control:
         scale = self._scales(grid) * self._fade_out(len(motion), frames_left)[:, None]
         return np.asarray(_scale(motion, own, jnp.asarray(scale, jnp.float32)))
 
+    def scale_lips(self, lips: np.ndarray, *, frames_left: int | None = None) -> np.ndarray:
+        """Scales positions of the lips [t, l] as the upper part of the frame; see `apply`."""
+        scale = self.motion_scale * self.head_scale
+        return np.float32(scale) * lips * self._fade_out(len(lips), frames_left)[:, None]
+
     @functools.cache  # noqa: B019  (They are few and small.)
     def _scales(self, grid: int) -> np.ndarray:
         """Returns the scales of the angles of each cell and of the translation: [3 g^2 + 3]."""

@@ -24,6 +24,7 @@ from gesture_jax.media.motion_files import read_motion, write_motion
 from gesture_jax.media.sound import Sound, has_audio, read_sound
 from gesture_jax.media.video import iterate_video
 from gesture_jax.media.writer import Recording, write_video
+from gesture_jax.people.lips import NUM_VALUES
 from gesture_jax.storage.output_paths import check_ending, check_outputs
 
 _SHEET_PICTURES = 16
@@ -111,7 +112,7 @@ def write_request(
     if request.sheet:
         images.write_image(request.sheet, sheet.draw())
     if request.save_motion:
-        write_motion(request.save_motion, np.concatenate(motion), rendering.portrait.source.image)
+        _write_motion(request.save_motion, np.concatenate(motion), animator, rendering.portrait)
     return [*sound.notices, *rendering.notices]
 
 
@@ -128,14 +129,27 @@ def _render(
     if request.motion:
         portrait = Portrait.open(request.image, animator, style)
         portrait.prepare()
-        shape = num_frames, animator.model.motion_dim
-        return Rendering(portrait, [read_motion(request.motion, shape=shape)], portrait.notices)
+        motion = _read_motion(request.motion, num_frames, animator)
+        return Rendering(portrait, [motion], portrait.notices)
     if generator is None:
         raise InputError(f"{request.out}: needs --stage2, as the request names no motion file")
     return generator.render(
         request.image, sound.samples, style=style, seed=request.seed, speaker=request.speaker,
-        options=options, name=request.audio,
+        gestures=request.gestures, options=options, name=request.audio,
     )  # fmt: skip
+
+
+def _write_motion(path: str, motion: np.ndarray, animator: Animator, portrait: Portrait) -> None:
+    """Writes motion [t, d], or [t, d + l] with the positions of the lips."""
+    motion, lips = np.split(motion, [animator.model.motion_dim], axis=1)
+    write_motion(path, motion, portrait.source.image, lips if lips.shape[1] else None)
+
+
+def _read_motion(path: str, num_frames: int, animator: Animator) -> np.ndarray:
+    """Reads what `_write_motion` wrote."""
+    motion = read_motion(path, shape=(num_frames, animator.model.motion_dim))
+    lips = read_motion(path, "lips", shape=(num_frames, NUM_VALUES), optional=True)
+    return np.concatenate([motion, lips], axis=1) if len(lips) else motion
 
 
 def animate(

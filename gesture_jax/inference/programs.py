@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from gesture_jax.inference.talking_mouth import TalkingMouth, move_lips
+from gesture_jax.inference.talking_mouth import TalkingMouth, move_mouth
 from gesture_jax.models import layered
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.ops.cpu.conv import use_xla_conv
@@ -38,7 +38,7 @@ class Programs:
       render_adapted: `render_adapted`.
       locate: `layered.locate`.
       compose: `layered.compose`.
-      move_lips: `talking_mouth.move_lips`.
+      move_mouth: `talking_mouth.move_mouth`.
       to_uint8: `to_uint8`.
       explain: `explain_batch`.
     """
@@ -59,7 +59,7 @@ class Programs:
         self.render_adapted = self._split(render_adapted, model, **options)
         self.locate = self._split(layered.locate, **options)
         self.compose = self._split(layered.compose, **options)
-        self.move_lips = self._split(move_lips, **options)
+        self.move_mouth = self._split(move_mouth, **options)
         self.to_uint8 = self._split(to_uint8)
         self.explain = self._split(explain_batch, model)
 
@@ -116,7 +116,7 @@ class Programs:
             frames = sharding.place(self.compose.shapes(features.picture, located), split)
             if mouth is not None:
                 drawn = mouth.draw(np.zeros((batch_size, lips.NUM_VALUES), np.float32))
-                yield self.move_lips, (features.picture, mouth.box, (frames, located, drawn))
+                yield self.move_mouth, (features.picture, mouth.box, (frames, located, drawn))
         yield self.to_uint8, (frames,)
 
 

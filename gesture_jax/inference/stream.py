@@ -35,12 +35,13 @@ class GestureStream:
         portrait: Portrait,
         writer: MotionWriter,
         extractor: SpeechFeatureExtractor,
+        notices: tuple[str, ...],
         *,
         sample_rate: int,
         voice_activity: str,
     ):
         """Use `GestureGenerator.stream`."""
-        self.notices = portrait.notices
+        self.notices = notices
         self.sound = np.zeros(0, np.float32)
         self._portrait, self._writer, self._extractor = portrait, writer, extractor
         self._rate_hz, self._voice_activity = sample_rate, voice_activity

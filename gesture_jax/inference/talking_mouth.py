@@ -115,7 +115,7 @@ def is_available() -> bool:
     return pose.is_installed()
 
 
-def move_lips(
+def move_mouth(
     picture: jax.Array, box: jax.Array, frames: tuple[jax.Array, Located, jax.Array]
 ) -> jax.Array:
     """Composes the surroundings of the mouth again, with moved lips.

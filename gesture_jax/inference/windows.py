@@ -26,6 +26,7 @@ from gesture_jax.diffusion.process import GaussianProcess
 from gesture_jax.diffusion.samplers import Sampler, Steps
 from gesture_jax.errors import InputError
 from gesture_jax.inference import seams
+from gesture_jax.inference.gestures import lip_filter, move_lips
 from gesture_jax.inference.motion_scales import Control
 from gesture_jax.inference.rest_guard import RestGuard
 from gesture_jax.media.rates import FPS
@@ -142,6 +143,7 @@ class WindowSampler:
         self._next_window = cached_jit(
             next_window, model, space, process, schedule, sampling.interval, mesh
         )
+        self._move_lips = cached_jit(move_lips, space)
 
     def prepare(self) -> None:
         """Compiles `step`, or fetches it from the cache, on a thread while other work is done."""
@@ -156,7 +158,7 @@ class WindowSampler:
         scale = np.float32(1.0)
         yield (
             self._next_window,
-            (self._variables, key, state, speech, speaker, *self._sampling, scale),
+            (self._variables, key, state, speech, speaker, *self._sampling, scale, scale),
         )
 
     def start(self, own: np.ndarray) -> WindowState:
@@ -171,7 +173,9 @@ class WindowSampler:
         speaker: int | None = None,
         *,
         mouth_scale: float = 1.0,
-    ) -> tuple[np.ndarray, WindowState]:
+        gestures: np.ndarray | None = None,
+        lips_apart: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, WindowState]:
         """Samples the next `hop` frames.
 
         Args:
@@ -180,17 +184,31 @@ class WindowSampler:
           speech: [hop + look_ahead, a] features, not standardised.
           speaker: number of the speaker, if the network knows speakers.
           mouth_scale: scale of the motion of the lips, where stage 2 knows them.
+          gestures: [hop, d], motion that replaces the sampled one, except for the lips, which stage
+            2 has to know; the state does not depend on it.
+          lips_apart: whether the motion features leave the lips at rest, because the renderer gets
+            their positions.
 
         Returns:
-          [hop, d] motion features of stage 1, and the new state.
+          [hop, d] motion features of stage 1, [hop, l] positions of the lips, and the new state.
         """
         padded = np.zeros((self._model.window, speech.shape[1]), np.float32)
         padded[: len(speech)] = speech
         number = None if speaker is None else np.int32(speaker)
-        motion, state = self._next_window(
-            self._variables, key, state, padded, number, *self._sampling, np.float32(mouth_scale)
-        )
-        return np.asarray(motion), state
+        portrait = state.portrait
+        motion, lips, state = self._next_window(
+            self._variables, key, state, padded, number, *self._sampling,
+            np.float32(mouth_scale), np.float32(not lips_apart),
+        )  # fmt: skip
+        if gestures is not None:
+            statistics = self._variables["statistics"]
+            moved = np.zeros_like(lips) if lips_apart else lips
+            motion = self._move_lips(statistics, self._lip_filter, portrait, gestures, moved)
+        return np.asarray(motion), np.asarray(lips), state
+
+    @functools.cached_property
+    def _lip_filter(self) -> np.ndarray:
+        return lip_filter(self._variables["statistics"])
 
 
 @float32_matmuls
@@ -214,6 +232,8 @@ class MotionWriter:
         *,
         seed: int,
         speaker: int | None = None,
+        gestures: Iterator[np.ndarray] | None = None,
+        lips_apart: bool = False,
     ):
         """Begins a clip.
 
@@ -223,9 +243,13 @@ class MotionWriter:
           own: [d], the portrait's own motion feature.
           seed: for the noise.
           speaker: number of the speaker, if the network knows speakers.
+          gestures: motion of all but the lips, [d] a frame without end; from `follow_gestures`.
+          lips_apart: whether the positions of the lips follow the motion features, which then leave
+            them at rest; stage 2 has to know the lips.
         """
         self.schedule = sampler.schedule
         self._sampler, self._control, self._own = sampler, control, own
+        self._gestures, self._lips_apart = gestures, lips_apart
         self._speaker, self._state = speaker, sampler.start(own)
         self._key, self._hops = jax.random.key(seed), 0
         self._features: np.ndarray | None = None
@@ -240,7 +264,7 @@ class MotionWriter:
           num_frames: length of the whole clip, if it is known; the motion ends there.
 
         Returns:
-          Hops, [<= hop, d] each.
+          Hops, [<= hop, d] each; or [<= hop, d + l] with the positions of the lips.
         """
         waiting = [] if self._features is None else [self._features]
         self._features = np.concatenate([*waiting, features])
@@ -289,14 +313,22 @@ class MotionWriter:
     def _write_hop(self, frames_left: int | None) -> np.ndarray:
         speech = self._features[: self.schedule.hop + self.schedule.look_ahead]
         key = jax.random.fold_in(self._key, self._hops)
-        motion, self._state = self._sampler.step(
-            key, self._state, speech, self._speaker, mouth_scale=self._control.mouth_scale
-        )
+        gestures = None
+        if self._gestures is not None:
+            gestures = np.stack(list(itertools.islice(self._gestures, self.schedule.hop)))
+        motion, lips, self._state = self._sampler.step(
+            key, self._state, speech, self._speaker,
+            mouth_scale=self._control.mouth_scale, gestures=gestures, lips_apart=self._lips_apart,
+        )  # fmt: skip
         self._features = self._features[self.schedule.hop :]
         self._hops += 1
         # The whole hop is scaled, also at the end of a clip, so that all have the same shape.
         motion = self._control.apply(motion, self._own, frames_left=frames_left)
-        return self._guard.apply(motion)[:frames_left]
+        motion = self._guard.apply(motion)
+        if self._lips_apart:
+            lips = self._control.scale_lips(lips, frames_left=frames_left)
+            motion = np.concatenate([motion, lips], axis=1)
+        return motion[:frames_left]
 
 
 @float32_matmuls
@@ -315,10 +347,15 @@ def next_window(
     guidance: jax.Array,
     steps: Steps,
     mouth_scale: jax.Array,
-) -> tuple[jax.Array, WindowState]:
-    """The computation of `WindowSampler.step`, for speech that is padded to the window.
+    lips_in_motion: jax.Array,
+) -> tuple[jax.Array, jax.Array, WindowState]:
+    """Samples a window for `WindowSampler.step`, from speech that is padded to the window.
 
     Lips follow the speech alone: windows are joined without them.
+
+    Returns:
+      [hop, d] motion features of stage 1, [hop, l] positions of the lips, by which the motion moves
+      as far as `lips_in_motion`, 0 or 1, says; and the new state.
     """
     statistics = variables["statistics"]
     speech = standardise_speech(speech, statistics)[None]
@@ -358,7 +395,8 @@ def next_window(
         drift=(1.0 - seams.RETURNED) * drifts[best],  # The window has undone the rest of it.
     )
     kept = space.scale_lips(window[: schedule.hop], mouth_scale)
-    return space.to_feature(kept, statistics), state
+    motion = space.to_feature(space.scale_lips(kept, lips_in_motion), statistics)
+    return motion, space.split(kept)[1], state
 
 
 def _sample_candidates(

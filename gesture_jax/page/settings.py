@@ -49,7 +49,10 @@ class Setting:
 
 SETTINGS = (
     Setting("control", "motion_scale", "Movement", "1 is as generated, 0 is still.", 0, 2, 0.05),
-    Setting("control", "mouth_scale", "Mouth", "The same for the lips.", 0, 2, 0.05),
+    Setting(
+        "control", "mouth_scale", "Mouth",
+        "The same for the lips, if the model knows them.", 0, 2, 0.05,
+    ),
     Setting("control", "head_scale", "Head", "The same for the head alone.", 0, 2, 0.05),
     Setting("control", "hands_scale", "Hands", "The same for all below the head.", 0, 2, 0.05),
     Setting(

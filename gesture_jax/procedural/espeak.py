@@ -17,7 +17,7 @@ from gesture_jax.media.rates import SAMPLE_RATE_HZ
 from gesture_jax.procedural import sentences
 from gesture_jax.procedural.identity import Voice
 from gesture_jax.procedural.talk import Talk, draw_pause
-from gesture_jax.procedural.visemes import Phone
+from gesture_jax.speech.phones import Phone
 
 _PROCESS = os.path.join(os.path.dirname(__file__), "espeak_process.py")
 _STRESS, _OTHER_MARKS = "ˈ", "ˌ"
@@ -61,10 +61,10 @@ def synthesise(voice: Voice, *, rng: np.random.Generator, duration: float) -> Ta
         sound = _emphasise(sound, phones, stresses)[:room]
         audio[-room:][: len(sound)] = sound
         shifted = [phone.shift(now) for phone in phones]
-        whole = [phone for phone in shifted if phone.end < duration]
+        whole = [phone for phone in shifted if phone.end_sec < duration]
         talk.phones.extend(whole)
         talk.stresses.extend(
-            (whole[place].middle, gain) for place, gain in stresses if place < len(whole)
+            (whole[place].middle_sec, gain) for place, gain in stresses if place < len(whole)
         )
         now += len(sound) / SAMPLE_RATE_HZ + draw_pause(rng)
     return talk
@@ -75,9 +75,9 @@ def _choose_stresses(phones: Sequence[Phone], rng: np.random.Generator) -> list[
     chosen: list[tuple[int, float]] = []
     last = -np.inf
     for place, phone in enumerate(phones):
-        if phone.stressed and phone.start - last > _LEAST_STRESS_GAP_SEC and rng.random() < 0.7:
+        if phone.stressed and phone.start_sec - last > _LEAST_STRESS_GAP_SEC and rng.random() < 0.7:
             chosen.append((place, float(rng.uniform(0.8, 1.25))))
-            last = phone.start
+            last = phone.start_sec
     return chosen
 
 
@@ -89,7 +89,7 @@ def _emphasise(
     gain = np.full(len(sound), _USUAL_GAIN)
     for place, strength in stresses:
         phone = phones[place]
-        offset = np.abs(time - phone.middle) / (0.5 * (phone.end - phone.start) + 0.06)
+        offset = np.abs(time - phone.middle_sec) / (0.5 * (phone.end_sec - phone.start_sec) + 0.06)
         bump = 0.5 + 0.5 * np.cos(np.pi * np.minimum(offset, 1.0))
         gain = np.maximum(gain, _USUAL_GAIN + (0.9 * strength - _USUAL_GAIN) * bump)
     return (sound * gain).astype(np.float32)

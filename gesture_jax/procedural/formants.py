@@ -10,7 +10,7 @@ import numpy as np
 from gesture_jax.media.rates import SAMPLE_RATE_HZ
 from gesture_jax.procedural.identity import Voice
 from gesture_jax.procedural.talk import Talk, draw_pause
-from gesture_jax.procedural.visemes import Phone
+from gesture_jax.speech.phones import Phone
 
 # First three formants in Hz of five vowels.
 _VOWELS = {

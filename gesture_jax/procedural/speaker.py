@@ -12,8 +12,8 @@ from gesture_jax.media.rates import FPS
 from gesture_jax.procedural.drawing import draw
 from gesture_jax.procedural.identity import make_identity
 from gesture_jax.procedural.motion import JOINT_NAMES, gesture, joint_positions, rest_pose
-from gesture_jax.procedural.visemes import Phone
 from gesture_jax.procedural.voice import speak
+from gesture_jax.speech.phones import Phone
 
 __all__ = ["JOINT_NAMES", "Performance", "perform", "portrait"]
 

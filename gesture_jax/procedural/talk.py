@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from gesture_jax.procedural.visemes import Phone
+from gesture_jax.speech.phones import Phone
 
 # A pause is long, and lets the hands come to rest and the other person speak, with this chance.
 _LONG_SHARE = 0.22

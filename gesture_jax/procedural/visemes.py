@@ -5,7 +5,6 @@ Massaro 1993, "Modeling coarticulation in synthetic visual speech"): lips antici
 during the consonant before it, for example. Lips nevertheless close fully for p, b and m.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from gesture_jax.media.rates import FPS
+from gesture_jax.speech.phones import Phone
 
 BILABIALS = frozenset("pbm")
 LABIODENTALS = frozenset("fvɱʋ")
@@ -61,36 +61,10 @@ _TARGETS: dict[str, tuple[float, float, float, float]] = {
 _UNKNOWN = (0.35, 0.50, 0.0, 0.3)
 
 
-@dataclasses.dataclass(frozen=True)
-class Phone:
-    """A speech sound.
-
-    Attributes:
-      symbol: its IPA symbol, without marks of stress.
-      start: time of its start in seconds.
-      end: time of its end.
-      stressed: whether it carries the primary stress of a word.
-    """
-
-    symbol: str
-    start: float
-    end: float
-    stressed: bool = False
-
-    @property
-    def middle(self) -> float:
-        """The time of its middle."""
-        return 0.5 * (self.start + self.end)
-
-    def shift(self, seconds: float) -> "Phone":
-        """Returns the phone at a later time."""
-        return dataclasses.replace(self, start=self.start + seconds, end=self.end + seconds)
-
-
 def tabulate(phones: Sequence[Phone]) -> dict[str, Any]:
     """Returns phones as the fields `phones` and `phone_times_sec` of `clips.Clip`."""
-    times = np.array([(phone.start, phone.end) for phone in phones], np.float32)
-    symbols = tuple(phone.symbol for phone in phones)
+    times = np.array([(phone.start_sec, phone.end_sec) for phone in phones], np.float32)
+    symbols = tuple(phone.name for phone in phones)
     return {"phones": symbols, "phone_times_sec": times.reshape(-1, 2)}
 
 
@@ -110,15 +84,15 @@ def lip_positions(phones: Sequence[Phone], num_frames: int) -> np.ndarray:
     dominance = np.full(len(time), 0.6)
     closed, bitten = np.zeros(len(time)), np.zeros(len(time))
     for phone in phones:
-        parts = _split(phone.symbol)
-        edges = np.linspace(phone.start, phone.end, len(parts) + 1) - _LEAD_SEC
+        parts = _split(phone.name)
+        edges = np.linspace(phone.start_sec, phone.end_sec, len(parts) + 1) - _LEAD_SEC
         for part, start, end in zip(parts, edges[:-1], edges[1:], strict=True):
             span = slice(*np.searchsorted(time, [start, end]))
             *target, weight = _TARGETS.get(part, _UNKNOWN)
             targets[span], dominance[span] = target, weight
-        if phone.symbol[:1] in BILABIALS:
+        if phone.name[:1] in BILABIALS:
             closed = np.maximum(closed, _closure(phone, time))
-        elif phone.symbol[:1] in LABIODENTALS:
+        elif phone.name[:1] in LABIODENTALS:
             bitten = np.maximum(bitten, _closure(phone, time))
     sd = _MIXING_SEC * _RATE_HZ
     mixed = gaussian_filter1d(targets * dominance[:, None], sd, axis=0, mode="nearest")
@@ -132,8 +106,8 @@ def lip_positions(phones: Sequence[Phone], num_frames: int) -> np.ndarray:
 
 def _closure(phone: Phone, time: np.ndarray) -> np.ndarray:
     """Returns how far lips are closed for a phone, 0 to 1, with ramps at both ends."""
-    start = phone.start - _CLOSURE_LEAD_SEC.get(phone.symbol[:1], _LEAD_SEC)
-    end = max(start + _LEAST_CLOSURE_SEC, phone.end - 0.03)
+    start = phone.start_sec - _CLOSURE_LEAD_SEC.get(phone.name[:1], _LEAD_SEC)
+    end = max(start + _LEAST_CLOSURE_SEC, phone.end_sec - 0.03)
     outside = np.maximum(np.maximum(start - time, time - end), 0.0)
     return np.clip(1.0 - outside / _RAMP_SEC, 0.0, 1.0)
 

@@ -9,7 +9,8 @@ from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gesture_jax.procedural import espeak, formants
 from gesture_jax.procedural.identity import Voice, make_identity
 from gesture_jax.procedural.talk import Talk
-from gesture_jax.procedural.visemes import Phone, lip_positions
+from gesture_jax.procedural.visemes import lip_positions
+from gesture_jax.speech.phones import Phone
 
 SYNTHESISERS = {"espeak": espeak.synthesise, "formants": formants.synthesise}
 """Functions that synthesise speech, by the names of `--voices`."""
@@ -46,8 +47,8 @@ class Speech:
 
     def pauses(self, least_sec: float) -> list[tuple[float, float]]:
         """Returns start and end in seconds of all pauses that are at least so long."""
-        starts = [0.0, *(phone.end for phone in self.phones)]
-        ends = [*(phone.start for phone in self.phones), len(self.audio) / SAMPLE_RATE_HZ]
+        starts = [0.0, *(phone.end_sec for phone in self.phones)]
+        ends = [*(phone.start_sec for phone in self.phones), len(self.audio) / SAMPLE_RATE_HZ]
         pairs = zip(starts, ends, strict=True)
         return [(start, end) for start, end in pairs if end - start >= least_sec]
 
@@ -107,9 +108,9 @@ def _choose_nods(talk: Talk, rng: np.random.Generator) -> list[float]:
     """Chooses the times at which a listener nods: after some stresses, and after each phrase."""
     after_stresses = [moment + 0.35 for moment, _ in talk.stresses if rng.random() < 0.4]
     ends = [
-        phone.end
+        phone.end_sec
         for phone, following in zip(talk.phones, [*talk.phones[1:], None], strict=True)
-        if following is None or following.start - phone.end > 0.3
+        if following is None or following.start_sec - phone.end_sec > 0.3
     ]
     after_phrases = [end + delay for end in ends for delay in (0.25, 0.65)]
     return sorted(after_stresses + after_phrases)

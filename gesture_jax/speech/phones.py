@@ -13,14 +13,16 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gesture_jax.array_types import Audio
 from gesture_jax.errors import InputError
 from gesture_jax.media.rates import SAMPLE_RATE_HZ
 from gesture_jax.storage.files import as_path
+
+if TYPE_CHECKING:  # It loads JAX, which phones do not need.
+    from gesture_jax.array_types import Audio
 
 REMEDY = '`pip install "gesture_jax[lips]"` brings PocketSphinx, which finds the phones'
 ENDINGS = (".json", ".csv")
@@ -37,11 +39,16 @@ _PHONES_PER_SEC = 100
 
 
 class Phone(NamedTuple):
-    """A phone, with its times in seconds."""
+    """A phone, with its times in seconds, and whether it carries the primary stress of a word."""
 
     name: str
     start_sec: float
     end_sec: float
+    stressed: bool = False
+
+    def shift(self, seconds: float) -> "Phone":
+        """Returns the phone at a later time."""
+        return self._replace(start_sec=self.start_sec + seconds, end_sec=self.end_sec + seconds)
 
     @property
     def middle_sec(self) -> float:
@@ -64,7 +71,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("pocketsphinx") is not None
 
 
-def find_phones(audio: Audio) -> list[Phone]:
+def find_phones(audio: "Audio") -> list[Phone]:
     """Recognises English speech and returns its phones.
 
     Args:
@@ -116,7 +123,7 @@ def _parse(row: Any) -> Phone:
     return Phone(str(row["phone"]), start_sec, end_sec)
 
 
-def _cut(audio: Audio) -> Iterator[tuple[float, Audio]]:
+def _cut(audio: "Audio") -> Iterator[tuple[float, "Audio"]]:
     """Cuts sound into pieces and yields the start of each, in seconds, and its samples."""
     start, shortest = 0, _MIN_PIECE_SEC * SAMPLE_RATE_HZ
     window = round(_QUIET_SEC * SAMPLE_RATE_HZ)
@@ -129,7 +136,7 @@ def _cut(audio: Audio) -> Iterator[tuple[float, Audio]]:
     yield start / SAMPLE_RATE_HZ, audio[start:]
 
 
-def _recognise(audio: Audio, start_sec: float) -> Sequence[Phone]:
+def _recognise(audio: "Audio", start_sec: float) -> Sequence[Phone]:
     """Returns the phones of a short piece of speech that begins at a given time."""
     if not len(audio):
         return []

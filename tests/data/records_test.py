@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from gesture_jax.data import clips, motions, pipeline
+from gesture_jax.data import clips, motions, pipeline, records
 from gesture_jax.data.augment import Augmentation, draw_on_device
 from gesture_jax.errors import InputError
 from gesture_jax.media.sound import read_audio
 from gesture_jax.people import regions
+from gesture_jax.people.lips import LIP_JOINTS
 from gesture_jax.preparation import parts, procedural, splits
 
 
@@ -31,7 +32,7 @@ def counted(tmp_path_factory):
     """Motion whose values tell clip and frame: 1000 clip + frame."""
     path = tmp_path_factory.mktemp("data") / "motions"
 
-    def records(first, lengths):
+    def clips_of(first, lengths):
         for clip, length in enumerate(lengths, start=first):
             value = 1000.0 * clip + np.arange(length, dtype=np.float32)[:, None]
             yield {
@@ -41,7 +42,7 @@ def counted(tmp_path_factory):
                 "speech": np.repeat(value, 2, axis=1),
             }
 
-    splits = {"train": lambda: records(0, (25, 31)), "test": lambda: records(2, (20, 11))}
+    splits = {"train": lambda: clips_of(0, (25, 31)), "test": lambda: clips_of(2, (20, 11))}
     assert motions.write_motions(path, splits, metadata={"origin": "counted"})
     return path
 
@@ -70,6 +71,87 @@ def test_jpeg_hides_nothing(dataset):
     error = drawn.frames.astype(float) - clips.decode_frames(record)
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 36
     np.testing.assert_allclose(record["audio"], drawn.audio, atol=1e-4)
+
+
+def _clip(phones=("m", "a", "p"), times=((0.1, 0.2), (0.2, 0.5), (0.5, 0.6))) -> clips.Clip:
+    return clips.Clip(
+        clip_id="ann#1",
+        speaker="ann",
+        frames=np.zeros((25, 16, 16, 3), np.uint8),
+        audio=np.zeros(16_000, np.float32),
+        speech=np.zeros((25, 2), np.float32),
+        joints=np.zeros((25, 0, 2), np.float32),
+        stress_times_sec=np.array([0.35], np.float32),
+        phones=phones,
+        phone_times_sec=np.array(times, np.float32).reshape(-1, 2),
+    )
+
+
+def _parse(content: bytes) -> tuple[list[str], np.ndarray]:
+    record = clips.ClipRecords.parse(content)
+    return record["phones"].decode().split(), record["phone_times_sec"].reshape(-1, 2)
+
+
+def test_phones_come_back(dataset):
+    names, times = _parse(clips.encode_clip(_clip())[0])
+    assert names == ["m", "a", "p"]
+    np.testing.assert_allclose(times, [(0.1, 0.2), (0.2, 0.5), (0.5, 0.6)])
+    assert _parse(clips.encode_clip(_clip((), ()))[0])[0] == []
+    record = clips.ClipSource(dataset, "train")[0]
+    assert len(record["phones"]) == len(record["phone_times_sec"]) > 2
+
+
+def test_a_cut_clip_keeps_the_phones_inside():
+    content, _ = clips.encode_clip(_clip())
+    names, times = _parse(clips.cut_clip(content, 5, 25, clip_id="ann#2", fps=25))
+    assert names == ["a", "p"]
+    np.testing.assert_allclose(times, [(0.0, 0.3), (0.3, 0.4)], atol=1e-6)
+
+
+def test_clips_of_older_versions_have_no_phones():
+    """Their records lack the fields."""
+
+    class OlderRecords(records.RecordsBuilder, skip_registration=True):
+        name = "clips"
+        FEATURES = {  # noqa: RUF012
+            key: feature
+            for key, feature in clips.ClipRecords.FEATURES.items()
+            if key not in clips.ClipRecords.DEFAULTS
+        }
+
+    content, _ = clips.encode_clip(_clip())
+    record = clips.ClipRecords.parse(content)
+    older = OlderRecords.serialize({key: record[key] for key in OlderRecords.FEATURES})
+    names, times = _parse(older)
+    assert names == [] and times.shape == (0, 2)
+    assert clips.ClipRecords.parse(older)["speaker"] == b"ann"
+
+
+def test_motions_know_the_lips_where_clips_have_their_joints(tmp_path):
+    names = ("head", *LIP_JOINTS)
+    joints = np.zeros((30, 5, 2), np.float32)
+    joints[:, 2, 0] = 20.0  # The right corner.
+    joints[10:, 4, 1] = 8.0  # The lower lip.
+    motion = {
+        "clip_id": "a#1",
+        "speaker": "a",
+        "motion": np.zeros((30, 3), np.float32),
+        "speech": np.zeros((30, 2), np.float32),
+        "joints": joints,
+    }
+    known, unknown = tmp_path / "known", tmp_path / "unknown"
+    motions.write_motions(known, {"train": lambda: [motion]}, metadata={"joint_names": names})
+    source = motions.MotionSource(known, "train")
+    assert source.num_lips == 2
+    np.testing.assert_allclose(source[0]["lips"][[0, 20]], [[0, 0], [0.4, 0]], atol=1e-6)
+    batch = next(iter(pipeline.motion_windows(
+        source, window=20, num_prior=2, batch_size=1, seed=0, train=False
+    )))  # fmt: skip
+    assert batch["motion"].shape == (1, 20, 5) and batch["portrait"].shape == (1, 5)
+    np.testing.assert_allclose(batch["motion"][0, 15, 3:], [0.4, 0], atol=1e-6)
+    motions.write_motions(unknown, {"train": lambda: [{**motion, "joints": ()}]}, metadata={})
+    source = motions.MotionSource(unknown, "train")
+    assert source.num_lips == 0 and source[0]["lips"].shape == (30, 0)
 
 
 def test_tfds_opens_it_too(dataset):

@@ -21,16 +21,22 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 _CHUNKS = [16, 1_000, 16_000, 80_000]
 
 
-def make_generator(*, speakers=(), feature_extractor=None, speech_dim=35):
+def make_generator(*, speakers=(), feature_extractor=None, speech_dim=35, num_lips=0):
     model = build_model(**stage1_config.get_config("smoke").model)
     image = np.zeros((1, 32, 32, 3), np.float32)
     animator = Animator(model, jax.jit(model.init)(jax.random.key(0), image, image))
     config = stage2_config.get_config("smoke")
     config.feature_dim, config.speech_dim = model.motion_dim, speech_dim
-    config.speakers = speakers
+    config.speakers, config.num_lips = speakers, num_lips
     abstract = motion_model.abstract_variables(config)
     params = jax.jit(motion_model.build(config)[1].init_variables)(jax.random.key(0))["params"]
-    variables = {"params": params, "statistics": unit_statistics(abstract["statistics"])}
+    statistics = unit_statistics(abstract["statistics"])
+    if num_lips:  # Angles stay small, so that a vector can be told from its motion feature.
+        for name in ("pose_std", "pose_reach"):
+            statistics[name] *= 0.05
+        random = np.random.default_rng(0).standard_normal(statistics["lip_motion"].shape)
+        statistics["lip_motion"] = (0.3 * random).astype(np.float32)
+    variables = {"params": params, "statistics": statistics}
     extractor = feature_extractor or SpeechFeatureExtractor()
     return GestureGenerator(animator, config, variables, extractor)
 
@@ -205,3 +211,14 @@ def test_speech_of_any_rate_and_channels():
     assert count_frames(np.zeros(16_000 * 3)) == 75
     with pytest.raises(InputError, match="less than one frame"):
         to_speech(np.zeros(100), 16_000)
+
+
+def test_stage_2_has_to_know_the_lips(generator, portrait, audio):
+    motion = np.zeros((3, generator.animator.model.motion_dim), np.float32)
+    for reason, call in {
+        "gestures are given": lambda: generator.generate(portrait, audio, 16_000, gestures=motion),
+        "mouth_scale is 0.5": lambda: generator.options(control={"mouth_scale": 0.5}),
+    }.items():
+        with pytest.raises(InputError, match=f"{reason}, but this stage 2 does not know the lips"):
+            call()
+    assert generator.options(control={"mouth_scale": 1}) == generator.defaults

@@ -12,7 +12,7 @@ from gesture_jax.inference.generator import GestureGenerator
 from gesture_jax.inference.manifest import Request
 from gesture_jax.inference.portraits import Style
 from gesture_jax.media import images
-from gesture_jax.media.motion_files import read_motion
+from gesture_jax.media.motion_files import read_motion, write_motion
 from gesture_jax.media.sound import read_audio
 from gesture_jax.media.video import iterate_pictures
 from gesture_jax.media.writer import write_audio
@@ -104,6 +104,21 @@ def test_saved_motion_gives_the_same_frames(folder, generator):
     first, _ = _write(generator, _request(folder, save_motion="k.npz"), Style(), options)
     again, _ = _write(generator, _request(folder, motion="k.npz", out="w.mp4"), Style())
     np.testing.assert_array_equal(again, first)
+
+
+def test_saved_motion_may_hold_the_lips(folder, generator):
+    """Stage 1 without pixels of the portrait does not use them."""
+    first, _ = _write(generator, _request(folder, save_motion="l.npz"), Style())
+    motion, portrait = read_motion(folder / "l.npz"), np.zeros((16, 16, 3), np.uint8)
+    assert read_motion(folder / "l.npz", "lips", optional=True).shape == (0, 0)
+    lips = np.linspace(0, 1, 100, dtype=np.float32).reshape(50, 2)
+    write_motion(folder / "l.npz", motion, portrait, lips)
+    np.testing.assert_array_equal(read_motion(folder / "l.npz", "lips"), lips)
+    plain, _ = _write(generator, _request(folder, motion="l.npz", out="l.mp4"), Style())
+    assert plain.shape == first.shape
+    write_motion(folder / "l.npz", motion, portrait, lips[1:])
+    with pytest.raises(InputError, match="lips has another size than is wanted"):
+        _write(generator, _request(folder, motion="l.npz", out="l.mp4"), Style())
 
 
 class _CountingAnimator(Animator):

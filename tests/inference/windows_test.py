@@ -63,7 +63,7 @@ def test_the_best_candidate_is_taken_and_faded_in(variables):
     sampler, key, own = _make_sampler(variables), jax.random.key(1), _speech(1, 5)[0, 0]
     state = sampler.start(np.full(_FEATURE, own))
     speech = _speech(16)
-    motion, following = sampler.step(key, state, speech)
+    motion, _, following = sampler.step(key, state, speech)
     padded = np.concatenate([speech, np.zeros((4, 4), np.float32)])
     candidates = sample_motion(
         _MODEL, variables["params"], key, state.prior[None], padded[None],
@@ -81,7 +81,7 @@ def test_the_best_candidate_is_taken_and_faded_in(variables):
 
 def test_a_clip_begins_at_the_portraits_own_pose(variables):
     own = _speech(_FEATURE // 4 + 1).ravel()[:_FEATURE]
-    motion, _ = _make_sampler(variables).step(
+    motion, *_ = _make_sampler(variables).step(
         jax.random.key(0), _make_sampler(variables).start(own), _speech(16)
     )
     far = np.abs(motion[6:] - own).mean()
@@ -108,7 +108,7 @@ def test_devices_that_share_the_candidates_draw_the_same(variables, num_devices)
     states = [alone.start(np.zeros(_FEATURE)), together.start(np.zeros(_FEATURE))]
     for number in range(3):
         key, speech = jax.random.key(number), _speech(16, number)
-        (expected, first), (found, second) = (
+        (expected, _, first), (found, _, second) = (
             sampler.step(key, state, speech)
             for sampler, state in zip((alone, together), states, strict=True)
         )
@@ -188,7 +188,7 @@ def test_motion_never_leaves_its_bounds_however_long_the_speech(runaway, size):
     state = sampler.start(np.asarray(space.to_feature(jnp.asarray(own, jnp.float32))))
     for number in range(20):
         key = jax.random.fold_in(jax.random.key(0), number)
-        features, state = sampler.step(key, state, 1e3 * _speech(16, number))
+        features, _, state = sampler.step(key, state, 1e3 * _speech(16, number))
         assert np.isfinite(features).all() and np.abs(features).max() <= 1.0 + 1e-5
         for vectors in (state.prior, state.ahead):
             far = np.abs(vectors - state.portrait)
@@ -229,7 +229,7 @@ def test_windows_begin_where_the_past_was_heading(drifting):
     sampler, space = drifting
     state = sampler.start(np.asarray(space.to_feature(jnp.zeros(space.dim))))
     for number in range(20):
-        _, state = sampler.step(jax.random.key(number), state, _speech(16))
+        *_, state = sampler.step(jax.random.key(number), state, _speech(16))
         np.testing.assert_allclose(state.prior, 0.0, atol=1e-5)
 
 
@@ -240,7 +240,7 @@ def test_motion_returns_to_the_portraits_pose(drifting):
     state = state.replace(prior=jnp.full_like(state.prior, 0.5))
     levels = []
     for number in range(40):
-        _, state = sampler.step(jax.random.key(number), state, _speech(16))
+        *_, state = sampler.step(jax.random.key(number), state, _speech(16))
         levels.append(float(np.abs(state.prior).max()))
     assert (np.diff(levels) < 1e-6).all() and levels[-1] < 0.05
 
@@ -253,7 +253,7 @@ def test_strangers_move_alike(runaway):
         own = 10.0 * np.random.default_rng(seed).standard_normal(space.dim)
         own[-3:] = 0.0
         state = sampler.start(np.asarray(space.to_feature(jnp.asarray(own, jnp.float32))))
-        _, state = sampler.step(jax.random.key(0), state, _speech(16))
+        *_, state = sampler.step(jax.random.key(0), state, _speech(16))
         moves.append(state.ahead - state.portrait)
     np.testing.assert_allclose(*moves, atol=1e-4)
 

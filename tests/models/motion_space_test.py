@@ -215,7 +215,7 @@ def test_lips_are_values_of_their_own(motion, relative):
 
 def test_lips_do_not_depend_on_the_portraits(motion):
     """A portrait with an open mouth stands for the same person with closed lips."""
-    space, both, lips, statistics = _with_lips(motion)
+    space, both, _, statistics = _with_lips(motion)
     vectors = space.from_feature(both, statistics)
     opened = vectors[:, 0].at[:, -2:].add(0.3)
     one, other = (space.encode(vectors, x, statistics) for x in (vectors[:, 0], opened))

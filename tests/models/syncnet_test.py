@@ -100,6 +100,21 @@ def test_weights_are_read_from_files_of_old_and_new_versions(weights, write, tmp
     assert kernel[2, 1, 13, 7] == weights["netcnnlip.0.weight"][7, 1, 4, 2, 1]
 
 
+def test_weights_are_read_from_files_that_a_gpu_wrote_before_version_0_4(weights, tmp_path):
+    arrays = {name: torch_file.Tensor(array) for name, array in weights.items()}
+    path = torch_file.save_older(arrays, tmp_path / "sync.model")
+    content = path.read_bytes()
+    for new, old in (
+        (b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_tensor\n"),
+        (b"ctorch\nFloatStorage\n", b"ctorch.cuda\nFloatStorage\n"),
+    ):
+        assert new in content
+        content = content.replace(new, old)
+    path.write_bytes(content)
+    bias = syncnet_weights.load(path)["params"]["audio"]["embedding"]["bias"]
+    np.testing.assert_array_equal(bias, weights["netfcaud.3.bias"])
+
+
 def test_other_weights_are_refused_by_name(weights, tmp_path):
     others = {n: torch_file.Tensor(a) for n, a in weights.items() if "netfcaud.3" not in n}
     path = torch_file.save(others, tmp_path / "other.model")

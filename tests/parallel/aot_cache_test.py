@@ -1,6 +1,7 @@
 """Kept traces give bit-identical results, and are never used for another program."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -218,11 +219,16 @@ def test_programs_of_other_devices_can_be_kept(stages, platform):
     pace = windows.WindowSchedule(**configs[1].schedule)
     process, sampling = GaussianProcess(), motion_model.make_sampling(configs[1])
     settings = denoiser, space, process, pace, sampling.interval, None
-    state = jax.eval_shape(lambda: windows.start_state(space, denoiser.num_prior, 8, motion[0]))
-    speech = np.zeros((denoiser.window, 35), np.float32)
     known = motion_model.abstract_variables(configs[1])
+    state = jax.eval_shape(
+        functools.partial(windows.start_state, space, denoiser.num_prior, 8),
+        known["statistics"],
+        motion[0],
+    )
+    speech = np.zeros((denoiser.window, 35), np.float32)
     steps = sampling.sampler.steps(process, padded=True)
-    arguments = known, jax.random.key(0), state, speech, None, np.float32(2.0), steps
+    scales = [np.float32(1.0)] * 2
+    arguments = known, jax.random.key(0), state, speech, None, np.float32(2.0), steps, *scales
     calls.append((windows.next_window, settings, arguments))
     aot_cache._register_nodes()
     for function, bound, args in calls:

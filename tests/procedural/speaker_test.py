@@ -104,7 +104,7 @@ def test_hands_are_at_rest_soon_after_speech_ends():
         time = np.arange(500) / 25
         for start, end in speech.pauses(0.8):
             resting.append(below[(time > start + 0.3) & (time < end - 0.4)].ravel())
-        speaking += [below[int(25 * phone.middle)] for phone in speech.phones]
+        speaking += [below[int(25 * phone.middle_sec)] for phone in speech.phones]
     resting = np.concatenate(resting)
     assert len(resting) > 100 and np.quantile(resting, 0.02) > -0.06
     assert np.quantile(speaking, 0.2) < -0.1  # Above the place at rest.

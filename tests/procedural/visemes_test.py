@@ -1,9 +1,10 @@
-"""Positions of the lips: closed for p, b, m, on the teeth for f and v, rounded for u, open for a."""
+"""Positions of the lips: closed for p, b, m, on the teeth for f and v, rounded for u."""
 
 import numpy as np
 import pytest
 
-from gesture_jax.procedural.visemes import REST, Phone, lip_positions, tabulate
+from gesture_jax.procedural.visemes import REST, lip_positions, tabulate
+from gesture_jax.speech.phones import Phone
 
 
 def _syllables(*symbols: str, each_sec: float = 0.12, start: float = 0.4) -> list[Phone]:
@@ -32,7 +33,7 @@ def test_at_every_rate_and_phase_a_frame_shows_the_closure():
         for phase in np.arange(0.4, 0.44, 0.005):
             phones = _syllables("a", "m", "a", each_sec=each_sec, start=phase)
             opening = lip_positions(phones, 40)[:, 0]
-            middle = phones[1].middle
+            middle = phones[1].middle_sec
             frames = (np.arange(40) + 0.5) / 25
             assert opening[np.abs(frames - middle) < 0.08].min() < 0.05, (each_sec, phase)
 

@@ -30,7 +30,7 @@ def test_phones_are_where_the_sound_is(voices):
         speech = _speak(voices, seed)
         loudness = _loudness(speech.audio)
         time = (np.arange(len(loudness)) + 0.5) / 100
-        starts, ends = np.array([(p.start, p.end) for p in speech.phones]).T
+        starts, ends = np.array([(p.start_sec, p.end_sec) for p in speech.phones]).T
         spoken = ((time[:, None] > starts) & (time[:, None] < ends)).any(axis=1)
         far = np.min([np.abs(time[:, None] - t).min(axis=1) for t in (starts, ends)], axis=0) > 0.15
         assert loudness[spoken].mean() > 10 * loudness[~spoken & far].mean()
@@ -40,9 +40,9 @@ def test_phones_are_where_the_sound_is(voices):
 def test_phones_are_in_order_and_within_the_speech(voices):
     phones = _speak(voices).phones
     assert len(phones) > 40
-    assert all(p.start <= p.end for p in phones)
-    starts = [p.start for p in phones]
-    assert starts == sorted(starts) and 0 <= starts[0] and phones[-1].end <= _FRAMES / 25
+    assert all(p.start_sec <= p.end_sec for p in phones)
+    starts = [p.start_sec for p in phones]
+    assert starts == sorted(starts) and starts[0] >= 0 and phones[-1].end_sec <= _FRAMES / 25
 
 
 @pytest.mark.parametrize("voices", _BOTH)
@@ -76,7 +76,7 @@ def test_the_other_person_speaks_only_in_pauses(voices):
         assert speech.other.shape == speech.audio.shape
         time = np.flatnonzero(np.abs(speech.other) > 0.01) / 16_000
         for phone in speech.phones:
-            assert not ((time > phone.start) & (time < phone.end)).any()
+            assert not ((time > phone.start_sec) & (time < phone.end_sec)).any()
         heard += len(time) > 0
         if speech.nod_times_sec:
             assert min(speech.nod_times_sec) > time.min()
@@ -90,10 +90,10 @@ def test_lips_are_shut_in_pauses_and_closed_for_bilabials(voices):
     for start, end in speech.pauses(0.5):
         inside = (frames > start + 0.15) & (frames < end - 0.15)
         assert (speech.lips[inside, 0] < 0.05).all()
-    closures = [p for p in speech.phones if p.symbol[:1] in BILABIALS]
+    closures = [p for p in speech.phones if p.name[:1] in BILABIALS]
     assert len(closures) > 3
     for phone in closures:
-        assert speech.lips[np.abs(frames - phone.middle) < 0.08, 0].min() < 0.05
+        assert speech.lips[np.abs(frames - phone.middle_sec) < 0.08, 0].min() < 0.05
 
 
 @_NEEDS_ESPEAK

@@ -17,7 +17,7 @@ from gesture_jax.checkpoint import checkpoints
 from gesture_jax.data import portrait_framing
 from gesture_jax.errors import InputError
 from gesture_jax.inference import explain
-from gesture_jax.inference.programs import Programs, abstract_variables
+from gesture_jax.inference.programs import AdaptedBatch, Programs, abstract_variables
 from gesture_jax.inference.talking_mouth import TalkingMouth
 from gesture_jax.media import images
 from gesture_jax.models.base import BaseModel, SourceFeatures
@@ -26,7 +26,6 @@ from gesture_jax.ops import rotation
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.ops.warp import with_differences
 from gesture_jax.parallel import aot_cache, sharding
-from gesture_jax.parallel.aot_cache import CachedJit
 from gesture_jax.pretrained import torch_checkpoint, torch_weights
 
 _BATCH_SIZE = 4
@@ -56,6 +55,32 @@ class Source:
     def size(self) -> int:
         """Height and width of the frames in pixels."""
         return len(self.image)
+
+
+class Adaptation:
+    """How the motion of one clip, which is of another person or generated, fits a portrait.
+
+    See `LayeredModel.adapt`. The change of the motion is found at the last frame of each batch, and
+    interpolated from one batch to the next.
+    """
+
+    def __init__(self):
+        """Begins a clip."""
+        self._last: jax.Array | None = None
+
+    def follow(self, motion: np.ndarray, changes: jax.Array) -> AdaptedBatch:
+        """Returns the next batch.
+
+        Args:
+          motion: [b, d].
+          changes: [k, d], at the last frame of each of k equal parts of the batch.
+        """
+        last = changes[:1] if self._last is None else self._last
+        before = last
+        if len(changes) > 1:
+            before = jax.device_put(jnp.concatenate([last, changes[:-1]]), changes.sharding)
+        self._last = changes[-1:]
+        return AdaptedBatch(motion, before, changes)
 
 
 class Animator:
@@ -278,7 +303,7 @@ class Animator:
         source: Source,
         motion: np.ndarray,
         *,
-        adapt: bool = False,
+        adapt: bool | Adaptation = False,
         mouth: TalkingMouth | None = None,
     ) -> np.ndarray:
         """Renders the portrait in every pose of a motion sequence.
@@ -287,7 +312,8 @@ class Animator:
           source: from `encode_source`.
           motion: [t, 9 g^2 + 3]; or [t, 9 g^2 + 3 + l] with the positions of the lips.
           adapt: whether the motion belongs to another person or is generated, so that it is first
-            adapted to the portrait (`programs.adapt_motion`); takes half as long again.
+            adapted to the portrait; takes a quarter longer. An `Adaptation` continues the clip of
+            the motion before.
           mouth: the portrait's mouth, which follows the positions of the lips.
 
         Returns:
@@ -302,7 +328,7 @@ class Animator:
         source: Source,
         motion: Iterable[np.ndarray],
         *,
-        adapt: bool = False,
+        adapt: bool | Adaptation = False,
         mouth: TalkingMouth | None = None,
         batch_size: int | None = None,
     ) -> Iterator[np.ndarray]:
@@ -321,9 +347,11 @@ class Animator:
         for batch, count in ((self._programs.to_uint8(image), count) for image, count in batches):
             yield from _fetch(batch, count)
 
-    def _renderer(self, adapt: bool) -> CachedJit:
-        programs = self._programs
-        return programs.render_adapted if adapt and self.model.carries_pixels else programs.render
+    def _adapt(self, source: Source, motion: np.ndarray, adaptation: Adaptation) -> AdaptedBatch:
+        share = len(motion) // (self.mesh.size if self.mesh else 1)
+        ends = motion[share - 1 :: share]
+        changes = self._programs.find_changes(self._variables, source.features, ends)
+        return adaptation.follow(motion, changes)
 
     def explain_frames(self, source: Source, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Renders frames of adapted motion beside the layers they consist of, see `explain.rows`.
@@ -339,9 +367,9 @@ class Animator:
                 "these weights draw every pixel anew, so that there is nothing to "
                 "explain; use weights of the preset photo"
             )
-        features = dataclasses.replace(source.features, picture=None)
+        features, adaptation = dataclasses.replace(source.features, picture=None), Adaptation()
         for batch, count in _batched(motion, self._batch_size):
-            motions = batch[:, : self.model.motion_dim]
+            motions = self._adapt(source, batch[:, : self.model.motion_dim], adaptation)
             image, layers = self._programs.explain(self._variables, features, motions)
             yield from explain.strips(image, layers)[:count]
 
@@ -349,15 +377,20 @@ class Animator:
         self,
         source: Source,
         motion: Iterable[np.ndarray],
-        adapt: bool,
+        adapt: bool | Adaptation,
         mouth: TalkingMouth | None,
         batch_size: int,
     ) -> Iterator[tuple[jax.Array, int]]:
         """Renders one batch ahead, so that it is computed while frames are encoded and written."""
         pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
+        adaptation = Adaptation() if adapt is True else adapt
         for batch, count in _batched(motion, batch_size):
             motions, lips = np.split(batch, [self.model.motion_dim], axis=1)
-            image = self._renderer(adapt)(self._variables, source.features, motions)
+            if adaptation and self.model.carries_pixels:
+                adapted = self._adapt(source, motions, adaptation)
+                image = self._programs.render_adapted(self._variables, source.features, adapted)
+            else:
+                image = self._programs.render(self._variables, source.features, motions)
             if (picture := source.features.picture) is not None:
                 located = self._programs.locate(image)
                 image = self._programs.compose(picture, located)

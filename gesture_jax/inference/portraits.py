@@ -10,7 +10,7 @@ import numpy as np
 from gesture_jax.data import portrait_framing
 from gesture_jax.errors import InputError
 from gesture_jax.inference import talking_mouth
-from gesture_jax.inference.animator import Animator, Source
+from gesture_jax.inference.animator import Adaptation, Animator, Source
 from gesture_jax.inference.talking_mouth import TalkingMouth
 from gesture_jax.media import images, watermark
 from gesture_jax.media.framing import Crop, parse_crop
@@ -152,11 +152,14 @@ class Portrait:
         if not self._style.explain:
             self._animator.prepare(self.source, mouth=self.mouth, batch_size=self._batch_size)
 
-    def render(self, motion: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def render(
+        self, motion: Iterable[np.ndarray], adaptation: Adaptation | None = None
+    ) -> Iterator[np.ndarray]:
         """Renders a sequence of motion features.
 
         Args:
           motion: [d] each; or [d + 2], with the positions of the lips.
+          adaptation: that of the clip which the motion continues; by default a clip begins.
 
         Yields:
           The frames of the video, uint8, in the order of the features.
@@ -164,8 +167,9 @@ class Portrait:
         if self._style.explain:
             return self.finish(self._animator.explain_frames(self.source, motion))
         frames = self._animator.render_frames(
-            self.source, motion, adapt=True, mouth=self.mouth, batch_size=self._batch_size
-        )
+            self.source, motion, adapt=adaptation or True, mouth=self.mouth,
+            batch_size=self._batch_size,
+        )  # fmt: skip
         return self.finish(frames)
 
     def finish(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +33,9 @@ class Programs:
     Attributes:
       encode: `encode_source`.
       extract: `extract_motion`.
-      render: `render_batch` for motion of the portrait itself.
-      render_adapted: `render_batch` for motion of others.
+      render: `render_batch`.
+      find_changes: `find_changes`.
+      render_adapted: `render_adapted`.
       locate: `layered.locate`.
       compose: `layered.compose`.
       move_mouth: `talking_mouth.move_mouth`.
@@ -52,8 +54,9 @@ class Programs:
         options = hardware.compiler_options()
         self.encode = cached_jit(encode_source, model)
         self.extract = self._split(extract_motion, model, **options)
-        self.render = self._split(render_batch, model, False, **options)
-        self.render_adapted = self._split(render_batch, model, True, **options)
+        self.render = self._split(render_batch, model, **options)
+        self.find_changes = self._split(find_changes, model, **options)
+        self.render_adapted = self._split(render_adapted, model, **options)
         self.locate = self._split(layered.locate, **options)
         self.compose = self._split(layered.compose, **options)
         self.move_mouth = self._split(move_mouth, **options)
@@ -96,8 +99,14 @@ class Programs:
     ) -> Iterator[tuple[CachedJit, tuple]]:
         """Like `calls`, only for the frames of one portrait or for the shapes of its features."""
         _, split = sharding.inference_shardings(self._mesh)
-        render = self.render_adapted if self._model.carries_pixels else self.render
-        arguments = variables, features, np.zeros((batch_size, self._model.motion_dim), np.float32)
+        motion = np.zeros((batch_size, self._model.motion_dim), np.float32)
+        render, arguments = self.render, (variables, features, motion)
+        if self._model.carries_pixels:
+            ends = variables, features, motion[: self._mesh.size if self._mesh else 1]
+            yield self.find_changes, ends
+            changes = sharding.place(self.find_changes.shapes(*ends), split)
+            render = self.render_adapted
+            arguments = variables, features, AdaptedBatch(motion, changes, changes)
         yield render, arguments
         frames = sharding.place(render.shapes(*arguments), split)
         if features.picture is not None:
@@ -145,24 +154,61 @@ def extract_motion(model: BaseModel, variables: Mapping[str, Any], frames: jax.A
 
 @float32_matmuls
 def render_batch(
-    model: BaseModel,
-    adapt: bool,
-    variables: Mapping[str, Any],
-    features: SourceFeatures,
-    motion: jax.Array,
+    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
 ) -> jax.Array | layered.Enlarged:
     """Renders frames [b, r, r, 3] in [0, 1] of one portrait from motion features [b, d].
 
     If the features have a picture, it returns the input of `layered.locate`, from which
     `layered.compose` makes frames of the picture's size.
     """
-    repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
-    if adapt:
-        motion = adapt_motion(model, variables, repeated, motion)
     method = "render" if features.picture is None else "draw_enlarged"
-    rendered = model.apply(variables, repeated, motion, method=method)
+    rendered = model.apply(variables, _repeat(features, len(motion)), motion, method=method)
     assert isinstance(rendered, jax.Array | layered.Enlarged)
     return rendered
+
+
+@float32_matmuls
+def find_changes(
+    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
+) -> jax.Array:
+    """Returns by how much adapting changes motion features [k, d] of others: [k, d]."""
+    adapted = model.apply(variables, _repeat(features, len(motion)), motion, method="adapt")
+    assert isinstance(adapted, jax.Array)
+    return adapted - motion
+
+
+@register_exportable
+@flax.struct.dataclass
+class AdaptedBatch:
+    """Motion features of others, with the changes that adapt them to a portrait.
+
+    Several devices share the batch in equal parts.
+
+    Attributes:
+      motion: [b, d], features of frames that follow each other.
+      before: [k, d], the change at the frame before the first one of each of k devices.
+      last: [k, d], the change at the last frame of each device.
+    """
+
+    motion: jax.Array
+    before: jax.Array
+    last: jax.Array
+
+    def adapt(self) -> jax.Array:
+        """Adapts the part of one device, k = 1: [b, d].
+
+        How much adapting changes their motion hardly varies within a few frames, so that the change
+        is interpolated between.
+        """
+        share = (jnp.arange(len(self.motion)) + 1.0)[:, None] / len(self.motion)
+        return self.motion + (1.0 - share) * self.before + share * self.last
+
+
+def render_adapted(
+    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, batch: AdaptedBatch
+) -> jax.Array | layered.Enlarged:
+    """Renders motion of others, see `render_batch`."""
+    return render_batch(model, variables, features, batch.adapt())
 
 
 def to_uint8(image: jax.Array) -> jax.Array:
@@ -172,28 +218,14 @@ def to_uint8(image: jax.Array) -> jax.Array:
 
 @float32_matmuls
 def explain_batch(
-    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
+    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, batch: AdaptedBatch
 ) -> tuple[jax.Array, layered.Layers]:
     """Returns frames [b, r, r, 3] of one portrait, and the layers that they are composed of."""
-    repeated = jax.tree.map(lambda x: jnp.repeat(x, len(motion), axis=0), features)
-    motion = adapt_motion(model, variables, repeated, motion)
-    made = model.apply(variables, repeated, motion, method="draw")
+    motion = batch.adapt()
+    made = model.apply(variables, _repeat(features, len(motion)), motion, method="draw")
     assert isinstance(made, dict)
     return made["image"], made["layers"]
 
 
-def adapt_motion(
-    model: BaseModel, variables: Mapping[str, Any], features: SourceFeatures, motion: jax.Array
-) -> jax.Array:
-    """Adapts motion features [b, d] of others to the portrait of `features`.
-
-    The frames follow each other. How much adapting changes their motion hardly varies within a few
-    frames, so that only the first and the last are adapted, and the change is interpolated between.
-    """
-    ends = jnp.array([0, len(motion) - 1])
-    portrait = jax.tree.map(lambda x: x[ends], features)
-    adapted = model.apply(variables, portrait, motion[ends], method="adapt")
-    assert isinstance(adapted, jax.Array)
-    change = adapted - motion[ends]
-    share = jnp.linspace(0.0, 1.0, len(motion))[:, None]
-    return motion + (1.0 - share) * change[0] + share * change[1]
+def _repeat(features: SourceFeatures, count: int) -> SourceFeatures:
+    return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), features)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from gesture_jax.inference.animator import Adaptation
 from gesture_jax.inference.portraits import Portrait
 from gesture_jax.media.rates import SAMPLE_RATE_HZ
 from gesture_jax.media.writer import write_video
@@ -22,11 +23,13 @@ class Rendering:
       portrait: the portrait that moves.
       windows: its motion features, [t, d] each; an iterator of them can be used once.
       notices: sentences that the user should read.
+      adaptation: that of the clip which the windows continue; by default a clip begins.
     """
 
     portrait: Portrait
     windows: Iterable[np.ndarray]
     notices: tuple[str, ...] = ()
+    adaptation: Adaptation | None = None
 
     def frames(self, *, kept_motion: list[np.ndarray] | None = None) -> Iterator[np.ndarray]:
         """Renders window after window.
@@ -37,10 +40,11 @@ class Rendering:
         Yields:
           Frames, [h, w, 3] uint8.
         """
+        adaptation = self.adaptation or Adaptation()
         for window in self.windows:
             if kept_motion is not None:
                 kept_motion.append(window)
-            yield from self.portrait.render(window)
+            yield from self.portrait.render(window, adaptation)
 
 
 @dataclasses.dataclass(frozen=True)

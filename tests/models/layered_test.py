@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from gesture_jax.errors import InputError
 from gesture_jax.inference import explain
-from gesture_jax.inference.animator import Animator
+from gesture_jax.inference.animator import Adaptation, Animator
 from gesture_jax.inference.portraits import Portrait, Style
-from gesture_jax.inference.programs import adapt_motion
+from gesture_jax.inference.programs import find_changes
 from gesture_jax.media import images
 from gesture_jax.models.build import build_model
 from gesture_jax.models.layered import Layers
@@ -277,21 +277,31 @@ def test_adapted_motion_is_extracted_from_the_warped_portrait(animator, model, f
     np.testing.assert_allclose(animator.render(source, motion, adapt=True), once, atol=1e-4)
 
 
-def test_between_adapted_frames_the_change_is_interpolated(animator, model, frames):
+def test_between_adapted_frames_the_change_is_interpolated(model, animator, frames):
+    """The first batch of a clip has no frame before it: its change is that of its last frame."""
     source = animator.encode_source(frames[0], size=32)
     ends = animator.extract_motion(frames)
-    share = np.linspace(0.0, 1.0, 4)[:, None] ** 2
+    share = np.linspace(0.0, 1.0, 6)[:, None] ** 2
     motion = ((1 - share) * ends[0] + share * ends[1]).astype(np.float32)
-    features = jax.tree.map(lambda x: jnp.repeat(x, 4, axis=0), source.features)
-    adapt = jax.jit(functools.partial(adapt_motion, model))
-    adapted = adapt(animator._variables, features, motion)
-    alone = jax.jit(functools.partial(model.apply, method="adapt"))(
-        animator._variables, features, motion
+    changes = jax.jit(functools.partial(find_changes, model))(
+        animator._variables, source.features, motion
     )
-    np.testing.assert_allclose(adapted[0], alone[0], atol=1e-6)
-    np.testing.assert_allclose(adapted[3], alone[3], atol=1e-6)
-    change = np.asarray(adapted) - motion
-    np.testing.assert_allclose(change[1], (2 * change[0] + change[3]) / 3, atol=1e-6)
+    assert np.abs(changes[5] - changes[2]).max() > 1e-4
+    adaptation = Adaptation()
+    first, second = (adaptation.follow(motion[i - 2 : i + 1], changes[i : i + 1]) for i in (2, 5))
+    np.testing.assert_allclose(first.adapt(), motion[:3] + changes[2], atol=1e-6)
+    found = second.adapt() - motion[3:]
+    np.testing.assert_allclose(found[0], (2 * changes[2] + changes[5]) / 3, atol=1e-6)
+    np.testing.assert_allclose(found[2], changes[5], atol=1e-6)
+
+
+def test_hops_of_a_clip_are_adapted_like_the_whole_clip(animator, frames):
+    source = animator.encode_source(frames[0], size=32)
+    motion = np.linspace(*animator.extract_motion(frames), 4).astype(np.float32)
+    whole = animator.render(source, motion, adapt=True)
+    adaptation = Adaptation()
+    hops = [animator.render(source, motion[i : i + 2], adapt=adaptation) for i in (0, 2)]
+    np.testing.assert_allclose(np.concatenate(hops), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])

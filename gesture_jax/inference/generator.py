@@ -396,6 +396,7 @@ class GestureGenerator:
         return MotionWriter(
             sampler, options.control, own,
             seed=seed, speaker=number, gestures=gestures, lips_apart=lips_apart,
+            is_silent=self.feature_extractor.is_silent,
         )  # fmt: skip
 
     def _window_sampler(self, options: Options, schedule: WindowSchedule) -> WindowSampler:

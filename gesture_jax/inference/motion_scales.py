@@ -65,7 +65,7 @@ class Control:
         """
         if dataclasses.replace(self, mouth_scale=1.0) == Control() or not len(motion):
             return motion
-        grid = round(((motion.shape[-1] - 3) / 9) ** 0.5)
+        grid = _grid_of(motion)
         scale = self._scales(grid) * self._fade_out(len(motion), frames_left)[:, None]
         return np.asarray(_scale(motion, own, jnp.asarray(scale, jnp.float32)))
 
@@ -77,8 +77,7 @@ class Control:
     @functools.cache  # noqa: B019  (They are few and small.)
     def _scales(self, grid: int) -> np.ndarray:
         """Returns the scales of the angles of each cell and of the translation: [3 g^2 + 3]."""
-        height = (np.arange(grid) + 0.5) / grid
-        below = np.clip((height - _SHOULDERS) / _TRANSITION + 0.5, 0.0, 1.0)
+        below = _below_shoulders(grid)
         rows = (1.0 - below) * self.head_scale + below * self.hands_scale
         cells = np.broadcast_to(rows[:, None, None], (grid, grid, 3))
         return self.motion_scale * np.append(cells.ravel(), np.ones(3))
@@ -89,6 +88,36 @@ class Control:
             return np.ones(num_frames)
         left = frames_left - 1 - np.arange(num_frames)
         return smooth_step(np.clip(left / (self.rest_sec * FPS), 0.0, 1.0))
+
+
+def scale_below(motion: MotionSequence, own: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Scales the distance from the portrait's pose below the shoulders.
+
+    Args:
+      motion: [t, 9 g^2 + 3].
+      own: [9 g^2 + 3], the portrait's own motion feature.
+      scales: [t].
+
+    Returns:
+      [t, 9 g^2 + 3] float32.
+    """
+    if (scales == 1.0).all():
+        return motion
+    grid = _grid_of(motion)
+    rows = 1.0 + _below_shoulders(grid) * (scales[:, None] - 1.0)
+    cells = np.broadcast_to(rows[:, :, None, None], (len(motion), grid, grid, 3))
+    scale = np.column_stack([cells.reshape(len(motion), -1), np.ones((len(motion), 3))])
+    return np.asarray(_scale(motion, own, jnp.asarray(scale, jnp.float32)))
+
+
+def _grid_of(motion: MotionSequence) -> int:
+    return round(((motion.shape[-1] - 3) / 9) ** 0.5)
+
+
+def _below_shoulders(grid: int) -> np.ndarray:
+    """Returns how far each row of cells is below the shoulders, 0 to 1: [g]."""
+    height = (np.arange(grid) + 0.5) / grid
+    return np.clip((height - _SHOULDERS) / _TRANSITION + 0.5, 0.0, 1.0)
 
 
 def smooth_step(x: np.ndarray) -> np.ndarray:

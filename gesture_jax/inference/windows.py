@@ -27,8 +27,9 @@ from gesture_jax.diffusion.samplers import Sampler, Steps
 from gesture_jax.errors import InputError
 from gesture_jax.inference import seams
 from gesture_jax.inference.gestures import lip_filter, move_lips
-from gesture_jax.inference.motion_scales import Control
+from gesture_jax.inference.motion_scales import Control, scale_below
 from gesture_jax.inference.rest_guard import RestGuard
+from gesture_jax.inference.silence import HandsAtRest
 from gesture_jax.media.rates import FPS
 from gesture_jax.models.denoiser import MotionDenoiser, Sampling, sample_motion
 from gesture_jax.models.motion_space import (
@@ -234,6 +235,7 @@ class MotionWriter:
         speaker: int | None = None,
         gestures: Iterator[np.ndarray] | None = None,
         lips_apart: bool = False,
+        is_silent: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         """Begins a clip.
 
@@ -246,6 +248,8 @@ class MotionWriter:
           gestures: motion of all but the lips, [d] a frame without end; from `follow_gestures`.
           lips_apart: whether the positions of the lips follow the motion features, which then leave
             them at rest; stage 2 has to know the lips.
+          is_silent: maps features [t, a] to [t] booleans: in which frames nobody speaks, so that
+            hands come to rest. None where the features do not show it.
         """
         self.schedule = sampler.schedule
         self._sampler, self._control, self._own = sampler, control, own
@@ -255,6 +259,7 @@ class MotionWriter:
         self._features: np.ndarray | None = None
         self._num_frames: int | None = None
         self._guard = RestGuard(own)
+        self._is_silent, self._rest = is_silent, HandsAtRest()
 
     def write(self, features: np.ndarray, *, num_frames: int | None = None) -> list[np.ndarray]:
         """Takes the next speech features; returns the hops that are due.
@@ -323,6 +328,9 @@ class MotionWriter:
         self._features = self._features[self.schedule.hop :]
         self._hops += 1
         # The whole hop is scaled, also at the end of a clip, so that all have the same shape.
+        if self._is_silent and self._gestures is None:
+            scales = self._rest.scales(self._is_silent(speech[: self.schedule.hop]))
+            motion = scale_below(motion, self._own, scales)
         motion = self._control.apply(motion, self._own, frames_left=frames_left)
         motion = self._guard.apply(motion)
         if self._lips_apart:

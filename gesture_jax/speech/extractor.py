@@ -11,7 +11,7 @@ WavLM-Large (`wavlm.py`), which needs the whole recording.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ import soxr
 
 from gesture_jax.errors import InputError
 from gesture_jax.media.rates import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
-from gesture_jax.speech import beats, chroma, spectrum
+from gesture_jax.speech import beats, chroma, log_mel, spectrum
 from gesture_jax.speech.activity import SpeechGate
 from gesture_jax.speech.log_mel import StreamingLogMel
 from gesture_jax.storage.files import hash_file
@@ -111,6 +111,14 @@ class SpeechFeatureExtractor:
         if self.kind == "both":
             tables.append(speech_features(audio, num_frames=num_frames))
         yield np.concatenate(tables, axis=1)
+
+    @property
+    def is_silent(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Maps features [t, a] to [t] booleans: in which frames nobody speaks.
+
+        None where the features do not show it.
+        """
+        return log_mel.is_silent if self.kind == "mel" else None
 
     def stream(self) -> "StreamingFeatures | StreamingLogMel":
         """Starts to compute the same features of sound that is still to come.

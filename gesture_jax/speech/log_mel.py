@@ -34,6 +34,11 @@ _LOWEST_DB, _HIGHEST_DB, _UNIT_DB = -60.0, 10.0, 20.0
 _OTHER_RANGE_DB = 40.0
 
 
+def is_silent(rows: np.ndarray) -> np.ndarray:
+    """Returns in which rows [t, 129] the speech is digital silence, as behind a gate: [t] bool."""
+    return (rows[:, :-1] <= _LOWEST_DB / _UNIT_DB).all(axis=1)
+
+
 class StreamingLogMel:
     """Computes log-mel features of a live stream; how it is cut into chunks changes nothing.
 

@@ -4,7 +4,7 @@
 # stage 2.
 #
 #   launch/one_gpu.sh --portraits=DIR --out=DIR [--rigs=DIR] [--preset=photo] [--size=256] \
-#     [--clips=6] [--test_portraits=NAME,...] [--stage1_steps=5000] [--stage2_steps=2000] \
+#     [--clips=6] [--test_portraits=NAME,...] [--stage1_steps=5000] [--stage2_steps=5000] \
 #     [--python=python] [--dry_run] [-- FLAGS OF STAGE 1]
 #
 # Writes OUT/data for stage 1, OUT/talk and OUT/motions for stage 2, OUT/stage1, OUT/stage2, and both
@@ -16,7 +16,7 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 portraits="" out="" rigs="" preset=photo size=256 clips=6 test_portraits=""
-stage1_steps=5000 stage2_steps=2000 python=python
+stage1_steps=5000 stage2_steps=5000 python=python
 read_options "portraits out rigs preset size clips test_portraits stage1_steps stage2_steps python" "$@"
 need portraits out
 

@@ -164,7 +164,7 @@ class WindowSampler:
 
     def start(self, own: np.ndarray) -> WindowState:
         """Returns the state of a portrait that holds its own motion feature, [d of stage 1]."""
-        return self._start(self._variables["statistics"], own)
+        return self._start(own, self._variables["statistics"])
 
     def step(
         self,
@@ -214,9 +214,13 @@ class WindowSampler:
 
 @float32_matmuls
 def start_state(
-    space: MotionSpace, num_prior: int, blend: int, statistics: Statistics, own: np.ndarray
+    space: MotionSpace,
+    num_prior: int,
+    blend: int,
+    own: np.ndarray,
+    statistics: Statistics | None = None,
 ) -> WindowState:
-    """The computation of `WindowSampler.start`."""
+    """The computation of `WindowSampler.start`; statistics are needed where there are lips."""
     own = space.from_feature(jnp.asarray(own), statistics)
     repeat = lambda count: jnp.repeat(own[None], count, axis=0)
     return WindowState(own, repeat(num_prior), repeat(blend), jnp.zeros_like(own))

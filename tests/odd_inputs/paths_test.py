@@ -276,8 +276,8 @@ for name in names:
 @pytest.mark.parametrize(
     ("command", "count"),
     [
-        ("animate", 5), ("app", 1), ("convert", 2), ("evaluate", 6), ("extract", 3),
-        ("generate", 10), ("pack", 2), ("prepare", 9),
+        ("animate", 5), ("app", 1), ("convert", 2), ("evaluate", 8), ("extract", 3),
+        ("generate", 11), ("pack", 2), ("prepare", 9),
     ],
 )  # fmt: skip
 def test_every_path_flag_expands_the_home_folder(command, count, tmp_path):

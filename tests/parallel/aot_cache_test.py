@@ -222,8 +222,8 @@ def test_programs_of_other_devices_can_be_kept(stages, platform):
     known = motion_model.abstract_variables(configs[1])
     state = jax.eval_shape(
         functools.partial(windows.start_state, space, denoiser.num_prior, 8),
-        known["statistics"],
         motion[0],
+        known["statistics"],
     )
     speech = np.zeros((denoiser.window, 35), np.float32)
     steps = sampling.sampler.steps(process, padded=True)

@@ -213,7 +213,7 @@ def test_programs_of_other_devices_can_be_kept(stages, platform):
     calls = [
         (programs.encode_source, (model,), (variables, frames[:1])),
         (programs.extract_motion, (model,), (variables, frames)),
-        (programs.render_batch, (model, False), (variables, features, motion)),
+        (programs.render_batch, (model,), (variables, features, motion)),
     ]
     space, denoiser = motion_model.build(configs[1])
     pace = windows.WindowSchedule(**configs[1].schedule)

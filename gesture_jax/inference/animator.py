@@ -64,7 +64,7 @@ class Adaptation:
     interpolated from one batch to the next.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Begins a clip."""
         self._last: jax.Array | None = None
 

@@ -100,7 +100,8 @@ class Programs:
         """Like `calls`, only for the frames of one portrait or for the shapes of its features."""
         _, split = sharding.inference_shardings(self._mesh)
         motion = np.zeros((batch_size, self._model.motion_dim), np.float32)
-        render, arguments = self.render, (variables, features, motion)
+        render = self.render
+        arguments: tuple = variables, features, motion
         if self._model.carries_pixels:
             ends = variables, features, motion[: self._mesh.size if self._mesh else 1]
             yield self.find_changes, ends
@@ -190,7 +191,7 @@ class AdaptedBatch:
       last: [k, d], the change at the last frame of each device.
     """
 
-    motion: jax.Array
+    motion: jax.Array | np.ndarray
     before: jax.Array
     last: jax.Array
 
@@ -201,7 +202,7 @@ class AdaptedBatch:
         is interpolated between.
         """
         share = (jnp.arange(len(self.motion)) + 1.0)[:, None] / len(self.motion)
-        return self.motion + (1.0 - share) * self.before + share * self.last
+        return jnp.asarray(self.motion) + (1.0 - share) * self.before + share * self.last
 
 
 def render_adapted(

@@ -1,5 +1,7 @@
 """A stream in which both people speak: time, sound, listening, and interruptions."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from gesture_jax.errors import InputError
 from gesture_jax.procedural import speaker
 from gesture_jax.speech.extractor import SpeechFeatureExtractor
 from gesture_jax.speech.log_mel import NUM_FEATURES
+from tests import compilations
 from tests.inference.generator_test import make_generator
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -46,6 +49,16 @@ def test_the_first_frame_comes_after_a_fifth_of_a_second_despite_the_gate(
     stream = _open(generator, portrait)
     assert len(stream.push(voice[:3199])) == 0
     assert len(stream.push(voice[3199:3200])) == 5
+
+
+def test_the_first_frames_compile_nothing(generator, portrait, voice):
+    before = set(threading.enumerate())
+    stream = _open(generator, portrait)
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    with compilations.recorded() as compiled:
+        assert len(stream.push(voice[:3200])) == 5
+    assert not compiled
 
 
 def test_idle_returns_frames_of_that_length(generator, portrait):

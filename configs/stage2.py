@@ -76,7 +76,8 @@ def _paper() -> dict:
             # Frames between the starts of two training windows.
             "window_stride": 10,
             # Kind of speech features that the dataset must hold: "baseline" (35 hand-made ones),
-            # "mel" (causal log-mel spectra, for lips and low latency), "wavlm" or "both".
+            # "mel" (causal log-mel spectra, for lips and low latency), "wavlm" or "both". Empty:
+            # those that it holds.
             "features": "baseline",
             # Processes that read the data; 0 reads in a thread of this process.
             "num_workers": 0,
@@ -229,7 +230,7 @@ def _demo() -> dict:
         "log_every_steps": 20,
         "eval_every_steps": 500,
         "checkpoint_every_steps": 500,
-        "data": {"extract_missing": True, "features": "mel"},
+        "data": {"extract_missing": True, "features": ""},
         "model": {
             "latent": 128,
             "feedforward": 256,

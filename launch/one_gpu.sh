@@ -36,7 +36,7 @@ run "$python" -m gesture_jax.train --config="configs/stage1.py:$preset" \
   --config.num_steps="$stage1_steps" --workdir="$out/stage1" ${train_flags[@]+"${train_flags[@]}"}
 run "$python" -m gesture_jax.extract --stage1="$out/stage1" --data="$out/talk" --out="$out/motions"
 run "$python" -m gesture_jax.train --config="configs/stage2.py:$preset" \
-  --config.stage1_workdir="$out/stage1" --config.data.path="$out/motions" --config.data.features=mel \
+  --config.stage1_workdir="$out/stage1" --config.data.path="$out/motions" \
   --config.num_steps="$stage2_steps" --workdir="$out/stage2"
 for stage in stage1 stage2; do
   run "$python" -m gesture_jax.pack --half --workdir="$out/$stage" \

@@ -111,11 +111,20 @@ def ensure_motions(config: ConfigDict) -> str:
     return path
 
 
-def check_speech_features(source: motions.MotionSource, wanted: str) -> None:
-    """Raises InputError where motions were prepared with another kind of speech features."""
+def check_speech_features(source: motions.MotionSource, wanted: str) -> str:
+    """Returns the kind of speech features that motions were prepared with.
+
+    Args:
+      source: the motions.
+      wanted: the kind that is wanted; "" takes any.
+
+    Raises:
+      InputError: where another kind is wanted.
+    """
     found = source.metadata.get("features", "baseline")
-    if found != wanted:
+    if wanted not in ("", found):
         raise InputError(
             f"{source.path}: holds speech features {found!r}, but {wanted!r} are wanted; pass "
             f"--config.data.features={found}, or prepare with --features={wanted} and extract again"
         )
+    return found

@@ -17,6 +17,7 @@ _MAY_CHANGE = {
     "data.num_workers", "data.cache", "data.extract_missing",
     "shoulders", "data.joint_names",  # Read from the data, which older versions did not do.
     "data.sha256",  # Has a check of its own.
+    "data.features",  # Where it is empty, those of the data are taken.
     "data.procedural_voices",  # Where it is empty, the first run has chosen.
 }  # fmt: skip
 # Paths of the data. They may change too where `data.sha256` identifies the content.

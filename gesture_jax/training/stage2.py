@@ -248,7 +248,8 @@ class Stage2(Objective):
         path = datasets.ensure_motions(config)
         self._train = motions.MotionSource(path, "train")
         self._test = motions.MotionSource(path, "test")
-        datasets.check_speech_features(self._train, config.data.features)
+        features = datasets.check_speech_features(self._train, config.data.features)
+        config.data.features = features
         config.feature_dim, config.speech_dim = self._train.motion_dim, self._train.speech_dim
         config.num_lips = self._train.num_lips
         config.wavlm_sha256 = self._train.metadata.get("wavlm_sha256", "")

@@ -122,9 +122,7 @@ def render(config: ConfigDict, device: Any, batch_size: int) -> Program:
     source = jax.eval_shape(encode, variables, picture)
     motion = jax.ShapeDtypeStruct((batch_size, model.motion_dim), "f4")
     arguments = sharding.place((variables, source, motion), SingleDeviceSharding(device))
-    return Program(
-        jax.jit(render_batch, static_argnums=(0, 1)), (model, False, *arguments), arguments[0]
-    )
+    return Program(jax.jit(render_batch, static_argnums=0), (model, *arguments), arguments[0])
 
 
 def sample(config: ConfigDict, device: Any, candidates: int) -> Program:

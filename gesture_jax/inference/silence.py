@@ -24,12 +24,13 @@ class HandsAtRest:
         Args:
           silent: [t] booleans, whether nobody speaks in a frame.
         """
-        return np.array([self._scale(each) for each in silent])
+        progress = np.array([self._follow(each) for each in silent])
+        return 1.0 - (1.0 - _LEAST) * smooth_step(progress)
 
-    def _scale(self, silent: bool) -> float:
+    def _follow(self, silent: bool) -> float:
         self._num_silent = self._num_silent + 1 if silent else 0
         if self._num_silent > _WAIT:
             self._progress = min(1.0, self._progress + 1.0 / _FALL)
         elif not silent:
             self._progress = max(0.0, self._progress - 1.0 / _RISE)
-        return 1.0 - (1.0 - _LEAST) * float(smooth_step(np.float64(self._progress)))
+        return self._progress

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gesture_jax.models.layered import Located
+from gesture_jax.models.layered import Located, blend
 from gesture_jax.ops.warp import Places, move_places, read_bicubic, read_bilinear
 from gesture_jax.people import faces, pose
-from gesture_jax.people.mouth import LipShape, Mouth, measure_light
+from gesture_jax.people.mouth import NOSE_TIP, LipShape, Mouth, measure_light, measure_mouth
 from gesture_jax.people.ramps import smoothstep
 
 # Cells of the square grid around the mouth, and its side and place in widths of the mouth.
@@ -31,7 +31,6 @@ _OWN_PIXELS = 0.95, 0.75
 _WINDOW = 3 / 8
 # A face whose mouth is narrower than this share of the square is left to stage 1.
 _LEAST_WIDTH = 0.03
-_NOSE_TIP = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +62,7 @@ class TalkingMouth:
     def from_mesh(cls, square: np.ndarray, mesh: np.ndarray) -> "TalkingMouth | None":
         """Like `find`, for the face mesh, [k, 2] in pixels."""
         size = len(square)
-        left, right = mesh[78], mesh[308]
-        width, middle = float(right[0] - left[0]), 0.5 * (left + right)
+        middle, width = measure_mouth(mesh)
         side = _SIDE * width
         corner = middle + (-0.5 * side, _BELOW * width - 0.5 * side)
         if width < _LEAST_WIDTH * size or (middle < width).any() or (middle > size - width).any():
@@ -72,12 +70,8 @@ class TalkingMouth:
         centres = (np.arange(_GRID, dtype=np.float32) + 0.5) * (side / _GRID) - 0.5
         x, y = (centres + np.float32(c) for c in corner)
         y = y[:, None]
-        nose = mesh[_NOSE_TIP].astype(int)
-        radius = max(size // 170, 1)
-        skin = square[
-            max(nose[1] - radius, 0) : nose[1] + radius, max(nose[0] - radius, 0) : nose[0] + radius
-        ]
-        mouth = Mouth(mesh, x, y, unit=size / 512, light=measure_light(skin))
+        light = measure_light(square, mesh[NOSE_TIP], radius=size // 170)
+        mouth = Mouth(mesh, x, y, unit=size / 512, light=light)
         far = np.hypot(
             (x - middle[0]) / (_OWN_PIXELS[0] * width), (y - middle[1]) / (_OWN_PIXELS[1] * width)
         )
@@ -156,7 +150,5 @@ def _move_one(picture, box, corner, window, image, located, maps) -> jax.Array:
     opacity = read[..., 5:6]
     main = (1.0 - opacity) * main + opacity * read[..., 2:5]
     other = read_bilinear(picture[..., :3], part.other)
-    warped = part.share * main + (1.0 - part.share) * other
-    kept = jnp.maximum(part.kept, read[..., 6:7])
-    composed = kept * warped + (1.0 - kept) * part.drawn
+    composed = blend(main, other, part.replace(kept=jnp.maximum(part.kept, read[..., 6:7])))
     return jax.lax.dynamic_update_slice(image, composed, (*corner, 0))

@@ -347,7 +347,11 @@ def compose(picture: FeatureMap, located: Located) -> Image:
     """
     (picture,) = picture
     main = jnp.clip(read_bicubic(picture, located.main), 0.0, 1.0)
-    other = read_bilinear(picture[..., :3], located.other)
+    return blend(main, read_bilinear(picture[..., :3], located.other), located)
+
+
+def blend(main: Image, other: Image, located: Located) -> Image:
+    """Blends what is read at the positions of both layers, [*b, h, w, 3], with the drawing."""
     warped = located.share * main + (1.0 - located.share) * other
     return located.kept * warped + (1.0 - located.kept) * located.drawn
 

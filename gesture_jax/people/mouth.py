@@ -14,6 +14,7 @@ from gesture_jax.people.ramps import smoothstep
 _UPPER_LIP = 78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308
 _LOWER_LIP = 78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308
 _CHIN, _CORNERS = 152, (78, 308)
+NOSE_TIP = 1
 # The upper lip's share in the opening. It rises further where it shows the teeth.
 _UPPER_SHARE, _UPPER_SHARE_TEETH = 0.16, 0.55
 # Change of the mouth's width for rounded lips, and of the lips' height then.
@@ -80,8 +81,7 @@ class Mouth:
           light: brightness of the face, 1 for usual light.
         """
         self._x, self._y, self._unit, self._light = x, y, unit, light
-        left, right = mesh[list(_CORNERS)]
-        self.middle, self.width = 0.5 * (left + right), float(right[0] - left[0])
+        self.middle, self.width = measure_mouth(mesh)
         self._upper_lip, self._lower_lip = (
             self._curve(mesh, chain) for chain in (_UPPER_LIP, _LOWER_LIP)
         )
@@ -193,11 +193,22 @@ def curve(mesh: np.ndarray, chain, x: np.ndarray) -> np.ndarray:
     return np.interp(x, line[:, 0], line[:, 1]).astype(np.float32)
 
 
-def measure_light(colours: np.ndarray) -> float:
-    """Measures the brightness of the face, 1 for usual light, from the tip of its nose.
+def measure_mouth(mesh: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the middle of the mouth, [2], and its width, of a face mesh [k, 2]."""
+    left, right = mesh[list(_CORNERS)]
+    return 0.5 * (left + right), float(right[0] - left[0])
+
+
+def measure_light(picture: np.ndarray, nose: np.ndarray, *, radius: int) -> float:
+    """Measures the brightness of the face, 1 for usual light, around the tip of its nose.
 
     Args:
-      colours: [n, m, 3], 0 to 255, pixels around the tip of the nose; may be empty.
+      picture: [h, w, 3], 0 to 255.
+      nose: [2], (x, y) of the tip of the nose in pixels.
+      radius: half the side of the square that is measured, at least a pixel.
     """
+    (left, top), radius = nose.astype(int), max(radius, 1)
+    rows, columns = (slice(max(at - radius, 0), max(at + radius, 0)) for at in (top, left))
+    colours = picture[rows, columns]
     light = float(colours.mean()) / _USUAL_LIGHT if colours.size else 1.0
     return float(np.clip(light, 0.35, 1.15))

@@ -1,4 +1,4 @@
-"""What a synthesiser returns, and the lengths of pauses."""
+"""Synthesised speech, and the lengths of the pauses between its phrases."""
 
 import dataclasses
 

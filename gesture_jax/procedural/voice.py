@@ -75,8 +75,10 @@ def speak(voice: Voice, *, seed: int, num_frames: int, voices: str = "formants")
     rng = np.random.default_rng([31337, seed])
     talk = SYNTHESISERS[voices](voice, rng=rng, duration=num_frames / FPS)
     num_samples = num_frames * SAMPLES_PER_FRAME
+    volume = _PEAK * 10 ** (rng.uniform(*_VOLUME_DB) / 20)
+    noise = np.exp(rng.uniform(*np.log(_NOISE))) * rng.standard_normal(num_samples)
     speech = Speech(
-        audio=np.zeros(0, np.float32),
+        audio=(volume * (talk.audio + noise)).astype(np.float32),
         other=np.zeros(num_samples, np.float32),
         phones=tuple(talk.phones),
         stress_times_sec=np.array([moment for moment, _ in talk.stresses], np.float32),
@@ -84,10 +86,7 @@ def speak(voice: Voice, *, seed: int, num_frames: int, voices: str = "formants")
         nod_times_sec=(),
         lips=lip_positions(talk.phones, num_frames),
     )
-    volume = _PEAK * 10 ** (rng.uniform(*_VOLUME_DB) / 20)
-    noise = np.exp(rng.uniform(*np.log(_NOISE))) * rng.standard_normal(num_samples)
-    audio = (volume * (talk.audio + noise)).astype(np.float32)
-    return _listen(dataclasses.replace(speech, audio=audio), rng, voices)
+    return _listen(speech, rng, voices)
 
 
 def _listen(speech: Speech, rng: np.random.Generator, voices: str) -> Speech:

@@ -90,6 +90,7 @@ def test_values_out_of_range_are_limited():
 
 
 def test_light_is_that_of_the_skin():
-    assert measure_light(np.full((4, 4, 3), 190)) == pytest.approx(1.0)
-    assert measure_light(np.full((4, 4, 3), 95)) == pytest.approx(0.5)
-    assert measure_light(np.zeros((0, 4, 3))) == 1.0
+    nose = np.array([8.0, 8.0])
+    assert measure_light(np.full((16, 16, 3), 190), nose, radius=2) == pytest.approx(1.0)
+    assert measure_light(np.full((16, 16, 3), 95), nose, radius=2) == pytest.approx(0.5)
+    assert measure_light(np.zeros((16, 16, 3)), nose + 50, radius=2) == 1.0

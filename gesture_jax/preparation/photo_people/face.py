@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from gesture_jax.people.mouth import ROUNDED_WIDTH, LipShape, Mouth, curve, measure_light
+from gesture_jax.people.mouth import NOSE_TIP, ROUNDED_WIDTH, LipShape, Mouth, curve, measure_light
 from gesture_jax.people.ramps import smoothstep
 from gesture_jax.preparation.photo_people.landmarks import SIDE
 from gesture_jax.preparation.photo_people.rig import Rig
@@ -21,7 +21,7 @@ _EYES = (
     ((263, 466, 388, 387, 386, 385, 384, 398, 362), (263, 249, 390, 373, 374, 380, 381, 382, 362)),
 )
 _BROWS = (70, 63, 105, 66, 107), (300, 293, 334, 296, 336)
-_CHIN, _FOREHEAD, _NOSE_TIP = 152, 10, 1
+_CHIN, _FOREHEAD = 152, 10
 # Largest opening of the lips in widths of the mouth, and the widening of spread lips.
 _OPENING, _SPREAD_WIDTH = 0.42, 0.16
 
@@ -68,7 +68,8 @@ class Face:
         self.shape = int(high[1] - low[1]), int(high[0] - low[0])
         self._x = np.arange(low[0], high[0], dtype=np.float32)
         self._y = np.arange(low[1], high[1], dtype=np.float32)[:, None]
-        light = _measure_light(rig, points[_NOSE_TIP])
+        nose = points[NOSE_TIP] - rig.body.corner
+        light = measure_light(rig.body.colours, nose, radius=int(3 * rig.side / SIDE))
         self._mouth = Mouth(points, self._x, self._y, unit=self._unit, light=light)
         self._eyes = [self._find_eye(points, *lids) for lids in _EYES]
         self._brow_lift = sum(
@@ -128,11 +129,3 @@ def _lip_shape(pose: Pose, amplitude: float) -> LipShape:
     return LipShape(
         amplitude * _OPENING * pose.mouth_open, amplitude * most * spread, pose.mouth_teeth
     )
-
-
-def _measure_light(rig: Rig, nose: np.ndarray) -> float:
-    """Measures the brightness of the face relative to usual light."""
-    left, top = (nose - rig.body.corner).astype(int)
-    radius = max(int(3 * rig.side / SIDE), 1)
-    rows = slice(max(top - radius, 0), top + radius)
-    return measure_light(rig.body.colours[rows, max(left - radius, 0) : left + radius])

@@ -69,6 +69,11 @@ def write_motions(
     )
 
 
+def with_lips(record: Record) -> np.ndarray:
+    """Returns the motion of a record of `MotionSource` with its lips behind it, [t, d + l]."""
+    return np.concatenate([record["motion"], record["lips"]], axis=1)
+
+
 class MotionSource(records.RecordSource):
     """Motion features by number.
 

@@ -217,7 +217,7 @@ def motion_windows(
     def cut(index: int, random: np.random.Generator | None = None) -> Example:
         clip, start = starts[index]
         record = read(clip)
-        motion = np.concatenate([record["motion"], record["lips"]], axis=1)
+        motion = record["motion"]
         portrait = 0 if random is None else random.integers(len(motion))
         before = np.maximum(np.arange(start - num_prior, start), 0)
         span = slice(start, start + window)
@@ -372,7 +372,7 @@ class _Frames:
 
 
 class _Motions:
-    """Motions by clip, kept in memory if they take less than 2 GB."""
+    """Motions by clip with their lips, kept in memory if they take less than 2 GB."""
 
     def __init__(self, source: motions.MotionSource):
         self._source = source
@@ -382,7 +382,11 @@ class _Motions:
 
     def read(self, clip: int) -> Example:
         if self._kept is None:
-            return self._source[clip]
+            return self._load(clip)
         if clip not in self._kept:
-            self._kept[clip] = self._source[clip]
+            self._kept[clip] = self._load(clip)
         return self._kept[clip]
+
+    def _load(self, clip: int) -> Example:
+        record = self._source[clip]
+        return {**record, "motion": motions.with_lips(record)}

@@ -244,7 +244,8 @@ class GestureGenerator:
         num_frames = count_frames(speech, name=name)
         # Features are extracted while the portrait is encoded and programs are loaded.
         features = self.extract_features(speech, options)
-        portrait = Portrait.open(image, self.animator, style)
+        knows_lips = bool(self._space.num_lips)
+        portrait = Portrait.open(image, self.animator, style, find_mouth=knows_lips)
         portrait.prepare()
         self.prepare(options)
         followed = None
@@ -286,7 +287,8 @@ class GestureGenerator:
         self._speaker_number(speaker)
         options = options or self.defaults
         hop = options.stream_schedule.hop
-        portrait = Portrait.open(image, self.animator, style, num_frames=hop)
+        knows_lips = bool(self._space.num_lips)
+        portrait = Portrait.open(image, self.animator, style, num_frames=hop, find_mouth=knows_lips)
         writer = self._motion_writer(
             portrait.source.motion, options, options.stream_schedule,
             seed=seed, speaker=speaker, lips_apart=self._moves_mouth(portrait),

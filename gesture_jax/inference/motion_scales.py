@@ -9,7 +9,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gesture_jax.array_types import MotionSequence
@@ -17,6 +16,7 @@ from gesture_jax.errors import InputError
 from gesture_jax.media.rates import FPS
 from gesture_jax.ops import rotation
 from gesture_jax.ops.precision import float32_matmuls
+from gesture_jax.parallel.aot_cache import CachedJit, cached_jit
 
 # Height of the shoulders, and width of the transition between the scales, as shares of the frame.
 _SHOULDERS = 0.42
@@ -67,7 +67,7 @@ class Control:
             return motion
         grid = _grid_of(motion)
         scale = self._scales(grid) * self._fade_out(len(motion), frames_left)[:, None]
-        return np.asarray(_scale(motion, own, jnp.asarray(scale, jnp.float32)))
+        return np.asarray(scaling_program()(np.asarray(motion), own, np.float32(scale)))
 
     def scale_lips(self, lips: np.ndarray, *, frames_left: int | None = None) -> np.ndarray:
         """Scales positions of the lips [t, l] as the upper part of the frame; see `apply`."""
@@ -107,7 +107,7 @@ def scale_below(motion: MotionSequence, own: np.ndarray, scales: np.ndarray) -> 
     rows = 1.0 + _below_shoulders(grid) * (scales[:, None] - 1.0)
     cells = np.broadcast_to(rows[:, :, None, None], (len(motion), grid, grid, 3))
     scale = np.column_stack([cells.reshape(len(motion), -1), np.ones((len(motion), 3))])
-    return np.asarray(_scale(motion, own, jnp.asarray(scale, jnp.float32)))
+    return np.asarray(scaling_program()(np.asarray(motion), own, np.float32(scale)))
 
 
 def _grid_of(motion: MotionSequence) -> int:
@@ -125,4 +125,15 @@ def smooth_step(x: np.ndarray) -> np.ndarray:
     return x * x * (3.0 - 2.0 * x)
 
 
-_scale = jax.jit(float32_matmuls(rotation.scale_deviation))
+def scaling_program() -> CachedJit:
+    """The program that scales the deviations of motion from a portrait's pose.
+
+    Its arguments are those of `rotation.scale_deviation`.
+    """
+    return cached_jit(scale_deviation)
+
+
+@float32_matmuls
+def scale_deviation(motion: jax.Array, own: jax.Array, scale: jax.Array) -> jax.Array:
+    """The computation of `scaling_program`."""
+    return rotation.scale_deviation(motion, own, scale)

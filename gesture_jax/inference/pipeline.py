@@ -192,7 +192,7 @@ def animate(
         raise InputError("--side_by_side shows squares; drop it, or --paste_back and --explain")
     check_ending(save_motion, ".npz")
     check_outputs({"out": out, "save_motion": save_motion}, {"image": image, "driving": driving})
-    portrait = Portrait.open(image, animator, style)
+    portrait = Portrait.open(image, animator, style, find_mouth=False)
     source = portrait.source
     size = source.size if side_by_side else animator.resolution
     driving_frames = iterate_video(driving, size=size, crop=Crop(border_px))

@@ -92,6 +92,7 @@ class Portrait:
         style: Style = Style(),
         *,
         num_frames: int | None = None,
+        find_mouth: bool = True,
     ) -> "Portrait":
         """Reads a picture, chooses the square that moves, and encodes it.
 
@@ -100,6 +101,7 @@ class Portrait:
           animator: the trained stage 1.
           style: how the picture is cropped, and how frames are shown.
           num_frames: number of frames that each call of `render` is for, if it is known.
+          find_mouth: whether to look for the mouth, which moves only by positions of lips.
 
         Raises:
           InputError: where the picture cannot be read, or the crop or the size does not fit it.
@@ -130,7 +132,7 @@ class Portrait:
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         mouth = None
-        if animator.model.carries_pixels and talking_mouth.is_available():
+        if find_mouth and animator.model.carries_pixels and talking_mouth.is_available():
             mouth = TalkingMouth.find(source.image)
         batch_size = num_frames and animator.choose_batch_size(num_frames)
         return cls(

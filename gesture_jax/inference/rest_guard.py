@@ -6,15 +6,12 @@ Smaller motion, such as breathing, stays as it is. The limit ends when the portr
 or after two seconds, in which the network has come to rest too.
 """
 
-import jax
 import numpy as np
 
 from gesture_jax.array_types import MotionSequence
-from gesture_jax.inference.motion_scales import smooth_step
+from gesture_jax.inference.motion_scales import scaling_program, smooth_step
 from gesture_jax.media.rates import FPS
-from gesture_jax.ops import rotation
-from gesture_jax.ops.precision import float32_matmuls
-from gesture_jax.parallel.aot_cache import CachedJit, cached_jit
+from gesture_jax.parallel.aot_cache import CachedJit
 
 # Frames until the motion is at rest, and until it is free again.
 _FALL = _RISE = round(0.4 * FPS)
@@ -93,10 +90,4 @@ class RestGuard:
     def call(self, motion: MotionSequence, factors: np.ndarray) -> tuple[CachedJit, tuple]:
         """The program that scales the deviations of [t, d] by [t, g^2 + 1], and its arguments."""
         scale = np.repeat(factors, 3, axis=1).astype(np.float32)
-        return cached_jit(scale_deviation), (np.asarray(motion), self._own, scale)
-
-
-@float32_matmuls
-def scale_deviation(motion: jax.Array, own: jax.Array, scale: jax.Array) -> jax.Array:
-    """The computation of the limit."""
-    return rotation.scale_deviation(motion, own, scale)
+        return scaling_program(), (np.asarray(motion), self._own, scale)

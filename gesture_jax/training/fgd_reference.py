@@ -26,8 +26,8 @@ class MotionVectors:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for each in self._source:
-            motion = np.concatenate([each["motion"], each["lips"]], axis=1)
-            yield np.asarray(self._space.from_feature(motion, self._statistics))
+            vectors = self._space.from_feature(motions.with_lips(each), self._statistics)
+            yield np.asarray(vectors)
 
 
 def load_or_fit(

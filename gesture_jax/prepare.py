@@ -203,9 +203,9 @@ def _write_synthetic(feature_extractor, common):
     }
     if _PORTRAITS.value is None:
         return procedural.write_procedural(_OUT.value, **drawn, **common)
-    from gesture_jax.preparation import photo_people
+    from gesture_jax import puppets
 
-    photo_people.check_installed()
+    puppets.check_installed()
     from gesture_jax.preparation.photo_people import takes
 
     if _PROCEDURAL.value is not None:

@@ -14,8 +14,8 @@ _PACKAGE = _ROOT / "gesture_jax"
 ROOMS = [
     "errors", "array_types", "renamed_keys",
     "presets", "storage", "ops", "diffusion", "parallel", "cli", "models",
-    "pretrained", "media", "people", "data", "checkpoint", "speech", "procedural", "preparation",
-    "metrics", "inference", "training", "evaluation", "page",
+    "pretrained", "media", "people", "data", "checkpoint", "speech", "procedural", "puppets",
+    "preparation", "metrics", "inference", "training", "evaluation", "page",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from gesture_jax.preparation.photo_people.landmarks import SIDE, Landmarks
+from gesture_jax.puppets.landmarks import SIDE, Landmarks
 
 _SKIN, _SHIRT, _WALL = (224, 172, 140), (60, 90, 150), (200, 205, 190)
 _FACE_CENTRE, _FACE_HALF = np.array([256.0, 120.0]), np.array([34.0, 44.0])

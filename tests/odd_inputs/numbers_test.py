@@ -213,7 +213,8 @@ def test_an_unchanged_file_is_read_once(tmp_path):
 def test_a_rebuilt_rig_is_loaded_again(tmp_path):
     """The process has loaded the old one before."""
     pytest.importorskip("cv2")
-    from gesture_jax.preparation.photo_people import rig, rig_builder, takes
+    from gesture_jax.preparation.photo_people import takes
+    from gesture_jax.puppets import rig, rig_builder
     from tests import photo_person
 
     path = tmp_path / f"ann{rig.ENDING}"

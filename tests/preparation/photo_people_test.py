@@ -12,7 +12,12 @@ pytest.importorskip("cv2")
 from gesture_jax.data import clips
 from gesture_jax.errors import InputError
 from gesture_jax.media import images
-from gesture_jax.preparation.photo_people import (
+from gesture_jax.preparation.photo_people import rig_library, scenes, takes
+from gesture_jax.procedural import speaker
+from gesture_jax.procedural.identity import make_identity
+from gesture_jax.procedural.motion import Pose, gesture
+from gesture_jax.procedural.voice import speak
+from gesture_jax.puppets import (
     geometry,
     inpainting,
     mattes,
@@ -21,14 +26,8 @@ from gesture_jax.preparation.photo_people import (
     retarget,
     rig,
     rig_builder,
-    rig_library,
-    scenes,
-    takes,
 )
-from gesture_jax.procedural import speaker
-from gesture_jax.procedural.identity import make_identity
-from gesture_jax.procedural.motion import Pose, gesture
-from gesture_jax.procedural.voice import speak
+from gesture_jax.puppets.poses import PuppetPose
 from gesture_jax.speech import extractor
 from tests import in_process, photo_person
 
@@ -50,9 +49,9 @@ def _rest_rows(of: rig.Rig) -> np.ndarray:
 def _draw(of: rig.Rig, pose: Pose, rows=None, *, view=puppet.View(), size=128):  # noqa: B008
     moved = puppet.Puppet(of)
     look = dataclasses.replace(puppet.original_appearance(of), view=view, shadow=0.0)
-    rows = _rest_rows(of) if rows is None else rows
-    frame = moved.draw(look, pose, rows, size=size, backdrop=puppet.draw_backdrop(look, size))
-    return frame, moved.joints(view, pose, rows, size=size)
+    posed = PuppetPose.of_speaker(pose, _rest_rows(of) if rows is None else rows)
+    frame = moved.draw(look, posed, size=size, backdrop=puppet.draw_backdrop(look, size))
+    return frame, moved.joints(view, posed, size=size)
 
 
 def _psnr(first, second):

@@ -11,7 +11,7 @@ from gesture_jax.errors import InputError
 from gesture_jax.media import images
 from gesture_jax.preparation import parts
 from gesture_jax.preparation.parts import LeftOut
-from gesture_jax.preparation.photo_people import rig
+from gesture_jax.puppets import rig
 from gesture_jax.storage import files
 
 _UNSUITABLE_ENDING = ".declined.json"
@@ -119,7 +119,7 @@ def _build(name: str, path: pathlib.Path, rigs_dir: pathlib.Path) -> LeftOut | N
     """Writes the rig of a portrait, or the reason why there is none."""
     import cv2
 
-    from gesture_jax.preparation.photo_people import rig_builder
+    from gesture_jax.puppets import rig_builder
 
     cv2.setNumThreads(1)  # Portraits are processed in parallel already.
     try:

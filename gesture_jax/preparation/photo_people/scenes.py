@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
-from gesture_jax.preparation.photo_people.puppet import (
+from gesture_jax.puppets.landmarks import SHOULDERS, SIDE
+from gesture_jax.puppets.puppet import (
     Appearance,
     Puppet,
     View,

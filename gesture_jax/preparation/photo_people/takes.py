@@ -16,13 +16,15 @@ from gesture_jax.errors import InputError
 from gesture_jax.media.rates import FPS
 from gesture_jax.preparation import dataset, parts
 from gesture_jax.preparation.parts import fingerprint
-from gesture_jax.preparation.photo_people import retarget, rig_library, scenes
-from gesture_jax.preparation.photo_people.puppet import Puppet, draw_backdrop
-from gesture_jax.preparation.photo_people.rig import Rig, load_rig
+from gesture_jax.preparation.photo_people import rig_library, scenes
 from gesture_jax.procedural import speaker, visemes
 from gesture_jax.procedural.identity import make_identity
 from gesture_jax.procedural.motion import gesture
 from gesture_jax.procedural.voice import speak
+from gesture_jax.puppets import retarget
+from gesture_jax.puppets.poses import PuppetPose
+from gesture_jax.puppets.puppet import Puppet, draw_backdrop
+from gesture_jax.puppets.rig import Rig, load_rig
 from gesture_jax.speech import extractor
 from gesture_jax.storage import files
 
@@ -94,11 +96,9 @@ class PhotoTake:
         backdrop = draw_backdrop(scene.appearance, self.size)
         frames, joints = [], []
         for number, pose in enumerate(poses):
-            rows = np.array([track[number] for track in tracks])
-            frames.append(
-                puppet.draw(scene.appearance, pose, rows, size=self.size, backdrop=backdrop)
-            )
-            joints.append(puppet.joints(scene.appearance.view, pose, rows, size=self.size))
+            posed = PuppetPose.of_speaker(pose, np.array([track[number] for track in tracks]))
+            frames.append(puppet.draw(scene.appearance, posed, size=self.size, backdrop=backdrop))
+            joints.append(puppet.joints(scene.appearance.view, posed, size=self.size))
         yield Clip(
             clip_id=self.name,
             speaker=self.portrait,

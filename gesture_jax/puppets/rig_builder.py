@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from gesture_jax.people.ramps import smoothstep
-from gesture_jax.preparation.photo_people import arms, layers
-from gesture_jax.preparation.photo_people.geometry import blur
-from gesture_jax.preparation.photo_people.landmarks import (
+from gesture_jax.puppets import arms, layers
+from gesture_jax.puppets.geometry import blur
+from gesture_jax.puppets.landmarks import (
     ELBOWS,
     NOSE,
     SHOULDERS,
@@ -16,8 +16,8 @@ from gesture_jax.preparation.photo_people.landmarks import (
     Landmarks,
     find_landmarks,
 )
-from gesture_jax.preparation.photo_people.layers import Sheet
-from gesture_jax.preparation.photo_people.rig import ArmRig, Layer, Rig
+from gesture_jax.puppets.layers import Sheet
+from gesture_jax.puppets.rig import ArmRig, Layer, Rig
 
 MAX_SIDE = 768
 """Largest side in pixels of the layers' picture."""

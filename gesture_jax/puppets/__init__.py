@@ -1,7 +1,7 @@
-"""Animates photographs of people as 2.5-dimensional puppets; see docs/photo_people.md.
+"""Moves the person in a photograph as a layered puppet, with OpenCV and MediaPipe.
 
 MediaPipe finds the landmarks and mattes of a portrait. They become a rig, which is layers with
-joints in one file. A rig and the motion of the procedural speaker become clips.
+joints. A puppet draws a rig in any pose, from the portrait's own pixels.
 """
 
 import importlib.util

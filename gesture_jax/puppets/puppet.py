@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 
 from gesture_jax.people.lips import LIP_JOINTS
-from gesture_jax.preparation.photo_people import rendering, retarget, skinning
-from gesture_jax.preparation.photo_people.face import Face
-from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
-from gesture_jax.preparation.photo_people.retarget import ArmPose
-from gesture_jax.preparation.photo_people.rig import Layer, Rig
-from gesture_jax.procedural.motion import JOINT_NAMES, Pose
+from gesture_jax.procedural.motion import JOINT_NAMES
+from gesture_jax.puppets import rendering, retarget, skinning
+from gesture_jax.puppets.face import Face
+from gesture_jax.puppets.landmarks import SHOULDERS, SIDE
+from gesture_jax.puppets.poses import PuppetPose
+from gesture_jax.puppets.retarget import ArmPose
+from gesture_jax.puppets.rig import Layer, Rig
 
 # Frames up to this size are drawn twice as large and scaled down.
 _MAX_DOUBLED = 384
@@ -106,8 +107,7 @@ class Puppet:
     def draw(
         self,
         appearance: Appearance,
-        pose: Pose,
-        rows: np.ndarray,
+        pose: PuppetPose,
         *,
         size: int,
         backdrop: np.ndarray,
@@ -116,8 +116,7 @@ class Puppet:
 
         Args:
           appearance: appearance of the person in the clip.
-          pose: pose of head, face and body.
-          rows: [arms, 6], a row of `retarget.plan_arm` for each arm.
+          pose: pose of the puppet.
           size: side of the frame in pixels.
           backdrop: from `draw_backdrop`.
 
@@ -125,7 +124,7 @@ class Puppet:
           [size, size, 3] uint8.
         """
         side = drawing_side(size)
-        posed = self._pose_arms(rows)
+        posed = self._pose_arms(pose)
         place = lambda points: appearance.view.to_frame(skinning.sway(points, pose), side)
         picture = backdrop.copy()
         ground = self._draw_body(picture, appearance, pose, place(self._body.pose(pose, posed)))
@@ -149,7 +148,7 @@ class Puppet:
             picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
         return np.clip(picture, 0, 255).round().astype(np.uint8)
 
-    def joints(self, view: View, pose: Pose, rows: np.ndarray, *, size: int) -> np.ndarray:
+    def joints(self, view: View, pose: PuppetPose, *, size: int) -> np.ndarray:
         """Returns the positions of `JOINT_NAMES`, [j, 2] float32, (x, y) in pixels.
 
         Joints of arms that do not move are NaN. Left and right are those of the frame: in a
@@ -159,13 +158,13 @@ class Puppet:
         points[:_HEAD_JOINTS] = self._body.head_joints(pose)
         for side, shoulder in enumerate(SHOULDERS):
             points[_first_joint(side)] = self.rig.pose[shoulder]
-        for side, (arm, posed) in enumerate(zip(self.rig.arms, self._pose_arms(rows), strict=True)):
+        for side, (arm, posed) in enumerate(zip(self.rig.arms, self._pose_arms(pose), strict=True)):
             tips = retarget.fingertips(arm, posed)
             first = _first_joint(side)
             points[first : first + _JOINTS_PER_ARM] = [
                 arm.shoulder, posed.elbow, posed.wrist, *tips
             ]  # fmt: skip
-        in_picture = (self._face.lips(pose) + 0.5) * (SIDE / self.rig.side) - 0.5
+        in_picture = (self._face.lips(pose.lips) + 0.5) * (SIDE / self.rig.side) - 0.5
         points[-len(LIP_JOINTS) :] = self._body.move_head(in_picture, pose)
         placed = view.to_frame(skinning.sway(points, pose), size)
         if view.mirrored:
@@ -176,14 +175,14 @@ class Puppet:
             placed[_LIP_CORNERS] = placed[_LIP_CORNERS[::-1]]
         return placed.astype(np.float32)
 
-    def _pose_arms(self, rows: np.ndarray) -> list[ArmPose]:
+    def _pose_arms(self, pose: PuppetPose) -> list[ArmPose]:
         return [
             retarget.pose_arm(arm, side, row)
-            for side, (arm, row) in enumerate(zip(self.rig.arms, rows, strict=True))
+            for side, (arm, row) in enumerate(zip(self.rig.arms, pose.arms, strict=True))
         ]
 
     def _draw_body(
-        self, picture: np.ndarray, appearance: Appearance, pose: Pose, corners: np.ndarray
+        self, picture: np.ndarray, appearance: Appearance, pose: PuppetPose, corners: np.ndarray
     ):
         """Draws the body into the picture, and returns its alpha, [s, s] uint8."""
         side = len(picture)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from gesture_jax.preparation.photo_people import geometry
-from gesture_jax.preparation.photo_people.rig import ArmRig
 from gesture_jax.procedural.identity import Identity
 from gesture_jax.procedural.motion import Pose
+from gesture_jax.puppets import geometry
+from gesture_jax.puppets.rig import ArmRig
 
 # Length of a forearm seen from the front, as a fraction of the upper arm.
 _FOREARM_SHARE = 0.85

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from gesture_jax.people.ramps import smoothstep
-from gesture_jax.preparation.photo_people import geometry, mattes
-from gesture_jax.preparation.photo_people.geometry import disc
-from gesture_jax.preparation.photo_people.landmarks import ELBOWS, SHOULDERS, SIDE, Landmarks
+from gesture_jax.puppets import geometry, mattes
+from gesture_jax.puppets.geometry import disc
+from gesture_jax.puppets.landmarks import ELBOWS, SHOULDERS, SIDE, Landmarks
 
 # Radii of elbow, wrist and upper arm, in sizes of the hand, by `outward`; and bounds in pixels.
 _RADII = {True: (0.40, 0.30, 0.44), False: (0.44, 0.36, 0.50)}

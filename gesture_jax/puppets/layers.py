@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 
 from gesture_jax.people.ramps import smoothstep
-from gesture_jax.preparation.photo_people import arms, geometry, inpainting, mattes
-from gesture_jax.preparation.photo_people.arms import Arm, ForearmCut
-from gesture_jax.preparation.photo_people.geometry import blur, disc
-from gesture_jax.preparation.photo_people.landmarks import SIDE, Landmarks
+from gesture_jax.puppets import arms, geometry, inpainting, mattes
+from gesture_jax.puppets.arms import Arm, ForearmCut
+from gesture_jax.puppets.geometry import blur, disc
+from gesture_jax.puppets.landmarks import SIDE, Landmarks
 
 _MIN_CORE_PX = 40
 # Largest width of a sleeve, in radii of the upper arm.

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from gesture_jax.errors import InputError
-from gesture_jax.preparation.photo_people.landmarks import SIDE
+from gesture_jax.puppets.landmarks import SIDE
 from gesture_jax.storage import files, npz
 
 ENDING = ".rig.npz"

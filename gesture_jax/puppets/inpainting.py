@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from gesture_jax.people.ramps import smoothstep
-from gesture_jax.preparation.photo_people.geometry import blur
+from gesture_jax.puppets.geometry import blur
 
 _EDGE_PX = 4
 

@@ -8,12 +8,11 @@ import dataclasses
 
 import numpy as np
 
-from gesture_jax.people.mouth import NOSE_TIP, ROUNDED_WIDTH, LipShape, Mouth, curve, measure_light
+from gesture_jax.people.mouth import NOSE_TIP, LipShape, Mouth, curve, measure_light
 from gesture_jax.people.ramps import smoothstep
-from gesture_jax.preparation.photo_people.landmarks import SIDE
-from gesture_jax.preparation.photo_people.rig import Rig
-from gesture_jax.procedural.motion import Pose
-from gesture_jax.procedural.visemes import REST
+from gesture_jax.puppets.landmarks import SIDE
+from gesture_jax.puppets.poses import PuppetPose
+from gesture_jax.puppets.rig import Rig
 
 # Landmarks of MediaPipe's face mesh, from the viewer's left to right.
 _EYES = (
@@ -22,8 +21,6 @@ _EYES = (
 )
 _BROWS = (70, 63, 105, 66, 107), (300, 293, 334, 296, 336)
 _CHIN, _FOREHEAD = 152, 10
-# Largest opening of the lips in widths of the mouth, and the widening of spread lips.
-_OPENING, _SPREAD_WIDTH = 0.42, 0.16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,19 +74,18 @@ class Face:
         )
         self.mouth_corner = self.corner[0], self.corner[1] + self._mouth.rows.start
 
-    def express(self, pose: Pose, amplitude: float = 1.0) -> Expression:
+    def express(self, pose: PuppetPose) -> Expression:
         """Returns the expression for a pose."""
-        lips = _lip_shape(pose, amplitude)
-        from_x, from_y = self._mouth.displace(lips)
+        from_x, from_y = self._mouth.displace(pose.lips)
         from_y = self._close_eyes(from_y, 1 - pose.eyes)
         if pose.brows > 0.02:
-            from_y = from_y + np.float32(pose.brows * amplitude) * self._brow_lift
+            from_y = from_y + np.float32(pose.brows) * self._brow_lift
         shift = np.stack([from_x - self._x, from_y - self._y], axis=-1)
-        return Expression(shift, self._mouth.paint(lips))
+        return Expression(shift, self._mouth.paint(pose.lips))
 
-    def lips(self, pose: Pose, amplitude: float = 1.0) -> np.ndarray:
+    def lips(self, shape: LipShape) -> np.ndarray:
         """Returns the positions of `LIP_JOINTS` in pixels of the layers, [4, 2]."""
-        return self._mouth.joints(_lip_shape(pose, amplitude))
+        return self._mouth.joints(shape)
 
     def _close_eyes(self, from_y: np.ndarray, closed: float) -> np.ndarray:
         """Slides the skin above each eye down."""
@@ -121,11 +117,3 @@ class Face:
         columns = points[list(upper), 0]
         lids = curve(points, upper, self._x), curve(points, lower, self._x)
         return _Eye(float(columns.min()), float(columns.max()), *lids)
-
-
-def _lip_shape(pose: Pose, amplitude: float) -> LipShape:
-    spread = pose.mouth_wide - REST[1]
-    most = _SPREAD_WIDTH / (1 - REST[1]) if spread >= 0 else ROUNDED_WIDTH / REST[1]
-    return LipShape(
-        amplitude * _OPENING * pose.mouth_open, amplitude * most * spread, pose.mouth_teeth
-    )

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 from gesture_jax.people.ramps import smoothstep
-from gesture_jax.preparation.photo_people import geometry
-from gesture_jax.preparation.photo_people.landmarks import SHOULDERS, SIDE
-from gesture_jax.preparation.photo_people.retarget import ArmPose
-from gesture_jax.preparation.photo_people.rig import ArmRig, Layer, Rig
-from gesture_jax.procedural.motion import Pose
+from gesture_jax.puppets import geometry
+from gesture_jax.puppets.landmarks import SHOULDERS, SIDE
+from gesture_jax.puppets.poses import PuppetPose
+from gesture_jax.puppets.retarget import ArmPose
+from gesture_jax.puppets.rig import ArmRig, Layer, Rig
 
 _BODY_STEP, _ARM_STEP = 8, 4
 _BODY_MARGIN = 16
@@ -158,7 +158,7 @@ class Head:
         near_nose = (points - nose) / (0.16 * self.face_height)
         return depth + 0.22 * np.exp(-(near_nose**2).sum(axis=1))
 
-    def move(self, points: np.ndarray, depth: np.ndarray, pose: Pose) -> np.ndarray:
+    def move(self, points: np.ndarray, depth: np.ndarray, pose: PuppetPose) -> np.ndarray:
         """Tilts, turns and nods points [v, 2] of the head."""
         tilt = float(np.clip(pose.tilt, -_MAX_TILT, _MAX_TILT))
         turn, nod = pose.turn * _TURN * self.half_width, pose.nod * _NOD * self.half_width
@@ -183,7 +183,7 @@ class BodySkin:
         self._arms = rig.arms
         self._arm_weights = [_weigh_arm(self.vertices, arm, k) for k, arm in enumerate(rig.arms)]
 
-    def pose(self, pose: Pose, posed: list[ArmPose]) -> np.ndarray:
+    def pose(self, pose: PuppetPose, posed: list[ArmPose]) -> np.ndarray:
         """Returns the vertices in a pose, without sway and breath."""
         vertices = self.vertices
         for arm, weight, arm_pose in zip(self._arms, self._arm_weights, posed, strict=True):
@@ -191,12 +191,12 @@ class BodySkin:
         share = self._head_weight[:, None]
         return vertices * (1 - share) + self.head.move(vertices, self._depth, pose) * share
 
-    def head_joints(self, pose: Pose) -> np.ndarray:
+    def head_joints(self, pose: PuppetPose) -> np.ndarray:
         """Returns head, neck and mouth, [3, 2]."""
         head, mouth = self.move_head(np.stack([self.head.centre, self.head.mouth]), pose)
         return np.stack([head, self.head.neck, mouth])
 
-    def move_head(self, points: np.ndarray, pose: Pose) -> np.ndarray:
+    def move_head(self, points: np.ndarray, pose: PuppetPose) -> np.ndarray:
         """Moves points [n, 2] of the head with it."""
         return self.head.move(points, self.head.depth(points, self._nose), pose)
 
@@ -221,7 +221,7 @@ def _weigh_arm(vertices: np.ndarray, arm: ArmRig, side: int) -> np.ndarray:
     return smoothstep(along, -0.05, 1.05) * beside
 
 
-def sway(points: np.ndarray, pose: Pose) -> np.ndarray:
+def sway(points: np.ndarray, pose: PuppetPose) -> np.ndarray:
     """Adds sway and breath to points; the lower edge of the picture does not move."""
     height = np.clip((SIDE - points[:, 1]) / SIDE, -0.05, 1.0)
     x = pose.body[0] * SIDE * 1.1 * (0.25 + height)

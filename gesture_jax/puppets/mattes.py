@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from gesture_jax.people.ramps import smoothstep
-from gesture_jax.preparation.photo_people import geometry
-from gesture_jax.preparation.photo_people.geometry import blur, disc
+from gesture_jax.puppets import geometry
+from gesture_jax.puppets.geometry import blur, disc
 
 # Regularisation of the guided filter (He et al. 2010).
 _GUIDE_EPSILON = 2e-4

@@ -136,6 +136,9 @@ def _paper() -> dict:
             "acceleration": 1.0,
             # Weight of the squared error of the lips, where their positions are known.
             "lips": 1.0,
+            # Weight of the squared error of the joints that the motion of the body moves, where the
+            # data set has joints.
+            "joints": 0.0,
             # Probability that the speech is dropped, which guidance needs.
             "speech_dropout": 0.25,
             # Probability that only the speech up to some frame is given, as in a stream.
@@ -214,7 +217,7 @@ def _photo() -> dict:
         **demo,
         "num_steps": 5000,
         # Half of the windows know the speech up to some frame only, for streams without look-ahead.
-        "loss": {**demo["loss"], "lips": 4.0, "future_dropout": 0.5},
+        "loss": {**demo["loss"], "lips": 4.0, "joints": 4.0, "future_dropout": 0.5},
         # More guidance exaggerates the motion of strangers, and takes twice as long.
         "sampler": {"guidance": 1.0},
         # Four candidates per window would be slower than real time on two CPU cores.

@@ -26,10 +26,14 @@ from gesture_jax.models.motion_space import (
     standardise_speech,
     unit_statistics,
 )
+from gesture_jax.models.readings import fit_reading
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.ops.rows import apply_to_other_rows
 from gesture_jax.people.lips import LIP_JOINTS
 from gesture_jax.training import datasets, fgd_reference
+
+# The number of clips, spread over the training set, from which the reading of joints is fitted.
+_MAX_READING_CLIPS = 256
 
 
 class Objective:
@@ -53,6 +57,7 @@ class Objective:
         for schedule in (config.schedule, config.stream_schedule):
             WindowSchedule(**schedule).check(self.model)
         self._statistics = unit_statistics(abstract_variables(config)["statistics"])
+        self._joint_reading: np.ndarray | None = None
 
     def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes of a training batch."""
@@ -136,6 +141,13 @@ class Objective:
                 lips, real_lips, position=1.0, velocity=1.0, acceleration=0.0
             )
             loss += weights.lips * metrics["lips"]
+        if self._joint_reading is not None:
+            # So would the values that move the arms.
+            read, real_read = (x @ self._joint_reading for x in (body, real_body))
+            metrics["joints"], _ = motion_loss(
+                read, real_read, position=1.0, velocity=1.0, acceleration=0.0
+            )
+            loss += weights.joints * metrics["joints"]
         return loss, (metrics, model_state)
 
     def _perturb_past(self, prior: jax.Array, batch, statistics) -> jax.Array:
@@ -275,6 +287,8 @@ class Stage2(Objective):
         if not config.training_bounds:
             for name in BOUNDS:
                 del self._statistics[name]
+        if config.loss.joints:
+            self._joint_reading = self._fit_joint_reading()
         self.frozen = {}
         if config.fgd_steps:
             self.frozen["fgd"] = fgd_reference.load_or_fit(
@@ -297,6 +311,29 @@ class Stage2(Objective):
             for x in self._train
         )
         return {"lip_motion": jnp.asarray(fit_lip_motion(clips_read))}
+
+    def _fit_joint_reading(self) -> np.ndarray | None:
+        """Fits how encoded motion of the body moves joints, [d, 2 j]; each has unit variance.
+
+        Returns:
+          The matrix; None where there are no joints, or none that is seen in whole clips.
+        """
+        pure = dataclasses.replace(self.space, num_lips=0)
+        scale = np.asarray(self._statistics["pose_std"])[: self.space.body_dim]
+        kept = [name not in LIP_JOINTS for name in self._train.joint_names]
+        clips_read = []
+        count = min(len(self._train), _MAX_READING_CLIPS)
+        for index in np.linspace(0, len(self._train) - 1, count).astype(int).tolist():
+            record = self._train[index]
+            joints = record["joints"][:, kept].reshape(len(record["motion"]), -1)
+            if joints.shape[1] and np.isfinite(joints).all():
+                vectors = np.asarray(pure.from_feature(record["motion"])) / scale
+                clips_read.append((vectors - vectors.mean(axis=0), joints - joints.mean(axis=0)))
+        if not clips_read:
+            return None
+        reading = fit_reading(clips_read)
+        spread = np.concatenate([joints for _, joints in clips_read]).std(axis=0)
+        return reading / np.maximum(spread, 1e-3)
 
     def train_batches(self) -> pipeline.BatchIterator:
         """Returns endless random windows."""

@@ -64,6 +64,9 @@ def _paper() -> dict:
         "checkpoint_every_steps": 5_000,
         # Keep this many of the newest checkpoints.
         "keep_checkpoints": 3,
+        # Set by `pack --portraits`: number of values of a pose that are read from a motion feature,
+        # or 0.
+        "num_pose_values": 0,
         # Set from the data: where shoulders are in the frames; see
         # `gesture_jax/data/portrait_framing.py`.
         "shoulders": (),

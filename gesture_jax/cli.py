@@ -32,6 +32,8 @@ _STYLE_HELP = {
     "paste_back": "Show the whole picture, with the square moving in it.",
     "explain": "Show beside each frame the warped portrait, the drawn pixels, their blend mask, "
     "the mask of the arms and the optical flow.",
+    "renderer": "What draws the frames: puppet (the portrait's own pixels, moved in layers; needs "
+    "the extra [pose]), network (stage 1), or auto (puppet where that is possible).",
     "watermark": 'Write "synthetic" on every frame, or --watermark=TEXT.',
 }
 
@@ -54,11 +56,12 @@ class _PathParser(flags.ArgumentParser):
 
 
 def define_style() -> None:
-    """Defines the flags `--crop`, `--size`, `--paste_back`, `--explain` and `--watermark`."""
+    """Defines the flags of `Style`: `--crop`, `--size`, `--renderer` and so on."""
     flags.DEFINE_integer("size", None, _STYLE_HELP["size"], lower_bound=1)
     flags.DEFINE_string("crop", "auto", _STYLE_HELP["crop"])
     flags.DEFINE_boolean("paste_back", False, _STYLE_HELP["paste_back"])
     flags.DEFINE_boolean("explain", False, _STYLE_HELP["explain"])
+    flags.DEFINE_enum("renderer", "auto", ["auto", "puppet", "network"], _STYLE_HELP["renderer"])
     define_watermark()
 
 

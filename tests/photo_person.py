@@ -1,9 +1,18 @@
 """A drawn person as photo people's models would find them: landmarks without any model."""
 
+import dataclasses
+import functools
+
 import cv2
 import numpy as np
 
+from gesture_jax.procedural import speaker
+from gesture_jax.puppets import puppet, retarget, rig, rig_builder
 from gesture_jax.puppets.landmarks import SIDE, Landmarks
+from gesture_jax.puppets.poses import PuppetPose
+
+JOINT = {name: number for number, name in enumerate(speaker.JOINT_NAMES)}
+"""The numbers of the joints by their names."""
 
 _SKIN, _SHIRT, _WALL = (224, 172, 140), (60, 90, 150), (200, 205, 190)
 _FACE_CENTRE, _FACE_HALF = np.array([256.0, 120.0]), np.array([34.0, 44.0])
@@ -120,3 +129,29 @@ def _ellipse(canvas, centre, half, colour) -> None:
 def _line(canvas, start, end, width, colour) -> None:
     start, end = (tuple(round(value) for value in point) for point in (start, end))
     cv2.line(canvas, start, end, colour, width, cv2.LINE_AA)
+
+
+@functools.cache
+def make_rig(hands: bool = True, background: int = 0) -> rig.Rig:
+    """The rig of the drawn person."""
+    landmarks = draw_landmarks(hands=hands, background=background)
+    return rig_builder.build_rig_from_landmarks(landmarks.picture, landmarks)[0]
+
+
+def rest_pose(of: rig.Rig, **changes) -> PuppetPose:
+    """The portrait's own pose, with changes."""
+    arms = np.array([retarget.rest(arm) for arm in of.arms]).reshape(-1, 6)
+    return PuppetPose(**{"arms": arms, **changes})
+
+
+def draw(of: rig.Rig, pose: PuppetPose, *, view: puppet.View = puppet.View(), size: int = 128):  # noqa: B008
+    """Draws a rig without shadow; returns the frame and its joints."""
+    moved = puppet.Puppet(of)
+    look = dataclasses.replace(puppet.original_appearance(of), view=view, shadow=0.0)
+    frame = moved.draw(look, pose, size=size, backdrop=puppet.draw_backdrop(look, size))
+    return frame, moved.joints(view, pose, size=size)
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """The peak signal-to-noise ratio of two pictures, 0 to 255, in decibels."""
+    return 10 * np.log10(255**2 / np.mean((first.astype(float) - second.astype(float)) ** 2))

@@ -298,13 +298,20 @@ def save_variables(workdir: str | os.PathLike, variables: Mapping[str, Any]) -> 
             raise
 
 
-def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> None:
+def pack(
+    workdir: str | os.PathLike,
+    path: str | os.PathLike,
+    *,
+    half: bool,
+    pose_reading: np.ndarray | None = None,
+) -> None:
     """Writes the newest averaged weights of a workdir as one file that can replace it.
 
     Args:
       workdir: of either stage.
       path: of the `.safetensors` file.
       half: whether to round the weights, but not the statistics, to 16 bits.
+      pose_reading: for a stage 1, from `training.pose_reading`.
 
     Raises:
       InputError: where there is no checkpoint to pack, or the file cannot be written.
@@ -317,6 +324,9 @@ def pack(workdir: str | os.PathLike, path: str | os.PathLike, *, half: bool) -> 
         saved = _read_metadata(_readable(folder))
         abstract = {"params": saved["ema_params"], **saved["model_state"]}
     variables, step = load_variables(workdir, abstract)
+    if pose_reading is not None:
+        variables["pose_reading"] = {"matrix": pose_reading}
+        config.num_pose_values = pose_reading.shape[1]
     params = jax.tree.map(np.asarray, variables.pop("params"))
     if half:
         if any(np.abs(array).max() > np.finfo(np.float16).max for array in jax.tree.leaves(params)):

@@ -22,6 +22,7 @@ from gesture_jax.inference.talking_mouth import TalkingMouth
 from gesture_jax.media import images
 from gesture_jax.models.base import BaseModel, SourceFeatures
 from gesture_jax.models.build import build_model
+from gesture_jax.models.motion_space import MotionSpace
 from gesture_jax.ops import rotation
 from gesture_jax.ops.precision import float32_matmuls
 from gesture_jax.ops.warp import with_differences
@@ -93,6 +94,8 @@ class Animator:
       model: the network.
       step: the step of training at which its weights were saved, 0 for converted weights.
       shoulders: how training frames were framed, or None.
+      pose_reading: [3 g^2 + 3, p] float32, how poses are read from motion, see
+        `training.pose_reading`; None where it was not fitted.
       mesh: the devices that share a batch, or None for one device.
     """
 
@@ -104,6 +107,7 @@ class Animator:
         step: int = 0,
         batch_size: int = _BATCH_SIZE,
         shoulders: np.ndarray | None = None,
+        pose_reading: np.ndarray | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
         """Most users want `load`, `from_torch` or `from_state_dict`.
@@ -114,9 +118,11 @@ class Animator:
           step: the step of training at which they were saved, 0 for converted weights.
           batch_size: number of frames that each device renders or reads at once.
           shoulders: how training frames were framed, from `portrait_framing.read_range`.
+          pose_reading: see the class.
           devices: see `load`.
         """
         self.model, self.step, self.shoulders = model, step, shoulders
+        self.pose_reading = pose_reading
         self.mesh = sharding.inference_mesh(devices)
         self._variables = sharding.put_whole(variables, self.mesh)
         self._batch_size = batch_size * (self.mesh.size if self.mesh else 1)
@@ -153,9 +159,17 @@ class Animator:
             size = max(model.resolution, _DEFAULT_SIZE)
             calls = Programs(model, mesh).calls(shapes, batch_size=batch_size, size=size)
             aot_cache.compile_ahead(calls, only_kept=True)
+        num_values = config.get("num_pose_values", 0)  # Older runs lack it.
+        if num_values:
+            dim = MotionSpace("angles", model.motion_dim).dim
+            shapes["pose_reading"] = {"matrix": jax.ShapeDtypeStruct((dim, num_values), np.float32)}
         variables, step = checkpoints.load_variables(workdir, shapes)
         shoulders = portrait_framing.read_range(config.get("shoulders"), name=workdir)
-        return cls(model, variables, step=step, shoulders=shoulders, devices=devices)
+        reading = variables.pop("pose_reading", None)
+        return cls(
+            model, variables, step=step, shoulders=shoulders, devices=devices,
+            pose_reading=None if reading is None else np.asarray(reading["matrix"]),
+        )  # fmt: skip
 
     @classmethod
     def from_torch(cls, path: str | os.PathLike) -> "Animator":

@@ -244,8 +244,7 @@ class GestureGenerator:
         num_frames = count_frames(speech, name=name)
         # Features are extracted while the portrait is encoded and programs are loaded.
         features = self.extract_features(speech, options)
-        knows_lips = bool(self._space.num_lips)
-        portrait = Portrait.open(image, self.animator, style, find_mouth=knows_lips)
+        portrait = Portrait.open(image, self.animator, style)
         portrait.prepare()
         self.prepare(options)
         followed = None
@@ -287,8 +286,7 @@ class GestureGenerator:
         self._speaker_number(speaker)
         options = options or self.defaults
         hop = options.stream_schedule.hop
-        knows_lips = bool(self._space.num_lips)
-        portrait = Portrait.open(image, self.animator, style, num_frames=hop, find_mouth=knows_lips)
+        portrait = Portrait.open(image, self.animator, style, num_frames=hop)
         writer = self._motion_writer(
             portrait.source.motion, options, options.stream_schedule,
             seed=seed, speaker=speaker, lips_apart=self._moves_mouth(portrait),
@@ -409,10 +407,10 @@ class GestureGenerator:
 
     def _moves_mouth(self, portrait: Portrait) -> bool:
         """Returns whether the renderer moves the portrait's own mouth."""
-        return portrait.mouth is not None and bool(self._space.num_lips)
+        return portrait.takes_lips and bool(self._space.num_lips)
 
     def _notices(self, portrait: Portrait) -> tuple[str, ...]:
-        if portrait.mouth is not None or not self._space.num_lips:
+        if portrait.takes_lips or not self._space.num_lips:
             return portrait.notices
         if not self.animator.model.carries_pixels:
             return portrait.notices

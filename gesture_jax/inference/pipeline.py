@@ -192,7 +192,7 @@ def animate(
         raise InputError("--side_by_side shows squares; drop it, or --paste_back and --explain")
     check_ending(save_motion, ".npz")
     check_outputs({"out": out, "save_motion": save_motion}, {"image": image, "driving": driving})
-    portrait = Portrait.open(image, animator, style, find_mouth=False)
+    portrait = Portrait.open(image, animator, style)
     source = portrait.source
     size = source.size if side_by_side else animator.resolution
     driving_frames = iterate_video(driving, size=size, crop=Crop(border_px))
@@ -206,7 +206,7 @@ def animate(
         motions = _keep(motions, kept_motion)
     if side_by_side:
         own = images.to_uint8(source.image)
-        frames = animator.render_frames(source, motions, adapt=True)
+        frames = portrait.render_squares(motions)
         rows = (np.hstack([own, *pair]) for pair in zip(shown, frames, strict=True))
         frames = portrait.finish(rows)
     else:

@@ -9,8 +9,10 @@ import numpy as np
 
 from gesture_jax.data import portrait_framing
 from gesture_jax.errors import InputError
-from gesture_jax.inference import talking_mouth
-from gesture_jax.inference.animator import Adaptation, Animator, Source
+from gesture_jax.inference import puppet_renderer, talking_mouth
+from gesture_jax.inference.animator import Animator, Source
+from gesture_jax.inference.network_renderer import NetworkClip, NetworkRenderer
+from gesture_jax.inference.puppet_renderer import PuppetClip, PuppetRenderer
 from gesture_jax.inference.talking_mouth import TalkingMouth
 from gesture_jax.media import images, watermark
 from gesture_jax.media.framing import Crop, parse_crop
@@ -21,6 +23,8 @@ from gesture_jax.media.watermark import Watermark
 _MIN_SHARPNESS = 0.75
 # A frame, and the pictures of `explain.rows`.
 _EXPLAIN_COLUMNS = 6
+RENDERERS = ("auto", "puppet", "network")
+"""What draws the frames, see `Style.renderer`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Style:
       watermark: a text that is drawn on every frame; "" draws the default text, None draws none.
       size: height and width of the square that moves, in pixels; see `Animator.choose_size`.
       explain: whether each frame is shown beside the layers that it is composed of.
+      renderer: "puppet" moves the portrait's own pixels in layers, "network" renders with the
+        networks of stage 1, and "auto" is "puppet" where that is possible.
     """
 
     crop: str = "center"
@@ -41,9 +47,14 @@ class Style:
     watermark: str | None = None
     size: int | None = None
     explain: bool = False
+    renderer: str = "auto"
 
     def __post_init__(self) -> None:
-        """Raises InputError for an unknown crop, a text without glyphs, or a contradiction."""
+        """Raises InputError for an unknown value, a text without glyphs, or a contradiction."""
+        if self.renderer not in RENDERERS:
+            raise InputError(f"--renderer={self.renderer}: choose {', '.join(RENDERERS)}")
+        if self.explain and self.renderer == "puppet":
+            raise InputError("--explain shows what the networks do; drop it or --renderer=puppet")
         if self.explain and self.paste_back:
             raise InputError("--explain shows squares; drop it or --paste_back")
         self.find_crop()
@@ -72,17 +83,15 @@ class Portrait:
     Attributes:
       source: the square that moves, encoded.
       notices: sentences that the user should read: that the square is small, for example.
-      mouth: its mouth, if its face is found.
     """
 
     source: Source
     notices: tuple[str, ...]
-    mouth: TalkingMouth | None
-    _animator: Animator
+    _renderer: PuppetRenderer | NetworkRenderer
+    _resolution: int
     _style: Style
     _paste_back: PasteBack | None
     _watermark: Watermark | None
-    _batch_size: int | None
 
     @classmethod
     def open(
@@ -92,7 +101,6 @@ class Portrait:
         style: Style = Style(),
         *,
         num_frames: int | None = None,
-        find_mouth: bool = True,
     ) -> "Portrait":
         """Reads a picture, chooses the square that moves, and encodes it.
 
@@ -101,10 +109,10 @@ class Portrait:
           animator: the trained stage 1.
           style: how the picture is cropped, and how frames are shown.
           num_frames: number of frames that each call of `render` is for, if it is known.
-          find_mouth: whether to look for the mouth, which moves only by positions of lips.
 
         Raises:
-          InputError: where the picture cannot be read, or the crop or the size does not fit it.
+          InputError: where the picture cannot be read, the crop or the size does not fit it, or it
+            cannot be a puppet although the style asks for one.
         """
         crop = style.find_crop()
         if isinstance(image, str | os.PathLike):
@@ -125,20 +133,21 @@ class Portrait:
         if paste_back and size is None and animator.model.carries_pixels:
             # The square becomes as sharp as the picture around it.
             size = max(paste_back.side // 2 * 2, animator.resolution)
+        square = picture[top : top + side, left : left + side]
         try:
-            source = animator.encode_source(
-                picture[top : top + side, left : left + side], size=size
-            )
+            source = animator.encode_source(square, size=size)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        mouth = None
-        if find_mouth and animator.model.carries_pixels and talking_mouth.is_available():
-            mouth = TalkingMouth.find(source.image)
-        batch_size = num_frames and animator.choose_batch_size(num_frames)
+        renderer = _choose_renderer(name, square, animator, source, style, num_frames)
         return cls(
-            source, tuple(notices), mouth, animator, style, paste_back, style.make_watermark(),
-            batch_size,
+            source, (*notices, *renderer.notices), renderer, animator.resolution, style, paste_back,
+            style.make_watermark(),
         )  # fmt: skip
+
+    @property
+    def takes_lips(self) -> bool:
+        """Whether positions of the lips, behind the motion, move the portrait's own mouth."""
+        return self._renderer.takes_lips
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -146,33 +155,36 @@ class Portrait:
         if self._paste_back:
             return self._paste_back.shape
         if self._style.explain:
-            return self._animator.resolution, _EXPLAIN_COLUMNS * self._animator.resolution, 3
+            return self._resolution, _EXPLAIN_COLUMNS * self._resolution, 3
         return self.source.image.shape
 
     def prepare(self) -> None:
         """Compiles what `render` calls, on a background thread."""
-        if not self._style.explain:
-            self._animator.prepare(self.source, mouth=self.mouth, batch_size=self._batch_size)
+        self._renderer.prepare()
+
+    def begin(self) -> PuppetClip | NetworkClip:
+        """Begins a clip, which several calls of `render` can continue."""
+        return self._renderer.begin()
 
     def render(
-        self, motion: Iterable[np.ndarray], adaptation: Adaptation | None = None
+        self, motion: Iterable[np.ndarray], clip: PuppetClip | NetworkClip | None = None
     ) -> Iterator[np.ndarray]:
         """Renders a sequence of motion features.
 
         Args:
           motion: [d] each; or [d + 2], with the positions of the lips.
-          adaptation: that of the clip which the motion continues; by default a clip begins.
+          clip: from `begin`, the clip that the motion continues; by default a clip begins.
 
         Yields:
           The frames of the video, uint8, in the order of the features.
         """
-        if self._style.explain:
-            return self.finish(self._animator.explain_frames(self.source, motion))
-        frames = self._animator.render_frames(
-            self.source, motion, adapt=adaptation or True, mouth=self.mouth,
-            batch_size=self._batch_size,
-        )  # fmt: skip
-        return self.finish(frames)
+        return self.finish(self.render_squares(motion, clip))
+
+    def render_squares(
+        self, motion: Iterable[np.ndarray], clip: PuppetClip | NetworkClip | None = None
+    ) -> Iterator[np.ndarray]:
+        """Like `render`, without what `finish` adds."""
+        return (clip or self.begin()).render(motion)
 
     def finish(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Pastes rendered squares [s, s, 3] uint8 into the picture, and draws the watermark."""
@@ -189,3 +201,33 @@ def _reduce(name: str, photo: images.Photo, crop: Crop | None) -> Crop | None:
         return crop.reduce(photo.reduction, *photo.size)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+
+
+def _choose_renderer(
+    name: str,
+    square: np.ndarray,
+    animator: Animator,
+    source: Source,
+    style: Style,
+    num_frames: int | None,
+) -> PuppetRenderer | NetworkRenderer:
+    """Returns the renderer that the style asks for, or the best one for the portrait."""
+    reading, notices = animator.pose_reading, []
+    if style.renderer != "network" and not style.explain:
+        try:
+            if reading is None:
+                raise puppet_renderer.UnsuitableError("this stage 1 has no reading of poses")
+            square = images.to_uint8(square)
+            return PuppetRenderer.open(square, reading, source.motion, size=source.size)
+        except puppet_renderer.UnsuitableError as error:
+            if style.renderer == "puppet":
+                raise InputError(f"{name}: cannot be a puppet, because {error}") from None
+            if reading is not None:
+                notices.append(f"{name}: the networks draw it, blurred, because {error}")
+    mouth = None
+    if animator.model.carries_pixels and talking_mouth.is_available():
+        mouth = TalkingMouth.find(source.image)
+    return NetworkRenderer(
+        animator, source, mouth=mouth, num_frames=num_frames, explain=style.explain,
+        notices=tuple(notices),
+    )  # fmt: skip

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from gesture_jax.inference.animator import Adaptation
+from gesture_jax.inference.network_renderer import NetworkClip
 from gesture_jax.inference.portraits import Portrait
+from gesture_jax.inference.puppet_renderer import PuppetClip
 from gesture_jax.media.rates import SAMPLE_RATE_HZ
 from gesture_jax.media.writer import write_video
 
@@ -23,13 +24,13 @@ class Rendering:
       portrait: the portrait that moves.
       windows: its motion features, [t, d] each; an iterator of them can be used once.
       notices: sentences that the user should read.
-      adaptation: that of the clip which the windows continue; by default a clip begins.
+      clip: the clip that the windows continue; by default a clip begins.
     """
 
     portrait: Portrait
     windows: Iterable[np.ndarray]
     notices: tuple[str, ...] = ()
-    adaptation: Adaptation | None = None
+    clip: PuppetClip | NetworkClip | None = None
 
     def frames(self, *, kept_motion: list[np.ndarray] | None = None) -> Iterator[np.ndarray]:
         """Renders window after window.
@@ -40,11 +41,11 @@ class Rendering:
         Yields:
           Frames, [h, w, 3] uint8.
         """
-        adaptation = self.adaptation or Adaptation()
+        clip = self.clip or self.portrait.begin()
         for window in self.windows:
             if kept_motion is not None:
                 kept_motion.append(window)
-            yield from self.portrait.render(window, adaptation)
+            yield from self.portrait.render(window, clip)
 
 
 @dataclasses.dataclass(frozen=True)

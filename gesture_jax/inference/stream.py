@@ -7,7 +7,6 @@ import numpy as np
 import soxr
 
 from gesture_jax.errors import InputError
-from gesture_jax.inference.animator import Adaptation
 from gesture_jax.inference.portraits import Portrait
 from gesture_jax.inference.rendering import Rendering
 from gesture_jax.inference.windows import MotionWriter
@@ -46,7 +45,7 @@ class GestureStream:
         self._portrait, self._writer, self._extractor = portrait, writer, extractor
         self._rate_hz, self._voice_activity = sample_rate, voice_activity
         self._num_samples, self._finished = 0, False
-        self._adaptation = Adaptation()
+        self._clip = portrait.begin()
         self._sound: np.ndarray  # The speech whose frames are still to come.
         self._begin_sound()
 
@@ -173,7 +172,7 @@ class GestureStream:
         return self._features.push(self._own.take(count), self._other.take(count))
 
     def _render(self, windows: list[np.ndarray]) -> np.ndarray:
-        rendering = Rendering(self._portrait, windows, adaptation=self._adaptation)
+        rendering = Rendering(self._portrait, windows, clip=self._clip)
         frames = list(rendering.frames())
         num_samples = len(frames) * SAMPLES_PER_FRAME
         self.sound, self._sound = self._sound[:num_samples], self._sound[num_samples:]

@@ -71,26 +71,21 @@ def plan_arm(
     Returns:
       [t, 6]: the wrist's offset (x, y), the bend of the hand and its shape.
     """
-    outwards = 2 * side - 1
+    sign = outwards(side)
     wrists = np.array([pose.wrists[side] - pose.body for pose in poses])
-    middle = 0.5 + outwards * (0.45 * person.shoulder + 0.165 * person.style.reach)
-    out, low = (wrists[:, 0] - middle) * outwards, wrists[:, 1] - _SPEAKER_HEIGHT
-    length = _FOREARM_SHARE * _upper_length(arm) * amplitude
-    up, down, inwards, outside = (share * length for share in _REACH[arm.outward])
+    middle = 0.5 + sign * (0.45 * person.shoulder + 0.165 * person.style.reach)
+    out, low = (wrists[:, 0] - middle) * sign, wrists[:, 1] - _SPEAKER_HEIGHT
+    length = forearm_length(arm) * amplitude
+    up, down, inwards, outside = _REACH[arm.outward]
     from_up, from_down, from_in, from_out = _SPEAKER_REACH
-    y = np.where(
-        low < 0, -_soft_limit(-low / from_up * up, up), _soft_limit(low / from_down * down, down)
-    )
-    x = np.where(
-        out < 0,
-        -_soft_limit(-out / from_in * inwards, inwards),
-        _soft_limit(out / from_out * outside, outside),
-    )
+    out = out * np.where(out < 0, inwards / from_in, outside / from_out)
+    low = low * np.where(low < 0, up / from_up, down / from_down)
+    x, y = (length * offset for offset in limit_offset(arm, out, low))
     if arm.outward:  # Moves around the elbow, not through it.
-        lowered = np.clip(y / down, 0, 1)
+        lowered = np.clip(y / (down * length), 0, 1)
         x = x * (1 - lowered) + 0.45 * np.clip(y, 0, None)
     shape = np.array([(pose.bend[side], *pose.hands[side]) for pose in poses])
-    track = np.concatenate([np.stack([x * outwards, y], 1), shape], axis=1)
+    track = np.concatenate([np.stack([x * sign, y], 1), shape], axis=1)
     return _slow_down(track, _MAX_SPEED * length / amplitude)
 
 
@@ -107,21 +102,21 @@ def _slow_down(track: np.ndarray, max_speed: float) -> np.ndarray:
 
 def pose_arm(arm: ArmRig, side: int, row: np.ndarray) -> ArmPose:
     """Returns the arm with its wrist as near as possible to that in a row of `plan_arm`."""
-    outwards = 2 * side - 1
+    sign = outwards(side)
     offset = row[:2]
     elbow = arm.elbow + np.array(_ELBOW_FOLLOWS[arm.outward]) * offset
     at_rest, wanted = arm.wrist - arm.elbow, arm.wrist + offset - elbow
     rest_length = float(np.linalg.norm(at_rest))
     rest_angle = np.arctan2(at_rest[1], at_rest[0])
-    swing = (np.arctan2(wanted[1], wanted[0]) - rest_angle) * outwards
+    swing = (np.arctan2(wanted[1], wanted[0]) - rest_angle) * sign
     swing = (swing + np.radians(120)) % (2 * np.pi) - np.radians(120)
     limit = _MAX_SWING[arm.outward]
-    swing = limit * np.tanh(swing / limit) * outwards
-    full_length = _FOREARM_SHARE * _upper_length(arm)
+    swing = limit * np.tanh(swing / limit) * sign
+    full_length = forearm_length(arm)
     longest = min(_STRETCH[1] * rest_length, max(full_length, rest_length))
     length = float(np.clip(np.linalg.norm(wanted), _STRETCH[0] * rest_length, longest))
     angle = rest_angle + swing
-    bend = 0.45 * outwards * float(np.clip(row[2] - 0.1, -0.6, 0.6))
+    bend = 0.45 * sign * float(np.clip(row[2] - 0.1, -0.6, 0.6))
     return ArmPose(
         elbow=elbow,
         wrist=elbow + length * np.array([np.cos(angle), np.sin(angle)]),
@@ -145,8 +140,23 @@ def fingertips(arm: ArmRig, posed: ArmPose) -> np.ndarray:
     return posed.wrist + tips @ (geometry.rotation(posed.hand_turn) * posed.hand_scale).T
 
 
-def _upper_length(arm: ArmRig) -> float:
-    return float(np.linalg.norm(arm.shoulder - arm.elbow))
+def outwards(side: int) -> int:
+    """Returns the sign of the direction along x that leads away from the body."""
+    return 2 * side - 1
+
+
+def forearm_length(arm: ArmRig) -> float:
+    """Returns the length of a forearm that is seen from the front."""
+    return _FOREARM_SHARE * float(np.linalg.norm(arm.shoulder - arm.elbow))
+
+
+def limit_offset(arm: ArmRig, out, down):
+    """Limits offsets of the wrist, outwards and down in lengths of the forearm, to its reach."""
+    up, low, inwards, outside = _REACH[arm.outward]
+    limit = lambda offset, least, most: np.where(
+        offset < 0, -_soft_limit(-offset, least), _soft_limit(offset, most)
+    )
+    return limit(out, inwards, outside), limit(down, up, low)
 
 
 def _soft_limit(values: np.ndarray, limit: float) -> np.ndarray:

@@ -20,7 +20,7 @@ from gesture_jax.puppets.layers import Sheet
 from gesture_jax.puppets.rig import ArmRig, Layer, Rig
 
 MAX_SIDE = 768
-"""Largest side in pixels of the layers' picture."""
+"""Largest side in pixels of the layers' picture by default."""
 _MIN_FACE = 0.07
 _MIN_HAND_SCORE = 0.6
 _HAND_MARGIN_PX = 4
@@ -40,11 +40,12 @@ class UnsuitablePortraitError(Exception):
         self.reason, self.detail = reason, detail
 
 
-def build_rig(picture: np.ndarray) -> tuple[Rig, str]:
+def build_rig(picture: np.ndarray, *, max_side: int = MAX_SIDE) -> tuple[Rig, str]:
     """Builds the rig of a portrait.
 
     Args:
       picture: [h, w, 3] uint8; if it is not square, its upper middle is used.
+      max_side: largest side in pixels of the layers' picture.
 
     Returns:
       The rig, and the reason why its arms do not move, "" where they do.
@@ -54,17 +55,19 @@ def build_rig(picture: np.ndarray) -> tuple[Rig, str]:
       InputError: where MediaPipe is not installed.
     """
     picture = _upper_square(picture)
-    return build_rig_from_landmarks(picture, find_landmarks(picture))
+    return build_rig_from_landmarks(picture, find_landmarks(picture), max_side=max_side)
 
 
-def build_rig_from_landmarks(picture: np.ndarray, landmarks: Landmarks) -> tuple[Rig, str]:
+def build_rig_from_landmarks(
+    picture: np.ndarray, landmarks: Landmarks, *, max_side: int = MAX_SIDE
+) -> tuple[Rig, str]:
     """Builds the rig of a square picture with known landmarks; see `build_rig`."""
     _check(landmarks)
     still = describe_arm_obstacle(landmarks)
     width = _shoulder_width(landmarks)
     traced = [] if still else [arms.trace_arm(landmarks, side, width) for side in (0, 1)]
     made = layers.split_into_layers(landmarks, traced)
-    side = min(MAX_SIDE, max(len(picture), SIDE))
+    side = min(max_side, max(len(picture), SIDE))
     mode = cv2.INTER_AREA if len(picture) >= side else cv2.INTER_CUBIC
     sharp = cv2.resize(picture, (side, side), interpolation=mode)
     pieces = [

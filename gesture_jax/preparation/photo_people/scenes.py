@@ -42,7 +42,11 @@ class Scene:
 
 
 def draw_scene(
-    rng: np.random.Generator, puppet: Puppet, backgrounds: Sequence[Callable[[], np.ndarray]]
+    rng: np.random.Generator,
+    puppet: Puppet,
+    backgrounds: Sequence[Callable[[], np.ndarray]],
+    *,
+    mirror: bool = True,
 ) -> Scene:
     """Draws a scene at random.
 
@@ -50,12 +54,13 @@ def draw_scene(
       rng: source of all random choices.
       puppet: the person.
       backgrounds: functions that return the backgrounds of other portraits, [s, s, 3] uint8.
+      mirror: whether left and right are swapped in half of the scenes.
     """
     plain = original_appearance(puppet.rig)
     recolour, recolour_background = _draw_recolour(rng), _draw_recolour(rng)
     background, own = _choose_background(rng, puppet.rig.background, backgrounds)
     appearance = Appearance(
-        view=_choose_view(rng, puppet),
+        view=_choose_view(rng, puppet, mirror),
         body=recolour(plain.body),
         forearms=tuple(map(recolour, plain.forearms)),
         hands=tuple(map(recolour, plain.hands)),
@@ -120,7 +125,7 @@ def _draw_gradient(rng: np.random.Generator, side: int) -> np.ndarray:
     return np.clip(wall, 0, 255).round().astype(np.uint8)
 
 
-def _choose_view(rng: np.random.Generator, puppet: Puppet) -> View:
+def _choose_view(rng: np.random.Generator, puppet: Puppet, mirror: bool) -> View:
     """Chooses a square that contains the head, and the hands in all their positions."""
     rig, face_height = puppet.rig, puppet.head.face_height
     shoulders = rig.pose[list(SHOULDERS)]
@@ -140,4 +145,6 @@ def _choose_view(rng: np.random.Generator, puppet: Puppet) -> View:
     highest = np.clip(bottom - side, 0.0, SIDE - side)
     lowest = np.clip(top, highest, SIDE - side)
     y = rng.uniform(highest, lowest)
-    return View(float(x / SIDE), float(y / SIDE), float(side / SIDE), bool(rng.random() < 0.5))
+    return View(
+        float(x / SIDE), float(y / SIDE), float(side / SIDE), mirror and bool(rng.random() < 0.5)
+    )

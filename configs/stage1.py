@@ -64,8 +64,8 @@ def _paper() -> dict:
         "checkpoint_every_steps": 5_000,
         # Keep this many of the newest checkpoints.
         "keep_checkpoints": 3,
-        # Set by `pack --portraits`: number of values of a pose that are read from a motion feature,
-        # or 0.
+        # Set from `init_from` or by `pack --portraits`: number of pose values that are read from a
+        # motion feature, or 0.
         "num_pose_values": 0,
         # Set from the data: where shoulders are in the frames; see
         # `gesture_jax/data/portrait_framing.py`.
@@ -206,6 +206,9 @@ def _paper() -> dict:
             "ema_decay": 0.999,
             # Stop the run if the norm of a gradient exceeds this, as it has diverged; 0: never.
             "max_grad_norm": 1e6,
+            # Parts of the network that do not change, as in ("extractor",): with the extractor of
+            # `init_from`, a stage 2 that was trained on its motion features goes on fitting.
+            "frozen_parts": (),
             # Options of the discriminator's optimiser that differ from those above.
             "discriminator": {"learning_rate": 2e-4},
         },

@@ -17,7 +17,7 @@ from gesture_jax.errors import InputError
 from gesture_jax.training.optim import DISCRIMINATOR
 
 # By stage: the collections of variables that are loaded.
-_LOADED = {"stage1": ("params", "batch_stats"), "stage2": ("params",)}
+_LOADED = {"stage1": ("params", "batch_stats", "pose_reading"), "stage2": ("params",)}
 # By stage: the config keys that determine the networks; `model.` stands for all keys below it.
 _SAME = {
     "stage1": ("model.",),

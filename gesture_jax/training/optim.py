@@ -21,21 +21,25 @@ def make_optimizer(config: ConfigDict, *, num_steps: int) -> optax.GradientTrans
     Args:
       config: fields `learning_rate`, `b1`, `b2`, `weight_decay`, `warmup_steps`, `final_fraction`
         (final over peak learning rate) and `clip_norm`; optionally `name`, "adamw" (the default) or
-        "adan", and `discriminator`, with the fields that differ for it.
+        "adan", `discriminator`, with the fields that differ for it, and `frozen_parts`, the names
+        of parts whose parameters do not change.
       num_steps: length of the training, at which the decay ends.
 
     Raises:
       InputError: for an unknown name.
     """
     generator = _make_clipped(config, num_steps)
-    if not config.get(DISCRIMINATOR):
+    frozen_parts = config.get("frozen_parts", ())
+    if not config.get(DISCRIMINATOR) and not frozen_parts:
         return generator
-    discriminator = _make_clipped(ConfigDict({**config, **config[DISCRIMINATOR]}), num_steps)
-    label = lambda key: DISCRIMINATOR if key == DISCRIMINATOR else "generator"
-    return optax.partition(
-        {"generator": generator, DISCRIMINATOR: discriminator},
-        lambda params: {key: label(key) for key in params},
+    optimizers = {"generator": generator, "frozen": optax.set_to_zero()}
+    if config.get(DISCRIMINATOR):
+        own = ConfigDict({**config, **config[DISCRIMINATOR]})
+        optimizers[DISCRIMINATOR] = _make_clipped(own, num_steps)
+    label = lambda key: (
+        "frozen" if key in frozen_parts else key if key in optimizers else "generator"
     )
+    return optax.partition(optimizers, lambda params: {key: label(key) for key in params})
 
 
 def _make_clipped(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:

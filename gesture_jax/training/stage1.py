@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from gesture_jax.checkpoint import checkpoints
 from gesture_jax.data import clips, pipeline, portrait_framing
 from gesture_jax.data.augment import Augmentation, draw_on_device
 from gesture_jax.errors import InputError
@@ -22,6 +23,7 @@ from gesture_jax.metrics import image as image_metrics
 from gesture_jax.metrics.perceptual import st_lpips
 from gesture_jax.models.build import build_model
 from gesture_jax.models.discriminator import PatchDiscriminator
+from gesture_jax.models.motion_space import MotionSpace
 from gesture_jax.ops import image as image_ops
 from gesture_jax.ops.cpu.conv import use_xla_conv
 from gesture_jax.ops.precision import float32_matmuls
@@ -70,6 +72,9 @@ class Objective:
         params = dict(variables.pop("params"))
         if self._config.loss.adversarial:
             params[DISCRIMINATOR] = self._discriminator.init(key, blank)["params"]
+        if num_values := self._config.num_pose_values:
+            dim = MotionSpace("angles", self.model.motion_dim).dim
+            variables["pose_reading"] = {"matrix": jnp.zeros((dim, num_values))}
         return params, variables
 
     def draw(self, key, batch):
@@ -86,6 +91,10 @@ class Objective:
     def loss(self, params, model_state, frozen, batch, key, step):
         """Sums all terms with a weight above zero; each one is also a metric."""
         del key
+        params = {
+            name: jax.lax.stop_gradient(part) if name in self._config.optim.frozen_parts else part
+            for name, part in params.items()
+        }
         if "numbers" in batch:
             pairs = draw_on_device(frozen["frames"], batch)
             batch = {**batch, "source": pairs[:, 0], "driving": pairs[:, 1]}
@@ -100,7 +109,7 @@ class Objective:
         terms = self._terms(params, model_state, frozen, batch, outputs, step)
         loss = sum(self._config.loss[name] * value for name, value in terms.items())
         psnr = image_metrics.psnr(outputs["image"], batch["driving"]).mean()
-        return loss, ({**terms, "psnr": psnr}, updates)
+        return loss, ({**terms, "psnr": psnr}, {**model_state, **updates})
 
     def _terms(self, params, model_state, frozen, batch, outputs, step) -> dict[str, jax.Array]:
         """Computes the terms of the loss, unweighted."""
@@ -249,6 +258,7 @@ class Stage1(Objective):
         Raises:
           InputError: where the dataset is missing, or its frames are not of the model's resolution.
         """
+        config.num_pose_values = _kept_pose_values(config)
         super().__init__(config)
         self.frozen = _load_frozen(config, fetch.load_vgg16, fetch.load_vgg19)
         path = datasets.ensure_dataset(config, workdir)
@@ -346,6 +356,17 @@ def _tint(batch) -> tuple[jax.Array, jax.Array] | None:
     gain, offset = jnp.moveaxis(batch["tint"][:, :, :, None, None], 2, 0)
     change = lambda x, k: jnp.clip((1.0 + gain[:, k]) * x + 0.5 * offset[:, k], 0.0, 1.0)
     return change(batch["source"], 0), change(batch["driving"], 1)
+
+
+def _kept_pose_values(config: ConfigDict) -> int:
+    """Returns the number of pose values of `init_from`, whose reading an unchanged extractor keeps.
+
+    Raises:
+      InputError: where `init_from` is no stage 1.
+    """
+    if not config.init_from or "extractor" not in config.optim.frozen_parts:
+        return 0
+    return checkpoints.read_config(config.init_from, stage="stage1").get("num_pose_values", 0)
 
 
 def _check_sizes(config: ConfigDict) -> None:

@@ -81,7 +81,8 @@ def test_png_and_jpeg_of_a_picture_are_cropped_alike(identity, size, colour, cor
         square, notices = portrait_framing.choose_square("p.png", shown, None, _KNOWN)
         assert f"--crop={','.join(map(str, square))};" in notices[0]
         squares.append(square)
-    np.testing.assert_allclose(squares, [(*corner, 128)] * 3, atol=16)
+    assert np.ptp(squares, axis=0).max() <= 8
+    np.testing.assert_allclose(squares, [(*corner, 128)] * 3, atol=18)
 
 
 @_needs_pose

@@ -67,6 +67,9 @@ def _paper() -> dict:
         # Set from `init_from` or by `pack --portraits`: number of pose values that are read from a
         # motion feature, or 0.
         "num_pose_values": 0,
+        # Set from `init_from` where the extractor is frozen: the step at which it was trained, by
+        # which a stage 2 is known to fit; or 0.
+        "motion_step": 0,
         # Set from the data: where shoulders are in the frames; see
         # `gesture_jax/data/portrait_framing.py`.
         "shoulders": (),

@@ -37,6 +37,8 @@ _STYLE_HELP = {
     "watermark": 'Write "synthetic" on every frame, or --watermark=TEXT.',
 }
 
+AVATAR_HELP = "An avatar from `gesture_jax.personalize`: the portrait and the weights in one file."
+
 # A flag that a function below defines belongs to the command that calls it.
 flags.disclaim_key_flags()
 

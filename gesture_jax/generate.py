@@ -3,7 +3,7 @@
     python -m gesture_jax.generate --image=P --audio=W --out=V.mp4 --stage1=DIR --stage2=DIR
 
 Each DIR is a workdir, or a file that `gesture_jax.pack` made of one. Without them, the bundled
-weights are used.
+weights are used. `--avatar=FILE`, from `gesture_jax.personalize`, stands for all three.
 
 `--manifest=FILE` generates many videos and loads the models once. The file is a CSV with a header,
 or has one JSON object per line; keys are image, audio and out, and optionally seed, speaker, sheet,
@@ -24,6 +24,7 @@ _OUT = cli.define_path("out", None, "The mp4 to write.")
 _MANIFEST = cli.define_path("manifest", None, "CSV or JSON lines with image, audio, out, ...")
 _STAGE1 = cli.define_path("stage1", None, "Workdir of the trained stage 1.")
 _STAGE2 = cli.define_path("stage2", None, "Workdir of the trained stage 2.")
+_AVATAR = cli.define_path("avatar", None, cli.AVATAR_HELP)
 _PRESET = flags.DEFINE_enum("preset", None, bundled.PRESETS, cli.PRESET_HELP)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same video.", 0, 2**32 - 1)
 _SPEAKER = flags.DEFINE_string("speaker", None, "Whose manner of moving, if stage 2 knows several.")
@@ -68,10 +69,13 @@ def main(_) -> None:
     from gesture_jax.inference.portraits import Style
     from gesture_jax.speech import activity
 
+    avatar = _AVATAR.value
+    if avatar and (_IMAGE.value or _STAGE1.value or _STAGE2.value or _PRESET.value):
+        raise InputError("--avatar stands for --image, --stage1 and --stage2; drop these")
     requests = manifest.read_requests(
-        _MANIFEST.value, seed=_SEED.value, image=_IMAGE.value, audio=_AUDIO.value, out=_OUT.value,
-        speaker=_SPEAKER.value, sheet=_SHEET.value, save_motion=_SAVE_MOTION.value,
-        motion=_MOTION.value, gestures=_GESTURES.value,
+        _MANIFEST.value, seed=_SEED.value, avatar=avatar, image=_IMAGE.value, audio=_AUDIO.value,
+        out=_OUT.value, speaker=_SPEAKER.value, sheet=_SHEET.value,
+        save_motion=_SAVE_MOTION.value, motion=_MOTION.value, gestures=_GESTURES.value,
     )  # fmt: skip
     changes = _option_changes()
     stage1, stage2 = _find_weights()
@@ -91,6 +95,8 @@ def main(_) -> None:
 
 def _find_weights() -> tuple[str, str | None]:
     """The stage 1 and stage 2 of the flags; the bundled ones where there are none."""
+    if _AVATAR.value:
+        return _AVATAR.value, None if _MOTION.value else _AVATAR.value
     stage1, stage2 = _STAGE1.value, _STAGE2.value
     if stage1 is None and stage2 is not None:
         raise InputError("--stage1 is missing; give the one that --stage2 was trained on")

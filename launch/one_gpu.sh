@@ -38,7 +38,7 @@ run "$python" -m gesture_jax.extract --stage1="$out/stage1" --data="$out/talk" -
 run "$python" -m gesture_jax.train --config="configs/stage2.py:$preset" \
   --config.stage1_workdir="$out/stage1" --config.data.path="$out/motions" \
   --config.num_steps="$stage2_steps" --workdir="$out/stage2"
-for stage in stage1 stage2; do
-  run "$python" -m gesture_jax.pack --half --workdir="$out/$stage" \
-    --out="$out/${preset}_$stage.safetensors"
-done
+run "$python" -m gesture_jax.pack --half --workdir="$out/stage1" \
+  --portraits="${rigs:-$out/rigs}" --out="$out/${preset}_stage1.safetensors"
+run "$python" -m gesture_jax.pack --half --workdir="$out/stage2" \
+  --out="$out/${preset}_stage2.safetensors"

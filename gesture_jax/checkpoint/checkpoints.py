@@ -227,7 +227,7 @@ def read_config(workdir: str | os.PathLike, *, stage: str) -> ConfigDict:
 
 def _read_any_config(workdir: str | os.PathLike, *, wanted: str) -> ConfigDict:
     if packed.is_packed(workdir):
-        path, text = as_path(workdir), packed.read_config(workdir)
+        path, text = as_path(workdir), packed.read_config(workdir, wanted)
     else:
         path, text = as_path(workdir) / "config.json", None
         if not path.exists():
@@ -343,28 +343,46 @@ def is_saved(workdir: str | os.PathLike) -> bool:
     return bool(_saved_steps(_directory(workdir)))
 
 
-def newest_step(workdir: str | os.PathLike) -> int:
+def newest_step(workdir: str | os.PathLike, *, stage: str = "stage1") -> int:
     """Returns the step of the newest checkpoint; 0 for converted weights.
+
+    Args:
+      workdir: of a training run, or a packed file.
+      stage: the stage that is meant, where the file is an avatar, which holds both.
 
     Raises:
       InputError: where there is no checkpoint.
     """
     if packed.is_packed(workdir):
-        return packed.read_step(workdir)
+        return packed.read_step(workdir, stage)
     steps = _saved_steps(_directory(workdir))
     if not steps:
         raise InputError(f"{workdir}: no checkpoint was saved here yet; train for longer first")
     return max(steps)
 
 
+def motion_step(stage1: str | os.PathLike) -> int:
+    """Returns the step at which the extractor of a stage 1 was trained for the last time.
+
+    It identifies the motion features, and thus the stage 2 that fits. It is the newest step, but
+    for a run that began with the extractor of another one, and left it as it was.
+
+    Raises:
+      InputError: where there is no checkpoint of stage 1.
+    """
+    kept = read_config(stage1, stage="stage1").get("motion_step", 0)  # Older configs lack it.
+    return kept or newest_step(stage1)
+
+
 def load_variables(
-    workdir: str | os.PathLike, abstract_variables: Mapping[str, Any]
+    workdir: str | os.PathLike, abstract_variables: Mapping[str, Any], *, stage: str = "stage1"
 ) -> tuple[dict[str, Any], int]:
     """Returns the newest averaged weights of a workdir, and their step.
 
     Args:
       workdir: of a training run or of `gesture_jax.convert`; or a file that `pack` wrote.
       abstract_variables: a tree of `jax.ShapeDtypeStruct`, the shapes to load.
+      stage: see `newest_step`.
 
     Raises:
       InputError: where there is no checkpoint or it does not fit `abstract_variables`.
@@ -373,16 +391,16 @@ def load_variables(
     abstract = {"ema_params": collections.pop("params")}
     if collections:  # Orbax does not take an empty tree for a part of another.
         abstract["model_state"] = collections
-    step = newest_step(workdir)
+    step = newest_step(workdir, stage=stage)
     if packed.is_packed(workdir):
-        state = _load_packed(workdir, abstract)
+        state = _load_packed(workdir, abstract, stage)
     else:
         state = _load_newest(workdir, step, abstract)
     return {"params": state["ema_params"], **state.get("model_state", {})}, step
 
 
-def _load_packed(path: str | os.PathLike, abstract: Any) -> Any:
-    with packed.reading(path) as arrays:
+def _load_packed(path: str | os.PathLike, abstract: Any, stage: str) -> Any:
+    with packed.reading(path, stage) as arrays:
         _check_shapes(arrays, abstract, name=path)
         put = lambda key, leaf: jax.device_put(arrays[_name(key)].astype(leaf.dtype), leaf.sharding)
         return jax.tree.map_with_path(put, abstract)

@@ -92,7 +92,7 @@ class Animator:
 
     Attributes:
       model: the network.
-      step: the step of training at which its weights were saved, 0 for converted weights.
+      motion_step: see `checkpoints.motion_step`; 0 for converted weights.
       shoulders: how training frames were framed, or None.
       pose_reading: [3 g^2 + 3, p] float32, how poses are read from motion, see
         `training.pose_reading`; None where it was not fitted.
@@ -104,7 +104,7 @@ class Animator:
         model: BaseModel,
         variables: Mapping[str, Any],
         *,
-        step: int = 0,
+        motion_step: int = 0,
         batch_size: int = _BATCH_SIZE,
         shoulders: np.ndarray | None = None,
         pose_reading: np.ndarray | None = None,
@@ -115,13 +115,13 @@ class Animator:
         Args:
           model: the network.
           variables: its `params` and `batch_stats`.
-          step: the step of training at which they were saved, 0 for converted weights.
+          motion_step: see the class.
           batch_size: number of frames that each device renders or reads at once.
           shoulders: how training frames were framed, from `portrait_framing.read_range`.
           pose_reading: see the class.
           devices: see `load`.
         """
-        self.model, self.step, self.shoulders = model, step, shoulders
+        self.model, self.motion_step, self.shoulders = model, motion_step, shoulders
         self.pose_reading = pose_reading
         self.mesh = sharding.inference_mesh(devices)
         self._variables = sharding.put_whole(variables, self.mesh)
@@ -164,10 +164,11 @@ class Animator:
             dim = MotionSpace("angles", model.motion_dim).dim
             shapes["pose_reading"] = {"matrix": jax.ShapeDtypeStruct((dim, num_values), np.float32)}
         variables, step = checkpoints.load_variables(workdir, shapes)
+        step = config.get("motion_step", 0) or step
         shoulders = portrait_framing.read_range(config.get("shoulders"), name=workdir)
         reading = variables.pop("pose_reading", None)
         return cls(
-            model, variables, step=step, shoulders=shoulders, devices=devices,
+            model, variables, motion_step=step, shoulders=shoulders, devices=devices,
             pose_reading=None if reading is None else np.asarray(reading["matrix"]),
         )  # fmt: skip
 

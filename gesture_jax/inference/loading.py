@@ -25,12 +25,14 @@ def load_stage2(workdir: str | os.PathLike, animator: Animator) -> tuple[ConfigD
             f"{workdir}: was trained on motion features of length {config.feature_dim}, but this "
             f"stage 1 makes {animator.model.motion_dim}; give the stage 1 that it was trained on"
         )
-    if config.stage1_step != animator.step:
+    if config.stage1_step != animator.motion_step:
         raise InputError(
             f"{workdir}: was trained on stage 1 at step {config.stage1_step}, but this one is at "
-            f"step {animator.step}; extract the motions and train stage 2 again"
+            f"step {animator.motion_step}; extract the motions and train stage 2 again"
         )
-    variables, _ = checkpoints.load_variables(workdir, motion_model.abstract_variables(config))
+    variables, _ = checkpoints.load_variables(
+        workdir, motion_model.abstract_variables(config), stage="stage2"
+    )
     if not is_sound(variables["statistics"]):
         raise InputError(f"{workdir}: the statistics of its training set are damaged; train again")
     return config, variables

@@ -74,7 +74,7 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Request))
 
 
 def read_requests(
-    manifest: str | None, *, seed: int, **files: str | None
+    manifest: str | None, *, seed: int, avatar: str | None = None, **files: str | None
 ) -> list[tuple[str, Request | InputError]]:
     """Makes one request from flags, or reads those of a manifest.
 
@@ -82,6 +82,7 @@ def read_requests(
       manifest: path of a CSV with a header, or else of a file with one JSON object per line; keys
         are the fields of `Request`. None for flags.
       seed: the seed of flags, and of rows without one.
+      avatar: the avatar that is the portrait of flags, and of rows without one.
       **files: the other fields of `Request`, from flags.
 
     Returns:
@@ -91,6 +92,7 @@ def read_requests(
       InputError: where flags are missing or too many, or the manifest cannot be read or is empty.
     """
     if manifest is None:
+        files["image"] = files["image"] or avatar
         missing = [name for name in ("image", "audio", "out") if files[name] is None]
         if missing:
             raise InputError(
@@ -104,7 +106,7 @@ def read_requests(
     rows = list(_read_rows(as_path(manifest)))
     if not rows:
         raise InputError(f"{manifest}: is empty; it needs rows with image, audio, out")
-    parsed = [(f"{manifest}:{number}", _parse(row, seed)) for number, row in rows]
+    parsed = [(f"{manifest}:{number}", _parse(row, seed, avatar)) for number, row in rows]
     return list(_refuse_overwriting(parsed))
 
 
@@ -187,7 +189,9 @@ def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
             yield number, filled
 
 
-def _parse(row: object, seed: int) -> Request | InputError:
+def _parse(row: object, seed: int, avatar: str | None) -> Request | InputError:
+    if isinstance(row, dict) and avatar is not None:
+        row = {"image": avatar, **row}
     if not isinstance(row, dict) or not {"image", "audio", "out"} <= set(row) <= set(FIELDS):
         keys = ", ".join(FIELDS)
         return InputError(f"not a row with keys among {keys}; the first three are needed")

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from gesture_jax.checkpoint import packed
 from gesture_jax.data import portrait_framing
 from gesture_jax.errors import InputError
-from gesture_jax.inference import puppet_renderer, talking_mouth
+from gesture_jax.inference import avatar, puppet_renderer, talking_mouth
 from gesture_jax.inference.animator import Animator, Source
+from gesture_jax.inference.avatar import Avatar
 from gesture_jax.inference.network_renderer import NetworkClip, NetworkRenderer
 from gesture_jax.inference.puppet_renderer import PuppetClip, PuppetRenderer
 from gesture_jax.inference.talking_mouth import TalkingMouth
@@ -105,7 +107,7 @@ class Portrait:
         """Reads a picture, chooses the square that moves, and encodes it.
 
         Args:
-          image: path of a picture; or an array as in `Animator.encode_source`.
+          image: path of a picture or of an avatar; or an array as in `Animator.encode_source`.
           animator: the trained stage 1.
           style: how the picture is cropped, and how frames are shown.
           num_frames: number of frames that each call of `render` is for, if it is known.
@@ -114,8 +116,12 @@ class Portrait:
           InputError: where the picture cannot be read, the crop or the size does not fit it, or it
             cannot be a puppet although the style asks for one.
         """
-        crop = style.find_crop()
-        if isinstance(image, str | os.PathLike):
+        crop, person = style.find_crop(), None
+        if isinstance(image, str | os.PathLike) and packed.is_avatar(image):
+            # The pictures of avatars are squares already.
+            name, person, crop = str(image), avatar.read(image), Crop()
+            picture = person.portrait
+        elif isinstance(image, str | os.PathLike):
             name, photo = str(image), images.load_photo(image)
             picture, crop = photo.picture, _reduce(name, photo, crop)
         else:
@@ -138,7 +144,7 @@ class Portrait:
             source = animator.encode_source(square, size=size)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        renderer = _choose_renderer(name, square, animator, source, style, num_frames)
+        renderer = _choose_renderer(name, square, person, animator, source, style, num_frames)
         return cls(
             source, (*notices, *renderer.notices), renderer, animator.resolution, style, paste_back,
             style.make_watermark(),
@@ -206,6 +212,7 @@ def _reduce(name: str, photo: images.Photo, crop: Crop | None) -> Crop | None:
 def _choose_renderer(
     name: str,
     square: np.ndarray,
+    person: Avatar | None,
     animator: Animator,
     source: Source,
     style: Style,
@@ -215,10 +222,9 @@ def _choose_renderer(
     reading, notices = animator.pose_reading, []
     if style.renderer != "network" and not style.explain:
         try:
-            if reading is None:
-                raise puppet_renderer.UnsuitableError("this stage 1 has no reading of poses")
-            square = images.to_uint8(square)
-            return PuppetRenderer.open(square, reading, source.motion, size=source.size)
+            return PuppetRenderer.open(
+                images.to_uint8(square), reading, source.motion, size=source.size, avatar=person
+            )
         except puppet_renderer.UnsuitableError as error:
             if style.renderer == "puppet":
                 raise InputError(f"{name}: cannot be a puppet, because {error}") from None

@@ -7,7 +7,6 @@ cut into layers, and these are moved: sharp at any size, hands included. OpenCV 
 functions, as other renderers do not need it.
 """
 
-import functools
 import importlib.util
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gesture_jax.array_types import Motion
+from gesture_jax.inference.avatar import Avatar
 from gesture_jax.media.rates import FPS
 from gesture_jax.models.motion_space import MotionSpace
 from gesture_jax.ops.precision import float32_matmuls
@@ -64,22 +64,38 @@ class PuppetRenderer:
 
     @classmethod
     def open(
-        cls, square: np.ndarray, reading: np.ndarray, own: np.ndarray, *, size: int
+        cls,
+        square: np.ndarray,
+        reading: np.ndarray | None,
+        own: np.ndarray,
+        *,
+        size: int,
+        avatar: Avatar | None = None,
     ) -> "PuppetRenderer":
-        """Cuts the portrait's square, [s, s, 3] uint8, into layers; see the class.
+        """Cuts a portrait into layers.
+
+        Args:
+          square: [s, s, 3] uint8, the portrait.
+          reading: see the class; None where stage 1 has none.
+          own: see the class.
+          size: see the class.
+          avatar: the avatar that the portrait is from, whose rig is used.
 
         Raises:
-          UnsuitableError: where nobody, or nobody suitable, is found in it.
+          UnsuitableError: where poses cannot be read or drawn here, or nobody suitable is found.
         """
-        if reason := obstacle():
-            raise UnsuitableError(reason)
-        from gesture_jax.puppets import rig_builder
+        if reading is None:
+            raise UnsuitableError("this stage 1 has no reading of poses")
+        if avatar is not None:
+            if avatar.rig is None:
+                raise UnsuitableError("the avatar has no rig")
+            rig, still = avatar.rig, avatar.still
+        else:
+            rig, still = _build_rig(square, size)
+        if importlib.util.find_spec("numba") is None:
+            raise UnsuitableError(f"numba is not installed; {pose.remedy()}")
         from gesture_jax.puppets.puppet import Puppet
 
-        try:
-            rig, still = rig_builder.build_rig(square, max_side=max(size, rig_builder.MAX_SIDE))
-        except rig_builder.UnsuitablePortraitError as error:
-            raise UnsuitableError(f"of its picture: {error.reason} ({error.detail})") from None
         return cls(Puppet(rig), still, reading, own, size)
 
     def prepare(self) -> None:
@@ -145,14 +161,16 @@ def blink() -> Iterator[float]:
         yield from _BLINK
 
 
-@functools.cache
-def obstacle() -> str:
-    """Returns why no portrait can be a puppet in this installation, "" where it can."""
+def _build_rig(square: np.ndarray, size: int):
+    """Returns the rig of a portrait and the reason why its arms rest; raises UnsuitableError."""
     if not pose.is_installed():
-        return f"no pose model is installed; {pose.remedy()}"
-    if importlib.util.find_spec("numba") is None:
-        return f"numba is not installed; {pose.remedy()}"
-    return ""
+        raise UnsuitableError(f"no pose model is installed; {pose.remedy()}")
+    from gesture_jax.puppets import rig_builder
+
+    try:
+        return rig_builder.build_rig(square, max_side=max(size, rig_builder.MAX_SIDE))
+    except rig_builder.UnsuitablePortraitError as error:
+        raise UnsuitableError(f"of its picture: {error.reason} ({error.detail})") from None
 
 
 @float32_matmuls

@@ -216,7 +216,7 @@ def find_takes(
     """Finds all videos below a folder, in the order of their names, and files that are not used.
 
     Args:
-      videos_dir: the folder.
+      videos_dir: the folder; or one video.
       settings: how videos become clips.
       crop: the square to keep; None: the square around the person.
 
@@ -224,6 +224,9 @@ def find_takes(
       InputError: where there is no such folder, no video, or two videos of one name.
     """
     folder = as_path(videos_dir)
+    if folder.is_file() and is_video(folder):
+        clip_id = _clip_id(folder, folder.parent)
+        return [VideoTake(folder.name, folder, folder, clip_id, settings, crop)], []
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with videos in it")
     takes, left_out, by_id = [], [], {}
@@ -266,7 +269,7 @@ def write_videos(
     """Makes a data set from all videos below a folder.
 
     Args:
-      videos_dir: the folder.
+      videos_dir: the folder; or one video.
       out_dir: folder of the data set.
       settings: how videos become clips.
       crop: the square to keep; None: the square around the person.

@@ -103,6 +103,12 @@ class Rig:
 
 def save_rig(path: str | os.PathLike, rig: Rig) -> None:
     """Writes the file of a rig."""
+    with files.write_beside(path) as beside, beside.open("wb") as file:
+        np.savez(file, **pack_rig(rig))
+
+
+def pack_rig(rig: Rig) -> dict[str, np.ndarray]:
+    """Returns the arrays of a rig's file."""
     arrays: dict[str, np.ndarray] = {
         "version": np.array(_VERSION),
         "side": np.array(rig.side),
@@ -117,8 +123,7 @@ def save_rig(path: str | os.PathLike, rig: Rig) -> None:
         numbers = [*arm.shoulder, *arm.elbow, *arm.radii, arm.size, float(arm.outward)]
         arrays[f"arm{side}"] = np.array(numbers, np.float32)
         arrays[f"points{side}"] = arm.points.astype(np.float32)
-    with files.write_beside(path) as beside, beside.open("wb") as file:
-        np.savez(file, **arrays)
+    return arrays
 
 
 def load_rig(path: str | os.PathLike) -> Rig:
@@ -129,13 +134,23 @@ def load_rig(path: str | os.PathLike) -> Rig:
     """
     if not files.is_file(path) or files.size_of(files.as_path(path)) > _MAX_FILE_BYTES:
         raise InputError(f"{path}: not the file of a rig")
-    arrays = dict(npz.iterate(path, names=_NAMES, max_bytes=_MAX_BYTES, wanted="a rig"))
+    return unpack_rig(
+        dict(npz.iterate(path, names=_NAMES, max_bytes=_MAX_BYTES, wanted="a rig")), name=path
+    )
+
+
+def unpack_rig(arrays: dict[str, np.ndarray], *, name: str | os.PathLike) -> Rig:
+    """Inverts `pack_rig`, for arrays that may be from an untrusted source.
+
+    Raises:
+      InputError: where they are not those of a rig; the message begins with the name.
+    """
     try:
         return _unpack(arrays)
     except InputError as error:
-        raise InputError(f"{path}: {error}; build the rig again") from error
+        raise InputError(f"{name}: {error}; build the rig again") from error
     except Exception as error:  # Hostile bytes can fail in many ways, none of which is a bug here.
-        raise InputError(f"{path}: not a rig, or a damaged one; build the rig again") from error
+        raise InputError(f"{name}: not a rig, or a damaged one; build the rig again") from error
 
 
 def _unpack(arrays: dict[str, np.ndarray]) -> Rig:

@@ -100,7 +100,7 @@ def ensure_motions(config: ConfigDict) -> str:
         with processes.first_process_first("motions"):
             extract_motions(config.stage1_workdir, data_path, path)
     found = motions.MotionSource(path, "train").metadata.get("stage1_step")
-    newest = checkpoints.newest_step(config.stage1_workdir)
+    newest = checkpoints.motion_step(config.stage1_workdir)
     if found != newest:
         raise InputError(
             f"{path}: motion features of stage 1 at step {found}, but it is at step {newest} now; "

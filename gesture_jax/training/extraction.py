@@ -55,7 +55,7 @@ def extract_motions(stage1_workdir: str | os.PathLike, data_path: str, out_dir: 
         {split: functools.partial(motions, source) for split, source in sources.items()},
         metadata={
             "stage1_workdir": str(absolute(stage1_workdir)),
-            "stage1_step": checkpoints.newest_step(stage1_workdir),
+            "stage1_step": checkpoints.motion_step(stage1_workdir),
             "data_path": str(absolute(data_path)),
             "joint_names": list(sources["train"].joint_names),
             **sources["train"].speech_features,

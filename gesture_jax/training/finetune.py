@@ -73,7 +73,7 @@ def load(config: ConfigDict, abstract_variables: Mapping[str, Any]) -> dict[str,
         else:
             wanted["params"] = {k: x for k, x in wanted["params"].items() if k != DISCRIMINATOR}
     _check_same(config, old_config, same)
-    variables, _ = checkpoints.load_variables(config.init_from, wanted)
+    variables, _ = checkpoints.load_variables(config.init_from, wanted, stage=config.stage)
     return variables
 
 

@@ -27,7 +27,7 @@ _ADDED = {
     "dtype": "float32", "init_from": "", "remat": "none",
     "data.augment_views": 0.0, "data.joint_names": (), "data.on_device": False,
     "data.procedural_features": "baseline",
-    "training_bounds": False, "num_lips": 0, "num_pose_values": 0,
+    "training_bounds": False, "num_lips": 0, "num_pose_values": 0, "motion_step": 0,
     "optim.frozen_parts": (), "loss.lips": 1.0,
     **{
         f"loss.{term}": 0.0

@@ -258,7 +258,7 @@ class Stage1(Objective):
         Raises:
           InputError: where the dataset is missing, or its frames are not of the model's resolution.
         """
-        config.num_pose_values = _kept_pose_values(config)
+        _keep_extractor(config)
         super().__init__(config)
         self.frozen = _load_frozen(config, fetch.load_vgg16, fetch.load_vgg19)
         path = datasets.ensure_dataset(config, workdir)
@@ -358,15 +358,16 @@ def _tint(batch) -> tuple[jax.Array, jax.Array] | None:
     return change(batch["source"], 0), change(batch["driving"], 1)
 
 
-def _kept_pose_values(config: ConfigDict) -> int:
-    """Returns the number of pose values of `init_from`, whose reading an unchanged extractor keeps.
+def _keep_extractor(config: ConfigDict) -> None:
+    """Sets what the config says of the extractor of `init_from`, if it does not change.
 
     Raises:
       InputError: where `init_from` is no stage 1.
     """
-    if not config.init_from or "extractor" not in config.optim.frozen_parts:
-        return 0
-    return checkpoints.read_config(config.init_from, stage="stage1").get("num_pose_values", 0)
+    if config.init_from and "extractor" in config.optim.frozen_parts:
+        old = checkpoints.read_config(config.init_from, stage="stage1")
+        config.num_pose_values = old.get("num_pose_values", 0)
+        config.motion_step = checkpoints.motion_step(config.init_from)
 
 
 def _check_sizes(config: ConfigDict) -> None:

@@ -126,7 +126,7 @@ def test_stages_are_not_mistaken_for_each_other(runs):
 
 def _rewritten(runs, path, change):
     arrays = dict(safetensors.read(runs / "stage1.safetensors"))
-    config = json.loads(packed.read_config(runs / "stage1.safetensors"))
+    config = json.loads(packed.read_config(runs / "stage1.safetensors", "stage1"))
     step = change(arrays, config) or 0
     packed.write(path, arrays, config=json.dumps(config), step=step)
     return path

@@ -20,6 +20,8 @@ _MIN_VIEW, _MAX_VIEW = 0.66, 0.985
 # How far the view may extend beyond the portrait's left and right, where edges are repeated.
 _BEYOND = 0.06
 _SHADOW = 0.1, 0.3
+# The smallest square of a portrait that `own_scene` shows.
+_CLOSER = 0.94
 _AMPLITUDE = 0.85, 1.25
 # Where `--crop=auto` puts the shoulders: their distance and the place of their middle, as shares of
 # the frame's side.
@@ -77,6 +79,15 @@ def framed_scene(puppet: Puppet) -> Scene:
     left, top = 0.5 * (first + second) / SIDE - np.array(_SHOULDER_MIDDLE) * side
     view = View(float(left), float(top), side)
     return Scene(dataclasses.replace(original_appearance(puppet.rig), view=view), 1.0)
+
+
+def own_scene(rng: np.random.Generator, puppet: Puppet) -> Scene:
+    """Returns the portrait nearly as it is: a little closer, and with gestures of any size."""
+    side = rng.uniform(_CLOSER, 1.0)
+    left, top = rng.uniform(0.0, 1.0 - side, 2)
+    view = View(float(left), float(top), float(side))
+    appearance = dataclasses.replace(original_appearance(puppet.rig), view=view)
+    return Scene(appearance, float(rng.uniform(*_AMPLITUDE)))
 
 
 def _draw_recolour(rng: np.random.Generator) -> Recolour:

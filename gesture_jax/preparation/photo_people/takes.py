@@ -115,6 +115,8 @@ class PhotoTake:
     def _draw_scene(self, puppet: Puppet) -> scenes.Scene:
         if self.framing == "auto":
             return scenes.framed_scene(puppet)
+        if self.framing == "own":
+            return scenes.own_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet)
         others = [functools.partial(_load_background, path) for path in self.backgrounds]
         return scenes.draw_scene(np.random.default_rng([_SCENE_SEED, self.seed]), puppet, others)
 
@@ -152,7 +154,8 @@ def write_photo_people(
       seed: seed of the speech, the gestures and the appearance.
       test_fraction: fraction of each portrait's clips; at least one clip, at most all but one.
       framing: "random" draws the framing, colours and background of each clip, for stage 1; "auto"
-        frames all portraits as `--crop=auto` does, and leaves their colours, for stage 2.
+        frames all portraits as `--crop=auto` does, and leaves their colours, for stage 2; "own"
+        shows each portrait nearly as it is, for an avatar.
       voices: see `voice.speak`.
       feature_extractor: computes the speech features.
       more_takes: takes of the procedural speaker for the same data set.

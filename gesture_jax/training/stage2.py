@@ -128,13 +128,13 @@ class Objective:
             rngs={"dropout": jax.random.split(key, 6)[5]},  # `draw` has the others.
         )
         (body, lips), (real_body, real_lips) = self.space.split(denoised), self.space.split(motion)
-        loss, metrics = motion_loss(
-            body,
-            real_body,
+        compare = functools.partial(
+            motion_loss,
             position=weights.position,
             velocity=weights.velocity,
             acceleration=weights.acceleration,
         )
+        loss, metrics = compare(body, real_body)
         if self.space.num_lips:
             # Among hundreds of other values, two for the lips would hardly count.
             metrics["lips"], _ = motion_loss(
@@ -143,10 +143,7 @@ class Objective:
             loss += weights.lips * metrics["lips"]
         if self._joint_reading is not None:
             # So would the values that move the arms.
-            read, real_read = (x @ self._joint_reading for x in (body, real_body))
-            metrics["joints"], _ = motion_loss(
-                read, real_read, position=1.0, velocity=1.0, acceleration=0.0
-            )
+            metrics["joints"], _ = compare(*(x @ self._joint_reading for x in (body, real_body)))
             loss += weights.joints * metrics["joints"]
         return loss, (metrics, model_state)
 

@@ -96,7 +96,7 @@ def test_absurd_values_leave_arms_within_their_reach(size):
         values = size * random.choice([-1.0, 0.0, 1.0], len(NAMES))
         pose = _pose(values)
         assert np.isfinite(pose.arms).all()
-        assert (0 <= pose.arms[:, 3:]).all() and (pose.arms[:, 3:] <= 1).all()
+        assert (pose.arms[:, 3:] >= 0).all() and (pose.arms[:, 3:] <= 1).all()
         assert 0 <= pose.brows <= 1
         assert np.abs(pose_values.to_values(arms, pose)[_WRISTS]).max() <= reach
         for side, (arm, row) in enumerate(zip(arms, pose.arms, strict=True)):

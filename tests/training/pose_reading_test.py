@@ -128,27 +128,23 @@ def test_the_reading_is_packed_whole(packed, stages):
     assert np.isfinite(reading).all() and (reading != reading.astype(np.float16)).any()
 
 
-def test_the_fit_follows_from_its_seed_and_from_those_with_arms(stages, rigs):
-    animator = Animator.load(stages / "stage1")
-    fit = lambda names, seed: pose_reading.fit_pose_reading(
-        animator, _paths(rigs, names), clips_each=1, seed=seed
-    )
-    np.testing.assert_array_equal(fit("abdef", 0), fit("abcdef", 0))
-    assert (fit("abdef", 1) != fit("abdef", 0)).any()
-
-
-def test_it_reads_other_clips_of_a_person(packed, rigs):
+def test_the_fit_reads_wrists_and_follows_from_the_portraits_with_arms(stages, rigs):
     """Even random networks see hands go up and down."""
-    animator = Animator.load(packed)
-    puppet = Puppet(rig.load_rig(rigs / f"a{rig.ENDING}"))
-    for seed in range(4):
-        clips = [*pose_reading._draw_clips(animator, puppet, who=0, clips_each=4, seed=1+seed)]
-        assert all(motion.shape == (50, 15) for _, motion, _ in clips)
-        read = np.concatenate([motion @ animator.pose_reading for _, motion, _ in clips])
-        values = np.concatenate([values for *_, values in clips])
-        for name in ("left_down", "right_down","body_x","turn"):
-            down = NAMES.index(name)
-            print(seed,name,np.corrcoef(read[:, down], values[:, down])[0, 1])
+    animator = Animator.load(stages / "stage1")
+    fit = lambda names: pose_reading.fit_pose_reading(animator, _paths(rigs, names), clips_each=1)
+    reading = fit("abdef")
+    np.testing.assert_array_equal(reading, fit("abcdef"))
+    read, values = [], []
+    for who, path in enumerate(_paths(rigs, "abdef").values()):
+        puppet = Puppet(rig.load_rig(path))
+        ((found, motion, shown),) = pose_reading._draw_clips(animator, puppet, who, 1, 0)
+        assert found == who and motion.shape == (50, 15) and shown.shape == (50, len(NAMES))
+        read.append(motion @ reading)
+        values.append(shown)
+    read, values = np.concatenate(read), np.concatenate(values)
+    for name in ("left_down", "right_down"):
+        which = NAMES.index(name)
+        assert np.corrcoef(read[:, which], values[:, which])[0, 1] > 0.4
 
 
 def test_fewer_than_five_portraits_with_arms_are_refused(stages, rigs, tmp_path):

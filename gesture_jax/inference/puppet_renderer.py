@@ -73,9 +73,14 @@ class PuppetRenderer:
         """
         if reason := obstacle():
             raise UnsuitableError(reason)
-        from gesture_jax.puppets import rig_builder
+        from gesture_jax.puppets import pose_values, rig_builder
         from gesture_jax.puppets.puppet import Puppet
 
+        count, wanted = reading.shape[1], len(pose_values.NAMES)
+        if count != wanted:
+            raise UnsuitableError(
+                f"this stage 1 reads {count} values of a pose instead of {wanted}"
+            )
         try:
             rig, still = rig_builder.build_rig(square, max_side=max(size, rig_builder.MAX_SIDE))
         except rig_builder.UnsuitablePortraitError as error:

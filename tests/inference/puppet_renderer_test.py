@@ -228,6 +228,12 @@ def test_nobody_is_no_puppet():
     assert puppet_renderer.obstacle() == ""
 
 
+@_needs_pose
+def test_readings_of_other_versions_are_not_used():
+    with pytest.raises(UnsuitableError, match="reads 7 values of a pose instead of 20"):
+        PuppetRenderer.open(np.zeros((64, 64, 3), np.uint8), _READING[:, :7], _motion(), size=64)
+
+
 @pytest.mark.skipif(pose.is_installed(), reason="the extra [pose] is installed")
 def test_without_the_pose_model_nobody_is_a_puppet():
     with pytest.raises(UnsuitableError, match=r"no pose model is installed; `pip install"):

@@ -58,7 +58,7 @@ def _paper() -> dict:
         "mesh": {"data": -1, "fsdp": 1},
         # Write the losses every this many steps.
         "log_every_steps": 100,
-        # Measure on the test split, and draw samples, every this many steps.
+        # Measure on the test split, and draw samples, every this many steps; 0: never.
         "eval_every_steps": 5_000,
         # Save a checkpoint every this many steps.
         "checkpoint_every_steps": 5_000,

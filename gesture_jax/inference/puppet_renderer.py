@@ -94,8 +94,14 @@ class PuppetRenderer:
             rig, still = _build_rig(square, size)
         if importlib.util.find_spec("numba") is None:
             raise UnsuitableError(f"numba is not installed; {pose.remedy()}")
+        from gesture_jax.puppets import pose_values
         from gesture_jax.puppets.puppet import Puppet
 
+        count, wanted = reading.shape[1], len(pose_values.NAMES)
+        if count != wanted:
+            raise UnsuitableError(
+                f"this stage 1 reads {count} values of a pose instead of {wanted}"
+            )
         return cls(Puppet(rig), still, reading, own, size)
 
     def prepare(self) -> None:

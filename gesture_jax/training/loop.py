@@ -203,7 +203,8 @@ def _run(
 
 
 def _is_due(step: int, every: int, last: int) -> bool:
-    return step % every == 0 or step == last
+    """Returns whether a step is the last one or a multiple of `every`; never where that is 0."""
+    return every > 0 and (step % every == 0 or step == last)
 
 
 def _progress_bar(config: ConfigDict, first: int) -> tqdm:

@@ -11,6 +11,7 @@ Everything lies in the workdir of that training: `clips`, the data; `checkpoints
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -53,7 +54,12 @@ class Steps:
 
 
 def from_portrait(
-    image: str | os.PathLike, workdir: str | os.PathLike, consent: Consent, steps: Steps
+    image: str | os.PathLike,
+    workdir: str | os.PathLike,
+    consent: Consent,
+    steps: Steps,
+    *,
+    donor: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
     """Makes an avatar from one portrait.
 
@@ -62,6 +68,8 @@ def from_portrait(
       workdir: see the module.
       consent: who agreed.
       steps: lengths of the trainings.
+      donor: files of the `stage1`, of the layered network, and the `stage2` to begin from; by
+        default the bundled ones.
 
     Returns:
       The file of the avatar, beside the workdir.
@@ -69,7 +77,7 @@ def from_portrait(
     Raises:
       InputError: where the portrait cannot be read, or nobody suitable is found in it.
     """
-    folder, found = files.absolute(workdir), bundled.find()
+    folder, found = files.absolute(workdir), donor or bundled.find()
     photo = images.load_photo(image)
     known = _shoulders(found["stage1"])
     (left, top, side), _ = portrait_framing.choose_square(image, photo.picture, None, known)
@@ -91,7 +99,12 @@ def from_portrait(
 
 
 def from_video(
-    video: str | os.PathLike, workdir: str | os.PathLike, consent: Consent, steps: Steps
+    video: str | os.PathLike,
+    workdir: str | os.PathLike,
+    consent: Consent,
+    steps: Steps,
+    *,
+    donor: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
     """Makes an avatar from a video of one person, of at least ten seconds.
 
@@ -100,6 +113,8 @@ def from_video(
       workdir: see the module.
       consent: who agreed.
       steps: lengths of the trainings.
+      donor: files of the `stage1`, of the layered network, and the `stage2` to begin from; by
+        default the bundled ones.
 
     Returns:
       The file of the avatar, beside the workdir.
@@ -107,7 +122,7 @@ def from_video(
     Raises:
       InputError: where the video cannot be used.
     """
-    folder, found = files.absolute(workdir), bundled.find()
+    folder, found = files.absolute(workdir), donor or bundled.find()
     settings = videos.Settings(
         _resolution(found["stage1"]), require_person=True, joints=True,
         feature_extractor=SpeechFeatureExtractor("mel"),
@@ -138,8 +153,8 @@ def train_renderer(workdir: pathlib.Path, *, init_from: str | os.PathLike, num_s
     config.data.path = str(workdir / "clips")
     config.update(ConfigDict({
         "num_steps": num_steps, "batch_size": 4, "log_every_steps": 20,
-        "eval_every_steps": num_steps, "checkpoint_every_steps": max(num_steps // 8, 1),
-        "keep_checkpoints": 1,
+        "eval_every_steps": 0, "checkpoint_every_steps": max(num_steps // 8, 1),
+        "keep_checkpoints": 1, "st_lpips": False,
     }))  # fmt: skip
     config.data.update(ConfigDict({"cache": True, "augment_views": 0.0}))
     config.data.augment.update(ConfigDict({"mirror": 0.0, "jitter": 0.0}))
@@ -166,7 +181,7 @@ def _train_manner(
     config = presets.load("configs/stage2.py:photo")
     config.update(ConfigDict({
         "init_from": str(init_from), "stage1_workdir": str(folder), "num_steps": num_steps,
-        "eval_every_steps": num_steps, "checkpoint_every_steps": max(num_steps // 4, 1),
+        "eval_every_steps": 0, "checkpoint_every_steps": max(num_steps // 4, 1), "fgd_steps": 0,
     }))  # fmt: skip
     config.data.path = str(motions_dir)
     config.optim.update(ConfigDict({"learning_rate": 3e-4, "warmup_steps": 20}))

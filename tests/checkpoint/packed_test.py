@@ -89,6 +89,30 @@ def test_half_precision_rounds_weights_but_not_statistics(runs):
     assert sizes[1] < 0.7 * sizes[0]
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_reading_of_poses_is_packed_to_the_bit(runs, tmp_path, half):
+    dim = Animator.load(runs / "stage1").model.motion_dim // 3 + 2
+    reading = np.random.default_rng(3).standard_normal((dim, 20)).astype(np.float32)
+    path = tmp_path / "a.safetensors"
+    checkpoints.pack(runs / "stage1", path, half=half, pose_reading=reading)
+    found = Animator.load(path)
+    np.testing.assert_array_equal(found.pose_reading, reading)
+    assert found.pose_reading.dtype == np.float32
+    # Networks and features are those of the file without it.
+    plain = Animator.load(runs / f"stage1{'_half' * half}.safetensors")
+    assert plain.pose_reading is None
+    assert _equal(found._variables, plain._variables)
+
+
+def test_older_files_have_no_reading_of_poses(runs, tmp_path):
+    """Their configs lack its size."""
+    path = _rewritten(
+        runs, tmp_path / "a.safetensors", lambda arrays, config: config.pop("num_pose_values") or 0
+    )
+    assert "num_pose_values" not in packed.read_config(path)
+    assert Animator.load(path).pose_reading is None
+
+
 def test_no_path_of_this_machine_is_packed(runs):
     for stage in ("stage1", "stage2"):
         assert str(runs).encode() not in (runs / f"{stage}.safetensors").read_bytes()
@@ -139,6 +163,9 @@ def _rewritten(runs, path, change):
         (lambda arrays, config: config["model"].update(width=10**6), "model.width is 1000000"),
         (lambda arrays, config: config.update(more=1), "more is no part of a config"),
         (lambda arrays, config: arrays.popitem() and None, "does not fit its config"),
+        (lambda arrays, config: config.update(num_pose_values=20), "does not fit its config"),
+        (lambda arrays, config: config.update(num_pose_values=10**9), "does not fit its config"),
+        (lambda arrays, config: config.update(num_pose_values=-1), "num_pose_values is -1"),
         (lambda arrays, config: -1, "its step is no number of steps"),
         (lambda arrays, config: 10**12, "its step is no number of steps"),
     ],

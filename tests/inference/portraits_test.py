@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gesture_jax.checkpoint import checkpoints
 from gesture_jax.data import clips, portrait_framing
 from gesture_jax.errors import InputError
 from gesture_jax.inference import pipeline
 from gesture_jax.inference.animator import Animator
+from gesture_jax.inference.network_renderer import NetworkRenderer
 from gesture_jax.inference.portraits import Portrait, Style
 from gesture_jax.media import images
 from gesture_jax.media.framing import Crop
@@ -238,3 +240,84 @@ def test_style_flags(folder, tmp_path, flag, size, code, message):
         assert (frame[-8:, -30:].max() > 200) == (flag != "--nowatermark")
     else:
         assert not (tmp_path / "o.mp4").exists()
+
+
+@pytest.fixture(scope="module")
+def reading_animator(folder):
+    """The same stage 1, in one file with a reading of poses."""
+    path = folder / "with_reading.safetensors"
+    reading = np.eye(15, 20, dtype=np.float32)
+    checkpoints.pack(folder / "stage1", path, half=False, pose_reading=reading)
+    return Animator.load(path)
+
+
+_NOBODY = np.full((256, 256, 3), 180, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"renderer": "gpu"}, "--renderer=gpu: choose auto, puppet, network"),
+        ({"renderer": "puppet", "explain": True}, "drop it or --renderer=puppet"),
+    ],
+)
+def test_renderers_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        Style(**changes)
+
+
+def test_a_stage_1_without_a_reading_has_no_puppets(animator):
+    portrait = Portrait.open(_NOBODY, animator)
+    assert isinstance(portrait._renderer, NetworkRenderer)
+    assert not [notice for notice in portrait.notices if "networks" in notice]
+    reason = "the portrait: cannot be a puppet, because this stage 1 has no reading of poses"
+    with pytest.raises(InputError, match=reason):
+        Portrait.open(_NOBODY, animator, Style(renderer="puppet"))
+
+
+@_needs_pose
+def test_a_picture_without_a_person_is_drawn_by_the_networks(reading_animator, tmp_path):
+    path = tmp_path / "wall.png"
+    images.write_image(path, _NOBODY)
+    reason = "because of its picture: no face (none is found)"
+    portrait = Portrait.open(path, reading_animator)
+    assert f"{path}: the networks draw it, blurred, {reason}" in portrait.notices
+    with pytest.raises(InputError) as refused:
+        Portrait.open(path, reading_animator, Style(renderer="puppet"))
+    assert str(refused.value) == f"{path}: cannot be a puppet, {reason}"
+    # There is no notice where the networks are asked for, and the frames are the same.
+    asked = Portrait.open(path, reading_animator, Style(renderer="network"))
+    explained = Portrait.open(path, reading_animator, Style(explain=True))
+    for other in (asked, explained):
+        assert isinstance(other._renderer, NetworkRenderer)
+        assert not [notice for notice in other.notices if "networks" in notice]
+    motion = portrait.source.motion[None]
+    np.testing.assert_array_equal([*portrait.render(motion)], [*asked.render(motion)])
+
+
+@pytest.mark.skipif(pose.is_installed(), reason="the extra [pose] is installed")
+def test_without_the_pose_model_the_networks_draw_everybody(reading_animator):
+    portrait = Portrait.open(_NOBODY, reading_animator)
+    assert isinstance(portrait._renderer, NetworkRenderer)
+    assert [notice for notice in portrait.notices if "no pose model is installed" in notice]
+    with pytest.raises(InputError, match="cannot be a puppet, because no pose model"):
+        Portrait.open(_NOBODY, reading_animator, Style(renderer="puppet"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--renderer=puppet", "cannot be a puppet, because this stage 1 has no reading of poses"),
+        ("--renderer=gpu", "--renderer=gpu"),
+    ],
+)
+def test_the_flag_of_renderers(folder, tmp_path, flag, message):
+    images.write_image(tmp_path / "p.png", _NOBODY)
+    write_video(tmp_path / "d.mp4", np.zeros((1, 32, 32, 3), np.uint8))
+    paths = {"image": "p.png", "driving": "d.mp4", "out": "o.mp4"}
+    arguments = [f"--{name}={tmp_path / path}" for name, path in paths.items()]
+    code, errors = in_process.run(
+        "animate", *arguments, f"--stage1={folder}/stage1", "--crop=center", flag
+    )
+    assert code == 2 and message in errors
+    assert not (tmp_path / "o.mp4").exists()

@@ -1,5 +1,7 @@
 """Data sets of photo people, of a drawn person."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,16 @@ def test_views_keep_head_and_hands():
         points = np.concatenate([make_rig().face[:, :2], *(arm.points for arm in make_rig().arms)])
         placed = view.to_frame(points, 100)
         assert placed.min() >= 0 and placed.max() <= 100
+
+
+def test_scenes_are_mirrored_in_half_of_the_clips_unless_told_otherwise():
+    moved = puppet.Puppet(make_rig())
+    draw = lambda seed, **how: scenes.draw_scene(np.random.default_rng(seed), moved, [], **how)
+    mirrored = [draw(seed).appearance.view.mirrored for seed in range(20)]
+    assert 4 < sum(mirrored) < 16
+    for seed in range(20):
+        view, usual = draw(seed, mirror=False).appearance.view, draw(seed).appearance.view
+        assert view == dataclasses.replace(usual, mirrored=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Motion within the reach of arms."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -28,3 +30,24 @@ def test_arms_go_where_the_speaker_s_go():
             stretch = pose.length / pose.rest_length
             assert 0.6 <= stretch <= 2.0
             assert np.linalg.norm(pose.wrist - pose.elbow) == pytest.approx(pose.length)
+
+
+@pytest.mark.parametrize(
+    ("outward", "reach"),
+    [(True, (0.46, 0.36, 0.28, 0.26)), (False, (0.42, 0.24, 0.22, 0.22))],
+)
+def test_offsets_of_a_wrist_stay_within_its_reach(outward, reach):
+    """By hand: up, down, inwards and outwards; a quarter more is never reached."""
+    arm = dataclasses.replace(make_rig().arms[0], outward=outward)
+    up, down, inwards, outside = reach
+    for size in (10.0, 1e9, np.inf):
+        found = [*retarget.limit_offset(arm, size, size), *retarget.limit_offset(arm, -size, -size)]
+        limits = 1.25 * np.array([outside, down, -inwards, -up])
+        np.testing.assert_allclose(found, limits, rtol=1e-6)
+    small = np.linspace(-0.05, 0.05, 11)
+    for found in retarget.limit_offset(arm, small, small[::-1]):
+        np.testing.assert_allclose(np.abs(found), np.abs(small), rtol=0.02)
+    steps = np.linspace(-1, 1, 101)
+    for found in retarget.limit_offset(arm, steps, steps):
+        assert (np.diff(found) > 0).all() and (np.diff(found) <= np.diff(steps) + 1e-9).all()
+        assert found[50] == 0.0  # Without a step in the middle either.

@@ -30,7 +30,6 @@ _BOUNDS = (
     ((-1, 2**16), "mesh.*"),
     ((0, 2**31 - 1), "seed"),
     ((1, _MAX), "num_steps log_every_steps checkpoint_every_steps keep_checkpoints"),
-    ((0, _MAX), "eval_every_steps"),
     ((1, 2**16), "batch_size accumulate_steps"),
     ((0, 10**7), "fgd_steps"),
     ((0, 10**6), "feature_dim"),

@@ -1,19 +1,21 @@
 """Measures the delay of frames while the speech is still being spoken.
 
-    python -m benchmarks.stream [STAGE1 STAGE2]
+    python -m benchmarks.stream [--portrait=PICTURE] [--size=256] [--stage1=DIR --stage2=DIR]
 
 Speech of the procedural speaker is pushed in chunks of 40 ms, as from a microphone, with the
 default schedule of the weights and with one that waits for no later speech. The speech features are
-those of the weights. Without arguments, the bundled weights are measured.
+those of the weights. Without stages, the bundled weights are measured; without a portrait, a drawn
+person, whom the networks render.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Iterator
 
 from benchmarks.report import Figure, report
 from gesture_jax.inference import bundled
 from gesture_jax.inference.generator import GestureGenerator, Options
+from gesture_jax.inference.portraits import Style
 from gesture_jax.media.rates import SAMPLE_RATE_HZ
 from gesture_jax.procedural import speaker
 
@@ -24,20 +26,24 @@ _LOW_LATENCY = {"hop": 5, "look_ahead": 0, "blend": 5}
 
 
 def bundled_figures() -> Iterator[Figure]:
-    """Yields the figures for all bundled weights."""
+    """Yields the figures for all bundled weights, with a drawn person."""
     for name in bundled.PRESETS:
         yield from figures(name, **bundled.find(name))
 
 
-def figures(label: str, *, stage1: str, stage2: str) -> Iterator[Figure]:
-    """Yields the figures for one pair of stages, under a label."""
+def figures(
+    label: str, *, stage1: str, stage2: str, portrait: str | None = None, size: int | None = None
+) -> Iterator[Figure]:
+    """Yields the figures for one pair of stages and a portrait, under a label."""
     generator = GestureGenerator.load(stage1=stage1, stage2=stage2)
-    portrait = speaker.portrait(identity=0, size=generator.animator.resolution)
+    if portrait is None:
+        portrait = speaker.portrait(identity=0, size=generator.animator.resolution)
+    style = Style(crop="center", size=size)
     audio = speaker.perform(identity=0, seed=9, duration_sec=_SPEECH_SEC, size=16).audio
     low_latency = generator.options(stream_schedule=_LOW_LATENCY)
     for options in dict.fromkeys([generator.defaults, low_latency]):
-        _push_all(generator, portrait, audio[: 4 * 16_000], options)  # Compiles.
-        runs = [_push_all(generator, portrait, audio, options) for _ in range(_RUNS)]
+        _push_all(generator, portrait, audio[: 4 * 16_000], style, options)  # Compiles.
+        runs = [_push_all(generator, portrait, audio, style, options) for _ in range(_RUNS)]
         pace = options.stream_schedule
         schedule = f"hop {pace.hop}, look-ahead {pace.look_ahead}, {pace.candidates} candidates"
         name = f"{label}: stream, {schedule}"
@@ -47,10 +53,10 @@ def figures(label: str, *, stage1: str, stage2: str) -> Iterator[Figure]:
 
 
 def _push_all(
-    generator: GestureGenerator, portrait, audio, options: Options
+    generator: GestureGenerator, portrait, audio, style: Style, options: Options
 ) -> tuple[float, float, float]:
     """Returns time of the first frame, longest push, and share of time spent computing."""
-    stream = generator.stream(portrait, options=options)
+    stream = generator.stream(portrait, style=style, options=options)
     spent, first = [], None
     for end in range(640, len(audio) + 1, 640):
         start = time.perf_counter()
@@ -61,8 +67,19 @@ def _push_all(
     return first, max(spent), sum(spent) / (len(audio) / SAMPLE_RATE_HZ)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("portrait", "stage1", "stage2"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--size", type=int, default=256)
+    given = parser.parse_args()
+    pairs = {"given weights": {"stage1": given.stage1, "stage2": given.stage2}}
+    if given.stage1 is None:
+        presets = bundled.PRESETS if given.portrait is None else bundled.PRESETS[:1]
+        pairs = {name: bundled.find(name) for name in presets}
+    shown = {"portrait": given.portrait, "size": given.portrait and given.size}
+    report(figure for name, stages in pairs.items() for figure in figures(name, **stages, **shown))
+
+
 if __name__ == "__main__":
-    if stages := sys.argv[1:]:
-        report(figures("given weights", stage1=stages[0], stage2=stages[1]))
-    else:
-        report(bundled_figures())
+    main()

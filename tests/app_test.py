@@ -152,6 +152,20 @@ def test_a_visitor_makes_plays_and_downloads_a_video(page, folder, tmp_path):
     assert not made("video.mp4") and not made("portrait.png") and made("drawn_0.png")
 
 
+def test_an_avatar_needs_consent_and_one_upload(server, folder):
+    portrait = page_client.upload(server, folder / "portrait.png")
+    events = page_client.press(server, "avatar-go", {0: portrait}, session="visitor")
+    assert "confirm that the person who is shown agreed" in events
+    events = page_client.press(server, "avatar-go", {}, session="visitor")
+    assert "give a portrait or a video, one of them" in events
+
+
+def test_a_model_cannot_be_a_file_of_the_server():
+    with pytest.raises(InputError, match="no such model"):
+        _model_of("portrait.png", "/somewhere/me.avatar")
+    assert _model_of("/uploads/me.avatar", "photo") == "/uploads/me.avatar"
+
+
 def test_bad_files_are_told_of_in_a_sentence(page, folder):
     page.click("#talk-go")
     assert "a portrait is missing" in _status(page, "talk", "missing")
@@ -211,7 +225,7 @@ def test_files_of_the_machine_are_out_of_reach(server, folder):
             page_client.open_url(f"{server}/gradio_api/file={path}")
         refused.value.close()
         assert refused.value.code in (403, 404)
-    files = {1: folder / "portrait.png", 2: folder / "speech.wav"}  # On its disk, not uploaded.
+    files = {1: folder / "portrait.png", 3: folder / "speech.wav"}  # On its disk, not uploaded.
     events = page_client.press(server, "talk-go", files, session="../../escape")
     assert '"success":false' in events and "Done" not in events
 
@@ -223,6 +237,6 @@ def test_the_page_makes_a_video_as_users_start_it(folder, tmp_path):
     del environment["XLA_FLAGS"]
     with _serve(folder, environment, tmp_path) as server:
         uploads = [page_client.upload(server, folder / n) for n in ("portrait.png", "speech.wav")]
-        files = dict(enumerate(uploads, start=1))
+        files = dict(zip((1, 3), uploads, strict=True))  # Input 2 is an avatar.
         events = page_client.press(server, "talk-go", files, session="visitor")
     assert '"success":true' in events and "Done" in events

@@ -18,8 +18,8 @@ RAW = {"preprocess": False, "api_visibility": "private"}
 """Options of events: the handlers read the files themselves, and no API is published."""
 
 
-def portrait_input(portraits: list[str], key: str) -> gr.Image:
-    """An upload for a portrait, with examples of drawn people."""
+def portrait_input(portraits: list[str], key: str) -> tuple[gr.Image, gr.File]:
+    """Uploads for a portrait, with examples of drawn people, and for an avatar instead of it."""
     image = gr.Image(
         label="Portrait", sources=["upload", "webcam", "clipboard"], type="filepath", height=260,
         elem_id=f"{key}-portrait", buttons=[],
@@ -27,7 +27,12 @@ def portrait_input(portraits: list[str], key: str) -> gr.Image:
     gr.Examples(
         [[path] for path in portraits], [image], label="Drawn people", elem_id=f"{key}-people"
     )
-    return image
+    with gr.Accordion("Avatar instead of a portrait", open=False):
+        avatar = gr.File(
+            label="A file from the tab Avatar, or from gesture_jax.personalize",
+            file_types=[".avatar"], type="filepath", height=120, elem_id=f"{key}-avatar",
+        )  # fmt: skip
+    return image, avatar
 
 
 def style_inputs(fixed_watermark: str | None) -> list:

@@ -1,4 +1,4 @@
-"""The page: three tabs, and one model for all of them."""
+"""The page: four tabs, and one model for those that make videos."""
 
 import gradio as gr
 
@@ -14,6 +14,7 @@ from gesture_jax.page.components import (
 )
 from gesture_jax.page.examples import Examples
 from gesture_jax.page.handlers import Handlers
+from gesture_jax.page.jobs import Cancelled, Finished
 from gesture_jax.page.sessions import Sessions
 
 # The browser sends a chunk of sound, and gets new frames, this often.
@@ -40,6 +41,8 @@ def build(
                 _animate_tab(handlers, sessions, examples, model)
             with gr.Tab("Live", id="live"):
                 _live_tab(handlers, sessions, examples, model)
+            with gr.Tab("Avatar", id="avatar"):
+                _avatar_tab(handlers, sessions)
         set_controls = lambda name: set_to(handlers.models.config(name))
         model.change(set_controls, model, controls, queue=False, show_progress="hidden", **RAW)
 
@@ -58,7 +61,7 @@ def lasting_files(page: gr.Blocks) -> set[str]:
 def _talk_tab(handlers: Handlers, sessions: Sessions, examples: Examples, model: gr.Dropdown):
     with gr.Row():
         with gr.Column(scale=5):
-            image = portrait_input(examples.portraits, "talk")
+            portrait = portrait_input(examples.portraits, "talk")
             audio = gr.Audio(
                 label="Speech", sources=["upload", "microphone"], type="filepath",
                 elem_id="talk-speech", buttons=[],
@@ -74,11 +77,13 @@ def _talk_tab(handlers: Handlers, sessions: Sessions, examples: Examples, model:
             go, cancel = _buttons("Generate", "talk")
             panel = Panel.build("talk", "Give a portrait and speech, then press Generate.")
 
-    def talk(request: gr.Request, name, image, audio, crop, paste, watermark, *values):
+    def talk(request: gr.Request, name, image, avatar, audio, crop, paste, watermark, *values):
         session, style = sessions.of(request), (crop, paste, watermark)
-        yield from panel.follow(lambda: handlers.talk(session, name, image, audio, style, *values))
+        yield from panel.follow(
+            lambda: handlers.talk(session, name, (image, avatar), audio, style, *values)
+        )
 
-    inputs = [model, image, audio, *pictures, *controls]
+    inputs = [model, *portrait, audio, *pictures, *controls]
     _connect(go, cancel, talk, inputs, panel, sessions)
     return set_to, controls[1:]
 
@@ -88,7 +93,7 @@ def _animate_tab(
 ) -> None:
     with gr.Row():
         with gr.Column(scale=5):
-            image = portrait_input(examples.portraits, "animate")
+            portrait = portrait_input(examples.portraits, "animate")
             driving = gr.Video(
                 label="Driving video", sources=["upload", "webcam"], height=300,
                 elem_id="animate-driving", buttons=[],
@@ -108,13 +113,13 @@ def _animate_tab(
                 "animate", "Give a portrait and a video that the motion is taken from."
             )
 
-    def animate(request: gr.Request, name, image, driving, relative, beside, *style):
-        session = sessions.of(request)
+    def animate(request: gr.Request, name, image, avatar, driving, relative, beside, *style):
+        session, portrait = sessions.of(request), (image, avatar)
         yield from panel.follow(
-            lambda: handlers.animate(session, name, image, driving, style, relative, beside)
+            lambda: handlers.animate(session, name, portrait, driving, style, relative, beside)
         )
 
-    inputs = [model, image, driving, relative, side_by_side, *pictures]
+    inputs = [model, *portrait, driving, relative, side_by_side, *pictures]
     _connect(go, cancel, animate, inputs, panel, sessions)
 
 
@@ -124,7 +129,7 @@ def _live_tab(
     hint = "Give a portrait, then record: it talks with you, about a second behind."
     with gr.Row():
         with gr.Column(scale=5):
-            image = portrait_input(examples.portraits, "live")
+            portrait = portrait_input(examples.portraits, "live")
             audio = gr.Audio(
                 label="Microphone", sources=["microphone"], streaming=True, type="filepath",
                 elem_id="live-microphone", buttons=[],
@@ -142,9 +147,9 @@ def _live_tab(
         sessions.of(request).stop()
         return theme.hint("Loading the model …"), gr.update(visible=True), gr.update(visible=False)
 
-    def listen(request: gr.Request, name, image, chunk, *style):
+    def listen(request: gr.Request, name, image, avatar, chunk, *style):
         try:
-            live = handlers.listen(sessions.of(request), name, image, chunk, style)
+            live = handlers.listen(sessions.of(request), name, (image, avatar), chunk, style)
         except InputError as error:
             return theme.error(str(error)), gr.skip()
         animation = live.next_frames()
@@ -159,10 +164,54 @@ def _live_tab(
     seen = {"show_progress": "hidden", **RAW}
     audio.start_recording(begin, None, [*outputs, video], queue=False, **seen)
     audio.stream(
-        listen, [model, image, audio, *pictures], outputs, stream_every=_STREAM_EVERY_SEC,
+        listen, [model, *portrait, audio, *pictures], outputs, stream_every=_STREAM_EVERY_SEC,
         time_limit=handlers.max_sec, concurrency_limit=4, **seen,
     )  # fmt: skip
     audio.stop_recording(finish, None, [*outputs, video], **seen)
+
+
+def _avatar_tab(handlers: Handlers, sessions: Sessions) -> None:
+    hint = (
+        "Give a portrait (some minutes) or a video of one person who talks (up to an hour). The "
+        "result is one file, which the other tabs and the commands take in place of a portrait."
+    )
+    with gr.Row():
+        with gr.Column(scale=5):
+            image = gr.Image(
+                label="Portrait", sources=["upload", "webcam", "clipboard"], type="filepath",
+                height=260, elem_id="avatar-portrait", buttons=[],
+            )  # fmt: skip
+            video = gr.Video(
+                label="Or a video of 10 s or more", sources=["upload", "webcam"], height=260,
+                elem_id="avatar-video", buttons=[],
+            )  # fmt: skip
+            consent = gr.Checkbox(
+                False, label="I have consent", elem_id="avatar-consent",
+                info="The person who is shown agreed to become an avatar that says what others "
+                "make it say. The time is kept in the file.",
+            )  # fmt: skip
+        with gr.Column(scale=6):
+            go, cancel = _buttons("Make avatar", "avatar")
+            status = gr.HTML(theme.hint(hint), elem_id="avatar-status")
+            file = gr.DownloadButton("Avatar", visible=False, elem_id="avatar-download")
+
+    def make(request: gr.Request, image, video, consent):
+        hidden = gr.update(visible=False, value=None)
+        try:
+            for update in handlers.personalize(sessions.of(request), image, video, consent):
+                if isinstance(update, Finished):
+                    yield theme.done("Done.", []), gr.update(value=update.result, visible=True)
+                else:
+                    yield theme.working(update), hidden
+        except InputError as error:
+            yield theme.error(str(error)), hidden
+        except Cancelled:
+            yield theme.hint("Cancelled."), hidden
+
+    event = go.click(
+        make, [image, video, consent], [status, file], show_progress="hidden", **MODEL_QUEUE, **RAW
+    )
+    _connect_cancel(cancel, event, status, sessions)
 
 
 def _finish(session):
@@ -197,11 +246,14 @@ def _buttons(label: str, key: str) -> tuple[gr.Button, gr.Button]:
 def _connect(go, cancel, run, inputs: list, panel: Panel, sessions: Sessions) -> None:
     """Connects the button that starts the work, and the one that cancels it, also in the queue."""
     event = go.click(run, inputs, panel.outputs, show_progress="hidden", **MODEL_QUEUE, **RAW)
+    _connect_cancel(cancel, event, panel.status, sessions)
+
+
+def _connect_cancel(cancel, event, status, sessions: Sessions) -> None:
+    """Connects the button that cancels the work of an event."""
 
     def stop(request: gr.Request):
         sessions.of(request).stop()
         return theme.hint("Cancelled.")
 
-    cancel.click(
-        stop, None, panel.status, cancels=[event], queue=False, show_progress="hidden", **RAW
-    )
+    cancel.click(stop, None, status, cancels=[event], queue=False, show_progress="hidden", **RAW)

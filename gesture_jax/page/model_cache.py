@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from gesture_jax.checkpoint import checkpoints
+from gesture_jax.checkpoint import checkpoints, packed
 from gesture_jax.errors import InputError
 from gesture_jax.inference import bundled
 from gesture_jax.inference.animator import Animator
@@ -82,7 +82,7 @@ def _stage1_of(workdir, config: ConfigDict) -> str | None:
 
 
 class ModelCache:
-    """Models by name, loaded on first use."""
+    """Models by name, loaded on first use; the name of an avatar is its path."""
 
     def __init__(self, models: Sequence[NamedModel]):
         """Takes the models to choose from, which have different names."""
@@ -120,20 +120,26 @@ class ModelCache:
         """
         with self._lock:
             animator = self._load_animator(name)
-            if self.models[name].stage2 is None:
+            stage2 = self._find(name).stage2
+            if stage2 is None:
                 raise InputError(
                     "this model knows no speech; choose another one, or animate with a video"
                 )
             if name not in self._generators:
-                stage2 = self.models[name].stage2
                 self._generators[name] = GestureGenerator.load(stage1=animator, stage2=stage2)
             return self._generators[name]
 
-    def _load_animator(self, name: str) -> Animator:
+    def _find(self, name: str) -> NamedModel:
+        if packed.is_avatar(name):
+            return NamedModel(name, name, name)
         if name not in self.models:
             raise InputError("no such model; choose one from the list")
+        return self.models[name]
+
+    def _load_animator(self, name: str) -> Animator:
+        stage1 = self._find(name).stage1
         if name not in self._animators:
-            self._animators[name] = Animator.load(self.models[name].stage1)
+            self._animators[name] = Animator.load(stage1)
         self._animators.move_to_end(name)
         while len(self._animators) > _MAX_LOADED:
             dropped, _ = self._animators.popitem(last=False)

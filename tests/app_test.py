@@ -155,9 +155,9 @@ def test_a_visitor_makes_plays_and_downloads_a_video(page, folder, tmp_path):
 def test_an_avatar_needs_consent_and_one_upload(server, folder):
     portrait = page_client.upload(server, folder / "portrait.png")
     events = page_client.press(server, "avatar-go", {0: portrait}, session="visitor")
-    assert "confirm that the person who is shown agreed" in events
+    assert "confirmthatthepersonwhoisshownagreed" in events
     events = page_client.press(server, "avatar-go", {}, session="visitor")
-    assert "give a portrait or a video, one of them" in events
+    assert "giveaportraitoravideo,oneofthem" in events
 
 
 def test_a_model_cannot_be_a_file_of_the_server():

@@ -14,6 +14,7 @@ import urllib.error
 import numpy as np
 import pytest
 
+from gesture_jax.errors import InputError
 from gesture_jax.media import images
 from gesture_jax.media.sound import has_audio
 from gesture_jax.media.video import read_video
@@ -22,6 +23,8 @@ from gesture_jax.procedural import speaker
 from tests import page_client, ports, tiny
 
 pytest.importorskip("gradio", reason="the extra [app] is not installed")
+
+from gesture_jax.page.handlers import _model_of
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

@@ -29,7 +29,7 @@ def animator():
     blank = jnp.zeros((1, 32, 32, 3))
     variables = jax.jit(model.init)(jax.random.key(0), blank, blank)
     random = np.random.default_rng(0)
-    disturb = lambda leaf: leaf + 0.1 * random.standard_normal(leaf.shape).astype("f4")
+    disturb = lambda leaf: np.asarray(leaf) + 0.1 * random.standard_normal(leaf.shape).astype("f4")
     variables["params"] = jax.tree.map(disturb, variables["params"])
     return Animator(model, variables, batch_size=4)
 

@@ -139,6 +139,9 @@ def test_the_fit_reads_wrists_and_follows_from_the_portraits_with_arms(stages, r
         puppet = Puppet(rig.load_rig(path))
         ((found, motion, shown),) = pose_reading._draw_clips(animator, puppet, who, 1, 0)
         assert found == who and motion.shape == (50, 15) and shown.shape == (50, len(NAMES))
+        assert motion.any(
+            axis=1
+        ).all()  # The pose at rest, which is drawn first, is not among them.
         read.append(motion @ reading)
         values.append(shown)
     read, values = np.concatenate(read), np.concatenate(values)

@@ -173,9 +173,11 @@ def _paper() -> dict:
         # How windows follow each other when the whole speech is known, in frames. `hop`: frames
         # kept of each window; `look_ahead`: frames of speech used beyond them; `blend`: frames over
         # which one window fades into the next; `candidates`: windows generated to choose from.
-        "schedule": {"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4},
+        "schedule": {"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4, "memory": 0.0},
         # The same for a stream; its delay is hop + look_ahead.
-        "stream_schedule": {"hop": 10, "look_ahead": 10, "blend": 5, "candidates": 4},
+        "stream_schedule": {
+            "hop": 10, "look_ahead": 10, "blend": 5, "candidates": 4, "memory": 0.0,
+        },
         # How far the portrait moves away from its own pose: factors for all of it, the head, the
         # hands and the lips, and seconds over which it returns at the end; see
         # `gesture_jax/inference/motion_scales.py`.
@@ -221,7 +223,7 @@ def _photo() -> dict:
         # More guidance exaggerates the motion of strangers, and takes twice as long.
         "sampler": {"guidance": 1.0},
         # Four candidates per window would be slower than real time on two CPU cores.
-        "stream_schedule": {"hop": 5, "look_ahead": 0, "candidates": 1},
+        "stream_schedule": {"hop": 5, "look_ahead": 0, "candidates": 1, "memory": 0.7},
     }
 
 

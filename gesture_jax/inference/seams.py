@@ -78,8 +78,18 @@ def return_to_rest(windows: jax.Array, drifts: jax.Array, hop: int) -> jax.Array
     return windows - RETURNED * progress[:, None] * drifts[:, None]
 
 
-def fade(ahead: jax.Array, window: jax.Array) -> jax.Array:
-    """Fades from the frames ahead, [blend, d], into a window [t, d]."""
+def fade(ahead: jax.Array, window: jax.Array, *, blend: int, memory: float = 0.0) -> jax.Array:
+    """Fades from the frames ahead into a window.
+
+    Args:
+      ahead: [a, d], what earlier windows predicted for the first frames of this one.
+      window: [t, d].
+      blend: number of frames over which the window fades in.
+      memory: share of the earlier windows in all frames that they predicted. Each frame is then an
+        average over windows, as in the temporal ensemble of ACT (Zhao et al. 2023), which takes
+        the trembling out of short hops.
+    """
     count = len(ahead)
-    weight = smooth_step((jnp.arange(count) + 1.0) / (count + 1.0))[:, None]
+    weight = smooth_step(jnp.minimum((jnp.arange(count) + 1.0) / (blend + 1.0), 1.0))
+    weight = jnp.minimum(weight, 1.0 - memory)[:, None]
     return window.at[:count].set((1.0 - weight) * ahead + weight * window[:count])

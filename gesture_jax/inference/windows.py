@@ -54,12 +54,19 @@ class WindowSchedule:
       look_ahead: number of frames of speech beyond these that the network is given.
       blend: number of frames over which a window fades into the next one.
       candidates: number of windows that are sampled to choose from.
+      memory: share of earlier windows in each frame of the body, see `seams.fade`; lips follow the
+        newest window alone.
     """
 
     hop: int
     look_ahead: int
     blend: int = 8
     candidates: int = 4
+    memory: float = 0.0
+
+    def count_ahead(self, window: int) -> int:
+        """Returns how many frames of a window with this length the next one is blended with."""
+        return window - self.hop if self.memory else self.blend
 
     def count_rows(self, num_frames: int) -> int:
         """Returns how many rows of features a clip needs, with those of the silence after it."""
@@ -78,6 +85,8 @@ class WindowSchedule:
                 f"{self.blend}: a window has {model.window} frames, so the hop has to be at least "
                 f"{max(model.num_prior, self.blend, 1)} and at most {longest}"
             )
+        if not 0.0 <= self.memory < 1.0:
+            raise InputError(f"memory {self.memory}: it is a share from 0 to below 1")
         if self.candidates < 1 or (self.candidates > 1 and not self.blend):
             raise InputError(
                 f"{self.candidates} candidates with blend {self.blend}: at least one is needed; to "
@@ -94,7 +103,7 @@ class WindowState:
     Attributes:
       portrait: [d], the pose at which the clip began.
       prior: [p, d], the last frames of the window that are kept.
-      ahead: [blend, d], the frames of the window after these.
+      ahead: [a, d], the frames of the window after these, see `WindowSchedule.count_ahead`.
       drift: [d], the mean of the last seconds of the encoded motion.
     """
 
@@ -140,7 +149,8 @@ class WindowSampler:
         steps = sampling.sampler
         steps = steps.steps(process, padded=True) if isinstance(steps, Sampler) else steps
         self._sampling = np.float32(sampling.guidance), steps
-        self._start = cached_jit(start_state, space, model.num_prior, schedule.blend)
+        num_ahead = schedule.count_ahead(model.window)
+        self._start = cached_jit(start_state, space, model.num_prior, num_ahead)
         self._next_window = cached_jit(
             next_window, model, space, process, schedule, sampling.interval, mesh
         )
@@ -216,14 +226,14 @@ class WindowSampler:
 def start_state(
     space: MotionSpace,
     num_prior: int,
-    blend: int,
+    num_ahead: int,
     own: np.ndarray,
     statistics: Statistics | None = None,
 ) -> WindowState:
     """The computation of `WindowSampler.start`; statistics are needed where there are lips."""
     own = space.from_feature(jnp.asarray(own), statistics)
     repeat = lambda count: jnp.repeat(own[None], count, axis=0)
-    return WindowState(own, repeat(num_prior), repeat(blend), jnp.zeros_like(own))
+    return WindowState(own, repeat(num_prior), repeat(num_ahead), jnp.zeros_like(own))
 
 
 class MotionWriter:
@@ -398,12 +408,17 @@ def next_window(
     best = 0
     if schedule.blend:
         best = jnp.argmin(
-            seams.cost(candidates, state.prior, state.ahead, scale=statistics["pose_std"])
+            seams.cost(
+                candidates, state.prior, state.ahead[: schedule.blend], scale=statistics["pose_std"]
+            )
         )
-    window = space.with_lips_of(seams.fade(state.ahead, candidates[best]), candidates[best])
+    window = space.with_lips_of(
+        seams.fade(state.ahead, candidates[best], blend=schedule.blend, memory=schedule.memory),
+        candidates[best],
+    )
     state = state.replace(
         prior=window[schedule.hop - model.num_prior : schedule.hop],
-        ahead=window[schedule.hop : schedule.hop + schedule.blend],
+        ahead=window[schedule.hop :][: len(state.ahead)],
         drift=(1.0 - seams.RETURNED) * drifts[best],  # The window has undone the rest of it.
     )
     kept = space.scale_lips(window[: schedule.hop], mouth_scale)

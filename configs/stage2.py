@@ -176,7 +176,11 @@ def _paper() -> dict:
         "schedule": {"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4, "memory": 0.0},
         # The same for a stream; its delay is hop + look_ahead.
         "stream_schedule": {
-            "hop": 10, "look_ahead": 10, "blend": 5, "candidates": 4, "memory": 0.0,
+            "hop": 10,
+            "look_ahead": 10,
+            "blend": 5,
+            "candidates": 4,
+            "memory": 0.0,
         },
         # How far the portrait moves away from its own pose: factors for all of it, the head, the
         # hands and the lips, and seconds over which it returns at the end; see
@@ -219,7 +223,7 @@ def _photo() -> dict:
         **demo,
         "num_steps": 5000,
         # Half of the windows know the speech up to some frame only, for streams without look-ahead.
-        "loss": {**demo["loss"], "lips": 4.0, "joints": 4.0, "future_dropout": 0.5},
+        "loss": {**demo["loss"], "lips": 4.0, "joints": 2.0, "future_dropout": 0.5},
         # More guidance exaggerates the motion of strangers, and takes twice as long.
         "sampler": {"guidance": 1.0},
         # Four candidates per window would be slower than real time on two CPU cores.

@@ -86,12 +86,8 @@ class PuppetRenderer:
         """
         if reading is None:
             raise UnsuitableError("this stage 1 has no reading of poses")
-        if avatar is not None:
-            if avatar.rig is None:
-                raise UnsuitableError("the avatar has no rig")
-            rig, still = avatar.rig, avatar.still
-        else:
-            rig, still = _build_rig(square, size)
+        if avatar is None and not pose.is_installed():
+            raise UnsuitableError(f"no pose model is installed; {pose.remedy()}")
         if importlib.util.find_spec("numba") is None:
             raise UnsuitableError(f"numba is not installed; {pose.remedy()}")
         from gesture_jax.puppets import pose_values
@@ -102,6 +98,12 @@ class PuppetRenderer:
             raise UnsuitableError(
                 f"this stage 1 reads {count} values of a pose instead of {wanted}"
             )
+        if avatar is None:
+            rig, still = _build_rig(square, size)
+        elif avatar.rig is None:
+            raise UnsuitableError("the avatar has no rig")
+        else:
+            rig, still = avatar.rig, avatar.still
         return cls(Puppet(rig), still, reading, own, size)
 
     def prepare(self) -> None:
@@ -169,8 +171,6 @@ def blink() -> Iterator[float]:
 
 def _build_rig(square: np.ndarray, size: int):
     """Returns the rig of a portrait and the reason why its arms rest; raises UnsuitableError."""
-    if not pose.is_installed():
-        raise UnsuitableError(f"no pose model is installed; {pose.remedy()}")
     from gesture_jax.puppets import rig_builder
 
     try:

@@ -146,7 +146,7 @@ class Puppet:
             rendering.composite(_part(picture, corner, pixels), pixels)
         if side != size:
             picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-        return np.clip(picture, 0, 255).round().astype(np.uint8)
+        return cv2.convertScaleAbs(picture)  # Rounds and clips.
 
     def joints(self, view: View, pose: PuppetPose, *, size: int) -> np.ndarray:
         """Returns the positions of `JOINT_NAMES`, [j, 2] float32, (x, y) in pixels.

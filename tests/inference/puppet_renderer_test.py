@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("cv2")
 
-from gesture_jax.inference import bundled, puppet_renderer
+from gesture_jax.inference import bundled
 from gesture_jax.inference.animator import Animator
 from gesture_jax.inference.portraits import Portrait, Style
 from gesture_jax.inference.puppet_renderer import PuppetRenderer, UnsuitableError, blink
@@ -225,7 +225,6 @@ def test_nobody_is_no_puppet():
     wall = np.full((256, 256, 3), 180, np.uint8)
     with pytest.raises(UnsuitableError, match=r"^of its picture: no face \(none is found\)$"):
         PuppetRenderer.open(wall, _READING, _motion(), size=64)
-    assert puppet_renderer.obstacle() == ""
 
 
 @_needs_pose
@@ -245,8 +244,8 @@ def photo():
     """A real photograph with the bundled weights, and their animator."""
     if not _PORTRAITS.exists():
         pytest.skip("../shared/data/portraits is absent")
-    if reason := puppet_renderer.obstacle():
-        pytest.skip(reason)
+    if not pose.is_installed():
+        pytest.skip("the extra [pose] is not installed")
     animator = Animator.load(bundled.find()["stage1"])
     style = Style(size=256, renderer="puppet")
     return animator, Portrait.open(_PORTRAITS / "room_0014.jpg", animator, style)

@@ -11,6 +11,7 @@ command resumes. A portrait takes some minutes on two CPU cores, a video up to a
 
 import datetime
 import getpass
+import os
 
 from absl import flags
 
@@ -19,7 +20,7 @@ from gesture_jax.errors import InputError
 
 _IMAGE = cli.define_path("image", None, "A portrait of one person, from the hips up.")
 _VIDEO = cli.define_path("video", None, "A video of one person who talks, of 10 s or more.")
-_OUT = cli.define_path("out", None, "The workdir; the avatar is OUT.avatar.")
+_OUT = cli.define_path("out", None, "Folder of the training; the avatar is OUT.avatar.")
 _CONSENT = flags.DEFINE_boolean(
     "i_have_consent",
     False,
@@ -62,7 +63,7 @@ def main(_) -> None:
     from gesture_jax.training import personal
 
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    consent = Consent(_PERSON.value or as_path(given[0]).stem, getpass.getuser(), now)
+    consent = Consent(_PERSON.value or as_path(given[0]).stem, _find_user(), now)
     if _IMAGE.value is not None:
         steps = personal.Steps(_STEPS.value or 120)
         path = personal.from_portrait(given[0], _OUT.value, consent, steps)
@@ -70,6 +71,14 @@ def main(_) -> None:
         steps = personal.Steps(_STEPS.value or 2000, _MANNER_STEPS.value)
         path = personal.from_video(given[0], _OUT.value, consent, steps)
     print(f"avatar: {path}")
+
+
+def _find_user() -> str:
+    """Returns the name of the user who runs the command, or the number where there is no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # As in some containers; the error depends on Python's version.
+        return str(os.getuid())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from gesture_jax.storage.files import expand_home
 from gesture_jax.storage.output_paths import check_outputs
 
 _VIDEOS = cli.define_path(
-    "videos", None, "Folder of videos, named SPEAKER#ID.mp4 or SPEAKER/ID.mp4."
+    "videos", None, "Folder of videos, named SPEAKER#ID.mp4 or SPEAKER/ID.mp4; or one video."
 )
 _PATS = cli.define_path("pats_intervals", None, "PATS's table of intervals, cmu_intervals_df.csv.")
 _RAW_VIDEOS = cli.define_path(

@@ -108,9 +108,10 @@ def read_entry(path: str | os.PathLike, name: str) -> str:
     try:
         return safetensors.read_metadata(path)[name]
     except KeyError:
+        wanted, command = ("avatar", "personalize") if is_avatar(path) else ("stage", "pack")
         raise InputError(
-            f"{path}: holds no stage of gesture_jax ({name} is missing in its metadata); make such "
-            "a file by `python -m gesture_jax.pack`"
+            f"{path}: holds no {wanted} of gesture_jax ({name} is missing in its metadata); make "
+            f"such a file by `python -m gesture_jax.{command}`"
         ) from None
 
 

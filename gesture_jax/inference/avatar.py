@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,7 @@ def read(path: str | os.PathLike) -> Avatar:
         count = note["num_pictures"]
         try:
             pictures = tuple(_decode(arrays[f"{_PICTURE}{k}"]) for k in range(count))
-        except (KeyError, ValueError, OSError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Hostile bytes can fail in many ways; none is a bug here.
             raise InputError(f"{path}: a picture of the avatar is damaged; make it anew") from error
         rig_arrays = {
             name.removeprefix(_RIG): array
@@ -151,6 +152,7 @@ def _parse(text: str, path: str | os.PathLike) -> Mapping:
             and type(note["num_pictures"]) is int
             and 1 <= note["num_pictures"] <= _MAX_PICTURES
             and isinstance(note["still"], str)
+            and note["still"].isprintable()
             and note["consent"].keys() == wanted
             and all(isinstance(value, str) for value in note["consent"].values())
         )
@@ -169,10 +171,13 @@ def _encode(picture: np.ndarray) -> np.ndarray:
 
 
 def _decode(content: np.ndarray) -> np.ndarray:
-    """Decodes a square JPEG of limited size; raises ValueError or OSError where it is none."""
+    """Decodes a square JPEG of limited size; raises any error where it is none."""
     if content.dtype != np.uint8 or content.ndim != 1 or len(content) > _MAX_BYTES:
         raise ValueError("no picture")
-    with Image.open(io.BytesIO(content.tobytes()), formats=["JPEG"]) as image:
+    with (
+        warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities that do not matter.
+        Image.open(io.BytesIO(content.tobytes()), formats=["JPEG"]) as image,
+    ):
         if image.width != image.height or image.width > _MAX_SIDE:
             raise ValueError(f"a picture of {image.width}x{image.height} pixels")
         return np.asarray(image.convert("RGB"))

@@ -118,15 +118,19 @@ class Portrait:
         """
         crop, person = style.find_crop(), None
         if isinstance(image, str | os.PathLike) and packed.is_avatar(image):
-            # The pictures of avatars are squares already.
-            name, person, crop = str(image), avatar.read(image), Crop()
+            if crop not in (None, Crop()):
+                raise InputError(f"{image}: the portrait of an avatar is square; drop --crop")
+            name, person = str(image), avatar.read(image)
             picture = person.portrait
         elif isinstance(image, str | os.PathLike):
             name, photo = str(image), images.load_photo(image)
             picture, crop = photo.picture, _reduce(name, photo, crop)
         else:
             name, picture = "the portrait", images.to_rgb(image)
-        box, notices = portrait_framing.choose_square(name, picture, crop, animator.shoulders)
+        if person is None:
+            box, notices = portrait_framing.choose_square(name, picture, crop, animator.shoulders)
+        else:
+            box, notices = (0, 0, len(picture)), []
         left, top, side = box
         if side < _MIN_SHARPNESS * animator.resolution:
             wanted = animator.resolution

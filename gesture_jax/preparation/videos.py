@@ -226,7 +226,8 @@ def find_takes(
     folder = as_path(videos_dir)
     if folder.is_file() and is_video(folder):
         clip_id = _clip_id(folder, folder.parent)
-        return [VideoTake(folder.name, folder, folder, clip_id, settings, crop)], []
+        sounds = filter(files.is_file, map(folder.with_suffix, (".wav", ".WAV")))
+        return [VideoTake(folder.name, folder, next(sounds, folder), clip_id, settings, crop)], []
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with videos in it")
     takes, left_out, by_id = [], [], {}

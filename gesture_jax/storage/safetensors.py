@@ -38,7 +38,10 @@ def write(
     # The package writes the memory of an array as it is, whatever its strides are.
     dense = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_beside(path) as beside:
+        beside.touch()
+        mode = beside.stat().st_mode
         safetensors.numpy.save_file(dense, beside, metadata=dict(metadata))
+        beside.chmod(mode)  # The package makes files that only their owner can read.
 
 
 @contextlib.contextmanager

@@ -70,7 +70,8 @@ def update_ema(ema, params, step: jax.Array, *, decay: float):
     """Updates the exponential moving average of a parameter tree.
 
     The decay grows from 0.1 as (1 + step) / (10 + step) up to `decay`, so that the initialisation
-    does not dominate the average of a short run.
+    does not dominate the average of a short run. The average of a parameter that does not change is
+    the parameter itself, to the bit.
     """
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: old * decay + new * (1.0 - decay), ema, params)
+    return jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), ema, params)

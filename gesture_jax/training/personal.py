@@ -4,11 +4,13 @@ The renderer of stage 1 is fine-tuned on clips of the person: those of the video
 portrait as a puppet (`preparation.photo_people`). The motion extractor does not change, so that the
 stage 2 of the bundled weights goes on fitting.
 
-Everything lies in the workdir of that training: `clips`, the data; `checkpoints`; and for a video
-`motions` and `stage2`. After an interruption, the same call resumes.
+Everything lies in the workdir of that training: `source.json`, which portrait or video it is for;
+`clips`, the data; `checkpoints`; and for a video `motions` and `stage2`. After an interruption, the
+same call resumes.
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,12 +19,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gesture_jax import presets
-from gesture_jax.checkpoint import checkpoints
-from gesture_jax.data import motions, portrait_framing
+from gesture_jax.checkpoint import checkpoints, packed
+from gesture_jax.data import portrait_framing, records
+from gesture_jax.data.clips import ClipRecords
 from gesture_jax.errors import InputError
 from gesture_jax.inference import avatar, bundled
 from gesture_jax.inference.avatar import Avatar, Consent
 from gesture_jax.media import images
+from gesture_jax.media.sound import has_audio
 from gesture_jax.preparation import videos
 from gesture_jax.preparation.photo_people import takes
 from gesture_jax.puppets import rig, rig_builder
@@ -38,6 +42,7 @@ _NUM_CLIPS, _CLIP_SEC = 10, 6.6
 _TEST_FRACTION = 0.2
 # With less video than this, the manner of the bundled stage 2 is better than one's own.
 _LEAST_MANNER_SEC = 30.0
+_SOURCE_FILE = "source.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +80,12 @@ def from_portrait(
       The file of the avatar, beside the workdir.
 
     Raises:
-      InputError: where the portrait cannot be read, or nobody suitable is found in it.
+      InputError: where the portrait cannot be read, nobody suitable is found in it, or the workdir
+        is used for something else.
     """
-    folder, found = files.absolute(workdir), donor or bundled.find()
+    found = donor or bundled.find()
     photo = images.load_photo(image)
+    folder = _claim(workdir, image)
     known = _shoulders(found["stage1"])
     (left, top, side), _ = portrait_framing.choose_square(image, photo.picture, None, known)
     square = _shrink(photo.picture[top : top + side, left : left + side])
@@ -105,8 +112,9 @@ def from_video(
     steps: Steps,
     *,
     donor: Mapping[str, str] | None = None,
+    least_sec: float = 10.0,
 ) -> pathlib.Path:
-    """Makes an avatar from a video of one person, of at least ten seconds.
+    """Makes an avatar from a video of one person.
 
     Args:
       video: the video, with sound.
@@ -115,14 +123,18 @@ def from_video(
       steps: lengths of the trainings.
       donor: files of the `stage1`, of the layered network, and the `stage2` to begin from; by
         default the bundled ones.
+      least_sec: shorter videos are refused.
 
     Returns:
       The file of the avatar, beside the workdir.
 
     Raises:
-      InputError: where the video cannot be used.
+      InputError: where the video cannot be used, or the workdir is used for something else.
     """
-    folder, found = files.absolute(workdir), donor or bundled.find()
+    found = donor or bundled.find()
+    if not has_audio(video):
+        raise InputError(f"{video}: has no sound; give a video of one person who talks")
+    folder = _claim(workdir, video)
     settings = videos.Settings(
         _resolution(found["stage1"]), require_person=True, joints=True,
         feature_extractor=SpeechFeatureExtractor("mel"),
@@ -131,12 +143,60 @@ def from_video(
         video, folder / "clips", settings=settings, crop=None,
         test_fraction=_TEST_FRACTION, split_within_clips=True,
     )  # fmt: skip
+    seconds = _count_seconds(folder / "clips")
+    if round(seconds) < least_sec:
+        raise InputError(
+            f"{video}: one person who talks is seen in {seconds:.1f} s of it only; "
+            f"{least_sec:g} s or more are needed"
+        )
     pictures, made, still = portraits_of_video.choose(
         video, _shoulders(found["stage1"]), max_side=_MAX_SIDE
     )
     train_renderer(folder, init_from=found["stage1"], num_steps=steps.stage1)
-    stage2 = _train_manner(folder, found["stage2"], steps.stage2) or found["stage2"]
+    stage2: str | os.PathLike = found["stage2"]
+    if steps.stage2 and seconds >= _LEAST_MANNER_SEC:
+        stage2 = _train_manner(folder, found["stage2"], steps.stage2)
     return _write(folder, Avatar(pictures, consent, made, still), stage2=stage2)
+
+
+def _claim(workdir: str | os.PathLike, source: str | os.PathLike) -> pathlib.Path:
+    """Makes the workdir of a portrait or a video, or finds the one that an earlier run has made.
+
+    Raises:
+      InputError: where it is used for another one or for something else, or the avatar could not be
+        written beside it.
+    """
+    folder = files.absolute(workdir)
+    if files.is_remote(folder):
+        raise InputError(f"{workdir}: an avatar is made on this machine; give a folder of its disk")
+    if packed.is_packed(folder):
+        raise InputError(
+            f"{workdir}: --out is the folder of the training, and the avatar is written beside it; "
+            f"give --out={folder.stem}"
+        )
+    file, note = folder / _SOURCE_FILE, json.dumps({"sha256": files.hash_file(source)}) + "\n"
+    if not files.is_free(folder):
+        if not files.is_file(file) or file.read_text(errors="replace") != note:
+            raise InputError(
+                f"{workdir}: holds something else than an avatar of {source} in the making; choose "
+                "another --out"
+            )
+    elif files.is_folder(_avatar_path(folder)):
+        raise InputError(f"{_avatar_path(folder)}: is a folder; choose another --out")
+    else:
+        with files.write_beside(file) as beside:
+            beside.write_text(note)
+    return folder
+
+
+def _avatar_path(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(folder.name + packed.AVATAR_ENDING)
+
+
+def _count_seconds(clips_dir: pathlib.Path) -> float:
+    """Returns the length of all clips of a data set."""
+    splits = records.read_meta(clips_dir, kind=ClipRecords.name, remedy="remove it")["splits"]
+    return sum(split["seconds"] for split in splits.values())
 
 
 def train_renderer(workdir: pathlib.Path, *, init_from: str | os.PathLike, num_steps: int) -> None:
@@ -168,16 +228,11 @@ def train_renderer(workdir: pathlib.Path, *, init_from: str | os.PathLike, num_s
 
 def _train_manner(
     folder: pathlib.Path, init_from: str | os.PathLike, num_steps: int
-) -> pathlib.Path | None:
-    """Fine-tunes stage 2 on the person's motion; None where that is not asked for, or too short."""
-    if not num_steps:
-        return None
+) -> pathlib.Path:
+    """Fine-tunes stage 2 on the person's motion, and returns its workdir."""
     motions_dir = folder / "motions"
     if not motions_dir.exists():
         extraction.extract_motions(folder, str(folder / "clips"), str(motions_dir))
-    source = motions.MotionSource(motions_dir, "train")
-    if source.metadata["splits"]["train"]["seconds"] < _LEAST_MANNER_SEC:
-        return None
     config = presets.load("configs/stage2.py:photo")
     config.update(ConfigDict({
         "init_from": str(init_from), "stage1_workdir": str(folder), "num_steps": num_steps,
@@ -191,15 +246,14 @@ def _train_manner(
 
 def _write(folder: pathlib.Path, person: Avatar, *, stage2: str | os.PathLike) -> pathlib.Path:
     """Packs both stages, and writes the avatar beside the folder."""
-    packed = {}
+    stages = {}
     for stage, workdir in (("stage1", folder), ("stage2", stage2)):
-        packed[stage] = workdir
+        stages[stage] = workdir
         if files.is_folder(workdir):
-            packed[stage] = folder / f"{stage}.safetensors"
-            checkpoints.pack(workdir, packed[stage], half=True)
-    path = folder.with_name(folder.name + ".avatar")
-    avatar.write(path, person, **packed)
-    return path
+            stages[stage] = folder / f"{stage}.safetensors"
+            checkpoints.pack(workdir, stages[stage], half=True)
+    avatar.write(_avatar_path(folder), person, **stages)
+    return _avatar_path(folder)
 
 
 def _same_networks(stage1: str | os.PathLike) -> ConfigDict:

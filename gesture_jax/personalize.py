@@ -29,7 +29,11 @@ _CONSENT = flags.DEFINE_boolean(
 )
 _PERSON = flags.DEFINE_string("person", "", "Name of the person (default: that of the file).")
 _STEPS = flags.DEFINE_integer(
-    "num_steps", None, "Steps of the renderer (default: 120 for a portrait, 2000 for a video).", 1
+    "num_steps",
+    None,
+    "Steps of the renderer (default: 120 for a portrait, 2000 for a video); 0 keeps the bundled "
+    "one, so that the avatar is made in seconds, and only moves as a puppet.",
+    0,
 )
 _MANNER_STEPS = flags.DEFINE_integer(
     "manner_steps",
@@ -65,10 +69,10 @@ def main(_) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     consent = Consent(_PERSON.value or as_path(given[0]).stem, _find_user(), now)
     if _IMAGE.value is not None:
-        steps = personal.Steps(_STEPS.value or 120)
+        steps = personal.Steps(120 if _STEPS.value is None else _STEPS.value)
         path = personal.from_portrait(given[0], _OUT.value, consent, steps)
     else:
-        steps = personal.Steps(_STEPS.value or 2000, _MANNER_STEPS.value)
+        steps = personal.Steps(2000 if _STEPS.value is None else _STEPS.value, _MANNER_STEPS.value)
         path = personal.from_video(given[0], _OUT.value, consent, steps)
     print(f"avatar: {path}")
 

@@ -50,7 +50,7 @@ class Steps:
     """The lengths of the trainings.
 
     Attributes:
-      stage1: steps of the renderer.
+      stage1: steps of the renderer; 0 keeps the bundled one, which puppets do not need.
       stage2: steps of the manner; 0 keeps that of the bundled weights.
     """
 
@@ -93,6 +93,9 @@ def from_portrait(
         made, still = rig_builder.build_rig(square, max_side=_MAX_SIDE)
     except rig_builder.UnsuitablePortraitError as error:
         raise InputError(f"{image}: {error.reason} ({error.detail})") from None
+    person = Avatar((square,), consent, made, still)
+    if not steps.stage1:
+        return _write(folder, person, **found)
     rigs = folder / "rigs"
     rigs.mkdir(parents=True, exist_ok=True)
     rig.save_rig(rigs / f"person{rig.ENDING}", made)
@@ -102,7 +105,7 @@ def from_portrait(
         framing="own",
     )  # fmt: skip
     train_renderer(folder, init_from=found["stage1"], num_steps=steps.stage1)
-    return _write(folder, Avatar((square,), consent, made, still), stage2=found["stage2"])
+    return _write(folder, person, stage1=folder, stage2=found["stage2"])
 
 
 def from_video(
@@ -152,11 +155,13 @@ def from_video(
     pictures, made, still = portraits_of_video.choose(
         video, _shoulders(found["stage1"]), max_side=_MAX_SIDE
     )
-    train_renderer(folder, init_from=found["stage1"], num_steps=steps.stage1)
-    stage2: str | os.PathLike = found["stage2"]
+    stages: dict[str, str | os.PathLike] = dict(found)
+    if steps.stage1:
+        train_renderer(folder, init_from=found["stage1"], num_steps=steps.stage1)
+        stages["stage1"] = folder
     if steps.stage2 and seconds >= _LEAST_MANNER_SEC:
-        stage2 = _train_manner(folder, found["stage2"], steps.stage2)
-    return _write(folder, Avatar(pictures, consent, made, still), stage2=stage2)
+        stages["stage2"] = _train_manner(folder, stages["stage1"], found["stage2"], steps.stage2)
+    return _write(folder, Avatar(pictures, consent, made, still), **stages)
 
 
 def _claim(workdir: str | os.PathLike, source: str | os.PathLike) -> pathlib.Path:
@@ -181,8 +186,8 @@ def _claim(workdir: str | os.PathLike, source: str | os.PathLike) -> pathlib.Pat
                 f"{workdir}: holds something else than an avatar of {source} in the making; choose "
                 "another --out"
             )
-    elif files.is_folder(_avatar_path(folder)):
-        raise InputError(f"{_avatar_path(folder)}: is a folder; choose another --out")
+    elif _avatar_path(folder).exists():
+        raise InputError(f"{_avatar_path(folder)}: exists already; choose another --out")
     else:
         with files.write_beside(file) as beside:
             beside.write_text(note)
@@ -227,15 +232,18 @@ def train_renderer(workdir: pathlib.Path, *, init_from: str | os.PathLike, num_s
 
 
 def _train_manner(
-    folder: pathlib.Path, init_from: str | os.PathLike, num_steps: int
+    folder: pathlib.Path,
+    stage1: str | os.PathLike,
+    init_from: str | os.PathLike,
+    num_steps: int,
 ) -> pathlib.Path:
     """Fine-tunes stage 2 on the person's motion, and returns its workdir."""
     motions_dir = folder / "motions"
     if not motions_dir.exists():
-        extraction.extract_motions(folder, str(folder / "clips"), str(motions_dir))
+        extraction.extract_motions(stage1, str(folder / "clips"), str(motions_dir))
     config = presets.load("configs/stage2.py:photo")
     config.update(ConfigDict({
-        "init_from": str(init_from), "stage1_workdir": str(folder), "num_steps": num_steps,
+        "init_from": str(init_from), "stage1_workdir": str(stage1), "num_steps": num_steps,
         "eval_every_steps": 0, "checkpoint_every_steps": max(num_steps // 4, 1), "fgd_steps": 0,
     }))  # fmt: skip
     config.data.path = str(motions_dir)
@@ -244,15 +252,15 @@ def _train_manner(
     return folder / "stage2"
 
 
-def _write(folder: pathlib.Path, person: Avatar, *, stage2: str | os.PathLike) -> pathlib.Path:
-    """Packs both stages, and writes the avatar beside the folder."""
-    stages = {}
-    for stage, workdir in (("stage1", folder), ("stage2", stage2)):
-        stages[stage] = workdir
+def _write(folder: pathlib.Path, person: Avatar, **stages: str | os.PathLike) -> pathlib.Path:
+    """Packs the stages that are workdirs, and writes the avatar beside the folder."""
+    packed_stages = {}
+    for stage, workdir in stages.items():
+        packed_stages[stage] = workdir
         if files.is_folder(workdir):
-            stages[stage] = folder / f"{stage}.safetensors"
-            checkpoints.pack(workdir, stages[stage], half=True)
-    avatar.write(_avatar_path(folder), person, **stages)
+            packed_stages[stage] = folder / f"{stage}.safetensors"
+            checkpoints.pack(workdir, packed_stages[stage], half=True)
+    avatar.write(_avatar_path(folder), person, **packed_stages)
     return _avatar_path(folder)
 
 

@@ -9,7 +9,8 @@ import sys
 from gesture_jax.errors import one_line
 
 COMMANDS = (
-    "prepare", "train", "extract", "generate", "animate", "evaluate", "convert", "pack", "app",
+    "generate", "animate", "personalize", "prepare", "train", "extract", "evaluate", "convert",
+    "pack", "app",
 )  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 def _overview() -> str:
-    rows = [f"  {command:10}{_first_line(command)}" for command in COMMANDS]
+    rows = [f"  {command:13}{_first_line(command)}" for command in COMMANDS]
     usage = "gesture-jax COMMAND --flag=value ...; gesture-jax COMMAND --help lists its flags."
     return "\n".join([usage, "", *rows])
 

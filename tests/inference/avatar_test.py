@@ -244,7 +244,9 @@ def test_an_avatar_stands_for_portrait_and_weights(folder, tmp_path, command, fl
     taken = {"generate": "--audio={}/speech.wav", "animate": "--driving={}/driving.mp4"}[command]
     given = [f"--avatar={folder}/ann.avatar", taken.format(folder), flag.format(folder)]
     code, errors = in_process.run(command, *given, f"--out={tmp_path}/a.mp4")
-    assert code == 2 and errors.startswith("error: --avatar stands for --image") and "drop" in errors
+    assert (
+        code == 2 and errors.startswith("error: --avatar stands for --image") and "drop" in errors
+    )
     assert not [*tmp_path.iterdir()]
 
 

@@ -48,9 +48,7 @@ def test_rows_without_a_portrait_show_the_avatar(tmp_path, name, content):
     first, second = (request for _, request in read(None))
     assert isinstance(first, InputError) and second.image == "a"
     with pytest.raises(InputError, match="its rows name all files; drop the other flags"):
-        read_requests(
-            str(tmp_path / name), **_FLAGS | {"audio": "b"}, seed=0, avatar="ann.avatar"
-        )
+        read_requests(str(tmp_path / name), **_FLAGS | {"audio": "b"}, seed=0, avatar="ann.avatar")
 
 
 def test_an_avatar_is_the_portrait_of_flags():

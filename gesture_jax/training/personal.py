@@ -11,10 +11,12 @@ same call resumes.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -42,6 +44,7 @@ _NUM_CLIPS, _CLIP_SEC = 10, 6.6
 _TEST_FRACTION = 0.2
 # With less video than this, the manner of the bundled stage 2 is better than one's own.
 _LEAST_MANNER_SEC = 30.0
+_LEAST_BATCH = 4
 _SOURCE_FILE = "source.json"
 
 
@@ -217,7 +220,7 @@ def train_renderer(workdir: pathlib.Path, *, init_from: str | os.PathLike, num_s
     config.init_from = str(init_from)
     config.data.path = str(workdir / "clips")
     config.update(ConfigDict({
-        "num_steps": num_steps, "batch_size": 4, "log_every_steps": 20,
+        "num_steps": num_steps, "batch_size": _choose_batch_size(), "log_every_steps": 20,
         "eval_every_steps": 0, "checkpoint_every_steps": max(num_steps // 8, 1),
         "keep_checkpoints": 1, "st_lpips": False,
     }))  # fmt: skip
@@ -229,6 +232,11 @@ def train_renderer(workdir: pathlib.Path, *, init_from: str | os.PathLike, num_s
         "frozen_parts": ("extractor",),
     }))  # fmt: skip
     loop.train(config, str(workdir))
+
+
+def _choose_batch_size() -> int:
+    """Returns the smallest size from `_LEAST_BATCH` on that all devices can share."""
+    return math.ceil(_LEAST_BATCH / jax.device_count()) * jax.device_count()
 
 
 def _train_manner(

@@ -1,6 +1,7 @@
 """Each reader reads a damaged file or refuses it with one sentence, and needs less than 1 GB."""
 
 import collections
+import importlib.util
 import io
 import json
 import struct
@@ -17,7 +18,7 @@ from PIL import Image
 from gesture_jax.checkpoint import checkpoints, packed
 from gesture_jax.data import clips, motions, records
 from gesture_jax.errors import InputError
-from gesture_jax.inference import manifest
+from gesture_jax.inference import avatar, manifest
 from gesture_jax.media import images, motion_files
 from gesture_jax.media.sound import has_audio, read_audio
 from gesture_jax.media.video import read_video
@@ -74,6 +75,26 @@ def _read_packed(path):
         np.testing.assert_array_equal(variables["params"][name], array)
 
 
+def _write_avatar(path):
+    folder, person = path.with_suffix(""), np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
+    stages = {stage: folder / f"{stage}.safetensors" for stage in ("stage1", "stage2")}
+    for file in stages.values():
+        packed.write(file, _WEIGHTS, config=json.dumps(tiny.stage1().to_dict()), step=4)
+    consent = avatar.Consent("Ann", "ben", "2026-12-01T09:30:00+00:00")
+    rig = None
+    if importlib.util.find_spec("cv2"):
+        from tests.photo_person import make_rig
+
+        rig = make_rig()
+    avatar.write(path, avatar.Avatar((person, person), consent, rig), **stages)
+
+
+def _read_avatar(path):
+    found = avatar.read(path)
+    assert all(len(picture) == picture.shape[1] for picture in found.pictures)
+    _read_packed(path)
+
+
 def _read_rows(path):
     for _, row in manifest.read_requests(str(path), seed=0):
         assert isinstance(row, manifest.Request | InputError)
@@ -85,6 +106,7 @@ _FORMATS = {
         lambda p: packed.write(p, _WEIGHTS, config=json.dumps(tiny.stage1().to_dict()), step=4),
         _read_packed,
     ),
+    "ann.avatar": (_write_avatar, _read_avatar),
     "a.pt": (lambda p: torch_file.save(_TENSORS, p), torch_checkpoint.read_checkpoint),
     "older.pt": (lambda p: torch_file.save_older(_TENSORS, p), torch_checkpoint.read_checkpoint),
     "a.safetensors": (lambda p: safetensors_file.save(_ARRAYS, p), safetensors.read),
@@ -153,6 +175,7 @@ _INSIDE = {
     "transparent.png": _png_around,
     "a.safetensors": _header_around,
     "packed.safetensors": _header_around,
+    "ann.avatar": _header_around,
 }
 
 
@@ -199,6 +222,29 @@ def test_mutations_are_read_or_refused(name, change, valid, tmp_path):
 
     property_()
     _report(name, outcomes)
+
+
+def test_arrays_inside_avatars_are_read_or_refused(valid, tmp_path):
+    """Mutations of the whole file fail at its digest, and do not reach pictures and rig."""
+    arrays = safetensors.read(valid / "ann.avatar")
+    metadata = safetensors.read_metadata(valid / "ann.avatar")
+    names = sorted(name for name in arrays if name.startswith("avatar/"))
+    path, outcomes = tmp_path / "ann.avatar", collections.Counter()
+
+    @damage.examples(100)
+    @hypothesis.given(st.sampled_from(names), damage.mutations)
+    def property_(name, seed):
+        array = arrays[name]
+        content = damage.mutate(array.tobytes(), seed)
+        content = content[: len(content) // array.itemsize * array.itemsize]
+        changed = np.frombuffer(content, array.dtype)
+        if changed.size == array.size:
+            changed = changed.reshape(array.shape)
+        packed.write_entries(path, {**arrays, name: changed}, metadata)
+        outcomes[damage.outcome(avatar.read, path)] += 1
+
+    property_()
+    _report("inside an avatar", outcomes)
 
 
 @pytest.fixture(scope="module")

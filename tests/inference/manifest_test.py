@@ -34,6 +34,30 @@ def test_a_manifest_is_csv_or_json_lines(tmp_path, name, content):
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("many.jsonl", '{"audio": "b", "out": "c"}\n{"image": "a", "audio": "b", "out": "d"}\n'),
+        ("many.csv", "image,audio,out\n,b,c\na,b,d\n"),
+    ],
+)
+def test_rows_without_a_portrait_show_the_avatar(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    read = lambda avatar: read_requests(str(tmp_path / name), **_FLAGS, seed=0, avatar=avatar)
+    shown = [request.image for _, request in read("ann.avatar")]
+    assert shown == ["ann.avatar", "a"]
+    first, second = (request for _, request in read(None))
+    assert isinstance(first, InputError) and second.image == "a"
+    with pytest.raises(InputError, match="its rows name all files; drop the other flags"):
+        read_requests(str(tmp_path / name), **_FLAGS | {"audio": "b"}, seed=0, avatar="ann.avatar")
+
+
+def test_an_avatar_is_the_portrait_of_flags():
+    given = _FLAGS | {"audio": "b", "out": "c"}
+    ((_, request),) = read_requests(None, **given, seed=4, avatar="ann.avatar")
+    assert request == Request("ann.avatar", "b", "c", seed=4)
+
+
+@pytest.mark.parametrize(
     ("line", "reason"),
     [
         ("{", "not a row with keys among image, audio, out"),

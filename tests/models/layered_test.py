@@ -26,7 +26,7 @@ from gesture_jax.training import losses
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-_NARROW = {
+NARROW = {
     "width": 16, "fine_width": 8, "extractor_width": 8, "field_width": 8, "warp_feature_width": 8,
     "refine_width": 8, "num_bins": 8, "num_source_blocks": 1, "num_extractor_blocks": 1,
     "num_field_blocks": 1, "num_decoder_blocks": 1, "num_fine_blocks": 1,
@@ -35,7 +35,7 @@ _NARROW = {
 
 @pytest.fixture(scope="module")
 def model():
-    return build_model(network="layered", resolution=32, num_downs=2, **_NARROW)
+    return build_model(network="layered", resolution=32, num_downs=2, **NARROW)
 
 
 @pytest.fixture(scope="module")

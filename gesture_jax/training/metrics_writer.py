@@ -2,12 +2,17 @@
 
 import json
 import os
+import warnings
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from gesture_jax.storage.files import as_path, write_beside
 from gesture_jax.storage.growing_files import GrowingFiles
+
+with warnings.catch_warnings():
+    # It imports Google Cloud's client where there is one, which warns about the age of Python.
+    warnings.simplefilter("ignore", FutureWarning)
+    from tensorboardX import SummaryWriter
 
 _METRICS_FILE = "metrics.jsonl"
 # Files in a bucket are uploaded as a whole, so less often than lines are added.

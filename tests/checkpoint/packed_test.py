@@ -109,7 +109,7 @@ def test_older_files_have_no_reading_of_poses(runs, tmp_path):
     path = _rewritten(
         runs, tmp_path / "a.safetensors", lambda arrays, config: config.pop("num_pose_values") or 0
     )
-    assert "num_pose_values" not in packed.read_config(path)
+    assert "num_pose_values" not in packed.read_config(path, "stage1")
     assert Animator.load(path).pose_reading is None
 
 

@@ -138,7 +138,7 @@ def test_other_endings_are_refused(folder, tmp_path, name):
     with pytest.raises(InputError, match=rf"{name}: give the avatar a name that ends in \.avatar"):
         _write(tmp_path, name, Avatar(_pictures(), _CONSENT))
     assert not [*tmp_path.iterdir()]
-    with pytest.raises(InputError, match="ends in .avatar"):
+    with pytest.raises(InputError, match=r"ends in \.avatar"):
         avatar.read(tmp_path / name)
 
 

@@ -278,6 +278,41 @@ def test_a_discriminators_optimiser_state_is_saved_and_restored(tmp_path):
     assert jax.tree.structure(restored) == jax.tree.structure(state)
 
 
+def test_frozen_parts_do_not_change_to_the_bit():
+    """Neither by weight decay, nor by rounding in the average; the other parts do change."""
+    config = stage1_config.get_config("smoke").optim
+    config.update({"weight_decay": 0.1, "warmup_steps": 0, "frozen_parts": ("extractor",)})
+    random = np.random.default_rng(0)
+    draw = lambda: {"w": jax.numpy.asarray(random.standard_normal(999, np.float32))}
+    start = {"extractor": draw(), "decoder": draw()}
+    optimizer = optim.make_optimizer(config, num_steps=20)
+
+    @jax.jit
+    def step(params, ema, opt_state, number):
+        gradient = jax.tree.map(jax.numpy.ones_like, params)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        return params, optim.update_ema(ema, params, number, decay=0.98), opt_state
+
+    params, ema, opt_state = start, start, optimizer.init(start)
+    for number in range(20):
+        params, ema, opt_state = step(params, ema, opt_state, number)
+    assert _equal((params["extractor"], ema["extractor"]), (start["extractor"],) * 2)
+    for changed in (params, ema):
+        assert not np.isclose(changed["decoder"]["w"], start["decoder"]["w"]).any()
+    assert not _equal(params["decoder"], ema["decoder"])
+
+
+def test_evaluation_can_be_left_out(run1, tmp_path):
+    data = str(run1[0] / "dataset")
+    loop.train(_config1(**{"eval_every_steps": 0, "data.path": data}), str(tmp_path))
+    records = read_metrics(tmp_path)
+    assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4]
+    assert not [name for record in records for name in record if name.startswith("test/")]
+    assert not (tmp_path / "samples").exists() or not list((tmp_path / "samples").iterdir())
+    assert checkpoints.newest_step(tmp_path) == 4
+
+
 def test_weights_for_inference_are_the_averaged_ones(run1):
     from gesture_jax.inference.animator import Animator
 

@@ -1,10 +1,10 @@
 """An avatar of a portrait and of a video, made with tiny networks; resumed, refused, asked for."""
 
-import json
 import pathlib
 import re
 import signal
 
+import jax
 import numpy as np
 import pytest
 
@@ -23,10 +23,11 @@ from gesture_jax.media.writer import write_video
 from gesture_jax.models import motion_model
 from gesture_jax.models.build import build_model
 from gesture_jax.models.motion_space import MotionSpace
+from gesture_jax.parallel import sharding
 from gesture_jax.people import pose
 from gesture_jax.preparation import splits, videos
 from gesture_jax.procedural import speaker
-from gesture_jax.training import loop, personal
+from gesture_jax.training import personal
 from tests import in_process, tiny
 from tests.models.layered_test import NARROW
 
@@ -38,7 +39,7 @@ _needs_portraits = pytest.mark.skipif(
     reason="../shared/data/portraits or the extra [pose] is absent",
 )
 _CONSENT = Consent("Ann", "ben", "2026-12-01T09:30:00+00:00")
-_NUM_STEPS = 4
+_NUM_STEPS = 3
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def donor(tmp_path_factory):
     random = np.random.default_rng(0)
     fill = lambda shape: 0.1 * np.abs(random.standard_normal(shape))
     one = tiny.stage1()
-    one.model = {"network": "layered", "resolution": 32, "num_downs": 2, **NARROW}
+    one.model = {"network": "layered", "resolution": 96, "num_downs": 2, **NARROW}
     model = build_model(**one.model)
     tiny.save(root / "stage1", one, abstract_variables(model), fill)
     reading = np.ones((MotionSpace("angles", model.motion_dim).dim, 20), np.float32)
@@ -68,9 +69,13 @@ def donor(tmp_path_factory):
 
 @pytest.fixture
 def few_clips(monkeypatch):
+    _make_few_clips(monkeypatch)
+
+
+def _make_few_clips(patch):
     """Makes two clips of a second of each portrait."""
-    monkeypatch.setattr(personal, "_NUM_CLIPS", 2)
-    monkeypatch.setattr(personal, "_CLIP_SEC", 1.0)
+    patch.setattr(personal, "_NUM_CLIPS", 2)
+    patch.setattr(personal, "_CLIP_SEC", 1.0)
 
 
 def _make(folder, donor, *, name="room_0014.jpg", num_steps=_NUM_STEPS):
@@ -80,13 +85,17 @@ def _make(folder, donor, *, name="room_0014.jpg", num_steps=_NUM_STEPS):
 
 @pytest.fixture(scope="module")
 def made(donor, tmp_path_factory):
-    """The workdir of a finished avatar."""
+    """The workdir of an avatar that the command has made."""
     folder = tmp_path_factory.mktemp("made") / "me"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(personal, "_NUM_CLIPS", 2)
-        patch.setattr(personal, "_CLIP_SEC", 1.0)
-        path = _make(folder, donor)
-    assert path == folder.with_name("me.avatar")
+        _make_few_clips(patch)
+        patch.setattr(personal.bundled, "find", lambda: donor)
+        patch.setenv("LOGNAME", "ben")
+        code, told = in_process.run(
+            "personalize", f"--image={_PORTRAITS}/room_0014.jpg", f"--out={folder}",
+            "--i_have_consent", "--person=Ann", f"--num_steps={_NUM_STEPS}",
+        )  # fmt: skip
+    assert code == 0, told
     return folder
 
 
@@ -96,23 +105,30 @@ def _params(path):
         return {name: np.array(array) for name, array in found.items()}
 
 
+def _equal(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
 @_needs_portraits
 def test_a_portrait_becomes_an_avatar_with_a_new_renderer(made, donor):
-    """The extractor and the reading of poses are the donor's to the bit, despite weight decay."""
+    """The extractor and the reading of poses are the donor's to the bit."""
     file = made.with_name("me.avatar")
     person = avatar.read(file)
-    assert person.consent == _CONSENT and len(person.pictures) == 1
+    assert len(person.pictures) == 1
     assert person.rig is not None and person.portrait.shape[0] == person.portrait.shape[1]
     config = checkpoints.read_config(made, stage="stage1")
-    assert config.optim.weight_decay > 0 and config.optim.frozen_parts == ("extractor",)
+    assert config.optim.frozen_parts == ("extractor",) and config.keep_checkpoints == 1
     old, new = _params(donor["stage1"]), _params(file)
     assert old.keys() == new.keys()
     kept = [name for name in old if "/extractor/" in name or "pose_reading" in name]
     assert len(kept) > 3
     for name in kept:
         np.testing.assert_array_equal(new[name], old[name])
-    changed = {name.split("/")[1] for name in old if not np.array_equal(old[name], new[name])}
-    assert {"decoder", "field"} <= changed
+    # The file has 16 bits a weight, which do not show so few steps.
+    old, new = (Animator.load(path)._variables["params"] for path in (donor["stage1"], made))
+    changed = {part for part in old if not _equal(old[part], new[part])}
+    assert changed == old.keys() - {"extractor"}
     with packed.reading(file, "stage2") as found, packed.reading(donor["stage2"]) as expected:
         assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
@@ -127,7 +143,7 @@ def test_stage_2_of_the_donor_goes_on_fitting(made, donor):
         assert animator.motion_step == 7 and animator.pose_reading.shape[1] == 20
         config, _ = load_stage2(donor["stage2"], animator)
         assert config.stage1_step == 7
-    frames = speaker.perform(identity=0, seed=0, duration_sec=0.2, size=32).frames
+    frames = speaker.perform(identity=0, seed=0, duration_sec=0.2, size=96).frames
     motion = [Animator.load(path).extract_motion(frames) for path in (made, donor["stage1"])]
     np.testing.assert_allclose(*motion, atol=1e-6)
 
@@ -137,34 +153,20 @@ def test_an_interrupted_training_resumes_to_the_same_avatar(
     made, donor, tmp_path, few_clips, monkeypatch
 ):
     """Ctrl-C ends it after a step, with the one checkpoint that is kept."""
-    train = loop.train
+    settle, calls = sharding.settle, []
 
-    def interrupt(config, workdir):
-        assert config.keep_checkpoints == 1
-        step_fn = loop.make_step
+    def settle_and_signal(*args):
+        calls.append(settle(*args))
+        if len(calls) == 1:
+            signal.raise_signal(signal.SIGINT)
 
-        def make_step(*args, **options):
-            step = step_fn(*args, **options)
-
-            def stepped(state, *rest):
-                if int(state.step) == 2:
-                    signal.raise_signal(signal.SIGINT)
-                return step(state, *rest)
-
-            return stepped
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "make_step", make_step)
-            return train(config, workdir)
-
-    monkeypatch.setattr(loop, "train", interrupt)
+    monkeypatch.setattr(sharding, "settle", settle_and_signal)
     with pytest.raises(errors.Stopped, match=f"of {_NUM_STEPS}, which is saved; the same") as ended:
         _make(tmp_path / "me", donor)
     assert ended.value.signal == signal.SIGINT
     assert not (tmp_path / "me.avatar").exists()
     saved = [path.name for path in (tmp_path / "me" / "checkpoints").iterdir()]
     assert len(saved) == 1 and 0 < int(saved[0]) < _NUM_STEPS
-    monkeypatch.setattr(loop, "train", train)
     path = _make(tmp_path / "me", donor)
     resumed, straight = _params(path), _params(made.with_name("me.avatar"))
     for name in straight:
@@ -297,20 +299,10 @@ def test_the_command_refuses_with_one_sentence_and_writes_nothing(tmp_path, give
 
 
 @_needs_portraits
-def test_the_command_notes_who_confirmed_the_consent_and_when(
-    donor, tmp_path, few_clips, monkeypatch
-):
-    monkeypatch.setattr(personal.bundled, "find", lambda: donor)
-    monkeypatch.setenv("LOGNAME", "ben")
-    code, told = in_process.run(
-        "personalize", f"--image={_PORTRAITS}/room_0014.jpg", f"--out={tmp_path}/me",
-        "--i_have_consent", "--person=Ann", "--num_steps=1",
-    )  # fmt: skip
-    assert code == 0, told
-    consent = avatar.read(tmp_path / "me.avatar").consent
+def test_the_command_notes_who_confirmed_the_consent_and_when(made):
+    consent = avatar.read(made.with_name("me.avatar")).consent
     assert (consent.person, consent.confirmed_by) == ("Ann", "ben")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", consent.time)
-    assert json.loads((tmp_path / "me" / "source.json").read_text()).keys() == {"sha256"}
 
 
 def test_no_user_name_is_no_failure(monkeypatch):

@@ -143,8 +143,8 @@ def test_each_video_encodes_its_portrait_once(folder):
         handlers = Handlers(models, max_sec=10.0)
         session = Session(folder / "sessions")
         chunk = {"path": str(folder / "s.wav")}
-        live = handlers.listen(session, "m", {"path": path}, chunk, ("center", True, True))
-        handlers.listen(session, "m", {"path": path}, chunk, ("center", True, True))
+        live = handlers.listen(session, "m", ({"path": path}, None), chunk, ("center", True, True))
+        handlers.listen(session, "m", ({"path": path}, None), chunk, ("center", True, True))
         *_, (heard, shown) = live.finish()
         assert heard == 4.0 and shown == 4.0
 

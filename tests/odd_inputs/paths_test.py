@@ -91,9 +91,9 @@ def test_a_visitor_of_the_page_changes_nothing_for_others(stages):
     values = settings.defaults(desk.models.config("m"))
     values[0] = 0.0  # There is no motion.
     assert settings.SETTINGS[0].key == "motion_scale"
-    uploads = ({"path": str(stages / name)} for name in ("portrait.png", "speech.wav"))
+    picture, speech = ({"path": str(stages / name)} for name in ("portrait.png", "speech.wav"))
     *_, last = desk.talk(
-        Session(stages / "visits"), "m", *uploads, ("center", False, False), 0,
+        Session(stages / "visits"), "m", (picture, None), speech, ("center", False, False), 0,
         None, "dpm", *values,
     )  # fmt: skip
     assert np.ptp(read_motion(last.result.motion), axis=0).max() < 1e-5
@@ -276,8 +276,8 @@ for name in names:
 @pytest.mark.parametrize(
     ("command", "count"),
     [
-        ("animate", 5), ("app", 1), ("convert", 2), ("evaluate", 8), ("extract", 3),
-        ("generate", 11), ("pack", 2), ("prepare", 9),
+        ("animate", 6), ("app", 1), ("convert", 2), ("evaluate", 8), ("extract", 3),
+        ("generate", 12), ("pack", 3), ("personalize", 3), ("prepare", 9),
     ],
 )  # fmt: skip
 def test_every_path_flag_expands_the_home_folder(command, count, tmp_path):

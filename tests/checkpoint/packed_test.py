@@ -104,6 +104,19 @@ def test_a_reading_of_poses_is_packed_to_the_bit(runs, tmp_path, half):
     assert _equal(found._variables, plain._variables)
 
 
+def test_the_step_of_the_extractor_is_packed(runs, tmp_path):
+    """Where it was frozen, it is older than the newest step."""
+    path = _rewritten(
+        runs, tmp_path / "a.safetensors", lambda arrays, config: config.update(motion_step=7) or 9
+    )
+    assert checkpoints.newest_step(path) == 9 and checkpoints.motion_step(path) == 7
+    assert Animator.load(path).motion_step == 7
+    old = _rewritten(
+        runs, tmp_path / "b.safetensors", lambda arrays, config: config.pop("motion_step") or 9
+    )
+    assert checkpoints.motion_step(old) == Animator.load(old).motion_step == 9
+
+
 def test_older_files_have_no_reading_of_poses(runs, tmp_path):
     """Their configs lack its size."""
     path = _rewritten(

@@ -91,9 +91,9 @@ def test_a_visitor_of_the_page_changes_nothing_for_others(stages):
     values = settings.defaults(desk.models.config("m"))
     values[0] = 0.0  # There is no motion.
     assert settings.SETTINGS[0].key == "motion_scale"
-    picture, speech = ({"path": str(stages / name)} for name in ("portrait.png", "speech.wav"))
+    picture, sound = ({"path": str(stages / name)} for name in ("portrait.png", "speech.wav"))
     *_, last = desk.talk(
-        Session(stages / "visits"), "m", (picture, None), speech, ("center", False, False), 0,
+        Session(stages / "visits"), "m", (picture, None), sound, ("center", False, False), 0,
         None, "dpm", *values,
     )  # fmt: skip
     assert np.ptp(read_motion(last.result.motion), axis=0).max() < 1e-5

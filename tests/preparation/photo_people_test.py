@@ -54,6 +54,31 @@ def rigs(tmp_path_factory):
     return folder
 
 
+def test_an_own_scene_shows_the_portrait_nearly_as_it_is():
+    """In its own colours, a little closer, wholly inside the picture, and not mirrored."""
+    moved = puppet.Puppet(make_rig())
+    own = puppet.original_appearance(make_rig())
+    sides = []
+    for seed in range(20):
+        scene = scenes.own_scene(np.random.default_rng(seed), moved)
+        view = scene.appearance.view
+        assert 0.94 <= view.side <= 1.0 and not view.mirrored
+        assert min(view.left, view.top) >= 0 and max(view.left, view.top) + view.side <= 1
+        same = dataclasses.replace(scene.appearance, view=own.view)
+        np.testing.assert_array_equal(puppet.draw_backdrop(same, 64), puppet.draw_backdrop(own, 64))
+        sides.append(view.side)
+    assert np.ptp(sides) > 0.02
+
+
+def test_the_framing_of_an_avatar_is_that_of_own_scenes(rigs):
+    (clip,) = dataclasses.replace(_take(rigs), framing="own").perform()
+    (other,) = dataclasses.replace(_take(rigs, seed=6), framing="own").perform()
+    portrait = images.square(photo_person.draw_landmarks().picture, size=64).astype(int)
+    for frame in (clip.frames[0], other.frames[0]):
+        assert np.abs(frame - portrait).mean() < 25
+    assert not np.array_equal(clip.frames[0], other.frames[0])
+
+
 def _take(rigs, seed=5, name="ann"):
     others = tuple(path for path in sorted(rigs.iterdir()) if not path.name.startswith(name))
     path = rigs / f"{name}{rig.ENDING}"

@@ -18,9 +18,10 @@ from gesture_jax.media import framing
 from gesture_jax.media.framing import Crop
 from gesture_jax.media.sound import read_audio
 from gesture_jax.media.video import read_video
-from gesture_jax.media.writer import write_video
+from gesture_jax.media.writer import write_audio, write_video
 from gesture_jax.people import pose, regions
 from gesture_jax.preparation import beam, dataset, parts, scenes, splits, videos
+from tests import in_process
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _SETTINGS = videos.Settings(size=32, min_sec=1.0, max_sec=2.0)
@@ -267,6 +268,26 @@ def test_two_videos_of_one_name_are_refused(tmp_path):
         (tmp_path / name).write_bytes(b"?")
     with pytest.raises(InputError, match="the same speaker and id"):
         videos.find_takes(tmp_path, settings=_SETTINGS, crop=Crop())
+
+
+def test_a_single_video_is_a_data_set(folder, tmp_path):
+    """Its name says the speaker; its sound is the .wav beside it where there is one."""
+    code, told = in_process.run(
+        "prepare", f"--videos={folder}/ann#1.mp4", f"--out={tmp_path}/data", "--size=16",
+        "--min_sec=1", "--nojoints", "--norequire_person", "--crop=center", "--num_workers=0",
+    )  # fmt: skip
+    assert code == 0, told
+    assert _facts(tmp_path / "data", "train").keys() == {"ann#1"}
+    frames = np.full((50, 32, 32, 3), 90, np.uint8)
+    write_video(tmp_path / "eve.mp4", frames, audio=_noise(2.0))
+    find = lambda name: videos.find_takes(tmp_path / name, settings=_SETTINGS, crop=Crop())
+    (take,), left_out = find("eve.mp4")
+    assert (take.clip_id, take.audio_path, left_out) == ("eve#eve", take.path, [])
+    write_audio(tmp_path / "eve.WAV", _noise(2.0), 16_000)
+    (take,), _ = find("eve.mp4")
+    assert take.audio_path == tmp_path / "eve.WAV" and take.path == tmp_path / "eve.mp4"
+    with pytest.raises(InputError, match=r"eve\.WAV: no such folder"):
+        find("eve.WAV")
 
 
 @pytest.mark.parametrize(("name", "reason"), [("nowhere", "no such folder"), ("", "no videos")])

@@ -26,6 +26,24 @@ def test_a_rig_comes_back_from_its_file(tmp_path):
         assert psnr(*drawn) > 35
 
 
+def test_packed_rigs_are_those_of_the_file(tmp_path):
+    path = tmp_path / f"a{rig.ENDING}"
+    rig.save_rig(path, make_rig())
+    packed = rig.pack_rig(make_rig())
+    with np.load(path) as saved:
+        assert packed.keys() == set(saved.files)
+        assert all(np.array_equal(saved[name], packed[name]) for name in packed)
+    one, other = rig.load_rig(path), rig.unpack_rig(packed, name="ann")
+    np.testing.assert_array_equal(*(draw(which, rest_pose(which))[0] for which in (one, other)))
+    for change, sentence in [
+        ({"side": np.array(10**6)}, "ann: a rig with a side of 1000000 pixels; build the rig"),
+        ({"side": np.array([2, 3])}, "ann: not a rig, or a damaged one; build the rig again"),
+    ]:
+        with pytest.raises(InputError) as refused:
+            rig.unpack_rig({**packed, **change}, name="ann")
+        assert str(refused.value).startswith(sentence)
+
+
 def test_damaged_rigs_are_told_in_one_sentence(tmp_path):
     path = tmp_path / f"a{rig.ENDING}"
     rig.save_rig(path, make_rig())

@@ -1,5 +1,7 @@
 """Reading and writing .safetensors files; hand-written damaged ones are refused."""
 
+import os
+import stat
 import struct
 
 import jax.numpy as jnp
@@ -71,6 +73,15 @@ def test_other_files_are_refused(tmp_path, content):
     for read in (safetensors.read, safetensors.read_metadata):
         with pytest.raises(InputError, match=r"a\.safetensors: not a \.safetensors file"):
             read(path)
+
+
+def test_written_files_are_as_readable_as_others(tmp_path):
+    before = os.umask(0o027)
+    try:
+        safetensors.write(tmp_path / "a.safetensors", {"a": np.ones(3)}, metadata={})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == 0o640
 
 
 def test_written_arrays_and_texts_are_read_again(tmp_path):

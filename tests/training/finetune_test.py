@@ -6,7 +6,9 @@ import pytest
 
 from gesture_jax.checkpoint import checkpoints
 from gesture_jax.errors import InputError
-from gesture_jax.training import finetune, loop, optim
+from gesture_jax.models.build import build_model
+from gesture_jax.models.motion_space import MotionSpace
+from gesture_jax.training import finetune, loop, optim, stage1
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -107,6 +109,23 @@ def test_a_discriminator_is_loaded_if_both_runs_have_one(donors, name, adversari
 def test_other_networks_are_refused_with_the_key_that_differs(donors, name, config, sentence):
     with pytest.raises(InputError, match=rf"{name}: .*{sentence}"):
         _load(config, donors / name)
+
+
+@pytest.mark.parametrize("frozen", [("extractor",), ()])
+def test_a_frozen_extractor_keeps_its_step_and_its_reading_of_poses(donors, tmp_path, frozen):
+    """Without it, the motion changes, so that neither fits."""
+    dim = MotionSpace("angles", build_model(**_config1().model).motion_dim).dim
+    reading = np.random.default_rng(1).standard_normal((dim, 20)).astype(np.float32)
+    file = tmp_path / "a.safetensors"
+    checkpoints.pack(donors / "plain", file, half=False, pose_reading=reading)
+    config = _config1(**{"optim.frozen_parts": frozen, "init_from": str(file)})
+    stage1._keep_extractor(config)
+    assert config.num_pose_values == (20 if frozen else 0)
+    assert config.motion_step == (checkpoints.motion_step(file) if frozen else 0)
+    loaded = _load(config, file)
+    assert ("pose_reading" in loaded) == bool(frozen)
+    if frozen:
+        np.testing.assert_array_equal(loaded["pose_reading"]["matrix"], reading)
 
 
 def test_keys_that_change_no_weights_may_differ(donors):

@@ -147,7 +147,7 @@ def test_joints_count_by_their_weight_and_their_speed_too(measure, stages, data)
     assert shaken["joints"] == pytest.approx((0.5 + 1.0 + 4.0) * held[1]["joints"], rel=1e-3)
     without, metrics = _measure(_task(stages, data, **{"loss.joints": 0.0}))(_angles(_WRIST, 0.1))
     assert "joints" not in metrics
-    assert held[0] - without == pytest.approx(2.0 * held[1]["joints"], rel=1e-4)
+    assert held[0] - without == pytest.approx(4.0 * held[1]["joints"], rel=1e-4)
 
 
 def test_the_reading_finds_joints_in_their_own_spread(task, data):

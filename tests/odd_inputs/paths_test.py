@@ -259,7 +259,7 @@ def test_converted_weights_replace_others_but_no_run(tmp_path):
 
 
 # Text flags that are not paths.
-_NO_PATHS = "crop", "host", "speaker", "profile_steps", "watermark"
+_NO_PATHS = "crop", "host", "person", "speaker", "profile_steps", "watermark"
 _SHOW_PATHS = """
 import importlib, sys
 from absl import flags

@@ -370,8 +370,8 @@ def test_damaged_statistics_are_refused(run1, run2, monkeypatch):
     animator = Animator.load(run1[0])
     load = checkpoints.load_variables
 
-    def damaged(*args):
-        variables, step = load(*args)
+    def damaged(*args, **options):
+        variables, step = load(*args, **options)
         variables["statistics"]["motion_std"] = 0.0 * variables["statistics"]["motion_std"]
         return variables, step
 

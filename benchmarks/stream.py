@@ -73,12 +73,13 @@ def main() -> None:
         parser.add_argument(f"--{name}")
     parser.add_argument("--size", type=int, default=256)
     given = parser.parse_args()
-    pairs = {"given weights": {"stage1": given.stage1, "stage2": given.stage2}}
-    if given.stage1 is None:
-        presets = bundled.PRESETS if given.portrait is None else bundled.PRESETS[:1]
-        pairs = {name: bundled.find(name) for name in presets}
     shown = {"portrait": given.portrait, "size": given.portrait and given.size}
-    report(figure for name, stages in pairs.items() for figure in figures(name, **stages, **shown))
+    if given.stage1:
+        report(figures("given weights", stage1=given.stage1, stage2=given.stage2, **shown))
+    elif given.portrait:
+        report(figures(bundled.PRESETS[0], **bundled.find(), **shown))
+    else:
+        report(bundled_figures())
 
 
 if __name__ == "__main__":

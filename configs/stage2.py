@@ -172,7 +172,8 @@ def _paper() -> dict:
         },
         # How windows follow each other when the whole speech is known, in frames. `hop`: frames
         # kept of each window; `look_ahead`: frames of speech used beyond them; `blend`: frames over
-        # which one window fades into the next; `candidates`: windows generated to choose from.
+        # which one window fades into the next; `candidates`: windows generated to choose from;
+        # `memory`: share of earlier windows in each frame of the body, for short hops.
         "schedule": {"hop": 72, "look_ahead": 8, "blend": 8, "candidates": 4, "memory": 0.0},
         # The same for a stream; its delay is hop + look_ahead.
         "stream_schedule": {

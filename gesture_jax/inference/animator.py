@@ -163,12 +163,12 @@ class Animator:
         if num_values:
             dim = MotionSpace("angles", model.motion_dim).dim
             shapes["pose_reading"] = {"matrix": jax.ShapeDtypeStruct((dim, num_values), np.float32)}
-        variables, step = checkpoints.load_variables(workdir, shapes)
-        step = config.get("motion_step", 0) or step
+        variables, _ = checkpoints.load_variables(workdir, shapes)
         shoulders = portrait_framing.read_range(config.get("shoulders"), name=workdir)
         reading = variables.pop("pose_reading", None)
         return cls(
-            model, variables, motion_step=step, shoulders=shoulders, devices=devices,
+            model, variables, motion_step=checkpoints.motion_step(workdir), shoulders=shoulders,
+            devices=devices,
             pose_reading=None if reading is None else np.asarray(reading["matrix"]),
         )  # fmt: skip
 

@@ -30,7 +30,7 @@ _JPEG_QUALITY = 97
 
 @dataclasses.dataclass(frozen=True)
 class Consent:
-    """Who agreed to become an avatar.
+    """The consent of the person who is shown.
 
     Attributes:
       person: name of the person who is shown.

@@ -26,7 +26,7 @@ _MIN_SHARPNESS = 0.75
 # A frame, and the pictures of `explain.rows`.
 _EXPLAIN_COLUMNS = 6
 RENDERERS = ("auto", "puppet", "network")
-"""What draws the frames, see `Style.renderer`."""
+"""The renderers; `Style.renderer` describes them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from gesture_jax.inference.avatar import Avatar
 from gesture_jax.media.rates import FPS
 from gesture_jax.models.motion_space import MotionSpace
 from gesture_jax.ops.precision import float32_matmuls
-from gesture_jax.parallel.aot_cache import cached_jit
+from gesture_jax.parallel.aot_cache import cached_jit, compile_ahead
 from gesture_jax.people import pose
 from gesture_jax.people.mouth import LipShape
 
@@ -107,8 +107,8 @@ class PuppetRenderer:
         return cls(Puppet(rig), still, reading, own, size)
 
     def prepare(self) -> None:
-        """Compiles what drawing calls."""
-        self._read(self._own, self._own, self._reading)
+        """Compiles what drawing calls, on a background thread."""
+        compile_ahead([(self._read, (self._own, self._own, self._reading))])
 
     def begin(self) -> "PuppetClip":
         """Begins a clip."""

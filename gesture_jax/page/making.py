@@ -1,13 +1,13 @@
 """Makes an avatar for a visitor, in a process of its own, which can be ended at any time."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 
+from gesture_jax.checkpoint import packed
 from gesture_jax.errors import InputError
 from gesture_jax.inference.pipeline import Watch
 from gesture_jax.page.jobs import Cancelled
@@ -42,9 +42,7 @@ def make_avatar(
     ]  # fmt: skip
     log = workdir.with_name("log.txt")
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             for _ in watch(_steps(process, workdir / "heartbeat.json", stop), None):
                 pass
@@ -52,7 +50,7 @@ def make_avatar(
             _end(process)
     if process.returncode:
         raise InputError(_last_line(log))
-    return str(workdir.with_name(workdir.name + ".avatar"))
+    return str(workdir.with_name(workdir.name + packed.AVATAR_ENDING))
 
 
 def _steps(
